@@ -1,0 +1,356 @@
+"""The only file that knows frameworks: where a batch lives, where its random numbers come from, what a train step is."""
+
+import functools
+import itertools
+import os
+import random
+import sys
+import threading
+import types
+import zlib
+
+import keras
+import numpy as np
+from keras import ops
+
+BACKEND = keras.backend.backend()
+
+
+# Where a batch lives ------------------------------------------------------------------------------------------------
+
+
+class Framework:
+    """The operations that the pure functions are written against, for the place where one batch lives.
+
+    `name` is "tensorflow", "jax", "torch" or "numpy". `ops` is `keras.ops`, or the same names over the arrays that
+    Keras' backend cannot hold: TensorFlow's in a tf.data graph under JAX or PyTorch, NumPy's in a data-loading worker.
+    """
+
+    def __init__(self, name, namespace, restore=None):
+        self.name, self.ops, self.restore = name, namespace, restore
+        self.native = namespace is ops
+
+
+NATIVE = Framework(BACKEND, ops)
+
+
+def framework_of(arrays):
+    """The framework that these arrays (tensors, NumPy arrays or nested lists) are to be handled by."""
+    if any(_is_foreign(array, "tensorflow", "Tensor") for array in arrays):
+        return Framework("tensorflow", _tensorflow_ops())
+    if any(_is_foreign(array, "torch", "Tensor") for array in arrays):
+        return Framework("numpy", _numpy_ops(), restore=sys.modules["torch"].from_numpy)
+    if _in_worker() and all(isinstance(array, (np.ndarray, np.generic)) for array in arrays):
+        return Framework("numpy", _numpy_ops())
+    return NATIVE
+
+
+def _is_foreign(array, module, name):
+    """Whether `array` is a tensor of a framework that is loaded but is not Keras' backend."""
+    return module != BACKEND and module in sys.modules and isinstance(array, getattr(sys.modules[module], name))
+
+
+def _in_worker():
+    """Grain reads in threads, torch's DataLoader in processes: NumPy there, since a forked framework may hang."""
+    return threading.current_thread() is not threading.main_thread() or worker_words() != ()
+
+
+_HOME = os.getpid()
+
+
+@functools.cache
+def _process_words(pid):
+    return (pid, int.from_bytes(os.urandom(4), "little"))
+
+
+def worker_words():
+    """What tells this worker's random numbers from those of its siblings: nothing in the process that imported us."""
+    loader = sys.modules.get("torch.utils.data")
+    info = loader.get_worker_info() if loader else None
+    if info is not None:
+        return (int(info.seed) & 0xFFFFFFFF, int(info.seed) >> 32 & 0xFFFFFFFF)
+    if os.getpid() != _HOME or _is_spawned():
+        return _process_words(os.getpid())
+    return ()
+
+
+def _is_spawned():
+    multiprocessing = sys.modules.get("multiprocessing")
+    return multiprocessing is not None and multiprocessing.parent_process() is not None
+
+
+@functools.cache
+def _numpy_ops():
+    def one_hot(x, num_classes, axis=-1, dtype="float32"):
+        hot = np.expand_dims(x, axis) == _along(np.arange(num_classes, dtype=x.dtype), axis, np.ndim(x) + 1)
+        return hot.astype(dtype)
+
+    same = {
+        name: getattr(np, name)
+        for name in (
+            "abs arange broadcast_to clip concatenate cos einsum equal exp expand_dims floor isfinite log logical_and "
+            "matmul max maximum mean min minimum mod ones_like prod repeat reshape round shape sin sqrt square squeeze "
+            "stack sum take take_along_axis tile transpose where zeros zeros_like all any"
+        ).split()
+    }
+    return types.SimpleNamespace(
+        **same,
+        cast=lambda x, dtype: np.asarray(x).astype(dtype),
+        convert_to_tensor=lambda x, dtype=None: np.asarray(x, dtype=dtype),
+        one_hot=one_hot,
+        stop_gradient=lambda x: x,
+        switch=lambda index, branches, *operands: branches[int(index)](*operands),
+    )
+
+
+def _along(vector, axis, rank):
+    return vector.reshape([-1 if i == axis % rank else 1 for i in range(rank)])
+
+
+@functools.cache
+def _tensorflow_ops():
+    tf = sys.modules["tensorflow"]
+
+    def shape(x):
+        dynamic = tf.shape(x)
+        return tuple(dynamic[i] if size is None else size for i, size in enumerate(x.shape))
+
+    def take(x, indices, axis=None):
+        return tf.gather(tf.reshape(x, [-1]) if axis is None else x, indices, axis=axis or 0)
+
+    def take_along_axis(x, indices, axis):
+        return tf.experimental.numpy.take_along_axis(x, indices, axis)
+
+    def where(condition, x1, x2):
+        dtype = next((x.dtype for x in (x1, x2) if isinstance(x, tf.Tensor)), None)
+        return tf.where(condition, tf.cast(x1, dtype) if dtype else x1, tf.cast(x2, dtype) if dtype else x2)
+
+    def pick(function):
+        return lambda x, axis=None, keepdims=False: function(x, axis=axis, keepdims=keepdims)
+
+    return types.SimpleNamespace(
+        abs=tf.abs,
+        all=pick(tf.reduce_all),
+        any=pick(tf.reduce_any),
+        arange=lambda *args, dtype=None: tf.range(*args, dtype=dtype),
+        broadcast_to=tf.broadcast_to,
+        cast=tf.cast,
+        clip=lambda x, low, high: tf.clip_by_value(x, tf.cast(low, x.dtype), tf.cast(high, x.dtype)),
+        concatenate=lambda xs, axis=0: tf.concat(xs, axis),
+        convert_to_tensor=lambda x, dtype=None: tf.convert_to_tensor(x) if dtype is None else tf.cast(x, dtype),
+        cos=tf.cos,
+        einsum=tf.einsum,
+        equal=tf.equal,
+        exp=tf.exp,
+        expand_dims=tf.expand_dims,
+        floor=tf.floor,
+        isfinite=tf.math.is_finite,
+        log=tf.math.log,
+        logical_and=tf.logical_and,
+        matmul=tf.matmul,
+        max=pick(tf.reduce_max),
+        maximum=tf.maximum,
+        mean=pick(tf.reduce_mean),
+        min=pick(tf.reduce_min),
+        minimum=tf.minimum,
+        mod=tf.math.floormod,
+        one_hot=lambda x, num_classes, axis=-1, dtype="float32": tf.one_hot(x, num_classes, axis=axis, dtype=dtype),
+        ones_like=lambda x, dtype=None: tf.ones_like(x, dtype=dtype),
+        prod=pick(tf.reduce_prod),
+        repeat=tf.repeat,
+        reshape=tf.reshape,
+        round=tf.round,
+        shape=shape,
+        sin=tf.sin,
+        sqrt=tf.sqrt,
+        square=tf.square,
+        squeeze=tf.squeeze,
+        stack=tf.stack,
+        stop_gradient=tf.stop_gradient,
+        sum=pick(tf.reduce_sum),
+        switch=lambda index, branches, *operands: tf.switch_case(
+            index, [functools.partial(branch, *operands) for branch in branches]
+        ),
+        take=take,
+        take_along_axis=take_along_axis,
+        tile=tf.tile,
+        transpose=tf.transpose,
+        where=where,
+        zeros=lambda shape, dtype="float32": tf.zeros(shape, dtype),
+        zeros_like=lambda x, dtype=None: tf.zeros_like(x, dtype=dtype),
+    )
+
+
+def is_concrete(x):
+    """Whether the values of `x` can be read here and now at no great cost: not while tracing, not from a GPU."""
+    if isinstance(x, (np.ndarray, np.generic, int, float)):
+        return True
+    if BACKEND == "torch" and isinstance(x, sys.modules["torch"].Tensor):
+        compiling = sys.modules["torch"].compiler.is_compiling()
+        return x.device.type == "cpu" and not compiling
+    if "tensorflow" in sys.modules and isinstance(x, sys.modules["tensorflow"].Tensor):
+        return hasattr(x, "numpy") and "GPU" not in x.device
+    if "jax" in sys.modules and isinstance(x, sys.modules["jax"].Array):
+        jax = sys.modules["jax"]
+        return not isinstance(x, jax.core.Tracer) and all(d.platform == "cpu" for d in x.devices())
+    return False
+
+
+# Random numbers -----------------------------------------------------------------------------------------------------
+
+
+def seed_words(*words):
+    """One 31-bit number from several numbers and names: streams with other words have nothing in common."""
+    words = [zlib.crc32(word.encode()) if isinstance(word, str) else int(word) for word in words]
+    return int(np.random.SeedSequence(words).generate_state(1)[0]) >> 1
+
+
+class RandomSource:
+    """The random numbers of one layer: a fresh key each call, or a given one for a given `index`.
+
+    No two calls get the same key: not in parallel tf.data maps (an atomic counter), in threads (likewise), in worker
+    processes (a word for each) or on replicas (their id is folded in). What is drawn depends on the key alone. `seed`
+    and `salt` (the name of the class) start the stream; layers of different classes with one seed are independent.
+
+    The layer must hold `generator` as an attribute: under JAX it is the state that compiled steps carry along.
+    """
+
+    def __init__(self, seed, salt):
+        self.entropy = seed_words(random.getrandbits(31) if seed is None else seed, salt)
+        self.generator = keras.random.SeedGenerator(self.entropy)
+        self._counter = itertools.count()  # next() on it is atomic in CPython
+        self._lock = threading.Lock()
+        self._tensorflow_state = None
+        if BACKEND == "tensorflow":
+            self._make_tensorflow_state()
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def __getstate__(self):
+        return {"entropy": self.entropy, "generator": None}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self.generator = keras.random.SeedGenerator(self.entropy)
+        self._counter, self._lock, self._tensorflow_state = itertools.count(), threading.Lock(), None
+
+    def key(self, framework=NATIVE, index=None):
+        """A key for one call. With `index`, an integer or a scalar tensor, the key is a function of seed and index."""
+        return getattr(self, f"_{framework.name}_key")(index)
+
+    def _numpy_key(self, index):
+        words = (0, next(self._counter), *worker_words()) if index is None else (1, int(index))
+        return np.random.SeedSequence([self.entropy, *words])
+
+    def _torch_key(self, index):
+        return _torch_key(self, index)
+
+    def _jax_key(self, index):
+        import jax
+
+        if index is None:
+            with self._lock:
+                key = self.generator.next()
+            return jax.random.wrap_key_data(key)
+        return jax.random.fold_in(jax.random.key(self.entropy), ops.cast(index, "uint32"))
+
+    def _tensorflow_key(self, index):
+        import tensorflow as tf
+
+        if index is not None:
+            return tf.stack([tf.constant(self.entropy, tf.int64), tf.cast(index, tf.int64) + (1 << 40)])
+        if tf.executing_eagerly():
+            return tf.constant([self.entropy, next(self._counter)], tf.int64)
+        if self._tensorflow_state is None:
+            self._make_tensorflow_state()
+        # Reads and advances under one lock, where assign_add lets parallel calls read the same value.
+        state = tf.raw_ops.RngReadAndSkip(
+            resource=self._tensorflow_state.handle, alg=tf.constant(1, tf.int32), delta=tf.constant(1, tf.uint64)
+        )
+        count = state[0] // 256  # one step of the Philox counter is 256 numbers
+        return tf.stack([tf.constant(self.entropy, tf.int64), count + (1 + _replica_id(tf)) * (1 << 41)])
+
+    def _make_tensorflow_state(self):
+        import tensorflow as tf
+
+        with tf.init_scope():
+            self._tensorflow_state = tf.Variable(
+                tf.zeros([3], tf.int64), trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
+            )
+
+
+def _replica_id(tf):
+    context = tf.distribute.get_replica_context()
+    if context is None or tf.distribute.get_strategy().num_replicas_in_sync == 1:
+        return tf.constant(0, tf.int64)
+    return tf.cast(context.replica_id_in_sync_group, tf.int64)
+
+
+def fold(key, word, framework=NATIVE):
+    """A new key from a key and a small integer."""
+    if framework.name == "jax":
+        import jax
+
+        return jax.random.fold_in(key, word)
+    if framework.name == "tensorflow":
+        tf = sys.modules["tensorflow"]
+        return key + tf.constant([(word + 1) << 31, 0], tf.int64)
+    return np.random.SeedSequence([*key.entropy, 2, word])
+
+
+def uniform(key, shape, framework=NATIVE):
+    """Float32 numbers in [0, 1)."""
+    if framework.name == "jax":
+        import jax
+
+        return jax.random.uniform(key, shape)
+    if framework.name == "tensorflow":
+        return sys.modules["tensorflow"].random.stateless_uniform(shape, key)
+    if framework.name == "torch":
+        return _torch_draw("rand", key, shape)
+    return np.random.default_rng(key).random(shape, "float32")
+
+
+def normal(key, shape, framework=NATIVE):
+    """Float32 numbers from N(0, 1)."""
+    if framework.name == "jax":
+        import jax
+
+        return jax.random.normal(key, shape)
+    if framework.name == "tensorflow":
+        return sys.modules["tensorflow"].random.stateless_normal(shape, key)
+    if framework.name == "torch":
+        return _torch_draw("randn", key, shape)
+    return np.random.default_rng(key).standard_normal(shape, "float32")
+
+
+def _torch_key(source, index):
+    """Made on the host, so that no draw waits for the device."""
+    if index is None:
+        torch = sys.modules["torch"]
+        ranks = torch.distributed.is_available() and torch.distributed.is_initialized()
+        rank = torch.distributed.get_rank() if ranks else 0
+        words = (0, next(source._counter), rank, *worker_words())
+    else:
+        words = (1, int(index))
+    return np.random.SeedSequence([source.entropy, *words])
+
+
+def _torch_draw(function, key, shape):
+    torch = sys.modules["torch"]
+    device = ops.zeros(()).device  # where Keras puts new tensors; "meta" while it infers shapes
+    generator = None
+    if device.type != "meta":
+        generator = torch.Generator(device=device)
+        generator.manual_seed(int(key.generate_state(1, np.uint64)[0]))
+    shape = tuple(int(size) for size in shape)
+    return getattr(torch, function)(shape, generator=generator, device=device, dtype=torch.float32)
+
+
+if BACKEND == "torch":
+    import torch
+
+    # A generator cannot be traced: under torch.compile the graph breaks here and goes on behind the draw.
+    _torch_key = torch.compiler.disable(_torch_key)
+    _torch_draw = torch.compiler.disable(_torch_draw)
