@@ -1,0 +1,46 @@
+"""Settings of the whole test run, and what every test starts from."""
+
+import os
+import pathlib
+import tempfile
+
+# Before Keras is imported: a run reads no configuration of the person who starts it, and stays quiet.
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("KERAS_HOME", tempfile.mkdtemp(prefix="keras_reg_home_"))
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import keras
+import pytest
+
+import keras_reg
+
+
+def pytest_report_header():
+    where = pathlib.Path(keras_reg.__file__).parent
+    return f"keras {keras.__version__} on {keras.backend.backend()}, keras_reg {keras_reg.__version__} from {where}"
+
+
+@pytest.fixture(autouse=True)
+def fresh_settings():
+    """Every test starts from Keras' own settings and one seed, and leaves none behind."""
+    keras.utils.set_random_seed(20250)
+    yield
+    keras.config.set_dtype_policy("float32")
+    keras.config.set_floatx("float32")
+    keras.config.set_image_data_format("channels_last")
+    keras.config.enable_interactive_logging()
+    keras.config.enable_traceback_filtering()
+
+
+@pytest.fixture
+def set_dtype_policy():
+    """`set_dtype_policy("mixed_float16")` for this test alone (`fresh_settings` puts it back)."""
+    return keras.config.set_dtype_policy
+
+
+@pytest.fixture(params=["float32", "mixed_float16", "bfloat16"])
+def dtype_policy(request):
+    """Runs the test under each dtype policy; its value is the policy's name."""
+    keras.config.set_dtype_policy(request.param)
+    return request.param
