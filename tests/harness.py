@@ -13,6 +13,9 @@ Computing
 Errors
     `with raises_received("rate"):` a `ValueError` that says what was expected and what came.
 
+The package
+    `public_namespaces()`, `public_objects()`: every public namespace, class and function by its full name.
+
 Processes
     `run_in_fresh_process(code)`: runs code in a new interpreter on the same backend, returns what it printed.
     `reload_in_fresh_process(path, inputs)`: loads a `.keras` file there and returns the outputs.
@@ -21,6 +24,7 @@ Processes
 import contextlib
 import functools
 import importlib.util
+import inspect
 import os
 import pathlib
 import pickle
@@ -34,6 +38,8 @@ import keras
 import numpy as np
 import pytest
 from keras import tree
+
+import keras_reg
 
 BACKEND = keras.backend.backend()
 TESTS = pathlib.Path(__file__).resolve().parent
@@ -273,6 +279,26 @@ def raises_received(*mentioned):
         yield caught
     for name in mentioned:
         assert re.search(re.escape(name), str(caught.value)), f"{name!r} is not mentioned in: {caught.value}"
+
+
+# The package.
+
+
+def public_namespaces():
+    """`{"keras_reg.layers": module, ...}`, the top one included."""
+    found = {f"keras_reg.{name}": getattr(keras_reg, name) for name in keras_reg.__all__}
+    return {"keras_reg": keras_reg, **{name: value for name, value in found.items() if inspect.ismodule(value)}}
+
+
+@functools.cache
+def public_objects():
+    """`{"keras_reg.layers.MixUp": class, ...}`: every public class and function by the name that a user writes."""
+    return {
+        f"{prefix}.{name}": getattr(namespace, name)
+        for prefix, namespace in public_namespaces().items()
+        for name in namespace.__all__
+        if not inspect.ismodule(getattr(namespace, name))
+    }
 
 
 # Processes.

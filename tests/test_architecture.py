@@ -1,0 +1,155 @@
+"""The house holds: who may import whom, who may know frameworks, what is public. Read from the syntax trees."""
+
+import ast
+import inspect
+import pathlib
+import re
+
+import harness
+import pytest
+
+PACKAGE = harness.ROOT / "keras_reg"
+FRAMEWORKS = {"tensorflow", "tf_keras", "jax", "jaxlib", "flax", "torch", "torchvision"}
+BASE = {"_validation", "_backend", "_strength"}  # what stands below every namespace
+
+# Part of the package -> the parts it may import. A part is a namespace or a file beside them.
+ARROWS = {
+    "_validation": set(),
+    "_backend": {"_validation"},
+    "_strength": {"_validation", "_backend"},
+    "layers": BASE,
+    "losses": BASE,
+    "callbacks": BASE,
+    "training": BASE | {"layers", "losses"},
+    "transfer": BASE | {"layers", "losses", "callbacks", "training", "surgery"},
+    "surgery": BASE | {"layers", "losses", "callbacks", "training", "transfer"},
+    "__init__": BASE | {"layers", "losses", "callbacks", "training", "transfer", "surgery"},
+}
+# These look at the other namespaces as a user does: public names alone.
+PUBLIC_ONLY = {"transfer", "surgery"}
+
+
+def python_files(folder):
+    return sorted(path for path in folder.rglob("*.py") if "__pycache__" not in path.parts)
+
+
+def name_of(path):
+    return str(path.relative_to(harness.ROOT))
+
+
+def tree_of(path):
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+def part_of(module):
+    """`keras_reg.layers._mix_up` and `keras_reg.layers` are of the part `layers`."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+def imported(tree):
+    """Every dotted name that the tree imports: `from a.b import c` gives `a.b.c`; by string too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: imports are absolute in this package"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            called = ast.unparse(node.func)
+            if called.endswith("import_module") or called == "__import__":
+                yield str(node.args[0].value)
+
+
+def dotted_names(tree):
+    """Every dotted name that is read, `a.b.c` and then `a.b` in it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            yield ast.unparse(node)
+
+
+def docstring_nodes(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
+            yield node.body[0].value
+
+
+def private_names(tree):
+    """Names below `keras_reg` with a leading underscore that the tree imports or reads, dunder names apart."""
+    for name in [*imported(tree), *dotted_names(tree)]:
+        first, *rest = name.split(".")
+        if first == "keras_reg" and any(re.match(r"_(?!_)", part) for part in rest):
+            yield name
+
+
+PACKAGE_FILES = python_files(PACKAGE)
+OUTSIDE_FILES = [path for folder in ("tests", "examples") for path in python_files(harness.ROOT / folder)]
+DOCS = [*sorted((harness.ROOT / "docs").rglob("*.md")), harness.ROOT / "README.md"]
+
+
+@pytest.mark.parametrize("path", PACKAGE_FILES + OUTSIDE_FILES, ids=name_of)
+def test_only_public_keras(path):
+    # In imports, strings and comments alike; written so that this file does not find itself.
+    assert not re.findall(r"\bkeras[.](?:src|_tf_keras|__internal__)\b", path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("path", [p for p in PACKAGE_FILES if p.name != "_backend.py"], ids=name_of)
+def test_only_the_backend_file_knows_frameworks(path):
+    tree = tree_of(path)
+    found = [name for name in imported(tree) if name.split(".")[0] in FRAMEWORKS]
+    assert not found, f"imports {found}: that belongs into keras_reg/_backend.py"
+    prose = {id(node) for node in docstring_nodes(tree)}
+    strings = [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose
+    ]
+    found = [text for text in strings if text.split(".")[0] in FRAMEWORKS]
+    assert not found, f"tells frameworks apart by {found}: that belongs into keras_reg/_backend.py"
+
+
+@pytest.mark.parametrize("path", PACKAGE_FILES, ids=name_of)
+def test_arrows_point_one_way(path):
+    module = ".".join(path.relative_to(harness.ROOT).with_suffix("").parts)
+    here = "__init__" if path == PACKAGE / "__init__.py" else part_of(module)
+    assert here in ARROWS, f"{here} is a new part of the package: say in ARROWS what it may import"
+    for name in imported(tree_of(path)):
+        if name.split(".")[0] != "keras_reg":
+            continue
+        there = part_of(name)
+        assert there != "__init__", f"{name}: import what you need by its own name"
+        if there in ARROWS and there != here:
+            assert there in ARROWS[here], f"{here} must not import {name}"
+        if here in PUBLIC_ONLY and there not in BASE and there != here:
+            assert not re.search(r"\._", name), f"{here} takes public names only, not {name}"
+
+
+@pytest.mark.parametrize("path", OUTSIDE_FILES, ids=name_of)
+def test_tests_and_examples_use_public_names_only(path):
+    assert not list(private_names(tree_of(path)))
+
+
+@pytest.mark.parametrize("path", DOCS, ids=name_of)
+def test_docs_use_public_names_only(path):
+    text = path.read_text(encoding="utf-8")
+    assert not re.findall(r"keras_reg(?:\.\w+)*\._(?!_)\w+", text)
+    assert not re.findall(r"from keras_reg[\w.]* import _\w+", text)
+
+
+def test_every_namespace_states_what_is_public():
+    for name, namespace in harness.public_namespaces().items():
+        assert isinstance(namespace.__all__, list), name
+        assert len(set(namespace.__all__)) == len(namespace.__all__), name
+        for public in namespace.__all__:
+            assert hasattr(namespace, public), f"{name}.{public}"
+            assert not public.startswith("_"), f"{name}.{public}"
+
+
+@pytest.mark.parametrize("name", [name for name, public in harness.public_objects().items() if inspect.isclass(public)])
+def test_one_public_class_per_underscore_file(name):
+    """keras_reg.layers.MixUp lives in keras_reg/layers/_mix_up.py."""
+    public = harness.public_objects()[name]
+    namespace, class_name = name.rsplit(".", 1)
+    file = pathlib.Path(inspect.getfile(public))
+    assert file.stem.startswith("_") and public.__module__.startswith(namespace + "._")
+    assert file.stem.replace("_", "") == class_name.lower()
