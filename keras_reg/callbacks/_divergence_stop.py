@@ -1,0 +1,109 @@
+import math
+
+import keras
+
+from keras_reg._validation import check_choice, check_number, fail
+from keras_reg.callbacks import _monitor
+from keras_reg.callbacks._stateful_callback import StatefulCallback
+
+
+@keras.saving.register_keras_serializable(package="keras_reg")
+class DivergenceStop(StatefulCallback):
+    """Stops training when the cost exceeds `factor` times its first value, or is NaN or infinite.
+
+    A learning rate that is far too high shows at once: in a search over hyper-parameters the rest of the trial's
+    budget is saved. In an Optuna trial, `raise optuna.TrialPruned()` after `fit` if `stop.diverged`.
+
+    A first value of v stops at v + (factor - 1) * |v|, which is `factor * v` for a positive cost and still above it for
+    a negative one. After a first value of 0, only a value that is not finite stops.
+
+    Args:
+        factor: How many times its first value the cost may reach, above 1.
+        monitor: Name of a logged value that training should lower.
+        per: "epoch" looks at the end of every epoch; "batch" after every batch, where Keras logs the mean over the
+            batches of the epoch so far. With "batch" the first value is that of the very first batch, and the logs are
+            read from the device after each one.
+        verbose: 1 prints where and why training was stopped.
+
+    Attributes:
+        diverged: Whether training was stopped by this callback.
+        first: The first value, or `None`.
+        stopped_epoch: The epoch in which training was stopped, or `None`.
+        stopped_batch: The batch, with `per="batch"`, or `None`.
+        stop_reason: Why, in words, or `None`.
+
+    Raises:
+        ValueError: If an argument is out of range; in `fit`, after the first epoch or batch, if nothing in the logs is
+            called `monitor`.
+
+    Example:
+
+    >>> import keras_reg
+    >>> stop = keras_reg.callbacks.DivergenceStop(verbose=0)
+    >>> stop.set_model(keras.Sequential()); stop.on_train_begin()
+    >>> for epoch, loss in enumerate([2.0, 5.0, 6.5]): stop.on_epoch_end(epoch, {"loss": loss})
+    >>> stop.diverged, stop.stop_reason
+    (True, 'loss is 6.5, above 3 times its first value 2')
+    """
+
+    STATE = ("first", "stop_reason", "stopped_batch", "stopped_epoch")
+
+    def __init__(self, factor=3.0, monitor="loss", per="epoch", verbose=1):
+        check_number("factor", factor, low=1, open_low=True)
+        check_choice("per", per, ("epoch", "batch"))
+        if per == "batch" and monitor.startswith("val_"):
+            fail('`monitor` must be a training value with per="batch": validation comes per epoch.', monitor=monitor)
+        self.factor = factor
+        self.monitor = monitor
+        self.per = per
+        self.verbose = verbose
+        super().__init__()
+        if per == "batch":
+            # Not a method of the class: Keras reads the logs from the device after every batch for whoever has one.
+            self.on_train_batch_end = self._after_batch
+
+    @property
+    def diverged(self):
+        return self.stop_reason is not None
+
+    def reset(self):
+        self.first = self.stop_reason = self.stopped_batch = self.stopped_epoch = None
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        self._seen_logs = False
+
+    def on_epoch_begin(self, epoch, logs=None):
+        super().on_epoch_begin(epoch, logs)
+        self._epoch = epoch
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.per == "epoch":
+            self._judge(logs, epoch)
+
+    def _after_batch(self, batch, logs=None):
+        self._judge(logs, self._epoch, batch)
+
+    def _judge(self, logs, epoch, batch=None):
+        value = _monitor.read(self, logs, first=not self._seen_logs)
+        self._seen_logs = True
+        if value is None or self.diverged:
+            return
+        self.first = value if self.first is None else self.first
+        reason = self._reason(value)
+        if reason:
+            self.stop_reason, self.stopped_epoch, self.stopped_batch = reason, epoch, batch
+            self.model.stop_training = True
+            if self.verbose:
+                where = f"Epoch {epoch + 1}" + ("" if batch is None else f", batch {batch + 1}")
+                print(f"{where}: training diverged, {reason}.")
+
+    def _reason(self, value):
+        if not math.isfinite(value):
+            return f"{self.monitor} is {value}"
+        if self.first != 0 and value > self.first + (self.factor - 1) * abs(self.first):
+            return f"{self.monitor} is {value:.6g}, above {self.factor:g} times its first value {self.first:.6g}"
+        return None
+
+    def get_config(self):
+        return {"factor": self.factor, "monitor": self.monitor, "per": self.per, "verbose": self.verbose}

@@ -1,0 +1,179 @@
+import math
+import warnings
+
+import keras
+
+from keras_reg._validation import check_choice, check_number, fail
+from keras_reg.callbacks._optimizers import members
+from keras_reg.callbacks._stateful_callback import StatefulCallback
+
+# A learning rate kept in half precision comes back this much changed; a person changes it by more.
+SAME = 0.005
+
+
+@keras.saving.register_keras_serializable(package="keras_reg")
+class ExponentialLR(StatefulCallback):
+    """Sets the learning rate to `lr0 * gamma^epoch`, and logs it.
+
+    The rate depends on the number of the epoch alone, not on the rate before it or on the optimizer's step counter:
+    `fit(initial_epoch=5)` goes on right, and so do `steps_per_execution` and gradient accumulation. With a
+    `MultiOptimizer` all rates are multiplied by one factor, so their ratios are kept, the floor included.
+
+    With w = `warmup_epochs`, epoch t has the rate `lr0 * (t + 1) / (w + 1)` while t < w, and from there
+    `max(min_learning_rate, lr0 * gamma^(t - w))`. With `per="step"` the same holds for fractions of epochs:
+    `lr0 * (s + 1) / (S + 1)` in step s of the S steps of the warm-up, then `gamma^(t + step / steps - w)`, set once an
+    execution under `steps_per_execution`. Where `fit` cannot know the number of steps, as for a generator, the first
+    epoch goes as with `per="epoch"`.
+
+    `History` gets `learning_rate`, the rate of the epoch's last step; with several optimizers
+    `learning_rate_<name>` for each.
+
+    lr0 is the rate that the optimizer has when training begins, unless that is the one this callback has left there:
+    then the old lr0 stays. A model that was saved in the middle of a schedule and is continued with a new callback
+    needs `initial_learning_rate`, or the state of the old callback (`load_state_dict`, `persist`).
+
+    Args:
+        gamma: Factor per epoch, positive.
+        initial_learning_rate: lr0, or `None` to take the optimizer's. With several optimizers, that of the one with
+            the highest rate; the others keep their ratio to it.
+        warmup_epochs: Length of a linear warm-up, in epochs (with `per="step"` also a fraction).
+        min_learning_rate: Floor of the decay. With several optimizers, of the highest rate.
+        per: "epoch" or "step".
+        verbose: 1 prints the rate at the start of every epoch.
+
+    Raises:
+        ValueError: If an argument is out of range; in `fit`, if the optimizer has a `LearningRateSchedule` already, or
+            if lr0 is below `min_learning_rate`.
+
+    Example:
+
+    >>> import keras_reg
+    >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    >>> model.compile(keras.optimizers.SGD(0.5), "mse")
+    >>> decay = keras_reg.callbacks.ExponentialLR(gamma=0.5)
+    >>> history = model.fit(keras.ops.ones((4, 1)), keras.ops.ones((4, 1)), epochs=3, callbacks=[decay], verbose=0)
+    >>> history.history["learning_rate"]
+    [0.5, 0.25, 0.125]
+
+    References:
+        - `torch.optim.lr_scheduler.ExponentialLR`, which multiplies the rate that it finds, so that it has neither
+          a warm-up nor a floor.
+    """
+
+    STATE = ("initial_learning_rates", "learning_rates", "steps_per_epoch")
+
+    def __init__(
+        self,
+        gamma=0.96,
+        initial_learning_rate=None,
+        warmup_epochs=0,
+        min_learning_rate=0.0,
+        per="epoch",
+        verbose=0,
+    ):
+        check_number("gamma", gamma, low=0, open_low=True)
+        if initial_learning_rate is not None:
+            check_number("initial_learning_rate", initial_learning_rate, low=0, open_low=True)
+        check_number("warmup_epochs", warmup_epochs, low=0)
+        check_number("min_learning_rate", min_learning_rate, low=0)
+        check_choice("per", per, ("epoch", "step"))
+        self.gamma = gamma
+        self.initial_learning_rate = initial_learning_rate
+        self.warmup_epochs = warmup_epochs
+        self.min_learning_rate = min_learning_rate
+        self.per = per
+        self.verbose = verbose
+        self.initial_learning_rates, self.learning_rates = [], []
+        super().__init__()
+
+    def reset(self):
+        # The rates stay: they tell whether the optimizer still has what this callback has set.
+        self.steps_per_epoch = None
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        for optimizer in self._find_optimizers():
+            if not isinstance(optimizer.learning_rate, keras.Variable):
+                fail(
+                    "ExponentialLR sets the learning rate itself, but the optimizer computes its own. Compile with a "
+                    "number, such as `keras.optimizers.Adam(1e-3)`, or leave this callback out.",
+                    learning_rate=optimizer.get_config().get("learning_rate"),
+                )
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if not self._loaded:
+            self._find_initial_rates(epoch)
+        super().on_epoch_begin(epoch, logs)
+        self.steps_per_epoch = (self.params or {}).get("steps") or self.steps_per_epoch
+        self._epoch, self._steps = epoch, 0
+        self._set(epoch)
+        if self.verbose:
+            print(f"Epoch {epoch + 1}: learning rate {', '.join(f'{rate:.6g}' for rate in self.learning_rates)}.")
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.per == "step" and batch and self.steps_per_epoch:
+            self._set(self._epoch + min(batch / self.steps_per_epoch, 1))
+        self._steps = batch
+
+    def on_epoch_end(self, epoch, logs=None):
+        if not self.steps_per_epoch:
+            self.steps_per_epoch = self._steps + self.model.steps_per_execution
+        optimizers = members(self.model.optimizer)
+        for optimizer in optimizers if logs is not None else ():
+            name = "learning_rate" if len(optimizers) == 1 else f"learning_rate_{optimizer.name}"
+            logs[name] = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+
+    def _find_optimizers(self):
+        optimizer = self.model.optimizer
+        if not members(optimizer) and self.model.built:  # a `MultiOptimizer` may make its members when it is built
+            optimizer.build(self.model.trainable_variables)
+        if not members(optimizer):
+            fail("Expected an optimizer with a learning rate, and a built model.", optimizer=optimizer)
+        return members(optimizer)
+
+    def _find_initial_rates(self, epoch):
+        """Takes the optimizer's rates as lr0, unless they are those that this callback has set."""
+        rates = [float(keras.ops.convert_to_numpy(o.learning_rate)) for o in members(self.model.optimizer)]
+        untouched = len(rates) == len(self.learning_rates) and all(
+            math.isclose(rate, own, rel_tol=SAME) for rate, own in zip(rates, self.learning_rates, strict=True)
+        )
+        if not untouched:
+            self.initial_learning_rates = rates
+        highest = max(self.initial_learning_rates)
+        if self.initial_learning_rate is not None:
+            ratios = [rate / highest if highest else 1.0 for rate in self.initial_learning_rates]
+            self.initial_learning_rates = [self.initial_learning_rate * ratio for ratio in ratios]
+        elif epoch > 0 and not untouched:
+            warnings.warn(
+                f"ExponentialLR starts in epoch {epoch} and takes the optimizer's learning rate, {highest:.6g}, for "
+                "that of epoch 0. If it has decayed before, give `initial_learning_rate` or load the callback's state.",
+                stacklevel=2,
+            )
+        highest = max(self.initial_learning_rates)
+        if self.min_learning_rate > highest:
+            fail(f"`min_learning_rate` must be at most lr0, {highest:.6g}.", min_learning_rate=self.min_learning_rate)
+
+    def _set(self, time):
+        """Sets the rates for a time in epochs."""
+        factor = self._factor(time)
+        self.learning_rates = [factor * rate for rate in self.initial_learning_rates]
+        # On JAX `self.model` brings the state of the compiled step back, so that it is taken anew with this rate.
+        for optimizer, rate in zip(members(self.model.optimizer), self.learning_rates, strict=True):
+            optimizer.learning_rate = rate
+
+    def _factor(self, time):
+        unit = 1 / self.steps_per_epoch if self.per == "step" and self.steps_per_epoch else 1
+        if time < self.warmup_epochs:
+            return (time + unit) / (self.warmup_epochs + unit)
+        floor = self.min_learning_rate / (max(self.initial_learning_rates) or 1)
+        return max(floor, self.gamma ** (time - self.warmup_epochs))
+
+    def get_config(self):
+        return {
+            "gamma": self.gamma,
+            "initial_learning_rate": self.initial_learning_rate,
+            "warmup_epochs": self.warmup_epochs,
+            "min_learning_rate": self.min_learning_rate,
+            "per": self.per,
+            "verbose": self.verbose,
+        }

@@ -1,0 +1,48 @@
+"""Smoothing of a noisy curve, and Prechelt's stopping criteria: pure functions of the values so far."""
+
+import numpy as np
+
+
+def ema(values, beta):
+    """Bias-corrected exponential moving average: weights beta^age that sum to one, however short the curve is."""
+    weights = float(beta) ** np.arange(len(values) - 1, -1, -1)
+    return float(np.dot(weights, values) / weights.sum())
+
+
+def smooth(values, smoothing, beta, window):
+    """The last value of the smoothed curve."""
+    if smoothing == "ema":
+        return ema(values, beta)
+    if smoothing is None:
+        return values[-1]
+    return float({"mean": np.mean, "median": np.median}[smoothing](values[-window:]))
+
+
+def generalization_loss(errors):
+    """GL: by how many per cent the last validation error is above the lowest one."""
+    lowest = min(errors)
+    if lowest == 0:
+        return np.inf if errors[-1] > 0 else 0.0
+    return 100 * (errors[-1] / lowest - 1)
+
+
+def training_progress(losses):
+    """P_k: by how many per mille the mean training loss of a strip is above the lowest in it."""
+    return 1000 * (np.mean(losses) / min(losses) - 1) if min(losses) > 0 else np.inf
+
+
+def progress_quotient(errors, losses, strip):
+    """PQ: GL / P_k at the end of a strip of `strip` epochs; 0 inside a strip or while nothing is lost."""
+    lost = generalization_loss(errors)
+    if len(errors) % strip or lost <= 0:
+        return 0.0
+    progress = training_progress(losses[-strip:])
+    return lost / progress if progress > 0 else np.inf
+
+
+def successive_increases(errors, strip):
+    """UP: how many strips in a row, up to the one that ends now, ended with a higher error than the strip before."""
+    if len(errors) % strip:
+        return 0
+    rises = np.diff(errors[strip - 1 :: strip]) > 0
+    return int(np.argmin(np.append(rises[::-1], False)))

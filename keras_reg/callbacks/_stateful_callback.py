@@ -1,0 +1,58 @@
+import copy
+
+import keras
+
+from keras_reg._validation import fail
+
+
+class StatefulCallback(keras.callbacks.Callback):
+    """A callback that starts anew with every `fit`, unless a saved state was put in before.
+
+    A subclass names the attributes that make up its state in `STATE` and gives them their first values in `reset`.
+    """
+
+    STATE = ()
+
+    def __init__(self):
+        super().__init__()
+        self._loaded = False
+        self.reset()
+
+    def reset(self):
+        """Gives every attribute in `STATE` its first value."""
+        raise NotImplementedError
+
+    def on_train_begin(self, logs=None):
+        if not self._loaded:
+            self.reset()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        # A state may be loaded before `fit` or by another callback's `on_train_begin`; from here on it is used up.
+        self._loaded = False
+
+    def on_train_end(self, logs=None):
+        self._loaded = False
+
+    def state_dict(self):
+        """What this callback has seen and decided: JSON-serialisable, but for lists of NumPy arrays of weights."""
+        return {name: copy.copy(getattr(self, name)) for name in self.STATE}
+
+    def load_state_dict(self, state):
+        """Puts back what `state_dict` returned: the next `fit` goes on from there instead of starting anew.
+
+        Args:
+            state: What `state_dict` of a callback of the same class returned.
+
+        Raises:
+            ValueError: If the keys are not those of this callback's state.
+        """
+        if not isinstance(state, dict) or set(state) != set(self.STATE):
+            keys = sorted(state) if isinstance(state, dict) else state
+            fail(f"`state` must be a state of {type(self).__name__}, with the keys {sorted(self.STATE)}.", state=keys)
+        for name in self.STATE:
+            setattr(self, name, copy.copy(state[name]))
+        self._loaded = True
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)

@@ -1,0 +1,157 @@
+import dataclasses
+
+import keras
+from keras import ops
+
+from keras_reg._backend import NATIVE, RandomSource, framework_of, uniform
+from keras_reg._strength import Strength, deserialize, plain, serialize
+from keras_reg._validation import check_data_format, check_integer, check_seed, fail
+from keras_reg.layers._batch import Form, check_sizes, dtype_of, fields, is_float, map_arrays, static, to_tensors
+
+
+class BatchAugmentation(keras.layers.Layer):
+    """What all batch augmentations share: call forms, frameworks, random numbers, dtypes.
+
+    A subclass sets `columns` (uniform numbers for each image) and `mixes` (whether images meet each other), and writes
+    `transform(batch, u, key, select)`, a pure function from a `Batch` to a `Batch`, where `u` has shape
+    (batch, columns), `key` makes further noise and `select` limits the images that it may touch.
+    """
+
+    columns = 0
+    mixes = False
+    blends = False  # whether pixels are computed with, so that integer images become floats
+    strengths = ()
+
+    def __init__(self, seed=None, data_format=None, **kwargs):
+        check_seed(seed)
+        check_data_format(data_format)
+        super().__init__(autocast=False, **kwargs)
+        self.seed = seed
+        self.data_format = data_format or keras.config.image_data_format()
+        self.random = RandomSource(seed, type(self).__name__)
+        self.generator = self.random.generator
+        self.built = True
+
+    def hold(self, **values):
+        """Stores arguments that may each be a number or a `Strength`, which becomes a weight."""
+        self._held = {}
+        for name, value in values.items():
+            setattr(self, name, value)
+            if isinstance(value, Strength):
+                self._held[name] = self.add_weight(
+                    shape=(), initializer=keras.initializers.Constant(value.value), trainable=False, name=name,
+                    dtype="float32",
+                )  # fmt: skip
+
+    def strength(self, name, framework=NATIVE):
+        """The present value of an argument: a plain number, or the weight of a `Strength`."""
+        if name not in self._held:
+            return plain(getattr(self, name))
+        weight = self._held[name]
+        return weight.value if framework.native else float(ops.convert_to_numpy(weight))
+
+    def is_off(self, name="rate"):
+        """Whether an argument is a plain zero, which no schedule will move."""
+        return name not in self._held and plain(getattr(self, name)) == 0
+
+    def __call__(self, data, labels=None, sample_weight=None, **kwargs):
+        arrays = [array for array in keras.tree.flatten((data, labels, sample_weight)) if array is not None]
+        symbolic = any(isinstance(array, keras.KerasTensor) for array in arrays)
+        if not symbolic and not framework_of(arrays).native:
+            return self._run(data, labels, sample_weight, **kwargs)
+        return super().__call__(data, labels, sample_weight, **kwargs)
+
+    def call(self, data, labels=None, sample_weight=None, training=True, index=None):
+        return self._run(data, labels, sample_weight, training, index)
+
+    def _run(self, data, labels=None, sample_weight=None, training=True, index=None):
+        form = Form(data, labels, sample_weight)
+        batch = form.batch
+        to_tensors(batch)
+        check_sizes(batch, rank_3=not self.mixes)
+        self.check(batch)
+        self.check_compute_dtype(batch)
+        if training is False:
+            return form.restore(batch)
+        lifted = len(batch.images.shape) == 3
+        if lifted:
+            batch = _each(batch, lambda array: batch.ops.expand_dims(array, 0))
+        batch = self.augment(batch, index)
+        if lifted:
+            batch = _each(batch, lambda array: batch.ops.squeeze(array, 0))
+        if batch.framework.restore is not None:
+            batch = _each(batch, batch.framework.restore)
+        return form.restore(batch)
+
+    def augment(self, batch, index=None):
+        """One draw for the whole call, then the pure function."""
+        key = self.random.key(batch.framework, index)
+        if is_float(batch.images) or self.blends:
+            batch = dataclasses.replace(batch, images=batch.ops.cast(batch.images, self.compute_dtype))
+        u = uniform(key, (batch.size(), max(self.columns, 1)), batch.framework)
+        return self.transform(batch, u, key)
+
+    def check_compute_dtype(self, batch):
+        """Blending whole numbers in whole numbers would round every pixel."""
+        if self.blends and not keras.backend.is_float_dtype(self.compute_dtype):
+            fail(
+                f"`{type(self).__name__}` computes with the pixels and needs a float dtype.",
+                dtype=self.compute_dtype, images=dtype_of(batch.images),
+            )  # fmt: skip
+
+    def check(self, batch):
+        """Refuses what this layer cannot do rightly; called at trace time, also for symbolic inputs."""
+
+    def transform(self, batch, u, key, select=None):
+        raise NotImplementedError
+
+    def compute_output_spec(self, data, labels=None, sample_weight=None, training=True, index=None):
+        form = Form(data, labels, sample_weight)
+        check_sizes(form.batch, rank_3=not self.mixes)
+        self.check(form.batch)
+        self.check_compute_dtype(form.batch)
+        return form.restore(form.batch if training is False else self.output_spec(form.batch))
+
+    def output_spec(self, batch):
+        """The specification of the result; a subclass changes what it changes."""
+        images = batch.images
+        if is_float(images) or self.blends:
+            images = keras.KerasTensor(images.shape, self.compute_dtype)
+        return dataclasses.replace(batch, images=images)
+
+    def compute_output_shape(self, input_shape, *args):
+        return input_shape
+
+    def get_config(self):
+        names = (*self.strengths, *self.arguments)
+        return {**super().get_config(), **{name: serialize(getattr(self, name)) for name in names}}
+
+    arguments = ("data_format", "seed")
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{name: deserialize(value) for name, value in config.items()})
+
+
+def _each(batch, function):
+    """The batch with `function` applied to every array."""
+    names = ("images", "labels", "sample_weights", "masks", "boxes")
+    done = [map_arrays(function, field) for field in fields(batch)]
+    return dataclasses.replace(batch, **dict(zip(names, done, strict=True)))
+
+
+def selected(u, rate, select):
+    """Which images this call touches, (batch,)."""
+    chosen = u < rate
+    return chosen if select is None else chosen & select
+
+
+def check_num_classes(num_classes):
+    check_integer("num_classes", num_classes, low=2, optional=True)
+
+
+def check_channels(name, values, images, data_format):
+    """One value a channel: as many as there are channels."""
+    channels = static(images, -1 if data_format == "channels_last" else -3)
+    if isinstance(values, (tuple, list)) and channels not in (None, len(values)):
+        fail(f"Expected one `{name}` for each of {channels} channels.", **{name: values})

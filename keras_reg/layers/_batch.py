@@ -1,0 +1,193 @@
+"""One batch in whatever form it was given: found, checked, and put back together."""
+
+import dataclasses
+from typing import Any
+
+import keras
+
+from keras_reg._backend import NATIVE, Framework, framework_of
+from keras_reg._validation import fail
+
+KEYS = ("images", "labels", "sample_weights", "segmentation_masks", "bounding_boxes")
+
+
+@dataclasses.dataclass
+class Batch:
+    """What belongs to the samples of one batch, while it is being augmented.
+
+    `labels` may be a nest of arrays (a model with several outputs). In a training step, where `sparse` is true, integer
+    labels stay integers: a mixture is then `terms`, a list of (labels, weights of shape (batch,)), and `dominant` is
+    the original label that weighs most, with its weight.
+    """
+
+    framework: Framework = NATIVE
+    images: Any = None
+    labels: Any = None
+    sample_weights: Any = None
+    masks: Any = None
+    boxes: Any = None
+    others: dict = dataclasses.field(default_factory=dict)
+    sparse: bool = False
+    terms: list | None = None
+    dominant: tuple | None = None
+
+    @property
+    def ops(self):
+        return self.framework.ops
+
+    def size(self):
+        return self.ops.shape(self.images)[0]
+
+
+class Form:
+    """The form in which a call gave its data, so that the result comes back in the same one."""
+
+    def __init__(self, data, labels=None, sample_weight=None):
+        self.kind, self.batch = type(data), Batch()
+        if isinstance(data, dict):
+            self._read_dict(data, labels, sample_weight)
+        elif isinstance(data, (tuple, list)) and not _is_nested_numbers(data):
+            self._read_tuple(data, labels, sample_weight)
+        else:
+            self.kind = None
+            self.length = 1 if labels is None and sample_weight is None else 2 if sample_weight is None else 3
+            self.batch = Batch(images=data, labels=labels, sample_weights=sample_weight)
+
+    def _read_dict(self, data, labels, sample_weight):
+        if labels is not None or sample_weight is not None:
+            raise ValueError(
+                "Expected labels and sample weights inside the dict, as `labels` and `sample_weights`. "
+                "Received: a dict and further positional arguments"
+            )
+        if data.get("images") is None:
+            fail('Expected a dict with the key "images".', keys=sorted(map(str, data)))
+        fields = dict(zip(KEYS, ("images", "labels", "sample_weights", "masks", "boxes"), strict=True))
+        self.keys = list(data)
+        self.batch = Batch(
+            **{fields[key]: value for key, value in data.items() if key in fields},
+            others={key: value for key, value in data.items() if key not in fields},
+        )
+
+    def _read_tuple(self, data, labels, sample_weight):
+        if labels is not None or sample_weight is not None or not 1 <= len(data) <= 3:
+            raise ValueError(
+                "Expected (images,), (images, labels) or (images, labels, sample_weight). Received: "
+                f"a {type(data).__name__} of {len(data)} and "
+                f"{(labels is not None) + (sample_weight is not None)} further positional arguments"
+            )
+        self.length = len(data)
+        self.batch = Batch(**dict(zip(("images", "labels", "sample_weights"), data, strict=False)))
+
+    def restore(self, batch):
+        """The result in the form of the call."""
+        if self.kind is not None and issubclass(self.kind, dict):
+            known = (batch.images, batch.labels, batch.sample_weights, batch.masks, batch.boxes)
+            found = {**dict(zip(KEYS, known, strict=True)), **batch.others}
+            return {key: found[key] for key in self.keys}
+        values = (batch.images, batch.labels, batch.sample_weights)[: self.length]
+        if self.kind is None:
+            return values[0] if self.length == 1 else values
+        return self.kind(values) if self.kind in (tuple, list) else tuple(values)
+
+
+def _is_nested_numbers(data):
+    """Whether a list is an array written out as [[0.1, ...], ...] rather than a structure of arrays."""
+    while isinstance(data, (tuple, list)) and data:
+        data = data[0]
+    return isinstance(data, (int, float))
+
+
+def to_tensors(batch):
+    """Every array as a tensor of the framework that this batch is handled by."""
+    arrays = [array for array in keras.tree.flatten(fields(batch)) if array is not None]
+    batch.framework = framework_of(arrays)
+    convert = _converter(batch.framework)
+    for name in ("images", "labels", "sample_weights", "masks", "boxes"):
+        setattr(batch, name, map_arrays(convert, getattr(batch, name)))
+
+
+def _converter(framework):
+    def convert(array):
+        kind = getattr(getattr(array, "dtype", None), "kind", "")
+        if isinstance(array, str) or kind in ("U", "S", "O"):
+            raise ValueError(f"Expected arrays of numbers. Received: {type(array).__name__} of strings or objects")
+        if framework.restore is not None and not hasattr(array, "__array_interface__"):
+            array = array.detach().cpu().numpy()
+        try:
+            return framework.ops.convert_to_tensor(array)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"Expected arrays of numbers. Received: {type(array).__name__}") from error
+
+    return convert
+
+
+def fields(batch):
+    return [batch.images, batch.labels, batch.sample_weights, batch.masks, batch.boxes]
+
+
+def is_float(array):
+    return keras.backend.is_float_dtype(dtype_of(array))
+
+
+def is_integer(array):
+    return keras.backend.is_int_dtype(dtype_of(array))
+
+
+def dtype_of(array):
+    return keras.backend.standardize_dtype(array.dtype)
+
+
+def static(array, axis):
+    """The size of an axis where it is known before the call runs, else `None`."""
+    size = array.shape[axis]
+    return size if isinstance(size, int) else None
+
+
+def check_sizes(batch, rank_3=False):
+    """Ranks, and one batch size for all, as far as they are known."""
+    rank = len(batch.images.shape)
+    if rank != 4 and not (rank_3 and rank == 3):
+        unbatched = " or (height, width, channels)" if rank_3 else ""
+        fail(f"Expected images of shape (batch, height, width, channels){unbatched}.", shape=tuple(batch.images.shape))
+    size = static(batch.images, 0)
+    if rank == 3 or size is None:
+        return
+    for name in ("labels", "sample_weights", "masks", "boxes"):
+        for array in keras.tree.flatten(getattr(batch, name)):
+            if array is None:
+                continue
+            if len(array.shape) == 0 or static(array, 0) not in (None, size):
+                name = {"masks": "segmentation_masks", "boxes": "bounding_boxes"}.get(name, name)
+                fail(f"Expected `{name}` for a batch of {size} images.", shape=tuple(array.shape))
+
+
+def spatial_axes(data_format):
+    return (1, 2) if data_format == "channels_last" else (2, 3)
+
+
+def height_width(images, data_format, ops):
+    shape = ops.shape(images)
+    return tuple(shape[axis] for axis in spatial_axes(data_format))
+
+
+def is_map(array, images, data_format):
+    """Whether labels are a dense map: one label for each pixel of the images."""
+    rank = len(array.shape)
+    if rank < 3:
+        return False
+    axes = spatial_axes(data_format) if rank == 4 else (1, 2)
+    of_images = spatial_axes(data_format)
+    return all(
+        static(array, axis) in (None, static(images, of_image)) or static(images, of_image) is None
+        for axis, of_image in zip(axes, of_images, strict=True)
+    )
+
+
+def spread(values, like, ops):
+    """(batch,) as (batch, 1, ..., 1), to broadcast over an array of the rank of `like`."""
+    return ops.reshape(values, [-1] + [1] * (len(like.shape) - 1))
+
+
+def map_arrays(function, *structures):
+    """`keras.tree.map_structure` that leaves `None` alone."""
+    return keras.tree.map_structure(lambda *leaves: None if leaves[0] is None else function(*leaves), *structures)

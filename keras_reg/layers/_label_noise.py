@@ -1,0 +1,107 @@
+import dataclasses
+
+import keras
+
+from keras_reg._strength import plain
+from keras_reg._validation import check_rate, fail
+from keras_reg.layers._augmentation import BatchAugmentation, check_num_classes, selected
+from keras_reg.layers._batch import dtype_of, is_float, is_map, map_arrays, spread, static
+
+
+@keras.saving.register_keras_serializable(package="keras_reg")
+class LabelNoise(BatchAugmentation):
+    """Redraws each label with probability `rate`, uniformly over all classes.
+
+    The true class can be drawn again, so that a share rate * (classes - 1) / classes of the labels changes. Images are
+    not touched. In inference the layer is the identity. Inside `keras_reg.training.AugmentedModel` the metrics see the
+    labels without the noise.
+
+    Args:
+        rate: Probability that a label is redrawn, in [0, 1], or a `keras_reg.Strength`.
+        num_classes: Number of classes, needed for integer labels, which stay integers.
+        seed: Integer of at least 0; one seed makes a run repeatable.
+        **kwargs: Further arguments of `keras.layers.Layer`, as `name` and `dtype`.
+
+    Call arguments:
+        data: Images; or a tuple (images, labels) or (images, labels, sample_weight); or a dict with "images", "labels".
+        labels: Integer ids (batch,) or (batch, 1), or one-hot or soft (batch, classes).
+        sample_weight: Weights; not changed.
+        training: `False` returns the data as they are. True unless said otherwise.
+        index: Integer that names the batch: what is drawn is then a function of `seed` and `index` alone.
+
+    Input shape:
+        Images of any shape that the other layers take, labels as above.
+
+    Output shape:
+        That of the input.
+
+    Raises:
+        ValueError: For a rate outside [0, 1], no labels, labels of another rank, or integer ids without `num_classes`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_reg.layers import LabelNoise
+    >>> x, y = np.zeros((4, 8, 8, 3)), np.arange(4)
+    >>> np.asarray(LabelNoise(rate=0, num_classes=4)(x, y)[1]).tolist()
+    [0, 1, 2, 3]
+
+    References:
+        - [DisturbLabel: Regularizing CNN on the Loss Layer](https://arxiv.org/abs/1605.00055) (Xie et al., 2016).
+    """
+
+    columns = 2
+    strengths = ("rate",)
+    arguments = ("num_classes", "seed")
+
+    def __init__(self, rate, num_classes=None, seed=None, **kwargs):
+        check_rate("rate", plain(rate))
+        check_num_classes(num_classes)
+        super().__init__(seed=seed, **kwargs)
+        self.hold(rate=rate)
+        self.num_classes = num_classes
+
+    def check(self, batch):
+        arrays = [array for array in keras.tree.flatten(batch.labels) if array is not None]
+        if not arrays:
+            raise ValueError("Expected labels, to put noise on. Received: images alone")
+        for array in arrays:
+            self._check_label(array, batch)
+
+    def _check_label(self, array, batch):
+        lifted = 1 if len(batch.images.shape) == 3 else 0
+        rank, last = len(array.shape) + lifted, array.shape[-1] if len(array.shape) else 1
+        if rank not in (1, 2) or is_map(array, batch.images, self.data_format):
+            fail("Expected labels of shape (batch,), (batch, 1) or (batch, classes).", shape=tuple(array.shape))
+        ids = rank == 1 or last == 1
+        if ids and is_float(array):
+            fail("Expected integer class ids, or labels of shape (batch, classes).", dtype=dtype_of(array))
+        if ids and self.num_classes is None:
+            fail("Integer labels need `num_classes`.", num_classes=None)
+        if not ids and self.num_classes not in (None, last) and isinstance(last, int):
+            fail(f"Expected labels of shape (batch, {self.num_classes}).", shape=tuple(array.shape))
+
+    def transform(self, batch, u, key, select=None):
+        if self.is_off():
+            return batch
+        ops = batch.ops
+        chosen = selected(u[:, 0], self.strength("rate", batch.framework), select)
+
+        def redraw(array):
+            ids = len(array.shape) == 1 or static(array, 1) == 1
+            classes = self.num_classes if ids else ops.shape(array)[1]
+            count = ops.cast(classes, "float32")
+            drawn = ops.cast(ops.minimum(ops.floor(u[:, 1] * count), count - 1), "int32")
+            if ids:
+                drawn = ops.cast(ops.reshape(drawn, [-1] + [1] * (len(array.shape) - 1)), dtype_of(array))
+            else:
+                drawn = ops.cast(ops.one_hot(drawn, classes, dtype="float32"), dtype_of(array))
+            return ops.where(spread(chosen, array, ops), drawn, array)
+
+        if batch.terms is None:
+            clean = batch.dominant
+            if batch.sparse and clean is None:
+                clean = (batch.labels, ops.ones_like(u[:, 0]))
+            return dataclasses.replace(batch, labels=map_arrays(redraw, batch.labels), dominant=clean)
+        terms = [(map_arrays(redraw, labels), weight) for labels, weight in batch.terms]
+        return dataclasses.replace(batch, labels=terms[0][0], terms=terms)

@@ -1,0 +1,67 @@
+import keras
+
+from keras_reg.layers._mixer import Mixer
+
+
+@keras.saving.register_keras_serializable(package="keras_reg")
+class MixUp(Mixer):
+    """Blends each image with another one of its batch, and their labels with the same weight.
+
+    With lambda ~ Beta(alpha, alpha), x = lambda x1 + (1 - lambda) x2 and y = lambda y1 + (1 - lambda) y2. The partner
+    comes by one random cyclic shift of the batch, so that no sample meets itself. The expectation of the batch is that
+    of the data; images that are not chosen come back bit for bit. In inference the layer is the identity.
+
+    Args:
+        alpha: Parameter of Beta(alpha, alpha), float > 0 or a `keras_reg.Strength`. Small values keep lambda near 0
+            or 1; 1 is uniform.
+        rate: Probability that an image is mixed, in [0, 1], or a `keras_reg.Strength`.
+        num_classes: Number of classes, needed for integer labels, which come back one-hot in float32. Not needed for
+            float labels, nor inside `keras_reg.training.AugmentedModel`, where integer labels stay integers.
+        mode: "sample" draws a lambda for each image, "batch" one for the batch.
+        data_format: "channels_last" or "channels_first"; Keras' setting where `None`.
+        seed: Integer of at least 0; one seed makes a run repeatable.
+        **kwargs: Further arguments of `keras.layers.Layer`, as `name` and `dtype`.
+
+    Call arguments:
+        data: Images; or a tuple (images, labels) or (images, labels, sample_weight); or a dict with "images" and any
+            of "labels", "sample_weights", "segmentation_masks", "bounding_boxes".
+        labels: Integer ids (batch,) or (batch, 1), one-hot, soft or multi-label (batch, classes), regression targets,
+            or dense maps (batch, height, width[, classes]). Floats keep their dtype and are mixed in float32.
+        sample_weight: Weights of shape (batch,), mixed like labels.
+        training: `False` returns the data as they are. True unless said otherwise.
+        index: Integer that names the batch: what is drawn is then a function of `seed` and `index` alone. It makes a
+            parallel tf.data map repeatable: `ds.enumerate().map(lambda i, xy: layer(xy, index=i))`.
+
+    Input shape:
+        Images (batch, height, width, channels), or (batch, channels, height, width) with "channels_first". Integer
+        images become floats of the layer's compute dtype.
+
+    Output shape:
+        That of the input. Integer labels and, where they are blended, integer masks become one-hot. Bounding boxes of
+        both images are kept, (batch, 2 n, 4), those that take no part with class -1.
+
+    Raises:
+        ValueError: For arguments out of range, images that are not a batch, batch sizes that differ, integer labels
+            without `num_classes` or out of its range (in compiled code their one-hot rows are NaN instead).
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_reg.layers import MixUp
+    >>> x, y = np.random.rand(8, 32, 32, 3), np.arange(8) % 4
+    >>> images, labels = MixUp(alpha=0.4, num_classes=4, seed=0)(x, y)
+    >>> np.allclose(np.asarray(labels).sum(axis=-1), 1)
+    True
+
+    References:
+        - [mixup: Beyond Empirical Risk Minimization](https://arxiv.org/abs/1710.09412) (Zhang et al., 2018). There the
+          partner is a random permutation, which leaves about one sample a batch to itself, and lambda is drawn once a
+          batch (`mode="batch"`).
+    """
+
+    arguments = ("num_classes", "mode", "data_format", "seed")
+
+    def __init__(
+        self, alpha=0.2, rate=1.0, num_classes=None, mode="sample", data_format=None, seed=None, **kwargs
+    ):  # fmt: skip
+        super().__init__(alpha, rate, num_classes, mode, data_format, seed, **kwargs)

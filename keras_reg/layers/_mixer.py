@@ -1,0 +1,72 @@
+import dataclasses
+
+import keras
+
+from keras_reg._strength import Strength, plain
+from keras_reg._validation import check_choice, check_number, check_rate
+from keras_reg.layers._augmentation import BatchAugmentation, check_num_classes, selected
+from keras_reg.layers._batch import is_float, map_arrays
+from keras_reg.layers._beta import BetaQuantile
+from keras_reg.layers._boxes import check_boxes, spec_of_concatenated
+from keras_reg.layers._mixing import COLUMNS, check_labels, label_spec, make_plan, mask_spec, mix
+
+
+class Mixer(BatchAugmentation):
+    """What MixUp and CutMix share: all but whether the partner is blended in or cut in."""
+
+    columns = COLUMNS
+    mixes = True
+    cuts = False
+    strengths = ("alpha", "rate")
+
+    def __init__(self, alpha, rate, num_classes, mode, data_format, seed, **kwargs):
+        check_number("alpha", plain(alpha), low=0, open_low=True)
+        check_rate("rate", plain(rate))
+        check_num_classes(num_classes)
+        check_choice("mode", mode, ("sample", "batch"))
+        super().__init__(seed=seed, data_format=data_format, **kwargs)
+        self.hold(alpha=alpha, rate=rate)
+        self.num_classes, self.mode = num_classes, mode
+        self.quantile = BetaQuantile(plain(alpha), moves=isinstance(alpha, Strength))
+
+    @property
+    def blends(self):
+        return not self.cuts
+
+    def check(self, batch):
+        check_labels(batch, self.num_classes, self.blends, self.data_format, type(self).__name__)
+        if batch.boxes is not None:
+            check_boxes(batch, cuts=self.cuts, layer=type(self).__name__)
+
+    def draw(self, batch, u, select=None):
+        """Which images are mixed, and what each keeps (lambda)."""
+        ops, framework = batch.ops, batch.framework
+        numbers = u[:1, 1] if self.mode == "batch" else u[:, 1]
+        alpha = self.strength("alpha", framework) if "alpha" in self._held else None
+        kept = self.quantile(numbers, ops, alpha)
+        return selected(u[:, 0], self.strength("rate", framework), select), kept
+
+    def transform(self, batch, u, key, select=None):
+        chosen, kept = self.draw(batch, u, select)
+        plan = make_plan(batch, u, chosen, kept, self.cuts, self.data_format)
+        return mix(batch, plan, self.num_classes, self.data_format)
+
+    def output_spec(self, batch):
+        return mixed_spec(super().output_spec(batch), batch, self)
+
+
+def mixed_spec(spec, batch, layer):
+    """The specification of a mixed batch; `layer` is a mixer or a choice of mixers."""
+    def label(array):
+        return label_spec(array, batch, layer.num_classes, layer.blends, layer.data_format)
+
+    def mask(array):
+        return mask_spec(array, layer.num_classes, layer.blends, layer.data_format)
+
+    return dataclasses.replace(
+        spec,
+        labels=map_arrays(label, batch.labels),
+        sample_weights=map_arrays(lambda w: w if is_float(w) else keras.KerasTensor(w.shape, "float32"), batch.sample_weights),
+        masks=map_arrays(mask, batch.masks),
+        boxes=None if batch.boxes is None else spec_of_concatenated(batch.boxes),
+    )

@@ -1,0 +1,155 @@
+import dataclasses
+
+import keras
+import numpy as np
+
+from keras_reg._backend import fold, normal
+from keras_reg._strength import plain
+from keras_reg._validation import check_number, check_range, check_rate, fail
+from keras_reg.layers._augmentation import BatchAugmentation, selected
+from keras_reg.layers._batch import dtype_of, spread, static
+
+# Of the pixels of ImageNet in [0, 1], as everybody uses them since Krizhevsky et al. (2012).
+IMAGENET_EIGENVALUES = (0.2175, 0.0188, 0.0045)
+IMAGENET_EIGENVECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
+
+
+@keras.saving.register_keras_serializable(package="keras_reg")
+class PCAColorJitter(BatchAugmentation):
+    """Shifts the colour of each image along the principal components of the colours of the data.
+
+    Every pixel of an image gets the same shift: the sum over components of eigenvector * a * standard deviation along
+    it, with one a ~ N(0, stddev^2) for each component and image. The expectation is the image itself. In inference the
+    layer is the identity.
+
+    Args:
+        stddev: Standard deviation of a, at least 0, or a `keras_reg.Strength`.
+        rate: Probability that an image is shifted, in [0, 1], or a `keras_reg.Strength`.
+        eigenvalues: Standard deviations of the colours along the components, one for each channel, in the units of the
+            images: set by `adapt`, or given. Without either, those of ImageNet for images in [0, 1].
+        eigenvectors: Matrix whose columns are the components.
+        value_range: Range (least, most) that pixels are clipped to; not clipped where `None`.
+        data_format: "channels_last" or "channels_first"; Keras' setting where `None`.
+        seed: Integer of at least 0; one seed makes a run repeatable.
+        **kwargs: Further arguments of `keras.layers.Layer`, as `name` and `dtype`.
+
+    Call arguments:
+        data: Images; or a tuple (images, labels) or (images, labels, sample_weight); or a dict with "images".
+        labels: Labels; not changed.
+        sample_weight: Weights; not changed.
+        training: `False` returns the data as they are. True unless said otherwise.
+        index: Integer that names the batch: what is drawn is then a function of `seed` and `index` alone.
+
+    Input shape:
+        Images (batch, height, width, channels), or (batch, channels, height, width) with "channels_first"; one image
+        without the batch axis works too. Integer images become floats of the layer's compute dtype.
+
+    Output shape:
+        That of the input.
+
+    Raises:
+        ValueError: For arguments out of range, or components that do not fit the channels.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_reg.layers import PCAColorJitter
+    >>> layer = PCAColorJitter(stddev=0.5, seed=0)
+    >>> shift = np.asarray(layer(np.zeros((2, 4, 4, 3))))
+    >>> bool((shift == shift[:, :1, :1]).all())
+    True
+
+    References:
+        - [ImageNet Classification with Deep Convolutional Neural Networks](
+          https://papers.nips.cc/paper/4824-imagenet-classification-with-deep-convolutional-neural-networks)
+          (Krizhevsky et al., 2012). The paper scales by the eigenvalues of the covariance; the code that goes by its
+          name, and this layer, by numbers in the units of the pixels, their roots.
+    """
+
+    columns = 1
+    blends = True
+    strengths = ("stddev", "rate")
+    arguments = ("eigenvalues", "eigenvectors", "value_range", "data_format", "seed")
+
+    def __init__(
+        self, stddev=0.1, rate=1.0, eigenvalues=None, eigenvectors=None, value_range=None, data_format=None, seed=None,
+        **kwargs,
+    ):  # fmt: skip
+        check_number("stddev", plain(stddev), low=0)
+        check_rate("rate", plain(rate))
+        if value_range is not None:
+            check_range("value_range", value_range)
+        self._check_components(eigenvalues, eigenvectors)
+        super().__init__(seed=seed, data_format=data_format, **kwargs)
+        self.hold(stddev=stddev, rate=rate)
+        self.eigenvalues, self.eigenvectors, self.value_range = eigenvalues, eigenvectors, value_range
+
+    @staticmethod
+    def _check_components(values, vectors):
+        if values is None and vectors is None:
+            return
+        if values is None or vectors is None:
+            fail("Give `eigenvalues` and `eigenvectors` together.", eigenvalues=values, eigenvectors=vectors)
+        values, vectors = np.asarray(values, "float64"), np.asarray(vectors, "float64")
+        n = values.size
+        if values.shape != (n,) or vectors.shape != (n, n) or not np.isfinite(vectors).all() or not (values >= 0).all():
+            fail(
+                "Expected n `eigenvalues` of at least 0 and an n x n matrix of `eigenvectors`.",
+                eigenvalues=values.tolist(), eigenvectors=vectors.tolist(),
+            )  # fmt: skip
+
+    @property
+    def components(self):
+        """(standard deviations, matrix whose columns are the components)."""
+        if self.eigenvalues is None:
+            return np.asarray(IMAGENET_EIGENVALUES, "float32"), np.asarray(IMAGENET_EIGENVECTORS, "float32")
+        return np.asarray(self.eigenvalues, "float32"), np.asarray(self.eigenvectors, "float32")
+
+    def adapt(self, data):
+        """Takes the components from images.
+
+        Args:
+            data: Array of images (n, height, width, channels), or an iterable of batches of such, each alone or the
+                first of a tuple; channels first where the layer says so.
+
+        Returns:
+            The layer, so that it can be used on.
+        """
+        count, total, product = 0, 0.0, 0.0
+        for images in [data] if hasattr(data, "shape") else data:
+            if isinstance(images, (tuple, list)):
+                images = images[0]
+            if isinstance(images, dict):
+                images = images["images"]
+            images = np.asarray(keras.ops.convert_to_numpy(images) if keras.ops.is_tensor(images) else images, "float64")
+            if self.data_format == "channels_first":
+                images = np.moveaxis(images, -3, -1)
+            pixels = images.reshape(-1, images.shape[-1])
+            count, total, product = count + len(pixels), total + pixels.sum(0), product + pixels.T @ pixels
+        if count < 2:
+            raise ValueError(f"Expected images to adapt to. Received: {count} pixels")
+        mean = total / count
+        values, vectors = np.linalg.eigh(product / count - np.outer(mean, mean))
+        self.eigenvalues = np.sqrt(np.maximum(values[::-1], 0)).tolist()
+        self.eigenvectors = vectors[:, ::-1].tolist()
+        return self
+
+    def check(self, batch):
+        channels = static(batch.images, -1 if self.data_format == "channels_last" else -3)
+        if channels is not None and channels != len(self.components[0]):
+            fail(f"Expected images with {len(self.components[0])} channels.", shape=tuple(batch.images.shape))
+
+    def transform(self, batch, u, key, select=None):
+        if self.is_off() or self.is_off("stddev"):
+            return batch
+        ops, images = batch.ops, batch.images
+        chosen = selected(u[:, 0], self.strength("rate", batch.framework), select)
+        deviations, vectors = self.components
+        a = normal(fold(key, 0, batch.framework), (batch.size(), len(deviations)), batch.framework)
+        a = a * self.strength("stddev", batch.framework)
+        shift = ops.matmul(a, ops.convert_to_tensor((vectors * deviations).T))
+        axes = (-1, 1, 1, len(deviations)) if self.data_format == "channels_last" else (-1, len(deviations), 1, 1)
+        shifted = images + ops.cast(ops.reshape(shift, axes), dtype_of(images))
+        if self.value_range is not None:
+            shifted = ops.clip(shifted, *map(float, self.value_range))
+        return dataclasses.replace(batch, images=ops.where(spread(chosen, images, ops), shifted, images))

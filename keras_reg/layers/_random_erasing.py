@@ -1,0 +1,254 @@
+import dataclasses
+import math
+
+import keras
+
+from keras_reg._backend import fold, normal, uniform
+from keras_reg._strength import plain
+from keras_reg._validation import check_choice, check_number, check_range, check_rate, fail, is_integer, is_number
+from keras_reg.layers._augmentation import BatchAugmentation, check_channels, selected
+from keras_reg.layers._batch import dtype_of, height_width, is_float, is_map, map_arrays, spread, static
+from keras_reg.layers._boxes import FORMATS, check_boxes, drop_erased
+from keras_reg.layers._mixing import inside
+
+
+@keras.saving.register_keras_serializable(package="keras_reg")
+class RandomErasing(BatchAugmentation):
+    """Erases boxes of random area, aspect and place from images: fills them with a constant or with noise.
+
+    Exactly the share `rate` of the images is erased in expectation; the others come back bit for bit, and so does every
+    pixel outside the boxes. The area is uniform in `scale`, the aspect log-uniform in the part of `ratio` at which a box
+    of this area fits into the image, the corner uniform over the places where the box lies wholly inside. In inference
+    the layer is the identity.
+
+    Args:
+        rate: Probability that an image is erased, in [0, 1], or a `keras_reg.Strength`.
+        scale: Least and most erased area as a share of the image, both in [0, 1]. Areas at which no aspect of `ratio`
+            fits are left out. A box has at least one pixel.
+        ratio: Least and most aspect, height / width in pixels, both > 0. (1, 1) erases squares, as Cutout.
+        count: Number of boxes, which share the area: an integer of at least 1, or a pair (least, most), drawn for each
+            image. Boxes may overlap.
+        fill_mode: "constant", "channel_noise" (one random colour a box) or "pixel_noise" (a random colour a pixel; the
+            images of one batch share one tile of noise, each shifted at random).
+        fill_value: Constant for "constant": a number, or one for each channel, in the units of the images.
+        value_range: Range (least, most) of the pixels. Noise is N(0, 1), right for standardised images, where it is
+            `None`, and uniform in this range where it is given. Needed for noise in integer images.
+        mask_fill_value: What segmentation masks, and labels that are dense maps, are filled with in the boxes. They
+            stay as they are where it is `None`.
+        bounding_box_format: "xyxy" (pixels), "yxyx", "xywh", "center_xywh", "rel_xyxy" (shares), "rel_yxyx" or
+            "rel_xywh". Boxes stay; those that are erased wholly get class -1.
+        data_format: "channels_last" or "channels_first"; Keras' setting where `None`.
+        seed: Integer of at least 0; one seed makes a run repeatable.
+        **kwargs: Further arguments of `keras.layers.Layer`, as `name` and `dtype`.
+
+    Call arguments:
+        data: Images; or a tuple (images, labels) or (images, labels, sample_weight); or a dict with "images" and any
+            of "labels", "sample_weights", "segmentation_masks", "bounding_boxes".
+        labels: Labels; not changed, except dense maps with `mask_fill_value`.
+        sample_weight: Weights; not changed.
+        training: `False` returns the data as they are. True unless said otherwise.
+        index: Integer that names the batch: what is drawn is then a function of `seed` and `index` alone.
+
+    Input shape:
+        Images (batch, height, width, channels), or (batch, channels, height, width) with "channels_first"; one image
+        without the batch axis works too.
+
+    Output shape:
+        That of the input. Integer images stay integers.
+
+    Raises:
+        ValueError: For arguments out of range, and where the size of the images is known and no box fits.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_reg.layers import RandomErasing
+    >>> images = RandomErasing(rate=1, scale=(0.25, 0.25), ratio=(1, 1), seed=0)(np.ones((2, 8, 8, 3)))
+    >>> float(np.asarray(images).mean())
+    0.75
+
+    References:
+        - [Random Erasing Data Augmentation](https://arxiv.org/abs/1708.04896) (Zhong et al., 2020), which draws area
+          and aspect again until the box fits, and so prefers small boxes; here what fits is drawn at once.
+        - [Improved Regularization of Convolutional Neural Networks with Cutout](https://arxiv.org/abs/1708.04552)
+          (DeVries and Taylor, 2017), whose squares may stick out of the image.
+    """
+
+    strengths = ("rate",)
+    arguments = (
+        "scale", "ratio", "count", "fill_mode", "fill_value", "value_range", "mask_fill_value", "bounding_box_format",
+        "data_format", "seed",
+    )  # fmt: skip
+
+    def __init__(
+        self, rate=0.5, scale=(0.02, 0.33), ratio=(0.3, 3.3), count=1, fill_mode="constant", fill_value=0.0,
+        value_range=None, mask_fill_value=None, bounding_box_format="xyxy", data_format=None, seed=None, **kwargs,
+    ):  # fmt: skip
+        check_rate("rate", plain(rate))
+        check_range("scale", scale, 0, 1)
+        check_range("ratio", ratio, 0, open_low=True)
+        check_choice("fill_mode", fill_mode, ("constant", "channel_noise", "pixel_noise"))
+        check_choice("bounding_box_format", bounding_box_format, FORMATS)
+        if not is_number(fill_value) and not _numbers(fill_value):
+            fail("`fill_value` must be a number, or one number for each channel.", fill_value=fill_value)
+        if value_range is not None:
+            check_range("value_range", value_range)
+        if mask_fill_value is not None:
+            check_number("mask_fill_value", mask_fill_value)
+        self._check_count(count)
+        super().__init__(seed=seed, data_format=data_format, **kwargs)
+        self.hold(rate=rate)
+        self.scale, self.ratio, self.count = scale, ratio, count
+        self.fill_mode, self.fill_value, self.value_range = fill_mode, fill_value, value_range
+        self.mask_fill_value, self.bounding_box_format = mask_fill_value, bounding_box_format
+
+    @staticmethod
+    def _check_count(count):
+        pair = isinstance(count, (tuple, list)) and len(count) == 2 and all(map(is_integer, count))
+        if not (is_integer(count) and count >= 1) and not (pair and 1 <= count[0] <= count[1]):
+            fail("`count` must be an integer of at least 1, or a pair (least, most) of such.", count=count)
+
+    @property
+    def counts(self):
+        return (self.count, self.count) if is_integer(self.count) else tuple(self.count)
+
+    @property
+    def columns(self):
+        return 3 + 3 * self.counts[1]
+
+    def check(self, batch):
+        images = batch.images
+        check_channels("fill_value", self.fill_value, images, self.data_format)
+        if self.fill_mode != "constant" and self.value_range is None and not is_float(images):
+            fail("Noise in integer images needs a `value_range`.", value_range=None, dtype=dtype_of(images))
+        if batch.boxes is not None:
+            check_boxes(batch)
+        axes = (-3, -2) if self.data_format == "channels_last" else (-2, -1)
+        height, width = (static(images, axis) for axis in axes)
+        if height and width and self.scale[0] > self._largest(height, width) / (height * width) + 1e-6:
+            fail(
+                f"No box with an area in `scale` and an aspect in `ratio` fits into {height} x {width} pixels.",
+                scale=self.scale, ratio=self.ratio,
+            )  # fmt: skip
+
+    def _largest(self, height, width, minimum=min):
+        """The largest area, in pixels, at which a box with an aspect in `ratio` fits."""
+        area = self.counts[0]
+        return minimum(height * width, area * minimum(self.ratio[1] * width * width, height * height / self.ratio[0]))
+
+    def transform(self, batch, u, key, select=None):
+        if self.is_off():
+            return batch
+        chosen = selected(u[:, 0], self.strength("rate", batch.framework), select)
+        boxes = self.draw_boxes(batch, u, chosen)
+        batch = dataclasses.replace(batch, images=self._fill(batch, boxes, key))
+        if self.mask_fill_value is not None:
+            batch = self._fill_maps(batch, boxes)
+        for box in boxes if batch.boxes is not None else ():
+            batch = drop_erased(batch, box, self.bounding_box_format, self.data_format)
+        return batch
+
+    def draw_boxes(self, batch, u, chosen):
+        """Boxes (top, left, height, width) in whole pixels, each (batch,), of height 0 where nothing is erased."""
+        ops = batch.ops
+        height, width = (ops.cast(n, "float32") for n in height_width(batch.images, self.data_format, ops))
+        least, most = self.counts
+        number = ops.minimum(least + ops.floor(u[:, 1] * (most - least + 1)), 1.0 * most)
+        limit = ops.minimum(self._largest(height, width, ops.minimum), self.scale[1] * height * width)
+        first = ops.minimum(self.scale[0] * height * width, limit)
+        area = (first + u[:, 2] * (limit - first)) / number
+        boxes = []
+        for i in range(most):
+            exists = chosen if i < least else chosen & (number > i)
+            boxes.append(self._draw_box(u[:, 3 + 3 * i : 6 + 3 * i], area, exists, height, width, ops))
+        return boxes
+
+    def _draw_box(self, u, area, exists, height, width, ops):
+        low = ops.log(ops.maximum(self.ratio[0], area / (width * width)))
+        high = ops.log(ops.minimum(self.ratio[1], height * height / ops.maximum(area, 1e-6)))
+        log_aspect = low + u[:, 0] * ops.maximum(high - low, 0.0)
+        tall = ops.sqrt(area * ops.exp(log_aspect))
+        wide = ops.sqrt(area * ops.exp(-log_aspect))
+        tall = ops.minimum(ops.maximum(ops.round(tall), 1.0), height)
+        wide = ops.minimum(ops.maximum(ops.round(wide), 1.0), width)
+        top = ops.minimum(ops.floor(u[:, 1] * (height - tall + 1)), height - tall)
+        left = ops.minimum(ops.floor(u[:, 2] * (width - wide + 1)), width - wide)
+        return tuple(ops.cast(x, "int32") for x in (top, left, ops.where(exists, tall, 0.0), wide))
+
+    def _inside(self, boxes, batch, rank):
+        ops = batch.ops
+        size = height_width(batch.images, self.data_format, ops)
+        regions = [inside(box, *size, rank, self.data_format, ops) for box in boxes]
+        return regions
+
+    def _fill(self, batch, boxes, key):
+        ops, images = batch.ops, batch.images
+        regions = self._inside(boxes, batch, 4)
+        if self.fill_mode == "channel_noise":
+            shape = (batch.size(), len(boxes), self._channels(batch))
+            colours = self._noise(fold(key, 0, batch.framework), shape, batch)
+            for i, region in enumerate(regions):
+                images = ops.where(region, self._per_channel(colours[:, i], ops), images)
+            return images
+        region = regions[0]
+        for other in regions[1:]:
+            region = region | other
+        fill = self._constant(batch) if self.fill_mode == "constant" else self._tile(batch, key)
+        return ops.where(region, fill, images)
+
+    def _channels(self, batch):
+        return batch.ops.shape(batch.images)[3 if self.data_format == "channels_last" else 1]
+
+    def _per_channel(self, values, ops):
+        """(batch or 1, channels), to broadcast over the images."""
+        values = ops.expand_dims(ops.expand_dims(values, 1), 1)
+        return values if self.data_format == "channels_last" else ops.transpose(values, (0, 3, 1, 2))
+
+    def _constant(self, batch):
+        ops, dtype = batch.ops, dtype_of(batch.images)
+        if is_number(self.fill_value):
+            return ops.cast(self.fill_value, dtype)
+        return self._per_channel(ops.convert_to_tensor([self.fill_value], dtype=dtype), ops)
+
+    def _noise(self, key, shape, batch):
+        """N(0, 1), or uniform in `value_range` with both ends for integers."""
+        ops, dtype = batch.ops, dtype_of(batch.images)
+        if self.value_range is None:
+            return ops.cast(normal(key, shape, batch.framework), dtype)
+        low, high = self.value_range
+        values = uniform(key, shape, batch.framework)
+        if is_float(batch.images):
+            return ops.cast(low + values * (high - low), dtype)
+        low, high = math.ceil(low), math.floor(high)
+        return ops.cast(ops.minimum(low + ops.floor(values * (high - low + 1)), 1.0 * high), dtype)
+
+    def _tile(self, batch, key):
+        """One tile of noise twice as high as the images, from which each image takes rows at a random height."""
+        ops = batch.ops
+        height, width = height_width(batch.images, self.data_format, ops)
+        channels = self._channels(batch)
+        last = self.data_format == "channels_last"
+        shape = (2 * height, width, channels) if last else (2 * height, channels, width)
+        tile = self._noise(fold(key, 0, batch.framework), shape, batch)
+        start = uniform(fold(key, 1, batch.framework), (batch.size(), 1), batch.framework)
+        span = ops.cast(height + 1, "float32")
+        start = ops.minimum(ops.cast(ops.floor(start * span), "int32"), height)
+        rows = start + ops.expand_dims(ops.arange(0, height, dtype="int32"), 0)
+        noise = ops.take(tile, rows, axis=0)
+        return noise if last else ops.transpose(noise, (0, 2, 1, 3))
+
+    def _fill_maps(self, batch, boxes):
+        ops = batch.ops
+
+        def fill(array):
+            if not is_map(array, batch.images, self.data_format):
+                return array
+            for region in self._inside(boxes, batch, len(array.shape)):
+                array = ops.where(region, ops.cast(self.mask_fill_value, dtype_of(array)), array)
+            return array
+
+        return dataclasses.replace(batch, labels=map_arrays(fill, batch.labels), masks=map_arrays(fill, batch.masks))
+
+
+def _numbers(value):
+    return isinstance(value, (tuple, list)) and len(value) > 0 and all(map(is_number, value))

@@ -1,0 +1,156 @@
+import dataclasses
+
+import keras
+
+from keras_reg._strength import plain
+from keras_reg._validation import check_choice, check_integer, check_number, check_rate, fail
+from keras_reg.layers._augmentation import BatchAugmentation, selected
+from keras_reg.layers._batch import dtype_of, height_width, is_map, map_arrays, static
+from keras_reg.layers._boxes import FORMATS, check_boxes, crop_boxes
+
+
+@keras.saving.register_keras_serializable(package="keras_reg")
+class RandomPadCrop(BatchAugmentation):
+    """Pads each image on all sides and crops it to its size again at a random place: a random shift.
+
+    Both offsets are uniform over -padding to padding, in whole pixels, so that pixels are moved and never computed
+    with. Masks, dense label maps and bounding boxes move along. In inference the layer is the identity.
+
+    Args:
+        padding: Pixels on each side: an integer of at least 0, or a pair (vertical, horizontal).
+        rate: Probability that an image is shifted, in [0, 1], or a `keras_reg.Strength`.
+        fill_mode: "constant", or "reflect", which mirrors the image without repeating its border.
+        fill_value: Constant for "constant".
+        mask_fill_value: Integer or number that masks and label maps are padded with; reflected where `fill_mode` is.
+        bounding_box_format: "xyxy" (pixels), "yxyx", "xywh", "center_xywh", "rel_xyxy" (shares), "rel_yxyx" or
+            "rel_xywh". Boxes are clipped; those that are cut off wholly get class -1.
+        data_format: "channels_last" or "channels_first"; Keras' setting where `None`.
+        seed: Integer of at least 0; one seed makes a run repeatable.
+        **kwargs: Further arguments of `keras.layers.Layer`, as `name` and `dtype`.
+
+    Call arguments:
+        data: Images; or a tuple (images, labels) or (images, labels, sample_weight); or a dict with "images" and any
+            of "labels", "sample_weights", "segmentation_masks", "bounding_boxes".
+        labels: Labels; not changed, except dense maps.
+        sample_weight: Weights; not changed.
+        training: `False` returns the data as they are. True unless said otherwise.
+        index: Integer that names the batch: what is drawn is then a function of `seed` and `index` alone.
+
+    Input shape:
+        Images (batch, height, width, channels), or (batch, channels, height, width) with "channels_first"; one image
+        without the batch axis works too.
+
+    Output shape:
+        That of the input.
+
+    Raises:
+        ValueError: For arguments out of range, and where padding by reflection is not smaller than the image.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_reg.layers import RandomPadCrop
+    >>> image = np.arange(16.0).reshape(1, 4, 4, 1)
+    >>> np.asarray(RandomPadCrop(padding=0)(image)).tolist() == image.tolist()
+    True
+
+    References:
+        - [Deep Residual Learning for Image Recognition](https://arxiv.org/abs/1512.03385) (He et al., 2016), section
+          4.2: padding 4 on CIFAR-10.
+    """
+
+    columns = 3
+    strengths = ("rate",)
+    arguments = (
+        "padding", "fill_mode", "fill_value", "mask_fill_value", "bounding_box_format", "data_format", "seed",
+    )  # fmt: skip
+
+    def __init__(
+        self, padding, rate=1.0, fill_mode="constant", fill_value=0.0, mask_fill_value=0, bounding_box_format="xyxy",
+        data_format=None, seed=None, **kwargs,
+    ):  # fmt: skip
+        for value in padding if isinstance(padding, (tuple, list)) and len(padding) == 2 else [padding]:
+            check_integer("padding", value, low=0)
+        check_rate("rate", plain(rate))
+        check_choice("fill_mode", fill_mode, ("constant", "reflect"))
+        check_number("fill_value", fill_value)
+        check_number("mask_fill_value", mask_fill_value)
+        check_choice("bounding_box_format", bounding_box_format, FORMATS)
+        super().__init__(seed=seed, data_format=data_format, **kwargs)
+        self.hold(rate=rate)
+        self.padding, self.fill_mode, self.fill_value = padding, fill_mode, fill_value
+        self.mask_fill_value, self.bounding_box_format = mask_fill_value, bounding_box_format
+
+    @property
+    def paddings(self):
+        """(vertical, horizontal)."""
+        return tuple(self.padding) if isinstance(self.padding, (tuple, list)) else (self.padding, self.padding)
+
+    def check(self, batch):
+        if batch.boxes is not None:
+            check_boxes(batch)
+        axes = (-3, -2) if self.data_format == "channels_last" else (-2, -1)
+        sizes = [static(batch.images, axis) for axis in axes]
+        for size, padding in zip(sizes, self.paddings, strict=True):
+            if self.fill_mode == "reflect" and size is not None and padding >= size:
+                fail(f"Padding by reflection must be smaller than the image, {size} pixels.", padding=self.padding)
+
+    def transform(self, batch, u, key, select=None):
+        ops = batch.ops
+        chosen = selected(u[:, 0], self.strength("rate", batch.framework), select)
+        down, across = (
+            ops.where(chosen, ops.minimum(ops.floor(u[:, i + 1] * (2 * p + 1)), 2.0 * p) - p, 0.0)
+            for i, p in enumerate(self.paddings)
+        )
+        offsets = (ops.cast(down, "int32"), ops.cast(across, "int32"))
+
+        def move_map(array):
+            if not is_map(array, batch.images, self.data_format):
+                return array
+            return self._move(array, offsets, self.mask_fill_value, ops)
+
+        if batch.boxes is not None:
+            ones, size = ops.ones_like(down), height_width(batch.images, self.data_format, ops)
+            batch = crop_boxes(batch, down, across, ones, ones, size, self.bounding_box_format, self.data_format)
+        return map_pixels(batch, lambda images: self._move(images, offsets, self.fill_value, ops), move_map)
+
+    def _move(self, array, offsets, fill, ops):
+        last = self.data_format == "channels_last" or len(array.shape) == 3
+        channels_last = array if last else ops.transpose(array, (0, 2, 3, 1))
+        shape = ops.shape(channels_last)
+        rows, rows_in = self._indices(shape[1], offsets[0], ops)
+        columns, columns_in = self._indices(shape[2], offsets[1], ops)
+        moved = gather_pixels(channels_last, rows, columns, ops)
+        if self.fill_mode == "constant":
+            within = ops.expand_dims(rows_in, 2) & ops.expand_dims(columns_in, 1)
+            within = within if len(array.shape) == 3 else ops.expand_dims(within, -1)
+            moved = ops.where(within, moved, ops.cast(fill, dtype_of(array)))
+        return moved if last else ops.transpose(moved, (0, 3, 1, 2))
+
+    def _indices(self, size, offset, ops):
+        """Where each new row (or column) comes from, (batch, size), and whether that lies in the image."""
+        index = ops.expand_dims(ops.arange(0, size, dtype="int32"), 0) + ops.expand_dims(offset, 1)
+        within = (index >= 0) & (index < size)
+        if self.fill_mode == "reflect":
+            index = ops.abs(index)
+            index = size - 1 - ops.abs(size - 1 - index)
+        return ops.minimum(ops.maximum(index, 0), size - 1), within
+
+
+def map_pixels(batch, move_images, move_map):
+    """The batch with its images moved, and masks and label maps moved along, in what the metrics see too."""
+    dominant = batch.dominant and (map_arrays(move_map, batch.dominant[0]), batch.dominant[1])
+    terms = batch.terms and [(map_arrays(move_map, labels), weight) for labels, weight in batch.terms]
+    return dataclasses.replace(
+        batch, images=move_images(batch.images), labels=map_arrays(move_map, batch.labels), terms=terms,
+        masks=map_arrays(move_map, batch.masks), dominant=dominant,
+    )  # fmt: skip
+
+
+def gather_pixels(array, rows, columns, ops):
+    """array[b, rows[b, i], columns[b, j]] for (batch, H, W) or (batch, H, W, C): one gather of whole pixels."""
+    shape = ops.shape(array)
+    starts = ops.reshape(ops.arange(0, shape[0], dtype="int32") * shape[1], [-1, 1, 1])
+    index = (starts + ops.expand_dims(rows, 2)) * shape[2] + ops.expand_dims(columns, 1)
+    flat = ops.reshape(array, (-1, *shape[3:]))
+    return ops.take(flat, index, axis=0)

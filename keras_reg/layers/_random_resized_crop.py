@@ -1,0 +1,181 @@
+import dataclasses
+
+import keras
+
+from keras_reg._validation import check_choice, check_integer, check_range
+from keras_reg.layers._augmentation import BatchAugmentation
+from keras_reg.layers._batch import dtype_of, height_width, is_map
+from keras_reg.layers._boxes import FORMATS, check_boxes, crop_boxes
+from keras_reg.layers._random_pad_crop import gather_pixels, map_pixels
+
+
+@keras.saving.register_keras_serializable(package="keras_reg")
+class RandomResizedCrop(BatchAugmentation):
+    """Crops a box of random area and aspect from each image and resizes it to one size.
+
+    The area is uniform in `scale`, the aspect log-uniform in the part of `ratio` at which a crop of this area fits, the
+    corner uniform over the places where the crop lies wholly inside, all in fractions of pixels. Resizing is bilinear,
+    with antialiasing where the crop shrinks. Masks and dense label maps take the nearest pixel, bounding boxes move
+    along. In inference the whole image is resized, as the size must be the same.
+
+    Args:
+        size: Height and width that come out, a pair of integers or one for both.
+        scale: Least and most area of the crop as a share of the image, both in (0, 1].
+        ratio: Least and most aspect, width / height as torchvision and the Inception papers have it, both > 0.
+        bounding_box_format: "xyxy" (pixels), "yxyx", "xywh", "center_xywh", "rel_xyxy" (shares), "rel_yxyx" or
+            "rel_xywh". Boxes are clipped; those that are cut off wholly get class -1.
+        data_format: "channels_last" or "channels_first"; Keras' setting where `None`.
+        seed: Integer of at least 0; one seed makes a run repeatable.
+        **kwargs: Further arguments of `keras.layers.Layer`, as `name` and `dtype`.
+
+    Call arguments:
+        data: Images; or a tuple (images, labels) or (images, labels, sample_weight); or a dict with "images" and any
+            of "labels", "sample_weights", "segmentation_masks", "bounding_boxes".
+        labels: Labels; not changed, except dense maps.
+        sample_weight: Weights; not changed.
+        training: `False` resizes the whole image. True unless said otherwise.
+        index: Integer that names the batch: what is drawn is then a function of `seed` and `index` alone.
+
+    Input shape:
+        Images (batch, height, width, channels), or (batch, channels, height, width) with "channels_first"; one image
+        without the batch axis works too. Integer images become floats of the layer's compute dtype.
+
+    Output shape:
+        (batch, *size, channels), or (batch, channels, *size) with "channels_first".
+
+    Raises:
+        ValueError: For arguments out of range.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_reg.layers import RandomResizedCrop
+    >>> images = RandomResizedCrop((4, 6), scale=(0.5, 1), seed=0)(np.ones((2, 9, 8, 3)))
+    >>> images.shape[1:3] == (4, 6) and bool(np.allclose(np.asarray(images), 1))
+    True
+
+    References:
+        - [Going Deeper with Convolutions](https://arxiv.org/abs/1409.4842) (Szegedy et al., 2015). Torchvision draws
+          again until the crop fits, up to ten times; here what fits is drawn at once.
+    """
+
+    columns = 4
+    blends = True
+    arguments = ("size", "scale", "ratio", "bounding_box_format", "data_format", "seed")
+
+    def __init__(
+        self, size, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3), bounding_box_format="xyxy", data_format=None, seed=None,
+        **kwargs,
+    ):  # fmt: skip
+        for value in size if isinstance(size, (tuple, list)) and len(size) == 2 else [size]:
+            check_integer("size", value, low=1)
+        check_range("scale", scale, 0, 1, open_low=True)
+        check_range("ratio", ratio, 0, open_low=True)
+        check_choice("bounding_box_format", bounding_box_format, FORMATS)
+        super().__init__(seed=seed, data_format=data_format, **kwargs)
+        self.hold()
+        self.size, self.scale, self.ratio, self.bounding_box_format = size, scale, ratio, bounding_box_format
+
+    @property
+    def sizes(self):
+        """(height, width)."""
+        return tuple(self.size) if isinstance(self.size, (tuple, list)) else (self.size, self.size)
+
+    def check(self, batch):
+        if batch.boxes is not None:
+            check_boxes(batch)
+
+    def transform(self, batch, u, key, select=None):
+        if select is not None:
+            raise ValueError("`RandomResizedCrop` changes the size of every image. Received: a choice of images")
+        return self._crop(batch, self.draw_crops(batch, u))
+
+    def inference(self, batch):
+        """The whole image, resized."""
+        ops = batch.ops
+        height, width = (ops.cast(n, "float32") for n in height_width(batch.images, self.data_format, ops))
+        ones = ops.ones_like(ops.cast(ops.arange(0, batch.size(), dtype="int32"), "float32"))
+        return self._crop(batch, (0.0 * ones, 0.0 * ones, height * ones, width * ones))
+
+    def draw_crops(self, batch, u):
+        """(top, left, height, width) in pixels, each (batch,) float32."""
+        ops = batch.ops
+        height, width = (ops.cast(n, "float32") for n in height_width(batch.images, self.data_format, ops))
+        # Width / height is at most `ratio[1]` and the crop at most the image: the largest area that fits.
+        limit = ops.minimum(height * width, ops.minimum(height * height * self.ratio[1], width * width / self.ratio[0]))
+        limit = ops.minimum(limit, self.scale[1] * height * width)
+        first = ops.minimum(self.scale[0] * height * width, limit)
+        area = first + u[:, 0] * (limit - first)
+        low = ops.log(ops.maximum(self.ratio[0], area / (height * height)))
+        high = ops.log(ops.minimum(self.ratio[1], width * width / area))
+        log_aspect = low + u[:, 1] * ops.maximum(high - low, 0.0)
+        tall = ops.minimum(ops.sqrt(area * ops.exp(-log_aspect)), height)
+        wide = ops.minimum(ops.sqrt(area * ops.exp(log_aspect)), width)
+        return u[:, 2] * (height - tall), u[:, 3] * (width - wide), tall, wide
+
+    def _crop(self, batch, crops):
+        ops, (new_height, new_width) = batch.ops, self.sizes
+        top, left, tall, wide = crops
+
+        def nearest(array):
+            if not is_map(array, batch.images, self.data_format):
+                return array
+            last = self.data_format == "channels_last" or len(array.shape) == 3
+            array = array if last else ops.transpose(array, (0, 2, 3, 1))
+            sizes = ops.shape(array)
+            rows = _nearest(top, tall, new_height, sizes[1], ops)
+            moved = gather_pixels(array, rows, _nearest(left, wide, new_width, sizes[2], ops), ops)
+            return moved if last else ops.transpose(moved, (0, 3, 1, 2))
+
+        if batch.boxes is not None:
+            scales = (new_height / tall, new_width / wide)
+            batch = crop_boxes(batch, top, left, *scales, self.sizes, self.bounding_box_format, self.data_format)
+        return map_pixels(batch, lambda images: self._resample(images, crops, ops), nearest)
+
+    def _resample(self, images, crops, ops):
+        top, left, tall, wide = crops
+        new_height, new_width = self.sizes
+        last = self.data_format == "channels_last"
+        height, width = height_width(images, self.data_format, ops)
+        rows = ops.cast(_bilinear(top, tall, new_height, height, ops), dtype_of(images))
+        columns = ops.cast(_bilinear(left, wide, new_width, width, ops), dtype_of(images))
+        images = ops.einsum("boh,bhwc->bowc" if last else "boh,bchw->bcow", rows, images)
+        return ops.einsum("bpw,bowc->bopc" if last else "bpw,bcow->bcop", columns, images)
+
+    def output_spec(self, batch):
+        def sized(array):
+            if not is_map(array, batch.images, self.data_format):
+                return array
+            rank = len(array.shape)
+            sizes = self.sizes
+            start = 1 if rank == 3 or self.data_format == "channels_last" else 2
+            return keras.KerasTensor((*array.shape[:start], *sizes, *array.shape[start + 2 :]), array.dtype)
+
+        images = batch.images
+        start = len(images.shape) - (3 if self.data_format == "channels_last" else 2)
+        shape = (*images.shape[:start], *self.sizes, *images.shape[start + 2 :])
+        spec = map_pixels(batch, lambda images: keras.KerasTensor(shape, self.compute_dtype), sized)
+        return dataclasses.replace(spec)
+
+
+def _bilinear(start, length, new_size, size, ops):
+    """Weights (batch, new_size, size) that resample [start, start + length): triangles, wider where it shrinks.
+
+    A pixel is a square whose value sits in its centre. The crop is cut out first: pixels beyond it weigh nothing.
+    """
+    step = ops.reshape(length / new_size, [-1, 1, 1])
+    start, end = (ops.reshape(x, [-1, 1, 1]) for x in (start, start + length))
+    centres = start + (ops.reshape(ops.cast(ops.arange(0, new_size, dtype="int32"), "float32"), [1, -1, 1]) + 0.5) * step
+    sources = ops.reshape(ops.cast(ops.arange(0, size, dtype="int32"), "float32"), [1, 1, -1]) + 0.5
+    inside = (sources > start - 0.5) & (sources < end + 0.5)
+    weights = ops.maximum(1.0 - ops.abs(sources - centres) / ops.maximum(step, 1.0), 0.0)
+    weights = ops.where(inside, weights, 0.0)
+    return weights / ops.sum(weights, axis=-1, keepdims=True)
+
+
+def _nearest(start, length, new_size, size, ops):
+    """The pixel in which the centre of each new pixel lies, (batch, new_size)."""
+    places = (ops.expand_dims(ops.cast(ops.arange(0, new_size, dtype="int32"), "float32"), 0) + 0.5) / new_size
+    index = ops.floor(ops.expand_dims(start, 1) + places * ops.expand_dims(length, 1))
+    limit = ops.cast(size - 1, "float32")
+    return ops.cast(ops.minimum(ops.maximum(index, 0.0), limit), "int32")
