@@ -185,7 +185,7 @@ def _torch_gradients(loss_fn, variables):
         return loss.detach(), torch.autograd.grad(loss, values, allow_unused=True)
 
 
-def jit(fn, *owners, xla=False):
+def jit(fn, *owners, xla=False, dynamic_batch=False):
     """`fn` as the backend compiles it: `tf.function`, `jax.jit`, and on PyTorch, whose step is eager, `fn` itself.
 
     Args:
@@ -193,12 +193,29 @@ def jit(fn, *owners, xla=False):
         *owners: The layers, models or `SeedGenerator`s whose state `fn` changes. JAX needs them: the state goes
             through the compiled function and is written back after each call.
         xla: Whether TensorFlow compiles with XLA too.
+        dynamic_batch: Whether TensorFlow traces `fn` once, with an unknown first axis, for every batch size (JAX
+            always compiles for each shape).
     """
     if BACKEND == "tensorflow":
-        import tensorflow as tf
-
-        return tf.function(fn, jit_compile=xla)
+        return _tf_function(fn, xla, dynamic_batch)
     return _jax_jit(fn, owners) if BACKEND == "jax" else fn
+
+
+def _tf_function(fn, xla, dynamic_batch):
+    import tensorflow as tf
+
+    if not dynamic_batch:
+        return tf.function(fn, jit_compile=xla)
+    traced = []
+
+    def compiled(*args):
+        args = tree.map_structure(tf.convert_to_tensor, args)
+        if not traced:
+            specs = tree.map_structure(lambda x: tf.TensorSpec([None, *x.shape[1:]], x.dtype), args)
+            traced.append(tf.function(fn, jit_compile=xla).get_concrete_function(*specs))
+        return traced[0](*args)
+
+    return compiled
 
 
 def _jax_jit(fn, owners):

@@ -1,0 +1,152 @@
+# Each target works alone on a fresh clone, on Linux and macOS: it makes .venv and installs what it needs, once.
+#
+#   make quickstart             train on real images, plain and regularised (ARGS=... for examples/quickstart.py)
+#   make test                   all tests on all three backends, against the built wheel
+#   make test BACKEND=jax       on one of them; ARGS="-k mix_up" goes to pytest
+#   make test-oldest            on the oldest Keras that is supported
+#   make docs                   the documentation, into site/
+#   make lint                   ruff; `make format` puts right what it can
+#   make bench                  milliseconds beside Keras' own layers, on each backend
+#   make notebooks              run the notebooks at smoke size
+#   make clean                  remove what the above made
+
+BACKEND ?=
+ARGS ?=
+VENV ?= .venv
+
+# The Keras that `keras>=...` in pyproject.toml admits first.
+KERAS_OLDEST = 3.10.0
+OLDEST_BACKEND = tensorflow
+
+# Everything runs on a CPU: the CPU builds are a tenth of the size of those with CUDA.
+TORCH = 2.13.0
+TORCHVISION = 0.28.0
+TORCH_CPU_INDEX = https://download.pytorch.org/whl/cpu
+RUFF = ruff>=0.17,<0.18
+
+SYSTEM := $(shell uname -sm)
+ifeq ($(SYSTEM),Linux x86_64)
+TENSORFLOW = tensorflow-cpu
+else
+TENSORFLOW = tensorflow
+endif
+
+# The first of these that is a Python which all three frameworks support.
+PYTHON ?= $(firstword $(foreach python,python3 python3.13 python3.12 python3.11,$(shell \
+	$(python) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $(python))))
+
+BIN = $(VENV)/bin
+DONE = $(VENV)/done
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+WHEEL = $$(ls dist/*.whl)
+SOURCES := $(shell find keras_reg -name '*.py') keras_reg/py.typed pyproject.toml README.md LICENSE
+BACKENDS = $(or $(BACKEND),tensorflow jax torch)
+say = @printf '\033[1m-- %s\033[0m\n' "$(1)"
+
+.PHONY: quickstart test test-oldest docs lint format bench notebooks wheel clean help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+# What is run --------------------------------------------------------------------------------------------------------
+
+quickstart: $(DONE)/$(or $(BACKEND),tensorflow) $(DONE)/extra-examples $(DONE)/package
+	@KERAS_BACKEND=$(or $(BACKEND),tensorflow) TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -P examples/quickstart.py \
+		$(if $(BACKEND),--backend $(BACKEND)) $(ARGS)
+
+# tensorflow is there for every backend: Keras reads tf.data pipelines on all of them.
+test: $(DONE)/tensorflow $(BACKENDS:%=$(DONE)/%) $(DONE)/extra-test $(DONE)/torchvision $(DONE)/package
+	@status=0; for backend in $(BACKENDS); do \
+		printf '\033[1m-- Tests on %s\033[0m\n' $$backend; \
+		KERAS_BACKEND=$$backend KERAS_REG_TEST_INSTALLED=1 $(BIN)/python -P -m pytest -q $(ARGS) || status=1; \
+	done; exit $$status
+
+test-oldest: $(VENV)-oldest/done
+	$(call say,Tests on Keras $(KERAS_OLDEST) and $(OLDEST_BACKEND))
+	@KERAS_BACKEND=$(OLDEST_BACKEND) KERAS_REG_TEST_INSTALLED=1 $(VENV)-oldest/bin/python -P -m pytest -q $(ARGS)
+
+docs: $(DONE)/extra-docs $(DONE)/package
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	$(call say,The documentation is in site/index.html)
+
+lint: $(DONE)/ruff
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+format: $(DONE)/ruff
+	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+bench: $(BACKENDS:%=$(DONE)/%) $(DONE)/extra-test $(DONE)/package
+	@for backend in $(BACKENDS); do for file in examples/benchmarks/*.py; do \
+		KERAS_BACKEND=$$backend TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -P $$file $(ARGS) || exit 1; \
+	done; done
+
+notebooks: $(DONE)/$(or $(BACKEND),tensorflow) $(DONE)/extra-examples $(DONE)/extra-notebooks $(DONE)/package
+	@for notebook in examples/notebooks/*.ipynb; do \
+		KERAS_BACKEND=$(or $(BACKEND),tensorflow) KERAS_REG_SMOKE=1 TF_CPP_MIN_LOG_LEVEL=3 \
+		$(BIN)/jupyter nbconvert --to notebook --execute --output-dir build/notebooks $$notebook || exit 1; \
+	done
+
+wheel: dist/done
+
+clean:
+	rm -rf $(VENV) $(VENV)-oldest build dist site runs .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# What it needs ------------------------------------------------------------------------------------------------------
+
+$(DONE)/venv:
+	@test -n "$(PYTHON)" || { echo "No Python 3.11, 3.12 or 3.13 found; name one: make PYTHON=/path/to/python"; exit 1; }
+	$(call say,Making $(VENV) with $(shell $(PYTHON) --version 2>&1))
+	@$(PYTHON) -m venv $(VENV) && mkdir -p $(DONE) && touch $@
+
+$(DONE)/build: | $(DONE)/venv
+	@$(PIP) build && touch $@
+
+dist/done: $(SOURCES) | $(DONE)/build
+	$(call say,Building the wheel)
+	@rm -rf dist && $(BIN)/python -m build --outdir dist . > $(DONE)/build.log 2>&1 || { cat $(DONE)/build.log; exit 1; }
+	@touch $@
+
+$(DONE)/package: dist/done
+	$(call say,Installing the wheel with Keras)
+	@$(PIP) $(WHEEL) && $(PIP) --force-reinstall --no-deps $(WHEEL) && touch $@
+
+$(DONE)/extra-%: pyproject.toml | $(DONE)/package
+	$(call say,Installing what $* needs)
+	@$(PIP) "$(WHEEL)[$*]" && touch $@
+
+$(DONE)/tensorflow: | $(DONE)/venv
+	$(call say,Installing $(TENSORFLOW): a minute or two)
+	@$(PIP) $(TENSORFLOW) && touch $@
+
+$(DONE)/jax: | $(DONE)/venv
+	$(call say,Installing jax)
+	@$(PIP) jax && touch $@
+
+# From wherever pip looks first, then from PyTorch's own index of CPU builds; on macOS every build is one.
+$(DONE)/torch: | $(DONE)/venv
+	$(call say,Installing the CPU build of torch $(TORCH): a minute or two)
+ifeq ($(firstword $(SYSTEM)),Linux)
+	@$(PIP) "torch==$(TORCH)+cpu" 2>/dev/null || $(PIP) --index-url $(TORCH_CPU_INDEX) "torch==$(TORCH)"
+else
+	@$(PIP) "torch==$(TORCH)"
+endif
+	@touch $@
+
+# For comparison in the tests on PyTorch. Without its dependencies, which would bring another torch.
+$(DONE)/torchvision: $(if $(filter torch,$(BACKENDS)),$(DONE)/torch) | $(DONE)/venv
+	@$(if $(filter torch,$(BACKENDS)),$(PIP) --no-deps "torchvision==$(TORCHVISION)" && touch $@,true)
+
+$(DONE)/ruff: | $(DONE)/venv
+	@$(PIP) "$(RUFF)" && touch $@
+
+# The oldest Keras lies in front of everything else that the tests have already.
+$(VENV)-oldest/done: $(DONE)/$(OLDEST_BACKEND) $(DONE)/tensorflow $(DONE)/extra-test $(DONE)/package
+	$(call say,Installing Keras $(KERAS_OLDEST) beside it)
+	@$(PYTHON) -m venv $(VENV)-oldest
+	@$(VENV)-oldest/bin/python -m pip install --quiet --disable-pip-version-check --no-deps keras==$(KERAS_OLDEST)
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> "$$($(VENV)-oldest/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/after.pth"
+	@touch $@

@@ -1,0 +1,209 @@
+"""The one table of every public class: what `test_contract.py` needs to know to try it.
+
+Adding a class is one row in `CASES`:
+
+    Case(layers.MixUp, {"alpha": 0.4, "num_classes": 4, "seed": 1}, "batch_augmentation", bad=[{"alpha": 0.0}]),
+
+1. The class, and arguments for one ordinary instance, by keyword. Give every argument that has a say, and not its
+   default: the row is what the config round trip tries. Where an argument is a layer or a model, which must not be
+   shared between two instances, write the arguments as a function: `lambda: {"layer": keras.layers.Dense(3)}`.
+2. The kind, which picks the tests:
+   - "batch_augmentation": takes images, (images, labels), ... as api.md lists them.
+   - "layer": any other layer; takes one tensor, images unless `inputs` says otherwise.
+   - "loss": a `keras.losses.Loss`; `inputs` gives (y_true, y_pred).
+   - "callback": a `keras.callbacks.Callback`.
+   - "model": a `keras.Model`, trained on images and integer labels.
+   - "value": anything else that serializes.
+   - "tool": anything that does not serialize.
+3. `bad`: dicts of arguments, each of which must raise a `ValueError` of the house style when put over the good ones.
+4. Where the class differs from its kind, the options of `Case` say how.
+
+A class may have several rows (another mode, say); give these an `id` each.
+"""
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+
+import numpy as np
+
+import keras_reg
+from keras_reg import callbacks, layers
+
+CLASSES = 4
+HEIGHT, WIDTH = 12, 10  # not square: an exchange of the two shows
+KINDS = ("batch_augmentation", "layer", "loss", "callback", "model", "value", "tool")
+FORMS = ("images", "pair", "triple", "dict")
+
+
+def images(count, channels=3):
+    """Images (count, 12, 10, channels), float32 in [0, 1], no two pixels alike."""
+    return np.random.default_rng(1).random((count, HEIGHT, WIDTH, channels), "float32")
+
+
+def features(count):
+    """Vectors (count, 6), float32."""
+    return np.random.default_rng(2).standard_normal((count, 6)).astype("float32")
+
+
+def classes(count):
+    """Integer labels (count,), int32; every class occurs where `count` allows."""
+    return (np.arange(count) % CLASSES).astype("int32")
+
+
+def classes_and_logits(count):
+    """(y_true, y_pred) of a classifier with integer labels."""
+    return classes(count), np.random.default_rng(3).standard_normal((count, CLASSES)).astype("float32")
+
+
+def data(form, count):
+    """A batch in one of the forms that batch augmentations take."""
+    weights = np.linspace(0.5, 1.5, count, dtype="float32")
+    x, y = images(count), classes(count)
+    return {
+        "images": x,
+        "pair": (x, y),
+        "triple": (x, y, weights),
+        "dict": {"images": x, "labels": y, "sample_weights": weights},
+    }[form]
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One row; see the top of this file.
+
+    Attributes:
+        cls: The public class.
+        arguments: Keyword arguments of an ordinary instance, or a function that makes them afresh.
+        kind: One of `KINDS`.
+        bad: Arguments that must be refused, each a dict laid over the good ones.
+        inputs: Function from a count to the inputs, in place of what the kind takes. ("layer", "loss")
+        forms: The call forms it takes. ("batch_augmentation")
+        channels_first: Arguments that make it work on channels first. Found where there is a `data_format`; `None`
+            where the class has no layout.
+        policies: The dtype policies it works under.
+        random: Whether two calls of one instance differ.
+        trains: Whether it does something else in training than in inference.
+        id: The name of the row in test reports.
+    """
+
+    cls: type
+    arguments: dict | Callable[[], dict]
+    kind: str
+    bad: list[dict] = dataclasses.field(default_factory=list)
+    inputs: Callable | None = None
+    forms: tuple[str, ...] = FORMS
+    channels_first: dict | None = dataclasses.field(default_factory=lambda: {"data_format": "channels_first"})
+    policies: tuple[str, ...] = ("float32", "mixed_float16", "bfloat16")
+    random: bool = True
+    trains: bool = True
+    id: str = ""
+
+    def __post_init__(self):
+        assert self.kind in KINDS, f"{self.kind!r} is not one of {KINDS}"
+
+    @property
+    def name(self):
+        return self.id or self.cls.__name__
+
+    def given(self):
+        """The arguments of the row, fresh ones."""
+        return self.arguments() if callable(self.arguments) else dict(self.arguments)
+
+    def make(self, **overrides):
+        """A new instance, with some arguments replaced."""
+        return self.cls(**{**self.given(), **overrides})
+
+    @property
+    def takes(self):
+        """The names of the constructor's parameters."""
+        return set(inspect.signature(self.cls.__init__).parameters)
+
+    @property
+    def channels_first_arguments(self):
+        """What makes an instance for channels first, or `None` where there is no such thing."""
+        found = self.channels_first
+        return found if found is None or set(found) <= self.takes else None
+
+
+def augmentation(cls, arguments, bad=(), **options):
+    return Case(cls, arguments, "batch_augmentation", bad=list(bad), **options)
+
+
+def layer(cls, arguments, bad=(), **options):
+    return Case(cls, arguments, "layer", bad=list(bad), inputs=options.pop("inputs", images), **options)
+
+
+BAD_SEED = [{"seed": -1}, {"seed": 0.5}, {"seed": "zero"}]
+BAD_RATE = [{"rate": value} for value in (-0.1, 1.5, float("nan"), "half", None)]
+BAD_ALPHA = [{"alpha": value} for value in (0, -1.0, float("nan"), float("inf"), "one", None)]
+BAD_CLASSES = [{"num_classes": value} for value in (0, 1, -3, 2.5, "ten")]
+BAD_FORMAT = [{"data_format": value} for value in ("channels", "NHWC", 1)]
+
+CASES = [
+    Case(
+        keras_reg.Strength,
+        {"value": 0.2},
+        "value",
+        bad=[{"value": value} for value in (-0.1, float("nan"), float("inf"), "high", None)],
+    ),
+    # Batch augmentations.
+    augmentation(
+        layers.MixUp,
+        {"alpha": 0.4, "rate": 0.9, "num_classes": CLASSES, "mode": "sample", "seed": 1},
+        [*BAD_ALPHA, *BAD_RATE, *BAD_CLASSES, *BAD_SEED, *BAD_FORMAT, {"mode": "image"}],
+    ),
+    augmentation(
+        layers.CutMix,
+        {"alpha": 0.7, "rate": 0.9, "num_classes": CLASSES, "mode": "batch", "seed": 1},
+        [*BAD_ALPHA, *BAD_RATE, *BAD_CLASSES, *BAD_SEED, *BAD_FORMAT, {"mode": "image"}],
+    ),
+    augmentation(
+        layers.RandomErasing,
+        {"rate": 0.9, "scale": (0.1, 0.4), "ratio": (0.5, 2.0), "count": (1, 2), "fill_value": 0.5, "seed": 1},
+        [
+            *BAD_RATE,
+            *BAD_SEED,
+            *BAD_FORMAT,
+            {"scale": (0.5, 0.1)},
+            {"scale": (-0.1, 0.2)},
+            {"scale": 0.2},
+            {"ratio": (0.0, 1.0)},
+            {"ratio": (2.0, 1.0)},
+            {"count": 0},
+            {"count": (2, 1)},
+            {"fill_mode": "mean"},
+            {"fill_value": "black"},
+            {"value_range": (1, 0)},
+        ],
+    ),
+    # Callbacks.
+    Case(
+        callbacks.SmoothedEarlyStopping,
+        {"monitor": "val_loss", "smoothing": "mean", "window": 3, "patience": 2},
+        "callback",
+        bad=[{"smoothing": "lowess"}, {"window": 0}, {"patience": -1}, {"mode": "up"}],
+    ),
+    Case(
+        callbacks.ExponentialLR,
+        {"gamma": 0.5, "warmup_epochs": 1},
+        "callback",
+        bad=[{"gamma": 0.0}, {"gamma": -1.0}, {"warmup_epochs": -1}],
+    ),
+    Case(
+        callbacks.DivergenceStop,
+        {"factor": 100.0},
+        "callback",
+        bad=[{"factor": 0.5}, {"factor": float("nan")}, {"per": "step"}],
+    ),
+]
+
+
+def cases(*kinds):
+    """The rows of some kinds, for `@pytest.mark.parametrize("case", cases("layer"), ids=name)`."""
+    return [case for case in CASES if not kinds or case.kind in kinds]
+
+
+def name(case):
+    """For `ids=name`."""
+    return case.name if isinstance(case, Case) else str(case)
