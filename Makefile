@@ -44,6 +44,7 @@ BACKENDS = $(or $(BACKEND),tensorflow jax torch)
 say = @printf '\033[1m-- %s\033[0m\n' "$(1)"
 
 .PHONY: quickstart test test-oldest docs lint format bench notebooks wheel clean help
+.DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
