@@ -287,6 +287,9 @@ def _replica_id(tf):
     return tf.cast(context.replica_id_in_sync_group, tf.int64)
 
 
+_MULTIPLIER = 6364136223846793005  # Knuth's, for 64 bits: folding 1 then 2 is not folding 2 then 1
+
+
 def fold(key, word, framework=NATIVE):
     """A new key from a key and a small integer."""
     if framework.name == "jax":
@@ -295,7 +298,7 @@ def fold(key, word, framework=NATIVE):
         return jax.random.fold_in(key, word)
     if framework.name == "tensorflow":
         tf = sys.modules["tensorflow"]
-        return key + tf.constant([(word + 1) << 31, 0], tf.int64)
+        return key * tf.constant([_MULTIPLIER, 1], tf.int64) + tf.constant([word + 1, 0], tf.int64)
     return np.random.SeedSequence([*key.entropy, 2, word])
 
 

@@ -1,5 +1,27 @@
 from keras_reg.layers._cut_mix import CutMix
+from keras_reg.layers._ghost_batch_normalization import GhostBatchNormalization
+from keras_reg.layers._label_noise import LabelNoise
 from keras_reg.layers._mix_up import MixUp
+from keras_reg.layers._noisy_batch_normalization import NoisyBatchNormalization
+from keras_reg.layers._pca_color_jitter import PCAColorJitter
+from keras_reg.layers._pipeline import Pipeline
+from keras_reg.layers._random_apply import RandomApply
+from keras_reg.layers._random_choice import RandomChoice
 from keras_reg.layers._random_erasing import RandomErasing
+from keras_reg.layers._random_pad_crop import RandomPadCrop
+from keras_reg.layers._random_resized_crop import RandomResizedCrop
 
-__all__ = ["CutMix", "MixUp", "RandomErasing"]
+__all__ = [
+    "CutMix",
+    "GhostBatchNormalization",
+    "LabelNoise",
+    "MixUp",
+    "NoisyBatchNormalization",
+    "PCAColorJitter",
+    "Pipeline",
+    "RandomApply",
+    "RandomChoice",
+    "RandomErasing",
+    "RandomPadCrop",
+    "RandomResizedCrop",
+]

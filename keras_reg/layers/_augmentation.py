@@ -30,11 +30,11 @@ class BatchAugmentation(keras.layers.Layer):
         self.data_format = data_format or keras.config.image_data_format()
         self.random = RandomSource(seed, type(self).__name__)
         self.generator = self.random.generator
+        self._held = {}
         self.built = True
 
     def hold(self, **values):
         """Stores arguments that may each be a number or a `Strength`, which becomes a weight."""
-        self._held = {}
         for name, value in values.items():
             setattr(self, name, value)
             if isinstance(value, Strength):
@@ -71,12 +71,10 @@ class BatchAugmentation(keras.layers.Layer):
         check_sizes(batch, rank_3=not self.mixes)
         self.check(batch)
         self.check_compute_dtype(batch)
-        if training is False:
-            return form.restore(batch)
         lifted = len(batch.images.shape) == 3
         if lifted:
             batch = _each(batch, lambda array: batch.ops.expand_dims(array, 0))
-        batch = self.augment(batch, index)
+        batch = self.inference(batch) if training is False else self.augment(batch, index)
         if lifted:
             batch = _each(batch, lambda array: batch.ops.squeeze(array, 0))
         if batch.framework.restore is not None:
@@ -90,6 +88,10 @@ class BatchAugmentation(keras.layers.Layer):
             batch = dataclasses.replace(batch, images=batch.ops.cast(batch.images, self.compute_dtype))
         u = uniform(key, (batch.size(), max(self.columns, 1)), batch.framework)
         return self.transform(batch, u, key)
+
+    def inference(self, batch):
+        """What the layer does to the batch when it is not training."""
+        return batch
 
     def check_compute_dtype(self, batch):
         """Blending whole numbers in whole numbers would round every pixel."""
@@ -110,13 +112,17 @@ class BatchAugmentation(keras.layers.Layer):
         check_sizes(form.batch, rank_3=not self.mixes)
         self.check(form.batch)
         self.check_compute_dtype(form.batch)
-        return form.restore(form.batch if training is False else self.output_spec(form.batch))
+        return form.restore(self.inference_spec(form.batch) if training is False else self.output_spec(form.batch))
+
+    def inference_spec(self, batch):
+        """The specification of what `inference` returns."""
+        return batch
 
     def output_spec(self, batch):
         """The specification of the result; a subclass changes what it changes."""
         images = batch.images
         if is_float(images) or self.blends:
-            images = keras.KerasTensor(images.shape, self.compute_dtype)
+            images = keras.KerasTensor(tuple(images.shape), self.compute_dtype)
         return dataclasses.replace(batch, images=images)
 
     def compute_output_shape(self, input_shape, *args):

@@ -57,7 +57,10 @@ class Mixer(BatchAugmentation):
 
 def mixed_spec(spec, batch, layer):
     """The specification of a mixed batch; `layer` is a mixer or a choice of mixers."""
+
     def label(array):
+        if batch.sparse:
+            return array
         return label_spec(array, batch, layer.num_classes, layer.blends, layer.data_format)
 
     def mask(array):

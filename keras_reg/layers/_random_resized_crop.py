@@ -73,7 +73,6 @@ class RandomResizedCrop(BatchAugmentation):
         check_range("ratio", ratio, 0, open_low=True)
         check_choice("bounding_box_format", bounding_box_format, FORMATS)
         super().__init__(seed=seed, data_format=data_format, **kwargs)
-        self.hold()
         self.size, self.scale, self.ratio, self.bounding_box_format = size, scale, ratio, bounding_box_format
 
     @property
@@ -93,6 +92,7 @@ class RandomResizedCrop(BatchAugmentation):
     def inference(self, batch):
         """The whole image, resized."""
         ops = batch.ops
+        batch = dataclasses.replace(batch, images=ops.cast(batch.images, self.compute_dtype))
         height, width = (ops.cast(n, "float32") for n in height_width(batch.images, self.data_format, ops))
         ones = ops.ones_like(ops.cast(ops.arange(0, batch.size(), dtype="int32"), "float32"))
         return self._crop(batch, (0.0 * ones, 0.0 * ones, height * ones, width * ones))
@@ -154,8 +154,9 @@ class RandomResizedCrop(BatchAugmentation):
         images = batch.images
         start = len(images.shape) - (3 if self.data_format == "channels_last" else 2)
         shape = (*images.shape[:start], *self.sizes, *images.shape[start + 2 :])
-        spec = map_pixels(batch, lambda images: keras.KerasTensor(shape, self.compute_dtype), sized)
-        return dataclasses.replace(spec)
+        return map_pixels(batch, lambda images: keras.KerasTensor(shape, self.compute_dtype), sized)
+
+    inference_spec = output_spec
 
 
 def _bilinear(start, length, new_size, size, ops):

@@ -1,0 +1,76 @@
+import keras
+
+from keras_reg._strength import deserialize, plain
+from keras_reg._validation import check_rate
+from keras_reg.layers._augmentation import selected
+from keras_reg.layers._composite import Composite, check_layers, transform_part
+
+
+@keras.saving.register_keras_serializable(package="keras_reg")
+class RandomApply(Composite):
+    """Applies a layer to each image with probability `rate`; the others come back bit for bit.
+
+    In inference it is what the layer is in inference.
+
+    Args:
+        layer: A layer of this package or an image layer of Keras that keeps the size of the images. Layers of Keras
+            run on the whole batch, of which the chosen images are kept.
+        rate: Probability that the layer is applied to an image, in [0, 1], or a `keras_reg.Strength`. It multiplies
+            with a rate of the layer.
+        seed: Integer of at least 0; where it is `None` that of the layer counts.
+        data_format: "channels_last" or "channels_first"; Keras' setting where `None`.
+        **kwargs: Further arguments of `keras.layers.Layer`, as `name` and `dtype`.
+
+    Call arguments:
+        data: Images; or a tuple (images, labels) or (images, labels, sample_weight); or a dict with "images" and any
+            of "labels", "sample_weights", "segmentation_masks", "bounding_boxes".
+        labels: Labels, as the layer takes them.
+        sample_weight: Weights of shape (batch,).
+        training: `False` for inference. True unless said otherwise.
+        index: Integer that names the batch: what is drawn is then a function of `seed` and `index` alone.
+
+    Input shape:
+        Images (batch, height, width, channels), or (batch, channels, height, width) with "channels_first".
+
+    Output shape:
+        That of the layer.
+
+    Raises:
+        ValueError: For a rate outside [0, 1], something that is no layer, and a layer that changes the size.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> from keras_reg.layers import RandomApply
+    >>> layer = RandomApply(keras.layers.GaussianNoise(0.1), rate=0.0)
+    >>> bool((np.asarray(layer(np.ones((2, 4, 4, 3)))) == 1).all())
+    True
+    """
+
+    own_columns = 1
+    strengths = ("rate",)
+    arguments = ("data_format", "seed")
+
+    def __init__(self, layer, rate=0.5, seed=None, data_format=None, **kwargs):
+        check_layers([layer], "layer")
+        check_rate("rate", plain(rate))
+        super().__init__([layer], seed=seed, data_format=data_format, **kwargs)
+        self.hold(rate=rate)
+
+    @property
+    def layer(self):
+        return self.layers[0]
+
+    def transform(self, batch, u, key, select=None):
+        chosen = selected(u[:, 0], self.strength("rate", batch.framework), select)
+        ((layer, numbers, part_key),) = self.parts(batch, u, key)
+        return transform_part(layer, batch, numbers, part_key, chosen)
+
+    def get_config(self):
+        config = super().get_config()
+        return {**{name: value for name, value in config.items() if name != "layers"}, "layer": config["layers"][0]}
+
+    @classmethod
+    def from_config(cls, config):
+        layer = keras.saving.deserialize_keras_object(config["layer"])
+        return cls(layer, **{name: deserialize(value) for name, value in config.items() if name != "layer"})

@@ -1,0 +1,131 @@
+import keras
+import numpy as np
+
+from keras_reg._validation import check_choice, fail, is_number
+from keras_reg.layers._composite import Composite, transform_part
+from keras_reg.layers._mixer import Mixer, mixed_spec
+from keras_reg.layers._mixing import COLUMNS, make_plan, mix
+
+
+@keras.saving.register_keras_serializable(package="keras_reg")
+class RandomChoice(Composite):
+    """Applies one of several layers, drawn for each batch or, among mixers, for each sample.
+
+    A choice among mixers costs no more than one of them: blending and cutting are one operation, with one partner and
+    one label weight for each sample. Other layers all run, and the result of the one that was drawn is kept. In
+    inference it is the identity.
+
+    Args:
+        layers: List of layers that keep the size of the images.
+        weights: Weight of each layer in the draw, at least 0 and not all 0; equal where `None`.
+        mode: "batch", or "sample" where all layers are `MixUp` or `CutMix`.
+        seed: Integer of at least 0, from which all layers of this package draw. Where it is `None` the seeds of the
+            layers count, if all have one.
+        data_format: "channels_last" or "channels_first"; Keras' setting where `None`.
+        **kwargs: Further arguments of `keras.layers.Layer`, as `name` and `dtype`.
+
+    Call arguments:
+        data: Images; or a tuple (images, labels) or (images, labels, sample_weight); or a dict with "images" and any
+            of "labels", "sample_weights", "segmentation_masks", "bounding_boxes".
+        labels: Labels, as the layers take them.
+        sample_weight: Weights of shape (batch,).
+        training: `False` returns the data as they are. True unless said otherwise.
+        index: Integer that names the batch: what is drawn is then a function of `seed` and `index` alone.
+
+    Input shape:
+        Images (batch, height, width, channels), or (batch, channels, height, width) with "channels_first".
+
+    Output shape:
+        That of the input; integer labels become one-hot where a mixer is among the layers.
+
+    Raises:
+        ValueError: For weights that do not fit, mode "sample" with a layer that is no mixer, mixers that differ in
+            `num_classes`, and whatever the layers refuse.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_reg.layers import CutMix, MixUp, RandomChoice
+    >>> layer = RandomChoice([MixUp(0.2), CutMix(1.0)], mode="sample", seed=0)
+    >>> images, labels = layer(np.ones((4, 8, 8, 3)), np.eye(4))
+    >>> bool(np.allclose(np.asarray(labels).sum(-1), 1))
+    True
+
+    References:
+        - [How to train your ViT?](https://arxiv.org/abs/2106.10270) (Steiner et al., 2022) and timm's recipes choose
+          between MixUp and CutMix for each batch.
+    """
+
+    own_columns = 1
+    arguments = ("mode", "data_format", "seed")
+
+    def __init__(self, layers, weights=None, mode="batch", seed=None, data_format=None, **kwargs):
+        check_choice("mode", mode, ("batch", "sample"))
+        super().__init__(layers, seed=seed, data_format=data_format, **kwargs)
+        self._check_weights(weights)
+        self.weights_of_layers, self.mode = weights, mode
+        self.fused = all(isinstance(layer, Mixer) for layer in self.layers)
+        if mode == "sample" and not self.fused:
+            names = [type(layer).__name__ for layer in self.layers]
+            fail('Mode "sample" needs layers that are all mixers (`MixUp`, `CutMix`).', layers=names)
+        classes = {layer.num_classes for layer in self.layers if isinstance(layer, Mixer)}
+        if len(classes) > 1:
+            fail("Expected mixers with one `num_classes`.", num_classes=sorted(classes, key=str))
+        self.num_classes = classes.pop() if classes else None
+
+    def _check_weights(self, weights):
+        if weights is None:
+            return
+        right = isinstance(weights, (list, tuple)) and len(weights) == len(self.layers)
+        if not right or not all(is_number(w) and w >= 0 for w in weights) or not sum(weights) > 0:
+            fail(f"`weights` must be {len(self.layers)} numbers of at least 0, not all 0.", weights=weights)
+
+    @property
+    def columns(self):
+        return self.own_columns + COLUMNS if self.fused else super().columns
+
+    def draw(self, batch, u):
+        """The number of the layer that each sample goes through, (batch,) or (1,), as a float."""
+        ops = batch.ops
+        weights = np.ones(len(self.layers)) if self.weights_of_layers is None else np.asarray(self.weights_of_layers)
+        u = u[:, 0] if self.mode == "sample" else u[:1, 0]
+        which = ops.zeros_like(u)
+        for bound in (np.cumsum(weights) / np.sum(weights))[:-1]:
+            which = which + ops.cast(u >= float(bound), "float32")
+        return which
+
+    def transform(self, batch, u, key, select=None):
+        which = self.draw(batch, u)
+        if self.fused:
+            return self._mix(batch, u[:, 1:], which, select)
+        for i, (layer, numbers, part_key) in enumerate(self.parts(batch, u, key)):
+            chosen = (which == float(i)) & (u[:, 0] >= 0)  # (1,) spread over the batch
+            batch = transform_part(layer, batch, numbers, part_key, chosen if select is None else chosen & select)
+        return batch
+
+    def _mix(self, batch, u, which, select):
+        """All mixers at once: their parameters from the same numbers, one plan, one pass over the pixels."""
+        ops = batch.ops
+        chosen, kept = self.layers[0].draw(batch, u, select)
+        cut = (which >= 0) & self.layers[0].cuts
+        for i, layer in enumerate(self.layers[1:], 1):
+            here = which == float(i)
+            also_chosen, also_kept = layer.draw(batch, u, select)
+            chosen, kept = ops.where(here, also_chosen, chosen), ops.where(here, also_kept, kept)
+            cut = ops.where(here, layer.cuts, cut)
+        kinds = {layer.cuts for layer in self.layers}
+        plan = make_plan(batch, u, chosen, kept, cut if len(kinds) == 2 else kinds.pop(), self.data_format)
+        return mix(batch, plan, self.num_classes, self.data_format)
+
+    def check(self, batch):
+        for layer in self.layers:
+            if hasattr(layer, "check"):
+                layer.check(batch)
+
+    def output_spec(self, batch):
+        if self.fused:
+            return mixed_spec(super(Composite, self).output_spec(batch), batch, self)
+        return super().output_spec(batch)
+
+    def get_config(self):
+        return {**super().get_config(), "weights": self.weights_of_layers}
