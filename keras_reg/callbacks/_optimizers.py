@@ -39,4 +39,4 @@ def averages_from_weights(model):
     for weight in model.trainable_variables:
         average = averages.get(f"{weight.path.replace('/', '_')}_average")
         if average is not None:
-            average.assign(keras.ops.convert_to_tensor(weight))
+            average.assign(keras.ops.convert_to_numpy(weight))  # a copy: JAX donates both buffers
