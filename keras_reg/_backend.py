@@ -357,3 +357,175 @@ if BACKEND == "torch":
     # A generator cannot be traced: under torch.compile the graph breaks here and goes on behind the draw.
     _torch_key = torch.compiler.disable(_torch_key)
     _torch_draw = torch.compiler.disable(_torch_draw)
+
+
+# The training step --------------------------------------------------------------------------------------------------
+
+
+class _EagerStateStep:
+    """A training step on TensorFlow and PyTorch, where variables hold their state: augment, then the ordinary step."""
+
+    def train_step(self, data):
+        return super().train_step(self.augment(*keras.utils.unpack_x_y_sample_weight(data)))
+
+
+class _StatelessStep:
+    """A training step on JAX: the seeds that the augmentation moves on go from the state given to the one passed on."""
+
+    def train_step(self, state, data):
+        trainable, non_trainable, *others = state
+        variables = self.non_trainable_variables
+        with keras.StatelessScope(state_mapping=list(zip(variables, non_trainable, strict=True))) as scope:
+            data = self.augment(*keras.utils.unpack_x_y_sample_weight(data))
+        moved = [scope.get_current_value(variable) for variable in variables]
+        non_trainable = [old if new is None else new for old, new in zip(non_trainable, moved, strict=True)]
+        return super().train_step((trainable, non_trainable, *others), data)
+
+
+AugmentedStep = _StatelessStep if BACKEND == "jax" else _EagerStateStep
+
+
+# Cross-entropy ------------------------------------------------------------------------------------------------------
+
+
+def fused_crossentropy(logits, ids, share, floor, total):
+    """total * logsumexp(z) - share * z_y - sum_k floor_k z_k for each row z of `logits`, where y is its id.
+
+    Its gradient, total * softmax(z) - share * onehot(y) - floor, is written by hand, which saves automatic
+    differentiation several passes over an array of the size of the logits. `None` where a compiler does as well.
+
+    Args:
+        logits: Float tensor (..., classes).
+        ids: Integer tensor (...), all in range.
+        share, total: A number or a tensor (...).
+        floor: `None`, a number, or a tensor (classes,).
+    """
+    if BACKEND == "tensorflow":
+        return _tensorflow_crossentropy(logits, ids, share, floor, total)
+    if BACKEND == "torch" and not sys.modules["torch"].compiler.is_compiling():
+        return _torch_crossentropy().apply(logits, ids.long().unsqueeze(-1), share, floor, total)
+    return None
+
+
+def _tensorflow_crossentropy(logits, ids, share, floor, total):
+    tf = sys.modules["tensorflow"]
+    shape = tf.shape(ids)
+
+    def flat(x):
+        return x if isinstance(x, float) else tf.reshape(x, [-1])
+
+    ids, share, total = flat(ids), flat(share), flat(total)
+
+    @tf.custom_gradient
+    def crossentropy(z):
+        z = z - tf.reduce_max(z, axis=-1, keepdims=True)
+        losses = -share * tf.gather(z, ids, batch_dims=1)
+        if floor is not None:
+            losses -= tf.reduce_sum(z * floor, axis=-1) if tf.rank(floor) else floor * tf.reduce_sum(z, axis=-1)
+        exps = tf.exp(z)
+        sums = tf.reduce_sum(exps, axis=-1)
+
+        def gradient(upstream):
+            found = exps * (upstream * total / sums)[:, None]
+            if floor is not None:
+                found -= upstream[:, None] * floor
+            where = tf.stack([tf.range(tf.shape(ids)[0], dtype=ids.dtype), ids], axis=-1)
+            return tf.tensor_scatter_nd_sub(found, where, upstream * share)
+
+        return losses + total * tf.math.log(sums), gradient
+
+    return tf.reshape(crossentropy(tf.reshape(logits, [-1, tf.shape(logits)[-1]])), shape)
+
+
+@functools.cache
+def _torch_crossentropy():
+    torch = sys.modules["torch"]
+
+    class Crossentropy(torch.autograd.Function):
+        """One array of the size of the logits is allocated: the exponentials, which the backward pass turns into the
+        gradient where they lie. Fresh memory costs more here than the arithmetic."""
+
+        @staticmethod
+        def forward(ctx, logits, ids, share, floor, total):
+            exps = logits - logits.amax(-1, keepdim=True)
+            losses = -share * exps.gather(-1, ids).squeeze(-1)
+            if floor is not None:
+                losses -= (exps * floor).sum(-1) if isinstance(floor, torch.Tensor) else floor * exps.sum(-1)
+            sums = exps.exp_().sum(-1)
+            ctx.save_for_backward(logits, ids)
+            ctx.numbers, ctx.exps, ctx.sums = (share, floor, total), exps, sums
+            return losses + total * sums.log()
+
+        @staticmethod
+        def backward(ctx, upstream):
+            logits, ids = ctx.saved_tensors
+            share, floor, total = ctx.numbers
+            spent = -(upstream * share).unsqueeze(-1)
+            if torch.is_grad_enabled():  # someone wants the gradient of this gradient
+                found = torch.softmax(logits, -1) * (upstream * total).unsqueeze(-1)
+                found = found if floor is None else found - upstream.unsqueeze(-1) * floor
+                return found.scatter_add(-1, ids, spent), None, None, None, None
+            # The first pass takes the exponentials; one over a graph that was retained has to make them again.
+            exps, ctx.exps = ctx.exps, None
+            exps = (logits - logits.amax(-1, keepdim=True)).exp_() if exps is None else exps
+            exps *= (upstream * total / ctx.sums).unsqueeze(-1)
+            if floor is not None:
+                exps -= upstream.unsqueeze(-1) * floor
+            return exps.scatter_add_(-1, ids, spent), None, None, None, None
+
+    return Crossentropy
+
+
+# What a training step shows -----------------------------------------------------------------------------------------
+
+
+def count(ids, length):
+    """How often each of 0, ..., `length` - 1 occurs among the integers `ids`: exact, on the device, shape (length,)."""
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        # tf.math.bincount takes the size from the data, which XLA cannot compile.
+        return tf.raw_ops.DenseBincount(input=ids, size=tf.constant(length), weights=tf.constant([], tf.int32))
+    if BACKEND == "jax":
+        import jax
+
+        return jax.numpy.bincount(ids, length=length)
+    return ops.cast(sys.modules["torch"].bincount(ids, minlength=length), "int32")
+
+
+def sum_over_replicas(tensors):
+    """The tensors added up over the replicas of a `tf.distribute` step; elsewhere Keras has added them up already."""
+    if BACKEND != "tensorflow":
+        return tensors
+    import tensorflow as tf
+
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return tensors
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, tensors)
+
+
+def call_train_function(function, variables, *args):
+    """Calls a train function whose optimizer has `variables` behind those that the caller, `fit`, knows of.
+
+    Under JAX the state of the optimizer is among the arguments and the results: `variables` go in and out here.
+    """
+    if BACKEND != "jax":
+        return function(*args)
+    (*others, known, metrics), iterator = args
+    logs, (*others, known, metrics) = function((*others, [*known, *(v.value for v in variables)], metrics), iterator)
+    known, values = known[: -len(variables)], known[-len(variables) :]
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+    return logs, (*others, known, metrics)
+
+
+def admit_optimizer_variables(model, variables):
+    """Lets variables behind those of the optimizer pass through a train step that pins the layout of its state.
+
+    Keras 3.10 and 3.11 under JAX do so, by a list that is made at the start of `fit`; later ones need nothing.
+    """
+    layouts = getattr(model, "_optimizer_variable_shardings", None)
+    if layouts:
+        known = layouts[: len(model.optimizer.variables)]
+        model._optimizer_variable_shardings = [*known, *(v.value.sharding for v in variables)]

@@ -160,7 +160,7 @@ def _mix_sparse(mixed, batch, plan, label, other, data_format):
         return cut(array) if cut_map(array) else array
 
     def second(array, own):
-        if is_float(array):
+        if is_float(array) or (cut_map(array) and plan.blend is None):
             return own
         return ops.where(spread(plan.box[2] > 0, array, ops), own, other(array)) if cut_map(array) else other(array)
 
@@ -174,8 +174,12 @@ def _mix_sparse(mixed, batch, plan, label, other, data_format):
     terms = []
     for labels, share in batch.terms or [(batch.labels, ones)]:
         own = map_arrays(first, labels)
+        rest = map_arrays(second, labels, own)
+        if all(a is b for a, b in zip(keras.tree.flatten(own), keras.tree.flatten(rest), strict=True)):
+            terms.append((own, ones))  # mixed already: one term holds it all
+            break
         terms.append((own, share * weight))
-        terms.append((map_arrays(second, labels, own), other(share) * (1.0 - weight)))
+        terms.append((rest, other(share) * (1.0 - weight)))
     shown, top = batch.dominant or (batch.labels, ones)
     mine, theirs = top * weight, other(top) * (1.0 - weight)
     dominant = (map_arrays(choose, shown), ops.maximum(mine, theirs))

@@ -1,1 +1,3 @@
-__all__ = []
+from keras_reg.training._augmented_model import AugmentedModel
+
+__all__ = ["AugmentedModel"]

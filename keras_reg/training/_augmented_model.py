@@ -1,0 +1,175 @@
+import keras
+from keras import ops
+
+from keras_reg._backend import AugmentedStep
+from keras_reg._validation import fail
+from keras_reg.layers import Pipeline
+from keras_reg.layers._augmentation import BatchAugmentation
+from keras_reg.layers._batch import Batch, check_sizes, map_arrays
+from keras_reg.training._mixture import Mixing, Mixture, wrap_losses
+
+STEPS = ("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics")
+
+
+@keras.saving.register_keras_serializable(package="keras_reg")
+class AugmentedModel(AugmentedStep, keras.Model):
+    """Trains a model on augmented batches: images, labels and sample weights change inside the compiled step.
+
+    `evaluate`, `predict` and `export` see the plain model. Compile it as you would compile `model`: integer labels stay
+    integers, and so losses and metrics stay what they are. The loss of a mixed sample is
+    w * loss(y_a) + (1 - w) * loss(y_b), times its mixed sample weight, under every reduction of the loss; it equals the
+    loss of the mixed target for every loss that is linear in its target, as cross-entropy is. Labels that are floats
+    are mixed themselves. Metrics see the original label that weighs most, so training accuracy stays honest.
+
+    Args:
+        model: The `keras.Model` to train: Functional, Sequential or subclassed, with the ordinary `train_step`.
+        augmentation: A layer of `keras_reg.layers`, or an image layer of Keras.
+        images: Which input is augmented where the model has several: its name or position. Mixing layers refuse a
+            model with several inputs, since they could not mix the others.
+        **kwargs: Further arguments of `keras.Model`, as `name`.
+
+    Call arguments:
+        inputs: What `model` takes.
+        training: Passed on to `model`. A call never augments; `train_step` and `augment` do.
+
+    Input shape:
+        That of `model`; in training a batch of images, of whole batches.
+
+    Output shape:
+        That of `model`.
+
+    Raises:
+        ValueError: If `model` is no Keras model or has a training step of its own (it would be bypassed), if
+            `augmentation` is no layer, or in training where the augmentation refuses the data.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> from keras_reg import layers, training
+    >>> net = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
+    >>> model = training.AugmentedModel(net, layers.CutMix(seed=0))
+    >>> model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    >>> history = model.fit(np.ones((6, 8, 8, 1)), np.arange(6) % 3, batch_size=4, verbose=0)
+
+    References:
+        - [mixup](https://arxiv.org/abs/1710.09412) (Zhang et al., 2018), whose code computes the loss in this form.
+    """
+
+    def __init__(self, model, augmentation, images=None, **kwargs):
+        _check_model(model)
+        if not isinstance(augmentation, keras.layers.Layer):
+            fail("`augmentation` must be a Keras layer.", augmentation=augmentation)
+        if images is not None and not isinstance(images, (str, int)):
+            fail("`images` must be the name or the position of an input.", images=images)
+        super().__init__(**kwargs)
+        self.model, self.augmentation, self.images = model, augmentation, images
+        ours = isinstance(augmentation, BatchAugmentation)
+        self._augmenter = augmentation if ours else Pipeline([augmentation])
+        self._mixing = Mixing()
+        self._user_loss = None
+        if model.built:
+            self.built = True
+
+    def build(self, input_shape=None):
+        if not self.model.built and input_shape is not None:
+            self.model.build(input_shape)
+        self.built = True
+
+    def call(self, inputs, training=None):
+        return self.model(inputs)
+
+    def compute_output_spec(self, inputs, training=None):
+        return self.model.compute_output_spec(inputs)
+
+    def augment(self, x, y=None, sample_weight=None):
+        """Augments one batch as a training step does, for a custom loop.
+
+        Args:
+            x: Inputs of the model.
+            y: Labels, a nest for several outputs.
+            sample_weight: Sample weights, a nest for several outputs.
+
+        Returns:
+            (x, y, sample_weight). Where labels were mixed, y is an object that `compute_loss` and `compute_metrics` of
+            this model take in the place of labels.
+        """
+        x, y, sample_weight = map_arrays(ops.convert_to_tensor, (x, y, sample_weight))
+        place, found = self._find_images(x)
+        batch = Batch(images=found, labels=y, sample_weights=sample_weight, sparse=True)
+        check_sizes(batch)
+        self._augmenter.check(batch)
+        self._augmenter.check_compute_dtype(batch)
+        batch = self._augmenter.augment(batch)
+        return self._put_images(x, place, batch.images), Mixture.of(batch), batch.sample_weights
+
+    def _find_images(self, x):
+        """(where the images are, the images); the place is `None` where x is the images."""
+        if not isinstance(x, (dict, list, tuple)):
+            return None, x
+        places = list(x) if isinstance(x, dict) else list(range(len(x)))
+        if len(places) > 1 and self._augmenter.mixes:
+            fail("A mixing augmentation needs a model with one input: it cannot mix the others.", inputs=places)
+        place = places[0] if self.images is None and len(places) == 1 else self.images
+        if isinstance(place, str) and not isinstance(x, dict):
+            names = list(getattr(self.model, "input_names", None) or [tensor.name for tensor in self.model.inputs])
+            place = names.index(place) if place in names else place
+        if place not in places:
+            fail("`images` must say which of several inputs is augmented.", images=self.images, inputs=places)
+        return place, x[place]
+
+    @staticmethod
+    def _put_images(x, place, images):
+        if place is None:
+            return images
+        if isinstance(x, dict):
+            return {**x, place: images}
+        return type(x)([*x[:place], images, *x[place + 1 :]])
+
+    def compile(self, optimizer="rmsprop", loss=None, **kwargs):
+        """As `keras.Model.compile`, with the losses and metrics that `model` would be compiled with."""
+        self._user_loss = loss
+        super().compile(optimizer=optimizer, loss=wrap_losses(loss, self._mixing), **kwargs)
+
+    def get_compile_config(self):
+        config = super().get_compile_config()
+        if config:
+            config["loss"] = keras.saving.serialize_keras_object(self._user_loss)
+        return config
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.optimizer is not None and self.built:
+            self.optimizer.build(self.trainable_variables)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        if isinstance(y, Mixture):
+            self._mixing.weights = y.weights
+            y = y.labels[0] if y.weights is None else y.stacked()
+        try:
+            return super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
+        finally:
+            self._mixing.weights = None
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        y = y.dominant if isinstance(y, Mixture) else y
+        return super().compute_metrics(x, y, y_pred, sample_weight)
+
+    def get_config(self):
+        config = {"name": self.name, "dtype": keras.saving.serialize_keras_object(self.dtype_policy)}
+        parts = {"model": self.model, "augmentation": self.augmentation}
+        return {**config, **{k: keras.saving.serialize_keras_object(v) for k, v in parts.items()}, "images": self.images}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        for part in ("model", "augmentation"):
+            config[part] = keras.saving.deserialize_keras_object(config[part], custom_objects=custom_objects)
+        return cls(**config)
+
+
+def _check_model(model):
+    if not isinstance(model, keras.Model):
+        fail("`model` must be a `keras.Model`.", model=model)
+    own = [name for name in STEPS if getattr(type(model), name) is not getattr(keras.Model, name)]
+    if own:
+        fail(f"`model` must have the ordinary {own[0]}; its own would be bypassed.", model=type(model).__name__)
