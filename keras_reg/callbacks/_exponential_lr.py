@@ -85,6 +85,9 @@ class ExponentialLR(StatefulCallback):
         self.verbose = verbose
         self.initial_learning_rates, self.learning_rates = [], []
         super().__init__()
+        if per == "step":
+            # Not a method of the class, and safe in a thread: Keras would wait for the device after every batch.
+            self.on_train_batch_end, self.async_safe = self._count, True
 
     def reset(self):
         # The rates stay: they tell whether the optimizer still has what this callback has set.
@@ -97,7 +100,7 @@ class ExponentialLR(StatefulCallback):
                 fail(
                     "ExponentialLR sets the learning rate itself, but the optimizer computes its own. Compile with a "
                     "number, such as `keras.optimizers.Adam(1e-3)`, or leave this callback out.",
-                    learning_rate=optimizer.get_config().get("learning_rate"),
+                    learning_rate=_schedule_name(optimizer),
                 )
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -113,11 +116,12 @@ class ExponentialLR(StatefulCallback):
     def on_train_batch_begin(self, batch, logs=None):
         if self.per == "step" and batch and self.steps_per_epoch:
             self._set(self._epoch + min(batch / self.steps_per_epoch, 1))
-        self._steps = batch
+
+    def _count(self, batch, logs=None):
+        self._steps = batch + 1
 
     def on_epoch_end(self, epoch, logs=None):
-        if not self.steps_per_epoch:
-            self.steps_per_epoch = self._steps + self.model.steps_per_execution
+        self.steps_per_epoch = self.steps_per_epoch or self._steps
         optimizers = members(self.model.optimizer)
         for optimizer in optimizers if logs is not None else ():
             name = "learning_rate" if len(optimizers) == 1 else f"learning_rate_{optimizer.name}"
@@ -177,3 +181,9 @@ class ExponentialLR(StatefulCallback):
             "per": self.per,
             "verbose": self.verbose,
         }
+
+
+def _schedule_name(optimizer):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras does not like to serialize a lambda
+        return optimizer.get_config()["learning_rate"]["class_name"]
