@@ -73,11 +73,8 @@ class _Persist(keras.callbacks.BackupAndRestore):
         super().__init__(os.fspath(directory), double_checkpoint=True, delete_checkpoint=delete_checkpoint)
         self.directory = pathlib.Path(directory)
         self.metadata = self.directory / "training_metadata.json"
-        self.stateful = {
-            f"{index}_{type(callback).__name__}": callback
-            for index, callback in enumerate(callbacks)
-            if hasattr(callback, "state_dict") or _keras_names(callback)
-        }
+        stateful = [c for c in callbacks if hasattr(c, "state_dict") or _keras_names(c)]
+        self.stateful = {f"{index}_{type(callback).__name__}": callback for index, callback in enumerate(stateful)}
 
     def on_train_begin(self, logs=None):
         self._mend_metadata()
