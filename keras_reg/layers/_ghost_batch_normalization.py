@@ -1,0 +1,105 @@
+import keras
+from keras import ops
+
+from keras_reg._validation import check_integer, fail
+from keras_reg.layers._example_moments import (
+    along_channels,
+    check_axis,
+    example_counts,
+    example_sums,
+    move_statistics,
+    to_weights,
+)
+
+
+@keras.saving.register_keras_serializable(package="keras_reg")
+class GhostBatchNormalization(keras.layers.BatchNormalization):
+    """Batch normalization by the statistics of virtual batches: consecutive parts of the batch, each by its own.
+
+    A large batch is normalized with the noise of small ones. In training each part of `virtual_batch_size` examples
+    has mean 0 and variance 1 in every channel; the last part is smaller where the batch cannot be divided. In
+    inference, with `trainable=False` and where the batch is no larger than a virtual one, the layer is
+    `keras.layers.BatchNormalization`, and it has the same weights in the same order.
+
+    The moving statistics move once a step, by the means over the parts: a batch of many parts moves them no faster.
+
+    Args:
+        virtual_batch_size: Integer of at least 1.
+        **kwargs: Arguments of `keras.layers.BatchNormalization` but `renorm` and `synchronized`.
+
+    Call arguments:
+        inputs: Tensor of rank at least 2. One example is one element of the first axis.
+        training: Whether to normalize by the virtual batches or by the moving statistics.
+        mask: Tensor with one dimension less than `inputs`, or `None`: what does not count in the statistics.
+
+    Input shape:
+        Any; `axis` must be of known size.
+
+    Output shape:
+        The shape of the input.
+
+    Raises:
+        ValueError: If `virtual_batch_size` is not a positive integer, `axis` is that of the batch, or `renorm` or
+            `synchronized` is on.
+
+    Example:
+
+    >>> import keras, keras_reg
+    >>> ghost = keras_reg.layers.GhostBatchNormalization(virtual_batch_size=16)
+    >>> y = ghost(keras.random.normal((64, 4)), training=True)
+    >>> bool(keras.ops.max(abs(keras.ops.mean(y[16:32], axis=0))) < 1e-5)
+    True
+
+    References:
+        - [Hoffer et al., 2017](https://arxiv.org/abs/1705.08741). Their moving statistics move once for each part,
+          and so the faster the larger the batch; here the parts of one batch share one step.
+    """
+
+    def __init__(self, virtual_batch_size=32, **kwargs):
+        check_integer("virtual_batch_size", virtual_batch_size, low=1)
+        super().__init__(**kwargs)
+        for name in ("renorm", "synchronized"):
+            if getattr(self, name, False):
+                fail(f"`{name}` must be False: statistics are those of one virtual batch.", **{name: True})
+        self.virtual_batch_size = virtual_batch_size
+
+    def build(self, input_shape):
+        check_axis(self.axis, len(input_shape))
+        super().build(input_shape)
+
+    def call(self, inputs, training=None, mask=None):
+        batch = inputs.shape[0]
+        if not training or not self.trainable or (batch is not None and batch <= self.virtual_batch_size):
+            return super().call(inputs, training=training, mask=mask)
+        x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
+        weights = to_weights(mask, x)
+        counts = self._sum_parts(example_counts(x, self.axis, weights))
+        counted = ops.maximum(counts, 1)  # a part may be masked as a whole
+        mean = self._sum_parts(example_sums(x, self.axis, weights)) / counted
+        centred = x - self._spread(mean, x)
+        variance = self._sum_parts(example_sums(ops.square(centred), self.axis, weights)) / counted
+        share = counts / ops.maximum(ops.sum(counts, 0), 1)
+        move_statistics(self, ops.sum(share * mean, 0), ops.sum(share * variance, 0))
+
+        scale = ops.rsqrt(variance + self.epsilon)
+        if self.scale:
+            scale = scale * ops.cast(self.gamma, x.dtype)
+        outputs = centred * self._spread(scale, x)
+        if self.center:
+            outputs = outputs + along_channels(ops.cast(self.beta, x.dtype), x, self.axis)
+        return ops.cast(outputs, self.compute_dtype)
+
+    def _sum_parts(self, values):
+        """(batch, channels) to (parts, channels)."""
+        batch, channels = ops.shape(values)[0], values.shape[1]
+        missing = -batch % self.virtual_batch_size
+        if not isinstance(missing, int) or missing:
+            values = ops.concatenate([values, ops.zeros((missing, channels), values.dtype)])
+        return ops.sum(ops.reshape(values, (-1, self.virtual_batch_size, channels)), 1)
+
+    def _spread(self, parts, x):
+        """(parts, channels), each for all examples of its part, shaped to broadcast against `x`."""
+        return along_channels(ops.repeat(parts, self.virtual_batch_size, 0)[: ops.shape(x)[0]], x, self.axis)
+
+    def get_config(self):
+        return {**super().get_config(), "virtual_batch_size": self.virtual_batch_size}

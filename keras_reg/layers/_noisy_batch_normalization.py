@@ -1,0 +1,161 @@
+import keras
+from keras import ops
+
+from keras_reg._backend import RandomSource, normal, uniform
+from keras_reg._strength import Strength, serialize
+from keras_reg._validation import check_choice, check_integer, check_seed, fail
+from keras_reg.layers._example_moments import (
+    along_channels,
+    check_axis,
+    example_counts,
+    example_sums,
+    move_statistics,
+    to_weights,
+)
+from keras_reg.layers._strength_weight import given, hold
+
+
+@keras.saving.register_keras_serializable(package="keras_reg")
+class NoisyBatchNormalization(keras.layers.BatchNormalization):
+    """Batch normalization with the noise of small batches put back, in the amount that one asks for.
+
+    Normalizes by the moments of the batch and disturbs the result in training: with `noise="output"` it adds
+    N(0, stddev^2) to the normalized activations, before `gamma` and `beta`. With `noise="statistics"` it normalizes
+    by the mean and variance of `virtual_batch_size` examples of the batch, drawn with replacement, as a training
+    with batches of that size would. The examples are drawn whole, so the noise is that of real batches on
+    correlated maps and on skewed activations too, and its gradient goes through the examples that were drawn.
+
+    In inference, and with `trainable=False`, it is `keras.layers.BatchNormalization` to the bit, and has the same
+    weights in the same order. The moving statistics are those of the whole batch, without the noise.
+
+    Args:
+        stddev: Number of at least 0, or a `keras_reg.Strength`, whose weight then comes last. Used by "output".
+        noise: "output" or "statistics".
+        virtual_batch_size: Integer of at least 2, for "statistics". The smaller, the stronger the noise.
+        seed: Integer of at least 0, or `None`.
+        **kwargs: Arguments of `keras.layers.BatchNormalization`. Under `synchronized=True` the noise of "statistics"
+            is each replica's own, around the moments of all replicas. `renorm=True` goes with "output" alone.
+
+    Call arguments:
+        inputs: Tensor of rank at least 2. One example is one element of the first axis.
+        training: Whether to normalize by the batch, with noise, or by the moving statistics.
+        mask: Tensor with one dimension less than `inputs`, or `None`: what does not count in the statistics.
+
+    Input shape:
+        Any; `axis` must be of known size.
+
+    Output shape:
+        The shape of the input.
+
+    Raises:
+        ValueError: If an argument is outside of what is said above.
+
+    Example:
+
+    >>> import keras, keras_reg
+    >>> noisy = keras_reg.layers.NoisyBatchNormalization(stddev=0.5)
+    >>> x = keras.random.normal((1000, 4))
+    >>> bool(abs(keras.ops.std(noisy(x, training=True)) - (1 + 0.5**2) ** 0.5) < 0.05)
+    True
+    >>> bool(keras.ops.all(noisy(x) == keras.layers.BatchNormalization()(x)))
+    True
+
+    References:
+        - [Ioffe and Szegedy, 2015](https://arxiv.org/abs/1502.03167), on the noise of batch statistics: section 3.4.
+    """
+
+    def __init__(self, stddev=0.1, noise="output", virtual_batch_size=None, seed=None, **kwargs):
+        stddev = given("stddev", stddev)
+        check_choice("noise", noise, ("output", "statistics"))
+        check_integer("virtual_batch_size", virtual_batch_size, low=2, optional=noise == "output")
+        check_seed(seed)
+        super().__init__(**kwargs)
+        if noise == "statistics":
+            self._check_statistics(stddev)
+        self.stddev = stddev
+        self.noise = noise
+        self.virtual_batch_size = virtual_batch_size
+        self.seed = seed
+        self.random = RandomSource(seed, type(self).__name__)
+        self.generator = self.random.generator
+
+    def _check_statistics(self, stddev):
+        if isinstance(stddev, Strength):
+            fail('`stddev` has no say where noise="statistics", so a schedule cannot move it.', stddev=stddev)
+        if getattr(self, "renorm", False):
+            fail('`renorm` must be False where noise="statistics".', renorm=self.renorm)
+
+    def build(self, input_shape):
+        if self.noise == "statistics":
+            check_axis(self.axis, len(input_shape))
+        super().build(input_shape)
+        # After the four of the plain layer, so that these stay where they are.
+        self._stddev = hold(self, "stddev", self.stddev)
+
+    def call(self, inputs, training=None, mask=None):
+        plain = not training or not self.trainable
+        if plain or (self.noise == "output" and self.stddev == 0):
+            return super().call(inputs, training=training, mask=mask)
+        if self.noise == "output":
+            return self._add_noise(super().call(inputs, training=training, mask=mask))
+        return self._normalize_by_examples(inputs, mask)
+
+    def _add_noise(self, outputs):
+        noise = self._stddev * normal(self.random.key(), ops.shape(outputs))
+        if self.scale:
+            noise = noise * along_channels(ops.cast(self.gamma, noise.dtype), outputs, self.axis)
+        return outputs + ops.cast(noise, outputs.dtype)
+
+    def _normalize_by_examples(self, inputs, mask):
+        x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
+        weights = to_weights(mask, x)
+        counts = example_counts(x, self.axis, weights)
+        sums = example_sums(x, self.axis, weights)
+        if self.synchronized and mask is None:
+            axes = [i for i in range(len(x.shape)) if i != self.axis % len(x.shape)]
+            mean, variance = ops.moments(x, axes, synchronized=True)
+        else:
+            mean, variance = _share(sums, counts), None
+        # Moments about the mean of the batch: E[x^2] - E[x]^2 would lose the variance of data far from zero.
+        first = sums - counts * mean
+        second = example_sums(ops.square(x - along_channels(mean, x, self.axis)), self.axis, weights)
+        variance = _share(second, counts) if variance is None else variance
+        move_statistics(self, mean, variance)
+
+        times = self._draw(ops.shape(x)[0], x.dtype)
+        shift = _share(first, counts, times) - _share(first, counts)
+        change = _share(second, counts, times) - _share(second, counts)
+        if mask is not None:  # a draw of fully masked examples says nothing
+            some = ops.sum(times * counts, 0) > 0
+            shift, change = ops.where(some, shift, 0), ops.where(some, change, 0)
+        outputs = ops.batch_normalization(
+            x,
+            mean=mean + shift,
+            variance=ops.maximum(variance + change - ops.square(shift), 0),
+            axis=self.axis,
+            offset=ops.cast(self.beta, x.dtype) if self.center else None,
+            scale=ops.cast(self.gamma, x.dtype) if self.scale else None,
+            epsilon=self.epsilon,
+        )
+        return ops.cast(outputs, self.compute_dtype)
+
+    def _draw(self, batch, dtype):
+        """How many times each example is drawn: (batch, 1)."""
+        u = uniform(self.random.key(), (self.virtual_batch_size, 1))
+        drawn = ops.cast(u * ops.cast(batch, "float32"), "int32")
+        drawn = ops.minimum(drawn, batch - 1)  # the product may round up
+        return ops.sum(ops.cast(ops.equal(drawn, ops.arange(batch, dtype="int32")), dtype), 0)[:, None]
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "stddev": serialize(self.stddev),
+            "noise": self.noise,
+            "virtual_batch_size": self.virtual_batch_size,
+            "seed": self.seed,
+        }
+
+
+def _share(sums, counts, times=1):
+    """The mean over examples of given weight: (channels,)."""
+    return ops.sum(times * sums, 0) / ops.maximum(ops.sum(times * counts, 0), 1)

@@ -1,0 +1,23 @@
+"""What the tests of stochastic layers share."""
+
+import numpy as np
+from harness import BACKEND, jit, to_numpy
+from keras import ops
+
+
+def training_calls(layer, x, count=None, **kwargs):
+    """The outputs of training calls on `x` as NumPy, stacked where there is a `count`.
+
+    Eager, but compiled as a whole on JAX, which otherwise compiles every operation for every shape, for seconds.
+    """
+    if not layer.built:
+        layer.build(x.shape)
+
+    def call(t):
+        return layer(t, training=True, **kwargs)
+
+    call = jit(call, layer) if BACKEND == "jax" or (count or 0) > 50 else call
+    x = ops.convert_to_tensor(x)
+    if count is None:
+        return to_numpy(call(x))
+    return np.stack([to_numpy(call(x)) for _ in range(count)])
