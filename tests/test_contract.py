@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from cases import CASES, FORMS, HEIGHT, WIDTH, cases, classes, data, images, name
 from harness import (
+    BACKEND,
     assert_close,
     dtype_of,
     jit,
@@ -25,7 +26,8 @@ from harness import (
 from keras import ops, tree
 
 SERIALIZABLE = ("batch_augmentation", "layer", "loss", "model", "value")
-BATCHES = (8, 3, 1)  # a full one, a last partial one, and one sample
+# A full batch, a last partial one, and one sample. What is compiled for each shape has no use for three.
+BATCHES = (8, 1) if BACKEND == "jax" else (8, 3, 1)
 
 
 def each(*kinds):
@@ -90,7 +92,12 @@ def test_arguments_are_stored_unchanged(case):
 
 
 @pytest.mark.parametrize(
-    ("case", "bad"), [(case, bad) for case in CASES for bad in case.bad], ids=lambda x: name(x).replace("\n", " ")
+    ("case", "bad"),
+    [
+        pytest.param(case, bad, id=f"{case.name}-{number}-{'-'.join(bad)}")
+        for case in CASES
+        for number, bad in enumerate(case.bad)
+    ],
 )
 def test_bad_arguments(case, bad):
     with raises_received(*bad):
@@ -98,6 +105,24 @@ def test_bad_arguments(case, bad):
 
 
 # Batch augmentations.
+
+
+def form_of(case):
+    """(images, labels) where the class takes them."""
+    return "pair" if "pair" in case.forms else case.forms[0]
+
+
+@functools.cache
+def eager_shapes(case_name, count):
+    """The shapes that an eager call returns for a batch of `count`, from one call for 8."""
+    case = next(case for case in CASES if case.name == case_name)
+    return [(count, *x.shape[1:]) for x in tree.flatten(case.make()(data(form_of(case), 8)))]
+
+
+def assert_shapes_and_finite(outputs, case, count):
+    outputs = [to_numpy(x) for x in tree.flatten(outputs)]
+    assert [x.shape for x in outputs] == eager_shapes(case.name, count)
+    assert all(np.isfinite(x.astype("float32")).all() for x in outputs)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -131,8 +156,7 @@ def test_inference_is_the_identity(case, form):
 
 @each("batch_augmentation")
 def test_eager_and_symbolic_agree_on_shapes_and_dtypes(case):
-    form = case.forms[-1] if "pair" not in case.forms else "pair"
-    batch = data(form, 8)
+    batch = data(form_of(case), 8)
     eager = case.make()(batch)
     symbolic = case.make()(tree.map_structure(lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype.name), batch))
     dynamic = case.make()(tree.map_structure(lambda x: keras.Input(x.shape[1:], dtype=x.dtype.name), batch))
@@ -177,27 +201,19 @@ def test_layouts_of_batch_augmentations_agree(case):
 def test_compiled_batch_augmentation(case, xla):
     """Full, partial and single batches through the compiled layer, of unknown size where the backend has that."""
     layer = case.make()
-    form = "pair" if "pair" in case.forms else case.forms[0]
     compiled = jit(lambda batch: layer(batch), layer, xla=xla, dynamic_batch=not xla)
     for count in BATCHES[: 1 if xla else None]:
-        batch = data(form, count)
-        outputs = to_numpy(compiled(tree.map_structure(ops.convert_to_tensor, batch)))
-        expected = case.make()(batch)
-        for actual, eager in zip(tree.flatten(outputs), tree.flatten(expected), strict=True):
-            assert actual.shape == tuple(eager.shape)
-            assert np.isfinite(actual).all()
+        batch = tree.map_structure(ops.convert_to_tensor, data(form_of(case), count))
+        assert_shapes_and_finite(compiled(batch), case, count)
 
 
 @each("batch_augmentation")
 def test_batch_augmentation_in_tf_data(case):
     """A map over 17 samples in batches of 8: unknown batch size, and a last batch of one. On every backend."""
-    form = "pair" if "pair" in case.forms else case.forms[0]
-    found = map_in_tf_data(case.make(), data(form, 17), batch_size=8)
+    found = map_in_tf_data(case.make(), data(form_of(case), 17), batch_size=8)
     assert len(found) == 3
     for count, outputs in zip((8, 8, 1), found, strict=True):
-        for actual, eager in zip(tree.flatten(outputs), tree.flatten(case.make()(data(form, count))), strict=True):
-            assert actual.shape == tuple(eager.shape)
-            assert np.isfinite(np.asarray(actual, "float32")).all()
+        assert_shapes_and_finite(outputs, case, count)
 
 
 # Randomness.
@@ -388,8 +404,9 @@ def saved_model(case):
         return model, images(8), None
     if case.kind == "layer":
         return model_of(case), case.inputs(8), None
-    inputs = keras.Input((HEIGHT, WIDTH, 3))
-    return keras.Model(inputs, case.make()(inputs)), images(8), None
+    batch = data(case.forms[0], 8)
+    inputs = tree.map_structure(lambda x: keras.Input(x.shape[1:], dtype=x.dtype.name), batch)
+    return keras.Model(inputs, case.make()(inputs)), batch, None
 
 
 LOAD = """
@@ -443,7 +460,7 @@ def test_reload_in_a_fresh_process(case, reloaded):
     before, after = reloaded[case.name]
     assert not isinstance(before, str), f"building or saving: {before}"
     assert not isinstance(after, str), f"loading: {after}"
-    assert_close(after[0], before[0], rtol=1e-5, atol=1e-6)
+    assert_close(tree.flatten(after[0]), tree.flatten(before[0]), rtol=1e-5, atol=1e-6)  # a list may come back as a tuple
     assert_close(after[1], before[1], rtol=0, atol=0)
     assert json.dumps(after[2], default=repr) == json.dumps(before[2], default=repr)
     assert after[3] is None or abs(after[3] - before[3]) < 1e-5
