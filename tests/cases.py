@@ -25,6 +25,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable
 
+import keras
 import numpy as np
 
 import keras_reg
@@ -139,6 +140,7 @@ BAD_RATE = [{"rate": value} for value in (-0.1, 1.5, float("nan"), "half", None)
 BAD_ALPHA = [{"alpha": value} for value in (0, -1.0, float("nan"), float("inf"), "one", None)]
 BAD_CLASSES = [{"num_classes": value} for value in (0, 1, -3, 2.5, "ten")]
 BAD_FORMAT = [{"data_format": value} for value in ("channels", "NHWC", 1)]
+FIRST = {"data_format": "channels_first"}
 
 CASES = [
     Case(
@@ -176,6 +178,136 @@ CASES = [
             {"fill_value": "black"},
             {"value_range": (1, 0)},
         ],
+    ),
+    augmentation(
+        layers.RandomChoice,
+        lambda: {
+            "layers": [layers.MixUp(0.4, num_classes=CLASSES), layers.CutMix(num_classes=CLASSES)],
+            "mode": "sample",
+            "seed": 1,
+        },
+        [
+            *BAD_SEED,
+            *BAD_FORMAT,
+            {"layers": []},
+            {"layers": None},
+            {"layers": ["mixup"]},
+            {"layers": [keras.layers.GaussianNoise(0.1)]},
+            {"layers": [layers.MixUp(num_classes=3), layers.CutMix(num_classes=4)]},
+            {"weights": [1.0]},
+            {"weights": [1.0, -1.0]},
+            {"weights": [0.0, 0.0]},
+            {"weights": [1.0, float("nan")]},
+            {"weights": "even"},
+            {"mode": "image"},
+        ],
+        channels_first={
+            "layers": [layers.MixUp(0.4, num_classes=CLASSES, **FIRST), layers.CutMix(num_classes=CLASSES, **FIRST)]
+        },
+    ),
+    augmentation(
+        layers.RandomChoice,
+        lambda: {
+            "layers": [layers.RandomErasing(1.0, fill_value=0.5), layers.RandomPadCrop(2, fill_value=0.3)],
+            "mode": "batch",
+            "seed": 1,
+        },
+        channels_first={
+            "layers": [
+                layers.RandomErasing(1.0, fill_value=0.5, **FIRST),
+                layers.RandomPadCrop(2, fill_value=0.3, **FIRST),
+            ]
+        },
+        id="RandomChoice of single-image layers",
+    ),
+    augmentation(
+        layers.RandomApply,
+        lambda: {"layer": layers.RandomErasing(1.0, fill_mode="channel_noise"), "rate": 0.6, "seed": 1},
+        [*BAD_RATE, *BAD_SEED, *BAD_FORMAT, {"layer": None}, {"layer": "erase"}, {"layer": [layers.MixUp()]}],
+        channels_first={"layer": layers.RandomErasing(1.0, fill_mode="channel_noise", **FIRST)},
+    ),
+    augmentation(
+        layers.Pipeline,
+        lambda: {
+            "layers": [layers.RandomPadCrop(2), layers.RandomErasing(0.9), layers.MixUp(0.4, num_classes=CLASSES)],
+            "seed": 1,
+        },
+        [*BAD_SEED, *BAD_FORMAT, {"layers": []}, {"layers": None}, {"layers": [str]}, {"layers": layers.MixUp()}],
+        channels_first={
+            "layers": [
+                layers.RandomPadCrop(2, **FIRST),
+                layers.RandomErasing(0.9, **FIRST),
+                layers.MixUp(0.4, num_classes=CLASSES, **FIRST),
+            ]
+        },
+    ),
+    augmentation(
+        layers.RandomPadCrop,
+        {"padding": (2, 3), "rate": 0.9, "fill_mode": "reflect", "mask_fill_value": 3, "seed": 1},
+        [
+            *BAD_RATE,
+            *BAD_SEED,
+            *BAD_FORMAT,
+            {"padding": -1},
+            {"padding": 1.5},
+            {"padding": (1, 2, 3)},
+            {"padding": None},
+            {"fill_mode": "edge"},
+            {"fill_value": "black"},
+            {"fill_value": float("nan")},
+            {"mask_fill_value": None},
+            {"bounding_box_format": "xxyy"},
+        ],
+    ),
+    augmentation(
+        layers.RandomResizedCrop,
+        {"size": (HEIGHT, WIDTH), "scale": (0.2, 0.9), "ratio": (0.5, 2.0), "seed": 1},
+        [
+            *BAD_SEED,
+            *BAD_FORMAT,
+            {"size": 0},
+            {"size": (4,)},
+            {"size": (4, 4.5)},
+            {"size": None},
+            {"scale": (0.0, 1.0)},
+            {"scale": (0.9, 0.1)},
+            {"scale": (0.5, 1.5)},
+            {"scale": (0.1, float("nan"))},
+            {"ratio": (0.0, 1.0)},
+            {"ratio": (2.0, 1.0)},
+            {"bounding_box_format": "xxyy"},
+        ],
+    ),
+    augmentation(
+        layers.PCAColorJitter,
+        {
+            "stddev": 0.3,
+            "rate": 0.9,
+            "eigenvalues": [0.3, 0.2, 0.1],
+            "eigenvectors": [[1.0, 0.0, 0.0], [0.0, 0.6, -0.8], [0.0, 0.8, 0.6]],
+            "value_range": (0.0, 1.0),
+            "seed": 1,
+        },
+        [
+            *BAD_RATE,
+            *BAD_SEED,
+            *BAD_FORMAT,
+            *({"stddev": value} for value in (-0.1, float("nan"), float("inf"), "some", None)),
+            {"eigenvalues": [1.0, 1.0]},
+            {"eigenvalues": None},
+            {"eigenvalues": [1.0, -1.0, 1.0]},
+            {"eigenvectors": None},
+            {"eigenvectors": [[1.0, 0.0], [0.0, 1.0]]},
+            {"eigenvectors": "components"},
+            {"value_range": (1, 0)},
+            {"value_range": (0.0, float("nan"))},
+        ],
+    ),
+    augmentation(
+        layers.LabelNoise,
+        {"rate": 0.8, "num_classes": CLASSES, "seed": 1},
+        [*BAD_RATE, *BAD_CLASSES, *BAD_SEED],
+        forms=("pair", "triple", "dict"),
     ),
     # Callbacks.
     Case(

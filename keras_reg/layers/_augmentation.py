@@ -7,6 +7,7 @@ from keras_reg._backend import NATIVE, RandomSource, framework_of, uniform
 from keras_reg._strength import Strength, deserialize, plain, serialize
 from keras_reg._validation import check_data_format, check_integer, check_seed, fail
 from keras_reg.layers._batch import Form, check_sizes, dtype_of, fields, is_float, map_arrays, static, to_tensors
+from keras_reg.layers._strength_weight import hold
 
 
 class BatchAugmentation(keras.layers.Layer):
@@ -38,10 +39,7 @@ class BatchAugmentation(keras.layers.Layer):
         for name, value in values.items():
             setattr(self, name, value)
             if isinstance(value, Strength):
-                self._held[name] = self.add_weight(
-                    shape=(), initializer=keras.initializers.Constant(value.value), trainable=False, name=name,
-                    dtype="float32",
-                )  # fmt: skip
+                self._held[name] = hold(self, name, value)
 
     def strength(self, name, framework=NATIVE):
         """The present value of an argument: a plain number, or the weight of a `Strength`."""
@@ -112,7 +110,9 @@ class BatchAugmentation(keras.layers.Layer):
         check_sizes(form.batch, rank_3=not self.mixes)
         self.check(form.batch)
         self.check_compute_dtype(form.batch)
-        return form.restore(self.inference_spec(form.batch) if training is False else self.output_spec(form.batch))
+        spec = self.inference_spec(form.batch) if training is False else self.output_spec(form.batch)
+        # New objects even for what passes through: a graph could not tell an input from the output that it is.
+        return map_arrays(lambda array: keras.KerasTensor(array.shape, array.dtype), form.restore(spec))
 
     def inference_spec(self, batch):
         """The specification of what `inference` returns."""

@@ -7,7 +7,7 @@ from keras import ops as keras_ops
 
 from keras_reg._backend import fold, seed_words
 from keras_reg._strength import deserialize
-from keras_reg._validation import check_seed, fail
+from keras_reg._validation import check_data_format, check_seed, fail
 from keras_reg.layers._augmentation import BatchAugmentation
 from keras_reg.layers._batch import dtype_of, is_map, map_arrays, spread
 
@@ -20,6 +20,7 @@ class Composite(BatchAugmentation):
     def __init__(self, layers, seed=None, data_format=None, **kwargs):
         check_layers(layers)
         check_seed(seed)
+        data_format = agreed_format(layers, data_format)
         seeds = [getattr(layer, "seed", None) for layer in layers if isinstance(layer, BatchAugmentation)]
         derived = seed
         if seed is None and seeds and None not in seeds:
@@ -84,6 +85,17 @@ def check_layers(layers, what="layers"):
             fail(f"`{what}` must hold Keras layers.", layer=layer)
         if type(layer) in (getattr(keras.layers, "MixUp", None), getattr(keras.layers, "CutMix", None)):
             fail("Use the mixers of `keras_reg.layers`, which take all that belongs to a sample.", layer=layer.name)
+
+
+def agreed_format(layers, data_format):
+    """The layout that all layers have: theirs where `data_format` is `None`, and never another one."""
+    check_data_format(data_format)
+    parts = [layer for layer in layers if isinstance(layer, BatchAugmentation) and "data_format" in layer.arguments]
+    formats = {layer.data_format for layer in parts} | ({data_format} - {None})
+    if len(formats) > 1:
+        received = [f"{layer.name}: {layer.data_format}" for layer in parts]
+        fail("Expected `layers` of one `data_format`.", data_format=data_format, layers=received)
+    return formats.pop() if formats else None
 
 
 def transform_part(layer, batch, u, key, select):

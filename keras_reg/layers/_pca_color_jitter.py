@@ -90,12 +90,16 @@ class PCAColorJitter(BatchAugmentation):
             return
         if values is None or vectors is None:
             fail("Give `eigenvalues` and `eigenvectors` together.", eigenvalues=values, eigenvectors=vectors)
-        values, vectors = np.asarray(values, "float64"), np.asarray(vectors, "float64")
-        n = values.size
-        if values.shape != (n,) or vectors.shape != (n, n) or not np.isfinite(vectors).all() or not (values >= 0).all():
+        try:
+            deviations, matrix = np.asarray(values, "float64"), np.asarray(vectors, "float64")
+        except (TypeError, ValueError):
+            deviations = matrix = np.asarray(np.nan)
+        n = deviations.size
+        right = deviations.shape == (n,) and matrix.shape == (n, n) and np.isfinite(matrix).all()
+        if not right or not (np.isfinite(deviations) & (deviations >= 0)).all():
             fail(
                 "Expected n `eigenvalues` of at least 0 and an n x n matrix of `eigenvectors`.",
-                eigenvalues=values.tolist(), eigenvectors=vectors.tolist(),
+                eigenvalues=values, eigenvectors=vectors,
             )  # fmt: skip
 
     @property

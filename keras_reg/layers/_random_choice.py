@@ -70,7 +70,7 @@ class RandomChoice(Composite):
             fail('Mode "sample" needs layers that are all mixers (`MixUp`, `CutMix`).', layers=names)
         classes = {layer.num_classes for layer in self.layers if isinstance(layer, Mixer)}
         if len(classes) > 1:
-            fail("Expected mixers with one `num_classes`.", num_classes=sorted(classes, key=str))
+            fail("Expected `layers` whose mixers have one `num_classes`.", num_classes=sorted(classes, key=str))
         self.num_classes = classes.pop() if classes else None
 
     def _check_weights(self, weights):
