@@ -54,7 +54,7 @@ help:
 # What is run --------------------------------------------------------------------------------------------------------
 
 quickstart: $(DONE)/$(or $(BACKEND),tensorflow) $(DONE)/extra-examples $(DONE)/package
-	@KERAS_BACKEND=$(or $(BACKEND),tensorflow) TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -P examples/quickstart.py \
+	@KERAS_BACKEND=$(or $(BACKEND),tensorflow) TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python examples/quickstart.py \
 		$(if $(BACKEND),--backend $(BACKEND)) $(ARGS)
 
 # tensorflow is there for every backend: Keras reads tf.data pipelines on all of them.
@@ -80,7 +80,7 @@ format: $(DONE)/ruff
 
 bench: $(BACKENDS:%=$(DONE)/%) $(DONE)/extra-test $(DONE)/package
 	@for backend in $(BACKENDS); do for file in examples/benchmarks/*.py; do \
-		KERAS_BACKEND=$$backend TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -P $$file $(ARGS) || exit 1; \
+		KERAS_BACKEND=$$backend TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python $$file $(ARGS) || exit 1; \
 	done; done
 
 notebooks: $(DONE)/$(or $(BACKEND),tensorflow) $(DONE)/extra-examples $(DONE)/extra-notebooks $(DONE)/package
