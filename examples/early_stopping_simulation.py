@@ -1,0 +1,279 @@
+# %% [markdown]
+# # When to stop: does smoothing help?
+#
+# A validation curve is the true loss plus noise. Early stopping sees only the noisy curve, yet what it costs is decided
+# by the true one: how much worse are the restored weights than the best there were? Where the truth is known the
+# question has an answer, so here are a thousand made-up curves of five families. Keras' `EarlyStopping` and
+# `SmoothedEarlyStopping` watch the same ones, with the same patience.
+
+# %%
+import argparse
+import os
+import pathlib
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import matplotlib
+
+matplotlib.use("agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+import keras_reg
+
+EPOCHS = 200
+CURVES = 1000
+PATIENCE = 10
+
+
+# %% [markdown]
+# The families. Every curve falls by `drop` at its own speed, and has noise of its own size, between half a per cent
+# and a fifth of `drop`.
+#
+# - *overfits*: falls, then rises slowly; normal noise.
+# - *levels off*: falls to a floor and stays; noise with heavy tails (Student's t with 3 degrees of freedom).
+# - *falls twice*: waits on a plateau before a second fall; normal noise.
+# - *crawls*: falls like 1 / t; the noise of neighbouring epochs is correlated (0.5).
+# - *rough*: overfits, but half of the noise (of its variance) is real: the weights of a lucky epoch are a little
+#   better. This one speaks for the raw curve.
+
+
+# %%
+def overfitting(rng, t, drop, speed):
+    turn = speed * rng.uniform(2, 4)
+    return drop * np.exp(-t / speed) + drop / speed * np.exp(-turn / speed) * t
+
+
+def levelling_off(rng, t, drop, speed):
+    return drop * np.exp(-t / speed)
+
+
+def falling_twice(rng, t, drop, speed):
+    second = rng.uniform(20, 60)
+    first = drop / 2 * np.exp(-2 * t / speed)
+    return first + drop / 2 / (1 + np.exp((t - second) / 3)) + drop / 1000 * np.maximum(t - second - 20, 0)
+
+
+def crawling(rng, t, drop, speed):
+    return drop / (1 + t / speed) + drop / 2000 * t
+
+
+def normal(rng, count):
+    return rng.normal(size=count)
+
+
+def heavy_tailed(rng, count):
+    return rng.standard_t(3, size=count) / np.sqrt(3)
+
+
+def correlated(rng, count):
+    noise = rng.normal(size=count)
+    for epoch in range(1, count):
+        noise[epoch] = 0.5 * noise[epoch - 1] + np.sqrt(0.75) * noise[epoch]
+    return noise
+
+
+FAMILIES = {  # name: the true curve, its noise, and how much of the noise's variance is real
+    "overfits": (overfitting, normal, 0.0),
+    "levels off": (levelling_off, heavy_tailed, 0.0),
+    "falls twice": (falling_twice, normal, 0.0),
+    "crawls": (crawling, correlated, 0.0),
+    "rough": (overfitting, normal, 0.5),
+}
+
+
+def make_curve(rng, family):
+    """The true and the observed loss of every epoch."""
+    shape, noise, real = FAMILIES[family]
+    drop, speed = rng.uniform(0.5, 2), rng.uniform(5, 25)
+    size = drop * 10 ** rng.uniform(np.log10(0.005), np.log10(0.2))
+    true = rng.uniform(0.1, 0.5) + shape(rng, np.arange(EPOCHS), drop, speed)
+    if real:
+        true = true + np.sqrt(real) * size * rng.normal(size=EPOCHS)
+    return true, true + np.sqrt(1 - real) * size * noise(rng, EPOCHS)
+
+
+# %% [markdown]
+# The callbacks are the real ones. The model is not: its only weight is the number of the epoch, so that the weights
+# that are restored tell which epoch they are from.
+
+
+# %%
+METHODS = {
+    "Keras EarlyStopping": lambda patience: keras.callbacks.EarlyStopping(patience=patience, restore_best_weights=True),
+    **{
+        f"smoothed, {smoothing}": lambda patience, smoothing=smoothing: keras_reg.callbacks.SmoothedEarlyStopping(
+            smoothing=smoothing, patience=patience
+        )
+        for smoothing in ("ema", "mean", "median")
+    },
+}
+
+
+class Counter:
+    """What a callback needs of a model."""
+
+    optimizer, stop_training, epoch = None, False, 0
+
+    def get_weights(self):
+        return [np.array(self.epoch)]
+
+    def set_weights(self, weights):
+        self.epoch = int(weights[0])
+
+
+def train(callback, curve):
+    """Runs the callback along a curve; returns the epoch that it restores and the number of epochs it took."""
+    model = Counter()
+    callback.set_model(model)
+    callback.on_train_begin()
+    for epoch, value in enumerate(curve):
+        model.epoch = epoch
+        callback.on_epoch_end(epoch, {"val_loss": value})
+        if model.stop_training:
+            break
+    callback.on_train_end()
+    return model.epoch, epoch + 1
+
+
+def simulate(curves, patience, methods, seed=0):
+    """`{method: {family: array (curves, 3)}}`: excess true loss, distance from the minimum to the stop, epochs."""
+    results = {method: {family: [] for family in FAMILIES} for method in methods}
+    rng = np.random.default_rng(seed)
+    for index in range(curves):
+        family = list(FAMILIES)[index % len(FAMILIES)]
+        true, observed = make_curve(rng, family)
+        for method in methods:
+            restored, epochs = train(METHODS[method](patience), observed)
+            figures = (true[restored] - true.min(), abs(epochs - 1 - true.argmin()), epochs)
+            results[method][family].append(figures)
+    return {m: {f: np.array(rows) for f, rows in families.items()} for m, families in results.items()}
+
+
+# %%
+def overall(families):
+    return np.concatenate(list(families.values()))
+
+
+def table(results, patience):
+    """Means over all curves; for the first also the difference from the first method, curve by curve."""
+    width = max(map(len, METHODS))
+    head = f"{'patience ' + str(patience):{width}} {'excess loss':>11} {'difference':>17} {'distance':>9} {'epochs':>7}"
+    lines = [head + "".join(f"{family:>13}" for family in FAMILIES)]
+    first = overall(next(iter(results.values())))[:, 0]
+    for method, families in results.items():
+        excess, distance, epochs = overall(families).mean(0)
+        saved = overall(families)[:, 0] - first
+        difference = f"{saved.mean():8.4f} ± {saved.std(ddof=1) / np.sqrt(len(saved)):.4f}" if saved.any() else ""
+        line = f"{method:{width}} {excess:11.4f} {difference:>17} {distance:9.1f} {epochs:7.1f}"
+        lines.append(line + "".join(f"{families[family][:, 0].mean():13.4f}" for family in FAMILIES))
+    return "\n".join(lines)
+
+
+# %% [markdown]
+# At equal patience each smoothing restores better weights. It also trains longer: a smoothed curve goes on falling
+# through bad epochs, and that resets the patience. So Keras' callback is given more patience too, until it spends as
+# many epochs as the moving average does. That is most of the difference: what is left is in favour of the average on
+# curves that overfit or level off, and against it on rough ones, where a lucky epoch really is a better one.
+
+
+# %%
+def same_epochs(curves, epochs, patience, seed=0):
+    """Keras' callback with the least patience that spends at least `epochs` on average: its patience and results."""
+    name = "Keras EarlyStopping"
+    while True:
+        patience += 1
+        results = simulate(curves, patience, [name], seed)[name]
+        if overall(results)[:, 2].mean() >= epochs or patience >= EPOCHS:
+            return patience, results
+
+
+# %%
+COLOURS = ("#888888", "#d0402b", "#e08a4a", "#3b6ea5")
+
+
+def draw(results, patience, path):
+    figure, axes = plt.subplots(1, 3, figsize=(14, 4.2))
+    draw_curve(axes[0], patience)
+    draw_families(axes[1], results[patience], patience)
+    draw_trade(axes[2], results)
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def draw_curve(axis, patience):
+    """The first curve that overfits on which the two stops are ten epochs apart."""
+    methods = ("Keras EarlyStopping", "smoothed, ema")
+    for seed in range(CURVES):
+        true, observed = make_curve(np.random.default_rng(seed), "overfits")
+        callbacks = {method: METHODS[method](patience) for method in methods}
+        ends = {method: train(callback, observed) for method, callback in callbacks.items()}
+        if abs(ends[methods[0]][1] - ends[methods[1]][1]) >= 10:
+            break
+    shown = slice(0, int(1.6 * max(stop for _, stop in ends.values())))
+    axis.plot(observed[shown], color="#bbbbbb", lw=1, label="validation loss")
+    axis.plot(callbacks["smoothed, ema"].smoothed, color=COLOURS[1], lw=1.2, label="smoothed")
+    axis.plot(true[shown], color="black", lw=1, label="true loss")
+    for (method, (restored, epochs)), colour in zip(ends.items(), COLOURS, strict=False):
+        axis.plot(restored, true[restored], "o", color=colour, label=f"{method}: epoch {restored + 1}")
+        axis.axvline(epochs - 1, color=colour, ls=":", lw=1.2)
+    axis.set(xlabel="epoch (dotted: the stop)", ylabel="loss", title="A curve on which they part")
+    axis.legend(frameon=False, fontsize=8)
+
+
+def draw_families(axis, results, patience):
+    width = 0.8 / len(results)
+    for index, (method, families) in enumerate(results.items()):
+        heights = [rows[:, 0].mean() for rows in families.values()]
+        axis.bar(np.arange(len(heights)) + index * width, heights, width, label=method, color=COLOURS[index])
+    axis.set_xticks(np.arange(len(FAMILIES)) + 1.5 * width, FAMILIES, fontsize=8)
+    axis.set(ylabel="mean excess true loss", title=f"Restored weights, patience {patience}")
+    axis.legend(frameon=False, fontsize=8)
+
+
+def draw_trade(axis, results):
+    for index, method in enumerate(METHODS):
+        means = [overall(by_method[method]).mean(0) for by_method in results.values()]
+        axis.plot([m[2] for m in means], [m[0] for m in means], "o-", color=COLOURS[index], label=method)
+    axis.set(xlabel="epochs spent", ylabel="mean excess true loss", yscale="log")
+    axis.set_title(f"What patience buys ({', '.join(map(str, results))})")
+    axis.legend(frameon=False, fontsize=8)
+
+
+# %%
+def main(curves=CURVES, patiences=(5, PATIENCE, 20), out="runs", smoke=False):
+    """Prints the tables and draws the picture; returns `{patience: {method: {family: array (curves, 3)}}}`."""
+    if smoke:
+        curves, patiences = 50, (PATIENCE,)
+    print(
+        f"{curves} curves of {len(FAMILIES)} families, {EPOCHS} epochs at most. Means over all curves; the columns on"
+    )
+    print("the right are the excess loss by family. Distance: epochs from the true minimum to the stop.\n")
+    results = {patience: simulate(curves, patience, list(METHODS)) for patience in patiences}
+    for patience in patiences:
+        print(table(results[patience], patience) + "\n")
+    if not smoke:
+        for patience in patiences:
+            epochs = overall(results[patience]["smoothed, ema"])[:, 2].mean()
+            longer, more = same_epochs(curves, epochs, patience)
+            print(f"Keras' callback with the epochs that the moving average spends at patience {patience}:")
+            print(table({"Keras EarlyStopping": more}, longer) + "\n")
+    path = pathlib.Path(out) / "early_stopping_simulation.png"
+    draw(results, PATIENCE if PATIENCE in results else patiences[0], path)
+    print(f"Picture: {path}")
+    return results
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--curves", type=int, default=CURVES)
+    parser.add_argument("--out", default="runs", help="folder for the picture (default: runs)")
+    parser.add_argument("--smoke", action="store_true", help="fifty curves: does it run?")
+    given = parser.parse_args()
+    main(given.curves, out=given.out, smoke=given.smoke)
