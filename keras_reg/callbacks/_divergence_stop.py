@@ -38,7 +38,6 @@ class DivergenceStop(StatefulCallback):
 
     Example:
 
-    >>> import keras_reg
     >>> stop = keras_reg.callbacks.DivergenceStop(verbose=0)
     >>> stop.set_model(keras.Sequential()); stop.on_train_begin()
     >>> for epoch, loss in enumerate([2.0, 5.0, 6.5]): stop.on_epoch_end(epoch, {"loss": loss})

@@ -47,7 +47,6 @@ class ExponentialLR(StatefulCallback):
 
     Example:
 
-    >>> import keras_reg
     >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     >>> model.compile(keras.optimizers.SGD(0.5), "mse")
     >>> decay = keras_reg.callbacks.ExponentialLR(gamma=0.5)

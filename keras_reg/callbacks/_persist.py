@@ -51,7 +51,7 @@ def persist(callbacks, directory, delete_checkpoint=True):
 
     Example:
 
-    >>> import tempfile, keras_reg
+    >>> import tempfile
     >>> stop = keras_reg.callbacks.SmoothedEarlyStopping("loss")
     >>> callbacks = keras_reg.callbacks.persist([stop], tempfile.mkdtemp())
     >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])

@@ -74,7 +74,6 @@ class SmoothedEarlyStopping(StatefulCallback):
 
     Example:
 
-    >>> import keras_reg
     >>> stop = keras_reg.callbacks.SmoothedEarlyStopping(smoothing="median", window=3, patience=2)
     >>> stop.set_model(keras.Sequential()); stop.on_train_begin()
     >>> for epoch, loss in enumerate([1.0, 0.9, 0.2, 0.8, 0.7]):  # 0.2 was luck: the curve still falls
