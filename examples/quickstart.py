@@ -27,7 +27,7 @@ from example_data import load
 
 import keras_reg
 
-EPOCHS = 80
+EPOCHS = 60
 BATCH = 32
 
 
@@ -36,7 +36,7 @@ BATCH = 32
 
 
 # %%
-def network(shape, classes, width=32):
+def network(shape, classes, width=24):
     """A small convolutional network with batch normalisation, logits out."""
     layers = [keras.Input(shape)]
     for block, filters in enumerate((width, 2 * width)):
@@ -58,9 +58,9 @@ def network(shape, classes, width=32):
 def augmentation(seed):
     return keras_reg.layers.Pipeline(
         [
-            keras_reg.layers.RandomErasing(rate=0.5, scale=(0.02, 0.2)),
+            keras_reg.layers.RandomErasing(rate=0.25, scale=(0.02, 0.2)),
             keras_reg.layers.RandomChoice(
-                [keras_reg.layers.MixUp(0.4, rate=0.5), keras_reg.layers.CutMix(1.0, rate=0.5)], mode="sample"
+                [keras_reg.layers.MixUp(0.2, rate=0.3), keras_reg.layers.CutMix(1.0, rate=0.3)], mode="sample"
             ),
         ],
         seed=seed,
@@ -80,7 +80,7 @@ def train(data, regularized, seed, epochs, progress=None):
         keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(3e-3, steps)), loss, metrics=["accuracy"]
     )
     start = time.perf_counter()
-    every = max(1, epochs // 20)
+    every = max(1, epochs // 12)
     history = {"accuracy": [], "val_accuracy": [], "epoch": []}
     for epoch in range(0, epochs, every):
         until = min(epoch + every, epochs)

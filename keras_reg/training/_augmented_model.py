@@ -1,3 +1,5 @@
+import inspect
+
 import keras
 from keras import ops
 
@@ -65,6 +67,7 @@ class AugmentedModel(AugmentedStep, keras.Model):
         self.model, self.augmentation, self.images = model, augmentation, images
         ours = isinstance(augmentation, BatchAugmentation)
         self._augmenter = augmentation if ours else Pipeline([augmentation])
+        self._takes_training = "training" in inspect.signature(model.call).parameters
         self._mixing = Mixing()
         self._user_loss = None
         if model.built:
@@ -76,7 +79,8 @@ class AugmentedModel(AugmentedStep, keras.Model):
         self.built = True
 
     def call(self, inputs, training=None):
-        return self.model(inputs)
+        # Said outright: where a step is stateless (JAX), no call above this one hands it down.
+        return self.model(inputs, training=training) if self._takes_training else self.model(inputs)
 
     def compute_output_spec(self, inputs, training=None):
         return self.model.compute_output_spec(inputs)
