@@ -403,8 +403,13 @@ def fused_crossentropy(logits, ids, share, floor, total):
     if BACKEND == "tensorflow":
         return _tensorflow_crossentropy(logits, ids, share, floor, total)
     if BACKEND == "torch" and not sys.modules["torch"].compiler.is_compiling():
-        return _torch_crossentropy().apply(logits, ids.long().unsqueeze(-1), share, floor, total)
+        return _torch_crossentropy().apply(logits, ids.long().unsqueeze(-1), share, floor, total)[0]
     return None
+
+
+def weighted_sum(x, weight, sum_over):
+    """Over the last axis; `weight` is a number or a vector along it."""
+    return sum_over(weight * x, -1) if len(np.shape(weight)) else weight * sum_over(x, -1)
 
 
 def _tensorflow_crossentropy(logits, ids, share, floor, total):
@@ -421,7 +426,7 @@ def _tensorflow_crossentropy(logits, ids, share, floor, total):
         z = z - tf.reduce_max(z, axis=-1, keepdims=True)
         losses = -share * tf.gather(z, ids, batch_dims=1)
         if floor is not None:
-            losses -= tf.reduce_sum(z * floor, axis=-1) if tf.rank(floor) else floor * tf.reduce_sum(z, axis=-1)
+            losses -= weighted_sum(z, floor, tf.reduce_sum)
         exps = tf.exp(z)
         sums = tf.reduce_sum(exps, axis=-1)
 
@@ -442,22 +447,26 @@ def _torch_crossentropy():
     torch = sys.modules["torch"]
 
     class Crossentropy(torch.autograd.Function):
-        """One array of the size of the logits is allocated: the exponentials, which the backward pass turns into the
-        gradient where they lie. Fresh memory costs more here than the arithmetic."""
+        """One array of the size of the logits is allocated: the log-probabilities, which the backward pass turns into
+        the gradient where they lie. Fresh memory costs more here than the arithmetic."""
+
+        generate_vmap_rule = True
 
         @staticmethod
-        def forward(ctx, logits, ids, share, floor, total):
-            exps = logits - logits.amax(-1, keepdim=True)
-            losses = -share * exps.gather(-1, ids).squeeze(-1)
-            if floor is not None:
-                losses -= (exps * floor).sum(-1) if isinstance(floor, torch.Tensor) else floor * exps.sum(-1)
-            sums = exps.exp_().sum(-1)
-            ctx.save_for_backward(logits, ids)
-            ctx.numbers, ctx.exps, ctx.sums = (share, floor, total), exps, sums
-            return losses + total * sums.log()
+        def forward(logits, ids, share, floor, total):
+            logs = torch.log_softmax(logits, -1)
+            losses = -share * logs.gather(-1, ids).squeeze(-1)
+            return losses if floor is None else losses - weighted_sum(logs, floor, torch.sum), logs
 
         @staticmethod
-        def backward(ctx, upstream):
+        def setup_context(ctx, inputs, output):
+            ctx.save_for_backward(*inputs[:2])
+            ctx.numbers, ctx.logs = inputs[2:], output[1]
+            ctx.mark_non_differentiable(output[1])
+            ctx.set_materialize_grads(False)
+
+        @staticmethod
+        def backward(ctx, upstream, _):
             logits, ids = ctx.saved_tensors
             share, floor, total = ctx.numbers
             spent = -(upstream * share).unsqueeze(-1)
@@ -465,13 +474,13 @@ def _torch_crossentropy():
                 found = torch.softmax(logits, -1) * (upstream * total).unsqueeze(-1)
                 found = found if floor is None else found - upstream.unsqueeze(-1) * floor
                 return found.scatter_add(-1, ids, spent), None, None, None, None
-            # The first pass takes the exponentials; one over a graph that was retained has to make them again.
-            exps, ctx.exps = ctx.exps, None
-            exps = (logits - logits.amax(-1, keepdim=True)).exp_() if exps is None else exps
-            exps *= (upstream * total / ctx.sums).unsqueeze(-1)
+            # The first pass takes the log-probabilities; one over a graph that was retained has to make them again.
+            logs, ctx.logs = ctx.logs, None
+            found = (torch.log_softmax(logits, -1) if logs is None else logs).exp_()
+            found *= (upstream * total).unsqueeze(-1)
             if floor is not None:
-                exps -= upstream.unsqueeze(-1) * floor
-            return exps.scatter_add_(-1, ids, spent), None, None, None, None
+                found -= upstream.unsqueeze(-1) * floor
+            return found.scatter_add_(-1, ids, spent), None, None, None, None
 
     return Crossentropy
 
@@ -493,6 +502,11 @@ def count(ids, length):
     return ops.cast(sys.modules["torch"].bincount(ids, minlength=length), "int32")
 
 
+def not_compiled(function):
+    """`function` as it is, run eagerly even in a step that PyTorch compiles, which takes it long and gains nothing."""
+    return sys.modules["torch"].compiler.disable(function) if BACKEND == "torch" else function
+
+
 def sum_over_replicas(tensors):
     """The tensors added up over the replicas of a `tf.distribute` step; elsewhere Keras has added them up already."""
     if BACKEND != "tensorflow":
@@ -505,19 +519,19 @@ def sum_over_replicas(tensors):
     return context.all_reduce(tf.distribute.ReduceOp.SUM, tensors)
 
 
-def call_train_function(function, variables, *args):
-    """Calls a train function whose optimizer has `variables` behind those that the caller, `fit`, knows of.
+def call_train_function(function, optimizer, *args):
+    """Calls a train function made with `optimizer`, whose `own_variables` the caller, `fit`, does not know of.
 
-    Under JAX the state of the optimizer is among the arguments and the results: `variables` go in and out here.
+    Under JAX the state of the optimizer is among the arguments and the results: the own variables go in and out here.
     """
     if BACKEND != "jax":
         return function(*args)
+    own = optimizer.own_variables
     (*others, known, metrics), iterator = args
-    logs, (*others, known, metrics) = function((*others, [*known, *(v.value for v in variables)], metrics), iterator)
-    known, values = known[: -len(variables)], known[-len(variables) :]
-    for variable, value in zip(variables, values, strict=True):
+    logs, (*others, known, metrics) = function((*others, [*known, *(v.value for v in own)], metrics), iterator)
+    for variable, value in zip(own, known[-len(own) :], strict=True):
         variable.assign(value)
-    return logs, (*others, known, metrics)
+    return logs, (*others, known[: -len(own)], metrics)
 
 
 def admit_optimizer_variables(model, variables):

@@ -1,0 +1,146 @@
+import keras
+from keras import ops
+
+from keras_reg._validation import check_choice, check_integer
+from keras_reg.losses._crossentropy import Shares, smoothed_crossentropy
+from keras_reg.losses._reduction import Masked, Reduction
+
+
+def label_smoothing_crossentropy(
+    y_true,
+    y_pred,
+    smoothing=0.1,
+    from_logits=False,
+    ignore_class=None,
+    class_weight=None,
+    prior=None,
+    axis=-1,
+):
+    """Computes the crossentropy of each element, its target smoothed; see `LabelSmoothingCrossentropy`.
+
+    Args:
+        y_true: Class ids or distributions over the classes.
+        y_pred: Logits or probabilities.
+        smoothing: Share of the target that goes to all classes, in [0, 1).
+        from_logits: Whether `y_pred` is logits rather than probabilities.
+        ignore_class: Class id whose elements get a loss of 0, or `None`.
+        class_weight: One weight for each class, or `None`.
+        prior: Distribution that the smoothed share follows, one number for each class, or `None` for a uniform one.
+        axis: Axis of `y_pred` that holds the classes.
+
+    Returns:
+        Float32 tensor of losses (float64 for float64 `y_pred`), shaped like `y_pred` without `axis`.
+
+    Example:
+
+    >>> logits = [[2.0, 0.0, -1.0]]
+    >>> sparse = keras_reg.losses.label_smoothing_crossentropy([0], logits, from_logits=True)
+    >>> dense = keras.losses.categorical_crossentropy([[1, 0, 0]], logits, from_logits=True, label_smoothing=0.1)
+    >>> bool(ops.all(ops.isclose(sparse, dense)))
+    True
+    """
+    shares = _checked(smoothing, from_logits, ignore_class, class_weight, prior, axis)
+    return smoothed_crossentropy(y_true, y_pred, shares, from_logits, axis)[0]
+
+
+def _checked(smoothing, from_logits, ignore_class, class_weight, prior, axis):
+    check_choice("from_logits", from_logits, (True, False))
+    check_integer("axis", axis)
+    return Shares.checked(smoothing, ignore_class, class_weight, prior)
+
+
+@keras.saving.register_keras_serializable(package="keras_reg")
+class LabelSmoothingCrossentropy(keras.losses.Loss):
+    """Crossentropy against targets that keep `1 - smoothing` of themselves and spread the rest over all classes.
+
+    The target of an element becomes `(1 - smoothing) * y + smoothing / classes`, so no logit is pushed to infinity.
+    One loss takes class ids, one-hot and soft targets, and gives them the same value: a soft target gets the mean of
+    the losses of its classes, weighted by it, so smoothing before or after MixUp is the same. For class ids neither a
+    one-hot array nor the smoothed targets are ever made. With `smoothing=0` this is the plain crossentropy.
+
+    `y_true` holds class ids if it has the shape of `y_pred` without the class axis, or with size 1 there, whatever its
+    dtype; it holds distributions if it has the shape of `y_pred`. Integer ids are never cast to a float dtype: they
+    stay exact with any number of classes under `bfloat16` and `mixed_float16`. Whole float ids are accepted while
+    their dtype can tell the classes apart. An id out of range is a `ValueError` where looking at it costs little (NumPy
+    arrays and eager tensors on the CPU), and otherwise a loss of NaN, never a number that means nothing.
+
+    Logits in float16 and bfloat16 are taken to float32 first, and the losses are reduced there.
+
+    Args:
+        smoothing: Share of the target that goes to all classes, in [0, 1). Defaults to 0.1.
+        from_logits: Whether `y_pred` is logits rather than probabilities. Logits are faster and more exact.
+        ignore_class: Class id to leave out, such as -1 or 255 in segmentation. Its elements have a loss of 0 and, as in
+            `keras.losses.SparseCategoricalCrossentropy`, do not count in a mean. The share that a soft target has on it
+            is dropped, and an element with its whole target there does not count.
+        class_weight: List with one weight for each class, or `None`. Each term of the sum over the smoothed target
+            counts by the weight of its class, as in `torch.nn.functional.cross_entropy`. (`fit` has another
+            `class_weight`, which weighs whole samples.)
+        prior: List of one number for each class, summing to 1: the distribution of the smoothed share, such as the
+            frequencies of the classes. `None` for a uniform one.
+        axis: Axis of `y_pred` that holds the classes: 1 for maps in channels first. Defaults to -1.
+        reduction: As in `keras.losses.Loss`. Defaults to `"sum_over_batch_size"`.
+        name: Name of the loss.
+        dtype: Dtype of the result, as in `keras.losses.Loss`.
+
+    Call arguments:
+        y_true: Class ids or distributions.
+        y_pred: Logits or probabilities, of two classes or more. Probabilities are scaled to sum to 1.
+        sample_weight: Weights of the elements, as in `keras.losses.Loss`.
+
+    Raises:
+        ValueError: For an argument out of its range, or shapes that do not fit each other.
+
+    Example:
+
+    >>> loss = keras_reg.losses.LabelSmoothingCrossentropy(0.1, from_logits=True)
+    >>> logits = [[2.0, 0.0, -1.0]]
+    >>> mixed = 0.7 * loss([0], logits) + 0.3 * loss([2], logits)
+    >>> bool(ops.isclose(loss([[0.7, 0.0, 0.3]], logits), mixed))
+    True
+
+    References:
+        [Szegedy et al., 2016](https://arxiv.org/abs/1512.00567), who name the prior u(k) and use a uniform one;
+        [Müller et al., 2019](https://arxiv.org/abs/1906.02629) on when it helps.
+    """
+
+    def __init__(
+        self,
+        smoothing=0.1,
+        from_logits=False,
+        ignore_class=None,
+        class_weight=None,
+        prior=None,
+        axis=-1,
+        reduction="sum_over_batch_size",
+        name="label_smoothing_crossentropy",
+        dtype=None,
+    ):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        self._shares = _checked(smoothing, from_logits, ignore_class, class_weight, prior, axis)
+        self.smoothing = smoothing
+        self.from_logits = from_logits
+        self.ignore_class = ignore_class
+        self.class_weight = class_weight
+        self.prior = prior
+        self.axis = axis
+        self._dtype_argument = dtype
+        self._masked = None if ignore_class is None else Masked()
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        return ops.cast(Reduction(self, y_true)((), y_pred, sample_weight), self.dtype)
+
+    def call(self, y_true, y_pred):
+        losses, counted = smoothed_crossentropy(y_true, y_pred, self._shares, self.from_logits, self.axis)
+        return losses if counted is None else self._masked([losses, counted])
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "smoothing": self.smoothing,
+            "from_logits": self.from_logits,
+            "ignore_class": self.ignore_class,
+            "class_weight": None if self.class_weight is None else [float(x) for x in self.class_weight],
+            "prior": None if self.prior is None else [float(x) for x in self.prior],
+            "axis": self.axis,
+            "dtype": None if self._dtype_argument is None else self.dtype,
+        }
