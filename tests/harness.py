@@ -65,7 +65,7 @@ def to_numpy(x):
         array = value if isinstance(value, np.ndarray) else _array(value)
         return array.astype("float32") if array.dtype.name == "bfloat16" else array
 
-    return tree.map_structure(leaf, x, none_is_leaf=True) if _nested(x) else leaf(x)
+    return tree.map_structure(leaf, x) if _nested(x) else leaf(x)
 
 
 def _nested(x):
