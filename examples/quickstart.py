@@ -42,7 +42,7 @@ def network(shape, classes, width=24):
     for block, filters in enumerate((width, 2 * width)):
         for _ in range(2):
             layers.append(keras.layers.Conv2D(filters, 3, padding="same", use_bias=False))
-            layers.append(keras.layers.BatchNormalization())
+            layers.append(keras.layers.BatchNormalization(momentum=0.9))
             layers.append(keras.layers.ReLU())
         if block == 0 or shape[0] >= 16:
             layers.append(keras.layers.MaxPooling2D(2))
@@ -80,7 +80,7 @@ def train(data, regularized, seed, epochs, progress=None):
         keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(3e-3, steps)), loss, metrics=["accuracy"]
     )
     start = time.perf_counter()
-    every = max(1, epochs // 12)
+    every = max(1, epochs // 10)
     history = {"accuracy": [], "val_accuracy": [], "epoch": []}
     for epoch in range(0, epochs, every):
         until = min(epoch + every, epochs)

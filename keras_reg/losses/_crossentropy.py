@@ -38,7 +38,7 @@ class Shares:
             if values is not None and classes is not None and len(values) != classes:
                 fail(f"`{name}` must have one number for each of the {classes} classes.", **{name: values.tolist()})
 
-    def floor(self, classes):
+    def floor(self, classes, dtype):
         """What every class gets whatever the target, s * weight * prior, and its sum; a number where all are alike."""
         if self.smoothing == 0:
             return None, 0.0
@@ -46,18 +46,19 @@ class Shares:
             return self.smoothing / classes, self.smoothing
         prior = 1 / len(self.weight) if self.prior is None else self.prior
         floor = self.smoothing * prior * (1.0 if self.weight is None else self.weight)
-        return ops.convert_to_tensor(floor, "float32"), float(floor.sum())
+        return ops.convert_to_tensor(floor, dtype), float(floor.sum())
 
 
 def _per_class(name, values):
     """`None` or a vector of numbers that are not negative, as float64."""
+    if values is None:
+        return None
     numbers = isinstance(values, (list, tuple)) and all(map(is_number, values))
-    if values is None or not (numbers or isinstance(values, np.ndarray) and values.dtype.kind in "fiu"):
-        return values and fail(f"`{name}` must be a list of numbers, one for each class, or None.", **{name: values})
-    array = np.asarray(values, "float64")
-    if array.ndim != 1 or not np.isfinite(array).all() or (array < 0).any():
-        fail(f"`{name}` must be a list of finite numbers that are not negative, one for each class.", **{name: values})
-    return array
+    if numbers or (isinstance(values, np.ndarray) and values.dtype.kind in "fiu"):
+        array = np.asarray(values, "float64")
+        if array.ndim == 1 and len(array) > 1 and np.isfinite(array).all() and (array >= 0).all():
+            return array
+    return fail(f"`{name}` must be a list of numbers that are not negative, one for each class.", **{name: values})
 
 
 def smoothed_crossentropy(y_true, y_pred, shares, from_logits, axis):
@@ -118,7 +119,7 @@ def _crossentropy_of_ids(y_true, y_pred, shares, from_logits):
     if counted is not None:
         y_pred = _blank(y_pred, counted)
     crossentropy = _from_logits if from_logits else _from_probabilities
-    floor, floor_sum = shares.floor(_count(y_pred))
+    floor, floor_sum = shares.floor(_count(y_pred), y_pred.dtype)
     share = 1.0 - shares.smoothing
     if shares.weight is not None:
         share = share * ops.take(ops.convert_to_tensor(shares.weight, y_pred.dtype), ids)
@@ -145,8 +146,8 @@ def _check_ids(ids, classes, ignore_class):
     if ignore_class is not None:
         wrong &= ids != ignore_class
     if wrong.any():
-        ignored = "" if ignore_class is None else f" or `ignore_class`, {ignore_class}"
-        fail(f"`y_true` must be class ids from 0 to {classes - 1}{ignored}.", y_true=ids[wrong][:5].tolist())
+        expected = f"`y_true` must be class ids from 0 to {classes - 1} or the `ignore_class`."
+        fail(expected, y_true=ids[wrong][:5].tolist(), ignore_class=ignore_class)
 
 
 def _from_logits(logits, ids, share, floor, total):
@@ -185,7 +186,7 @@ def _crossentropy_of_distributions(y_true, y_pred, shares, from_logits):
     logs = ops.log_softmax(y_pred, axis=-1) if from_logits else _log(y_pred)
     own = targets if weight is None else targets * ops.convert_to_tensor(weight, y_pred.dtype)
     losses = (shares.smoothing - 1) * ops.sum(own * logs, axis=-1)
-    floor, _ = shares.floor(_count(y_pred))
+    floor, _ = shares.floor(_count(y_pred), y_pred.dtype)
     losses = losses if floor is None else losses - mass * weighted_sum(logs, floor, ops.sum)
     return losses if counted is None else ops.where(counted, losses, 0.0), counted
 

@@ -1,0 +1,38 @@
+import fnmatch
+import os
+
+from keras_reg._validation import check_integer, fail, is_integer
+from keras_reg.callbacks._gradient_events import import_tensorboardx
+
+
+def check_arguments(log_dir, every, bins, include, norms, weights, probe):
+    """The arguments of `GradientHistograms`."""
+    if log_dir is not None:
+        if not isinstance(log_dir, (str, os.PathLike)):
+            fail("`log_dir` must be a path or None.", log_dir=log_dir)
+        import_tensorboardx()
+    if every != "epoch" and not (is_integer(every) and every >= 1):
+        fail('`every` must be "epoch" or an integer of at least 1.', every=every)
+    check_integer("bins", bins, low=8)
+    if bins % 2:
+        fail("`bins` must be even, half of them for each sign.", bins=bins)
+    check_globs(include)
+    for name, value in (("norms", norms), ("weights", weights)):
+        if not isinstance(value, bool):
+            fail(f"`{name}` must be True or False.", **{name: value})
+    if probe is not None and not (isinstance(probe, (tuple, list)) and len(probe) in (2, 3)):
+        fail("`probe` must be (x, y), (x, y, sample_weight) or None.", probe=probe)
+
+
+def check_globs(include):
+    """`None`, a glob or a list of globs."""
+    patterns = [include] if isinstance(include, str) else include
+    is_list = isinstance(patterns, (list, tuple)) and len(patterns) > 0
+    if include is not None and not (is_list and all(isinstance(pattern, str) for pattern in patterns)):
+        fail("`include` must be a glob, a list of globs, or None.", include=include)
+
+
+def matches(path, include):
+    """Whether the path matches one of the globs, or `include` is `None`."""
+    patterns = [include] if isinstance(include, str) else include
+    return include is None or any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)

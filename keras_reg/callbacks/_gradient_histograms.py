@@ -1,0 +1,226 @@
+import warnings
+
+import keras
+
+from keras_reg._validation import fail
+from keras_reg.callbacks._gradient_arguments import check_arguments
+from keras_reg.callbacks._gradient_bins import signed_log_edges
+from keras_reg.callbacks._gradient_events import EventWriter
+from keras_reg.callbacks._gradient_plot import plot_flow
+from keras_reg.callbacks._gradient_recorder import GradientStatistics
+from keras_reg.callbacks._gradient_records import gradients_record, weights_record
+from keras_reg.callbacks._gradient_step import steps_taken, watch_batch, watch_next_step
+from keras_reg.callbacks._stateful_callback import StatefulCallback
+
+
+@keras.saving.register_keras_serializable(package="keras_reg")
+class GradientHistograms(StatefulCallback):
+    """Shows the gradients that the optimizer receives in training, weight by weight: do they vanish, do they explode?
+
+    They are those of the training step itself, there is no second backward pass: summed over all replicas, without the
+    loss scale, before clipping; with gradient accumulation, those of one micro-batch. Their histograms and norms are
+    made on the device. With `every="epoch"` the first step of each epoch is watched. A step that a loss-scaled
+    optimizer skips, because something in it is not finite, is not shown: the next one is, and the skipped are counted.
+
+    Only the steps that are watched differ from those without this callback; they are compiled apart, once. At all other
+    times the model has its own optimizer and its own compiled step, also after an error or an interrupt in `fit`, and
+    what is saved holds nothing of this package.
+
+    Args:
+        log_dir: Folder for TensorBoard event files, or `None`. Needs tensorboardX (`pip install
+            keras-reg[tensorboard]`), not TensorFlow. TensorBoard's steps are epochs with `every="epoch"`, else steps.
+        every: "epoch", or every how many training steps to watch one. With `steps_per_execution`, the first step of an
+            execution.
+        bins: Number of buckets, even. They are spaced evenly in the logarithm from 1e-15 to 1e3 for either sign: see
+            `edges`. Weights have as many of one width.
+        include: Glob, or list of globs, on the paths of weights, such as `"*/kernel"`. `None` takes all.
+        norms: Whether the event files have the norms, shares of zeros and counts of values that are not finite, too.
+        weights: Whether weights are shown, too, moving statistics included: at the end of each epoch, or after the step
+            that is watched.
+        probe: `(x, y)` or `(x, y, sample_weight)`: a batch whose gradients are shown, too, whenever the weights are.
+            They are what a training step on it would give the optimizer (dropout included); nothing is updated.
+
+    Attributes:
+        history: Dict of "gradients", "weights" and "probe", each a list of records: dicts with "epoch", "step" (of the
+            optimizer), "global_norm" and "variables". The latter has, by the path of each weight, "counts", "norm",
+            "min", "max", "mean", "zero_fraction", "non_finite" and "size"; all but the last three are over the finite
+            values, and for weights there are the "edges" of "counts". Records of gradients have "batch", "applied"
+            (`False` where all steps left were skipped) and "skipped_steps" (so far), too.
+        edges: The edges of the buckets of gradients, from -inf to inf, as `numpy.histogram` takes them.
+        skipped_steps: How many steps a loss-scaled optimizer has skipped.
+
+    Raises:
+        ValueError: If an argument is out of range; in `fit`, if `include` matches no weight.
+        ImportError: If there is a `log_dir` and tensorboardX is missing.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")])
+    >>> model.compile("sgd", "mse")
+    >>> gradients = keras_reg.callbacks.GradientHistograms()
+    >>> history = model.fit(np.ones((4, 1)), np.zeros((4, 1)), callbacks=[gradients], verbose=0)
+    >>> gradients.history["gradients"][0]["global_norm"]
+    2.0
+
+    References:
+        Glorot and Bengio, 2010, Understanding the difficulty of training deep feedforward neural networks: histograms
+        of gradients by layer, to see them vanish.
+    """
+
+    STATE = ("history", "skipped_steps", "steps")
+
+    def __init__(self, log_dir=None, every="epoch", bins=64, include=None, norms=True, weights=True, probe=None):
+        check_arguments(log_dir, every, bins, include, norms, weights, probe)
+        self.log_dir = log_dir
+        self.every = every
+        self.bins = bins
+        self.include = include
+        self.norms = norms
+        self.weights = weights
+        self.probe = probe
+        self.edges = signed_log_edges(bins)
+        self._writer = self._known = None
+        super().__init__()
+
+    def reset(self):
+        self.history = {"gradients": [], "weights": [], "probe": []}
+        self.skipped_steps = 0
+        self.steps = 0
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        model = self.model
+        if not isinstance(model.optimizer, keras.optimizers.Optimizer):
+            fail("GradientHistograms needs a model compiled with a Keras optimizer.", optimizer=model.optimizer)
+        self._prepare(model)
+        self._first_epoch, self._due, self._held, self._step = True, False, None, None
+        self._next = 0
+
+    def _prepare(self, model):
+        """What is on the device for this model, as compiled; it lasts until the model is compiled again."""
+        model.make_train_function()
+        known = (model, model.optimizer, getattr(model.train_function, "plain", model.train_function))
+        if self._known is None or any(a is not b for a, b in zip(self._known, known, strict=True)):
+            self._known, self._functions = known, {}
+            self._statistics = GradientStatistics(self.bins, self.include, model.steps_per_execution > 1)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self._first_epoch:
+            # Not before: until here, another callback may put back the state of an interrupted run.
+            taken = steps_taken(self.model.optimizer)
+            self.steps = self.steps if self._loaded else taken
+            self._never_taken = self.steps - taken - self.skipped_steps
+            self._first_epoch = False
+        super().on_epoch_begin(epoch, logs)
+        self._epoch = epoch
+        self._due = self._due or self.every == "epoch"
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._begin = batch
+        if self.every != "epoch" and self.steps >= self._next:
+            self._due, self._next = True, (self.steps // self.every + 1) * self.every
+        if self._due:
+            self._step = watch_next_step(self, self._known[0], self._statistics, self._functions)
+
+    def on_train_batch_end(self, batch, logs=None):
+        first = self.steps
+        self.steps += self._executed()
+        step, self._step = self._step, None
+        if step is not None:
+            step.cancel()
+            if step.done:
+                self._see(first)
+
+    def _executed(self):
+        """How many steps the last execution had: Keras gives no true number of its last step where the data ended."""
+        several, total = self._known[0].steps_per_execution, (self.params or {}).get("steps")
+        return several if total is None else min(several, total - self._begin)
+
+    def _see(self, first):
+        applied, seen = self._statistics.status()
+        if not seen:
+            self._due = False
+            warnings.warn("GradientHistograms saw no gradient: the training step does not use `model.optimizer`.")
+            return
+        place = {"epoch": self._epoch, "batch": self._begin + seen - 1, "step": first + seen - 1}
+        self._held = gradients_record(self._statistics, **place, applied=applied)
+        self._due = not applied
+        if applied:
+            self._keep_gradients()
+
+    def _keep_gradients(self):
+        self._count_skipped()
+        self._keep("gradients", {**self._held, "skipped_steps": self.skipped_steps})
+        self._held, self._due = None, False
+        if self.every != "epoch":
+            self._keep_state()
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self._held is not None:
+            self._keep_gradients()
+        self._count_skipped()
+        if self.every == "epoch":
+            self._keep_state()
+
+    def on_train_end(self, logs=None):
+        super().on_train_end(logs)
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _count_skipped(self):
+        optimizer = self.model.optimizer
+        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+            self.skipped_steps = self.steps - steps_taken(optimizer) - self._never_taken
+
+    def _keep_state(self):
+        """The weights, and the gradients of the probe."""
+        place = {"epoch": self._epoch, "step": self.steps - 1}
+        if self.weights:
+            self._keep("weights", weights_record(self.model, self.include, self.bins, **place))
+        if self.probe is not None:
+            watch_batch(self.model, self._statistics, self._functions, self.probe)
+            self._keep("probe", gradients_record(self._statistics, **place))
+
+    def measure(self, model, x, y=None, sample_weight=None, step=0):
+        """The gradients that a training step of `model` on this batch would give its optimizer; nothing is updated.
+
+        Args:
+            model: A compiled model, trained or not.
+            x, y, sample_weight: The batch, as for `model.train_on_batch`.
+            step: TensorBoard's step, if there is a `log_dir`.
+
+        Returns:
+            The record, which is also added to `history["probe"]`.
+        """
+        if not model.built or not isinstance(model.optimizer, keras.optimizers.Optimizer):
+            fail("`model` must be built, and compiled with a Keras optimizer.", model=model)
+        self._prepare(model)
+        watch_batch(model, self._statistics, self._functions, (x, y, sample_weight))
+        self._keep("probe", gradients_record(self._statistics, epoch=step, step=step))
+        return self.history["probe"][-1]
+
+    def _keep(self, kind, record):
+        self.history[kind].append(record)
+        if self.log_dir is not None:
+            self._writer = self._writer or EventWriter(self.log_dir)
+            x = record["epoch" if self.every == "epoch" else "step"]
+            self._writer.write(kind, record, self.edges, x, self.norms)
+
+    def plot(self, kind="gradients", statistic="norm", include=None, ax=None):
+        """Draws one line a record, a point a weight in the order of the model: the gradient flow through the layers.
+
+        Args:
+            kind: "gradients", "weights" or "probe".
+            statistic: "norm", "zero_fraction" or "non_finite".
+            include: Glob, or list of globs, on the paths of weights, such as `"*kernel"`.
+            ax: Axes of matplotlib to draw on; new ones by default.
+
+        Returns:
+            The axes.
+        """
+        return plot_flow(self.history, kind, statistic, include, ax)
+
+    def get_config(self):
+        names = ("log_dir", "every", "bins", "include", "norms", "weights", "probe")
+        return {name: getattr(self, name) for name in names}

@@ -1,0 +1,48 @@
+import keras
+
+from keras_reg._validation import fail, is_number
+
+
+class StrengthSchedule(keras.callbacks.Callback):
+    """Moves every `keras_reg.Strength` at the start of each epoch: to its value times `schedule(epoch)`.
+
+    A rate or stddev that was given to a layer as `Strength` is a weight of that layer, so the compiled step reads
+    the new value and nothing is compiled again.
+
+    Args:
+        schedule: Function from the epoch, counted from 0, to a factor in [0, 1].
+        layers: The layers, or models, whose strengths move: those of an input pipeline, or a part of the model.
+            `None` for all of the model that is trained.
+
+    Raises:
+        ValueError: If `schedule` is not callable or returns anything else, or there is no `Strength` to move.
+
+    Example:
+
+    >>> import keras_reg
+    >>> ramp = keras_reg.callbacks.StrengthSchedule(lambda epoch: min(epoch / 5, 1.0))
+    >>> off_for_the_last_ones = keras_reg.callbacks.StrengthSchedule(lambda epoch: float(epoch < 45))
+    """
+
+    def __init__(self, schedule, layers=None):
+        super().__init__()
+        if not callable(schedule):
+            fail("`schedule` must be a function from an epoch to a factor in [0, 1].", schedule=schedule)
+        self.schedule = schedule
+        self.layers = layers
+
+    def on_train_begin(self, logs=None):
+        if not self._weights():
+            fail("`layers` or the model must hold a `keras_reg.Strength` in place of a number.", layers=self.layers)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        factor = self.schedule(epoch)
+        if not is_number(factor) or not 0 <= factor <= 1:
+            fail(f"`schedule` must return a factor in [0, 1], also for epoch {epoch}.", factor=factor)
+        for weight in self._weights():
+            weight.assign(weight.strength.value * factor)
+
+    def _weights(self):
+        owners = [self.model] if self.layers is None else self.layers
+        found = {id(v): v for owner in owners for v in owner.variables if hasattr(v, "strength")}
+        return list(found.values())
