@@ -29,7 +29,7 @@ import keras
 import numpy as np
 
 import keras_reg
-from keras_reg import callbacks, layers
+from keras_reg import callbacks, layers, losses, training
 
 CLASSES = 4
 HEIGHT, WIDTH = 12, 10  # not square: an exchange of the two shows
@@ -55,6 +55,12 @@ def classes(count):
 def classes_and_logits(count):
     """(y_true, y_pred) of a classifier with integer labels."""
     return classes(count), np.random.default_rng(3).standard_normal((count, CLASSES)).astype("float32")
+
+
+def small_network():
+    """Images to logits."""
+    parts = [keras.Input((HEIGHT, WIDTH, 3)), keras.layers.Flatten(), keras.layers.Dense(CLASSES)]
+    return keras.Sequential(parts)
 
 
 def data(form, count):
@@ -308,6 +314,29 @@ CASES = [
         {"rate": 0.8, "num_classes": CLASSES, "seed": 1},
         [*BAD_RATE, *BAD_CLASSES, *BAD_SEED],
         forms=("pair", "triple", "dict"),
+    ),
+    # Losses and models.
+    Case(
+        losses.LabelSmoothingCrossentropy,
+        {"smoothing": 0.2, "from_logits": True, "class_weight": [1.0, 2.0, 0.5, 1.0], "name": "smoothed"},
+        "loss",
+        bad=[
+            *({"smoothing": value} for value in (-0.1, 1.0, float("nan"), "some", None)),
+            {"from_logits": "yes"},
+            {"class_weight": [1.0, -1.0, 1.0, 1.0]},
+            {"class_weight": "even"},
+            {"prior": [0.5, 0.6]},
+            {"prior": [0.5, float("nan")]},
+            {"axis": 1.5},
+            {"ignore_class": 0.5},
+        ],
+        inputs=classes_and_logits,
+    ),
+    Case(
+        training.AugmentedModel,
+        lambda: {"model": small_network(), "augmentation": layers.CutMix(0.7, seed=1), "images": 0},
+        "model",
+        bad=[{"model": None}, {"model": "resnet"}, {"augmentation": None}, {"augmentation": "cutmix"}, {"images": 0.5}],
     ),
     # Callbacks.
     Case(

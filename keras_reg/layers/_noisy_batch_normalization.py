@@ -57,7 +57,8 @@ class NoisyBatchNormalization(keras.layers.BatchNormalization):
     >>> x = keras.random.normal((1000, 4))
     >>> bool(abs(keras.ops.std(noisy(x, training=True)) - (1 + 0.5**2) ** 0.5) < 0.05)
     True
-    >>> bool(keras.ops.all(noisy(x) == keras.layers.BatchNormalization()(x)))
+    >>> plain, noisy = keras.layers.BatchNormalization(), keras_reg.layers.NoisyBatchNormalization()
+    >>> bool(keras.ops.all(noisy(x) == plain(x)))
     True
 
     References:
