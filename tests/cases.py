@@ -142,6 +142,7 @@ def layer(cls, arguments, bad=(), **options):
 
 
 BAD_SEED = [{"seed": -1}, {"seed": 0.5}, {"seed": "zero"}]
+BAD_STDDEV = [{"stddev": value} for value in (-0.1, float("nan"), float("inf"), "some", None)]
 BAD_RATE = [{"rate": value} for value in (-0.1, 1.5, float("nan"), "half", None)]
 BAD_ALPHA = [{"alpha": value} for value in (0, -1.0, float("nan"), float("inf"), "one", None)]
 BAD_CLASSES = [{"num_classes": value} for value in (0, 1, -3, 2.5, "ten")]
@@ -315,6 +316,59 @@ CASES = [
         [*BAD_RATE, *BAD_CLASSES, *BAD_SEED],
         forms=("pair", "triple", "dict"),
     ),
+    # Stochastic regularizers.
+    layer(
+        layers.NoisyBatchNormalization,
+        {"stddev": 0.3, "noise": "output", "momentum": 0.9, "seed": 1},
+        [*BAD_STDDEV, *BAD_SEED, {"noise": "gaussian"}, {"virtual_batch_size": 1}, {"virtual_batch_size": 2.5}],
+    ),
+    layer(
+        layers.NoisyBatchNormalization,
+        {"noise": "statistics", "virtual_batch_size": 3, "epsilon": 0.01, "seed": 1},
+        [{"virtual_batch_size": value} for value in (None, 0, 1, "few")],
+        id="NoisyBatchNormalization of statistics",
+    ),
+    layer(
+        layers.GhostBatchNormalization,
+        {"virtual_batch_size": 3, "momentum": 0.9},
+        [{"virtual_batch_size": value} for value in (0, -1, 2.5, "few", None)],
+        random=False,
+    ),
+    layer(layers.DropPath, {"rate": 0.6, "seed": 1}, [*BAD_RATE, {"rate": 1.0}, *BAD_SEED]),
+    layer(
+        layers.DropBlock2D,
+        {"rate": 0.4, "block_size": 4, "per_channel": False, "seed": 1},
+        [
+            *BAD_RATE,
+            *BAD_SEED,
+            *BAD_FORMAT,
+            {"rate": 1.0},
+            *({"block_size": value} for value in (0, -1, 2.5, (3, 3), None)),
+            {"per_channel": "yes"},
+        ],
+    ),
+    layer(
+        layers.DropConnect,
+        lambda: {"layer": keras.layers.Conv2D(4, 3), "rate": 0.4, "seed": 1},
+        [*BAD_RATE, {"rate": 1.0}, *BAD_SEED, {"layer": None}, {"layer": "dense"}],
+    ),
+    layer(
+        layers.WeightNoise,
+        lambda: {"layer": keras.layers.Dense(4), "stddev": 0.3, "seed": 1},
+        [*BAD_STDDEV, *BAD_SEED, {"layer": None}],
+        inputs=features,
+    ),
+    layer(
+        layers.FractionalMaxPooling2D,
+        {"pool_ratio": (1.4, 1.2), "pseudo_random": False, "overlapping": True, "seed": 1},
+        [
+            *BAD_SEED,
+            *BAD_FORMAT,
+            *({"pool_ratio": value} for value in (0.9, 2.1, (1.5,), (1.5, 3.0), "half", None)),
+            {"pseudo_random": "yes"},
+            {"overlapping": 2},
+        ],
+    ),
     # Losses and models.
     Case(
         losses.LabelSmoothingCrossentropy,
@@ -356,6 +410,12 @@ CASES = [
         {"factor": 100.0},
         "callback",
         bad=[{"factor": 0.5}, {"factor": float("nan")}, {"per": "step"}],
+    ),
+    Case(
+        callbacks.StrengthSchedule,
+        lambda: {"schedule": lambda epoch: epoch / 2, "layers": [layers.DropPath(keras_reg.Strength(0.2))]},
+        "callback",
+        bad=[{"schedule": 0.5}, {"schedule": None}],
     ),
 ]
 

@@ -1,4 +1,8 @@
 from keras_reg.layers._cut_mix import CutMix
+from keras_reg.layers._drop_block_2d import DropBlock2D
+from keras_reg.layers._drop_connect import DropConnect
+from keras_reg.layers._drop_path import DropPath, drop_path_rates
+from keras_reg.layers._fractional_max_pooling_2d import FractionalMaxPooling2D
 from keras_reg.layers._ghost_batch_normalization import GhostBatchNormalization
 from keras_reg.layers._label_noise import LabelNoise
 from keras_reg.layers._mix_up import MixUp
@@ -10,9 +14,14 @@ from keras_reg.layers._random_choice import RandomChoice
 from keras_reg.layers._random_erasing import RandomErasing
 from keras_reg.layers._random_pad_crop import RandomPadCrop
 from keras_reg.layers._random_resized_crop import RandomResizedCrop
+from keras_reg.layers._weight_noise import WeightNoise
 
 __all__ = [
     "CutMix",
+    "DropBlock2D",
+    "DropConnect",
+    "DropPath",
+    "FractionalMaxPooling2D",
     "GhostBatchNormalization",
     "LabelNoise",
     "MixUp",
@@ -24,4 +33,6 @@ __all__ = [
     "RandomErasing",
     "RandomPadCrop",
     "RandomResizedCrop",
+    "WeightNoise",
+    "drop_path_rates",
 ]

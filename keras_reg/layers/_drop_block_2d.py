@@ -1,0 +1,160 @@
+import functools
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_reg._backend import RandomSource, uniform
+from keras_reg._strength import Strength, serialize
+from keras_reg._validation import check_choice, check_data_format, check_integer, check_seed
+from keras_reg.layers._strength_weight import given, hold
+
+NEWTON_STEPS = 24  # enough for rates up to 0.99 on maps where the block's coverage differs most
+LARGEST_SCALE = 1000.0  # for units that almost surely drop; float16 ends at 65504
+
+
+@keras.saving.register_keras_serializable(package="keras_reg")
+class DropBlock2D(keras.layers.Layer):
+    """Drops square blocks of a feature map, so many that the expected share of dropped units is `rate`.
+
+    Blocks lie wholly inside the map and may overlap; those larger than the map cover it along that side. Units in the
+    middle are covered by more blocks than units at the border and so are dropped more often. What is kept is divided
+    by the probability that it is kept, so that the expectation of each output is its input. In inference the output
+    is the input.
+
+    Args:
+        rate: Share in [0, 1) of the units to drop, or a `keras_reg.Strength`.
+        block_size: Side of a block, a positive integer, even or odd.
+        per_channel: Whether each channel gets blocks of its own. Otherwise all channels of an example share them.
+        data_format: "channels_last", "channels_first" or `None` for Keras' own setting.
+        seed: Integer of at least 0, or `None`.
+
+    Call arguments:
+        inputs: Feature maps.
+        training: Whether to drop.
+
+    Input shape:
+        (batch, height, width, channels), or (batch, channels, height, width) with "channels_first".
+
+    Output shape:
+        The shape of the input.
+
+    Raises:
+        ValueError: If an argument is outside of what is said above.
+
+    Example:
+
+    >>> import keras, keras_reg
+    >>> layer = keras_reg.layers.DropBlock2D(0.5, block_size=7, seed=1)
+    >>> y = layer(keras.ops.ones((100, 14, 10, 32)), training=True)
+    >>> round(float(keras.ops.mean(keras.ops.cast(y == 0, "float32"))), 1)
+    0.5
+
+    References:
+        - [Ghiasi et al., 2018](https://arxiv.org/abs/1810.12890). Their rate of blocks neglects that blocks overlap
+          (0.37 of the units for 0.5), and they scale by the share kept in the batch; here the rate is solved for, and
+          the scale is that of each unit's own probability.
+    """
+
+    def __init__(self, rate, block_size=7, per_channel=True, data_format=None, seed=None, **kwargs):
+        rate = given("rate", rate, high=1, open_high=True)
+        check_integer("block_size", block_size, low=1)
+        check_choice("per_channel", per_channel, (True, False))
+        check_data_format(data_format)
+        check_seed(seed)
+        super().__init__(**kwargs)
+        self.rate = rate
+        self.block_size = block_size
+        self.per_channel = per_channel
+        self.data_format = data_format or keras.config.image_data_format()
+        self.seed = seed
+        self.supports_masking = True
+        self.input_spec = keras.layers.InputSpec(ndim=4)
+        self.random = RandomSource(seed, type(self).__name__)
+        self.generator = self.random.generator
+        self._rate = hold(self, "rate", rate)
+
+    def call(self, inputs, training=False):
+        if not training or self.rate == 0:
+            return inputs
+        first = self.data_format == "channels_first"
+        shape = ops.shape(inputs)
+        batch, height, width = shape[0], *shape[2 if first else 1 :][:2]
+        channels = shape[1 if first else 3] if self.per_channel else 1
+        block_rate, scale = self._solve(height, width)
+
+        # Pooling on CPU knows channels last alone: with channels first they are part of the batch meanwhile.
+        outer, inner = (batch * channels, 1) if first else (batch, channels)
+        starts = (outer, _starts(height, self.block_size), _starts(width, self.block_size), inner)
+        dropped = _grow(uniform(self.random.key(), starts) < block_rate, (height, width), self.block_size)
+        if first:
+            dropped = ops.reshape(dropped, (batch, channels, height, width))
+        scale = ops.reshape(scale, (1, height, width) if first else (height, width, 1))
+        return ops.where(dropped, 0, inputs * ops.cast(scale, inputs.dtype))
+
+    def _solve(self, height, width):
+        if isinstance(self.rate, Strength) or not isinstance(height, int) or not isinstance(width, int):
+            return _solve(ops, height, width, self.block_size, self._rate)
+        return _solve_once(height, width, self.block_size, self.rate)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "rate": serialize(self.rate),
+            "block_size": self.block_size,
+            "per_channel": self.per_channel,
+            "data_format": self.data_format,
+            "seed": self.seed,
+        }
+
+
+def _least(a, b):
+    return min(a, b) if isinstance(a, int) and isinstance(b, int) else ops.minimum(a, b)
+
+
+def _starts(size, block):
+    """How many positions a block has along a side."""
+    return size - _least(block, size) + 1
+
+
+def _coverage(xp, size, block):
+    """How many positions of a block cover each index of a side."""
+    index = xp.arange(size)
+    least = xp.minimum(xp.minimum(index + 1, size - index), xp.minimum(block, _starts(size, block)))
+    return xp.minimum(least, size)
+
+
+def _solve(xp, height, width, block, rate):
+    """The probability of a block at each position, and what to multiply the units that are kept by: (height, width).
+
+    A unit that c positions cover is kept with probability (1 - p)^c = exp(-t c). Newton's method finds the t at which
+    the mean of that is 1 - rate. The mean is convex and falls, so that t rises from 0 and never passes the root.
+    """
+    covers = _coverage(xp, height, block)[:, None] * _coverage(xp, width, block)[None, :]
+    covers = ops.cast(covers, "float32") if xp is ops else covers.astype("float64")
+    t = 0.0
+    for _ in range(NEWTON_STEPS):
+        kept = xp.exp(-t * covers)
+        t = t + (xp.mean(kept - 1) + rate) / xp.mean(covers * kept)
+    return 1 - xp.exp(-t), xp.minimum(xp.exp(t * covers), LARGEST_SCALE)
+
+
+@functools.lru_cache(maxsize=256)
+def _solve_once(height, width, block, rate):
+    return _solve(np, height, width, block, rate)
+
+
+def _grow(seeds, sizes, block):
+    """Each seed (batch, starts, starts, channels) becomes the block that starts there: (batch, height, width, ...)."""
+    dropped = ops.cast(seeds, "float32")
+    for axis, size in enumerate(sizes, 1):
+        side = _least(block, size)
+        window = side if isinstance(side, int) else block
+        pads = [[0, 0] for _ in range(4)]
+        pads[axis] = [window - 1, side - 1]
+        pool = (window, 1) if axis == 1 else (1, window)
+        dropped = ops.max_pool(ops.pad(dropped, pads), pool, strides=1, padding="valid", data_format="channels_last")
+    return dropped > 0

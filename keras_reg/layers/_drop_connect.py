@@ -1,0 +1,60 @@
+import keras
+from keras import ops
+
+from keras_reg._backend import uniform
+from keras_reg._strength import serialize
+from keras_reg.layers._strength_weight import given
+from keras_reg.layers._weight_wrapper import WeightWrapper
+
+
+@keras.saving.register_keras_serializable(package="keras_reg")
+class DropConnect(WeightWrapper):
+    """Calls a layer with a random part of its weights, scaled by 1 / (1 - rate): dropout on weights.
+
+    Each training call draws one mask for each kernel (every float weight whose name ends in "kernel"; biases stay),
+    shared by the examples of the batch. The expectation of the kernel is the stored one, which is never changed, and
+    inference uses it.
+
+    Args:
+        layer: The layer: `Dense`, a convolution, a recurrent or attention layer, or any other with a kernel.
+        rate: Probability in [0, 1) that a weight is dropped, or a `keras_reg.Strength`.
+        seed: Integer of at least 0, or `None`.
+
+    Call arguments:
+        inputs: What `layer` takes, one tensor.
+        training: Whether to drop.
+        mask: Passed on where `layer` takes it.
+
+    Input shape:
+        That of `layer`.
+
+    Output shape:
+        That of `layer`.
+
+    Raises:
+        ValueError: If `rate` is not in [0, 1), or `layer` is no layer or has no kernel.
+
+    Example:
+
+    >>> import keras, keras_reg
+    >>> layer = keras_reg.layers.DropConnect(keras.layers.Dense(1, kernel_initializer="ones"), rate=0.5)
+    >>> y = float(layer(keras.ops.ones((1, 1000)), training=True)[0, 0])
+    >>> y % 2 == 0 and 800 < y < 1200
+    True
+
+    References:
+        - [Wan et al., 2013](https://proceedings.mlr.press/v28/wan13.html), who draw a mask for each example, and
+          sample in inference.
+    """
+
+    def __init__(self, layer, rate, seed=None, **kwargs):
+        rate = given("rate", rate, high=1, open_high=True)
+        super().__init__(layer, "rate", rate, seed, **kwargs)
+        self.rate = rate
+
+    def disturb(self, kernel, key, strength):
+        keep = uniform(key, kernel.shape) >= strength
+        return ops.where(keep, kernel * ops.cast(1 / (1 - strength), kernel.dtype), 0)
+
+    def get_config(self):
+        return {**super().get_config(), "rate": serialize(self.rate), "seed": self.seed}

@@ -1,0 +1,96 @@
+import keras
+from keras import ops
+
+from keras_reg._backend import RandomSource, uniform
+from keras_reg._strength import Strength, plain, serialize
+from keras_reg._validation import check_integer, check_seed
+from keras_reg.layers._strength_weight import given, hold
+
+
+@keras.saving.register_keras_serializable(package="keras_reg")
+class DropPath(keras.layers.Layer):
+    """Drops the whole input of some examples, and scales that of the others by 1 / (1 - rate).
+
+    Put at the end of a residual branch, before the addition, it trains each example on a random part of the depth.
+    The expectation of the output is the input; in inference the output is the input.
+
+    Args:
+        rate: Probability in [0, 1) that an example is dropped, or a `keras_reg.Strength`.
+        seed: Integer of at least 0, or `None`.
+
+    Call arguments:
+        inputs: Tensor whose first axis is the batch.
+        training: Whether to drop.
+
+    Input shape:
+        Any of rank at least 1.
+
+    Output shape:
+        The shape of the input.
+
+    Raises:
+        ValueError: If `rate` is not in [0, 1).
+
+    Example:
+
+    >>> import keras, keras_reg
+    >>> y = keras_reg.layers.DropPath(0.5)(keras.ops.ones((100, 8)), training=True)
+    >>> sorted(set(keras.ops.convert_to_numpy(y).ravel().tolist()))
+    [0.0, 2.0]
+
+    References:
+        - [Huang et al., 2016](https://arxiv.org/abs/1603.09382), who drop a branch for the whole batch and scale in
+          inference instead; [Larsson et al., 2017](https://arxiv.org/abs/1605.07648).
+    """
+
+    def __init__(self, rate, seed=None, **kwargs):
+        rate = given("rate", rate, high=1, open_high=True)
+        check_seed(seed)
+        super().__init__(**kwargs)
+        self.rate = rate
+        self.seed = seed
+        self.supports_masking = True
+        self.random = RandomSource(seed, type(self).__name__)
+        self.generator = self.random.generator
+        self._rate = hold(self, "rate", rate)
+
+    def call(self, inputs, training=False):
+        if not training or self.rate == 0:
+            return inputs
+        shape = (ops.shape(inputs)[0], *[1] * (len(inputs.shape) - 1))
+        keep = uniform(self.random.key(), shape) >= self._rate
+        return ops.where(keep, inputs * ops.cast(1 / (1 - self._rate), inputs.dtype), 0)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), "rate": serialize(self.rate), "seed": self.seed}
+
+
+def drop_path_rates(rate, depth):
+    """Rates for `depth` residual blocks: from 0 at the first to `rate` at the last, in equal steps.
+
+    Args:
+        rate: Number in [0, 1), or a `keras_reg.Strength`, which gives one `Strength` for each block.
+        depth: Number of blocks; a single block gets `rate`.
+
+    Returns:
+        List of `depth` numbers, or of as many `Strength`.
+
+    Raises:
+        ValueError: If an argument is outside of what is said above.
+
+    Example:
+
+    >>> import keras_reg
+    >>> keras_reg.layers.drop_path_rates(0.2, 5)
+    [0.0, 0.05, 0.1, 0.15, 0.2]
+
+    References:
+        - [Huang et al., 2016](https://arxiv.org/abs/1603.09382), whose first block has rate / depth instead of 0.
+    """
+    rate = given("rate", rate, high=1, open_high=True)
+    check_integer("depth", depth, low=1)
+    rates = [round(plain(rate) * i / max(depth - 1, 1), 12) for i in range(depth - 1)] + [plain(rate)]
+    return [Strength(value) for value in rates] if isinstance(rate, Strength) else rates

@@ -1,0 +1,134 @@
+import keras
+from keras import ops
+
+from keras_reg._backend import RandomSource, fold, uniform
+from keras_reg._validation import check_choice, check_data_format, check_number, check_seed, fail
+
+
+@keras.saving.register_keras_serializable(package="keras_reg")
+class FractionalMaxPooling2D(keras.layers.Layer):
+    """Takes the maximum over random regions, most of them of one or two rows by one or two columns.
+
+    A side of length n shrinks to floor(n / ratio), with regions between the boundaries a_0 = 0 < a_1 < ... = n that
+    cover it without gaps, drawn anew in each training call for rows and for columns, and shared by the batch.
+    Pseudo-random boundaries are those of the paper, ceil(alpha (i + u)) with alpha the exact ratio of the sides and
+    one random u; random ones take the steps of the same sizes in random order. In inference the regions are fixed:
+    the pseudo-random ones of the middle u.
+
+    Args:
+        pool_ratio: Number in [1, 2], or a pair of them for height and width.
+        pseudo_random: Whether the boundaries are pseudo-random, else random.
+        overlapping: Whether a region takes the first row and column of the next one too.
+        data_format: "channels_last", "channels_first" or `None` for Keras' own setting.
+        seed: Integer of at least 0, or `None`.
+
+    Call arguments:
+        inputs: Feature maps.
+        training: Whether to draw regions.
+
+    Input shape:
+        (batch, height, width, channels), or (batch, channels, height, width) with "channels_first".
+
+    Output shape:
+        The same with floor(height / ratio) and floor(width / ratio), each at least 1.
+
+    Raises:
+        ValueError: If an argument is outside of what is said above.
+
+    Example:
+
+    >>> import keras, keras_reg
+    >>> layer = keras_reg.layers.FractionalMaxPooling2D(1.5)
+    >>> layer(keras.ops.ones((2, 32, 24, 3)), training=True).shape == (2, 21, 16, 3)
+    True
+
+    References:
+        - [Graham, 2014](https://arxiv.org/abs/1412.6071), whose boundaries run from 1 to n, so that disjoint regions
+          leave out the last row; here they end behind it. At a ratio near 2, where the length is odd, floor makes one
+          region larger: 3 rows instead of 2.
+    """
+
+    def __init__(self, pool_ratio, pseudo_random=True, overlapping=False, data_format=None, seed=None, **kwargs):
+        ratios = pool_ratio if isinstance(pool_ratio, (tuple, list)) else (pool_ratio,) * 2
+        if len(ratios) != 2:
+            fail("`pool_ratio` must be a number or a pair of numbers.", pool_ratio=pool_ratio)
+        for ratio in ratios:
+            check_number("pool_ratio", ratio, 1, 2)
+        check_choice("pseudo_random", pseudo_random, (True, False))
+        check_choice("overlapping", overlapping, (True, False))
+        check_data_format(data_format)
+        check_seed(seed)
+        super().__init__(**kwargs)
+        self.pool_ratio = pool_ratio
+        self.pseudo_random = pseudo_random
+        self.overlapping = overlapping
+        self.data_format = data_format or keras.config.image_data_format()
+        self.seed = seed
+        self.input_spec = keras.layers.InputSpec(ndim=4)
+        self.random = RandomSource(seed, type(self).__name__)
+        self.generator = self.random.generator
+        self._ratios = tuple(ratios)
+
+    def call(self, inputs, training=False):
+        key = self.random.key() if training else None
+        outputs = inputs
+        for number, (axis, ratio) in enumerate(zip(self._axes(), self._ratios, strict=True)):
+            size = ops.shape(inputs)[axis]
+            count = _pooled(size, ratio)
+            bounds = self._bounds(size, count, None if key is None else fold(key, number))
+            outputs = _pool(outputs, axis, size, count, bounds, self.overlapping)
+        return outputs
+
+    def _axes(self):
+        return (2, 3) if self.data_format == "channels_first" else (1, 2)
+
+    def _bounds(self, size, count, key):
+        """The boundaries 0 = a_0 < ... < a_count = size of the regions along one side, int32."""
+        if self.pseudo_random or key is None:
+            # ceil(alpha (i + u)) - 1 for alpha = size / count and u in (0, 1 / alpha], so that a_0 = 0: in integers,
+            # since u counts only by the step of 1 / size that it lies in.
+            step = count // 2 if key is None else _integer(uniform(key, ()), count)
+            return (size * ops.arange(count + 1, dtype="int32") + step) // count
+        order = ops.argsort(ops.argsort(uniform(key, (count,))))
+        steps = size // count + ops.cast(order < size % count, "int32")
+        return ops.concatenate([ops.zeros((1,), "int32"), ops.cumsum(steps)])
+
+    def compute_output_shape(self, input_shape):
+        shape = list(input_shape)
+        for axis, ratio in zip(self._axes(), self._ratios, strict=True):
+            shape[axis] = None if shape[axis] is None else _pooled(shape[axis], ratio)
+        return tuple(shape)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "pool_ratio": self.pool_ratio,
+            "pseudo_random": self.pseudo_random,
+            "overlapping": self.overlapping,
+            "data_format": self.data_format,
+            "seed": self.seed,
+        }
+
+
+def _pooled(size, ratio):
+    """floor(size / ratio), at least 1, where 33 / 1.1 is 30."""
+    if isinstance(size, int):
+        return max(1, int(size / ratio + 1e-6))
+    return ops.maximum(ops.cast(ops.cast(size, "float32") / ratio + 1e-5, "int32"), 1)
+
+
+def _integer(u, count):
+    """A random integer below `count`, from u in [0, 1)."""
+    return ops.minimum(ops.cast(u * ops.cast(count, "float32"), "int32"), count - 1)
+
+
+def _pool(x, axis, size, count, bounds, overlapping):
+    """The maximum over the region from each boundary to the next: one row of all regions after the other."""
+    starts, ends = bounds[:-1], bounds[1:]
+    if overlapping:
+        ends = ops.minimum(ends + 1, size)
+    largest = (-(-size // count) if isinstance(size, int) else 3) + int(overlapping)
+    outputs = ops.take(x, starts, axis)
+    for offset in range(1, largest):
+        outputs = ops.maximum(outputs, ops.take(x, ops.minimum(starts + offset, ends - 1), axis))
+    return outputs

@@ -1,0 +1,56 @@
+import keras
+from keras import ops
+
+from keras_reg._backend import normal
+from keras_reg._strength import serialize
+from keras_reg.layers._strength_weight import given
+from keras_reg.layers._weight_wrapper import WeightWrapper
+
+
+@keras.saving.register_keras_serializable(package="keras_reg")
+class WeightNoise(WeightWrapper):
+    """Calls a layer with Gaussian noise on its weights.
+
+    Each training call adds N(0, stddev^2) to each kernel (every float weight whose name ends in "kernel"; biases
+    stay). The expectation of the kernel is the stored one, which is never changed, and inference uses it.
+
+    Args:
+        layer: The layer: `Dense`, a convolution, a recurrent or attention layer, or any other with a kernel.
+        stddev: Number of at least 0, or a `keras_reg.Strength`.
+        seed: Integer of at least 0, or `None`.
+
+    Call arguments:
+        inputs: What `layer` takes, one tensor.
+        training: Whether to add noise.
+        mask: Passed on where `layer` takes it.
+
+    Input shape:
+        That of `layer`.
+
+    Output shape:
+        That of `layer`.
+
+    Raises:
+        ValueError: If `stddev` is negative or not finite, or `layer` is no layer or has no kernel.
+
+    Example:
+
+    >>> import keras, keras_reg
+    >>> layer = keras_reg.layers.WeightNoise(keras.layers.Dense(5000, kernel_initializer="ones"), stddev=0.1)
+    >>> round(float(keras.ops.std(layer(keras.ops.ones((1, 1)), training=True))), 2)
+    0.1
+
+    References:
+        - [Graves, 2011](https://papers.nips.cc/paper/2011/hash/7eb3c8be3d411e8ebfab08eba5f49632-Abstract.html).
+    """
+
+    def __init__(self, layer, stddev, seed=None, **kwargs):
+        stddev = given("stddev", stddev)
+        super().__init__(layer, "stddev", stddev, seed, **kwargs)
+        self.stddev = stddev
+
+    def disturb(self, kernel, key, strength):
+        return kernel + ops.cast(strength * normal(key, kernel.shape), kernel.dtype)
+
+    def get_config(self):
+        return {**super().get_config(), "stddev": serialize(self.stddev), "seed": self.seed}
