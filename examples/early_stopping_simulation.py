@@ -247,10 +247,10 @@ def draw_trade(axis, results):
 
 
 # %%
-def main(curves=CURVES, patiences=(5, PATIENCE, 20), out="runs", smoke=False):
+def main(curves=CURVES, patiences=(5, PATIENCE, 20), out="runs", compare_epochs=True, smoke=False):
     """Prints the tables and draws the picture; returns `{patience: {method: {family: array (curves, 3)}}}`."""
     if smoke:
-        curves, patiences = 50, (PATIENCE,)
+        curves, patiences, compare_epochs = 50, (PATIENCE,), False
     print(
         f"{curves} curves of {len(FAMILIES)} families, {EPOCHS} epochs at most. Means over all curves; the columns on"
     )
@@ -258,7 +258,7 @@ def main(curves=CURVES, patiences=(5, PATIENCE, 20), out="runs", smoke=False):
     results = {patience: simulate(curves, patience, list(METHODS)) for patience in patiences}
     for patience in patiences:
         print(table(results[patience], patience) + "\n")
-    if not smoke:
+    if compare_epochs:
         for patience in patiences:
             epochs = overall(results[patience]["smoothed, ema"])[:, 2].mean()
             longer, more = same_epochs(curves, epochs, patience)

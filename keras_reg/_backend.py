@@ -1,4 +1,4 @@
-"""The only file that knows frameworks: where a batch lives, where its random numbers come from, what a train step is."""
+"""The only file that knows frameworks: where a batch lives, where its random numbers come from, what a step is."""
 
 import functools
 import itertools
@@ -87,11 +87,50 @@ def _numpy_ops():
 
     same = {
         name: getattr(np, name)
-        for name in (
-            "abs arange broadcast_to clip concatenate cos einsum equal exp expand_dims floor isfinite log logical_and "
-            "matmul max maximum mean min minimum mod ones_like prod repeat reshape round shape sin sqrt square squeeze "
-            "stack sum take take_along_axis tile transpose where zeros zeros_like all any"
-        ).split()
+        for name in [
+            "abs",
+            "arange",
+            "broadcast_to",
+            "clip",
+            "concatenate",
+            "cos",
+            "einsum",
+            "equal",
+            "exp",
+            "expand_dims",
+            "floor",
+            "isfinite",
+            "log",
+            "logical_and",
+            "matmul",
+            "max",
+            "maximum",
+            "mean",
+            "min",
+            "minimum",
+            "mod",
+            "ones_like",
+            "prod",
+            "repeat",
+            "reshape",
+            "round",
+            "shape",
+            "sin",
+            "sqrt",
+            "square",
+            "squeeze",
+            "stack",
+            "sum",
+            "take",
+            "take_along_axis",
+            "tile",
+            "transpose",
+            "where",
+            "zeros",
+            "zeros_like",
+            "all",
+            "any",
+        ]
     }
     return types.SimpleNamespace(
         **same,

@@ -12,11 +12,7 @@ def fail(expected, **received):
 
 def is_number(value):
     """True for a finite real number that is not a bool (NumPy scalars count)."""
-    return (
-        isinstance(value, numbers.Real)
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-    )
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def is_integer(value):

@@ -460,7 +460,8 @@ def test_reload_in_a_fresh_process(case, reloaded):
     before, after = reloaded[case.name]
     assert not isinstance(before, str), f"building or saving: {before}"
     assert not isinstance(after, str), f"loading: {after}"
-    assert_close(tree.flatten(after[0]), tree.flatten(before[0]), rtol=1e-5, atol=1e-6)  # a list may come back as a tuple
+    # A list may come back as a tuple.
+    assert_close(tree.flatten(after[0]), tree.flatten(before[0]), rtol=1e-5, atol=1e-6)
     assert_close(after[1], before[1], rtol=0, atol=0)
     assert json.dumps(after[2], default=repr) == json.dumps(before[2], default=repr)
     assert after[3] is None or abs(after[3] - before[3]) < 1e-5

@@ -1,4 +1,4 @@
-"""Milliseconds and peak memory of label smoothing with class ids, forward and backward, on the backend of KERAS_BACKEND.
+"""Milliseconds and peak memory of label smoothing with class ids, forward and backward.
 
     KERAS_BACKEND=jax python examples/benchmarks/bench_losses.py [--quick] [--json FILE]
 

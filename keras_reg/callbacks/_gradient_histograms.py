@@ -1,5 +1,3 @@
-import warnings
-
 import keras
 
 from keras_reg._validation import fail
@@ -7,14 +5,12 @@ from keras_reg.callbacks._gradient_arguments import check_arguments
 from keras_reg.callbacks._gradient_bins import signed_log_edges
 from keras_reg.callbacks._gradient_events import EventWriter
 from keras_reg.callbacks._gradient_plot import plot_flow
-from keras_reg.callbacks._gradient_recorder import GradientStatistics
-from keras_reg.callbacks._gradient_records import gradients_record, weights_record
-from keras_reg.callbacks._gradient_step import steps_taken, watch_batch, watch_next_step
-from keras_reg.callbacks._stateful_callback import StatefulCallback
+from keras_reg.callbacks._gradient_records import weights_record
+from keras_reg.callbacks._gradient_watcher import GradientWatcher
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
-class GradientHistograms(StatefulCallback):
+class GradientHistograms(GradientWatcher):
     """Shows the gradients that the optimizer receives in training, weight by weight: do they vanish, do they explode?
 
     They are those of the training step itself, there is no second backward pass: summed over all replicas, without the
@@ -67,8 +63,6 @@ class GradientHistograms(StatefulCallback):
         of gradients by layer, to see them vanish.
     """
 
-    STATE = ("history", "skipped_steps", "steps")
-
     def __init__(self, log_dir=None, every="epoch", bins=64, include=None, norms=True, weights=True, probe=None):
         check_arguments(log_dir, every, bins, include, norms, weights, probe)
         self.log_dir = log_dir
@@ -79,88 +73,12 @@ class GradientHistograms(StatefulCallback):
         self.weights = weights
         self.probe = probe
         self.edges = signed_log_edges(bins)
-        self._writer = self._known = None
+        self._writer = None
         super().__init__()
 
     def reset(self):
+        super().reset()
         self.history = {"gradients": [], "weights": [], "probe": []}
-        self.skipped_steps = 0
-        self.steps = 0
-
-    def on_train_begin(self, logs=None):
-        super().on_train_begin(logs)
-        model = self.model
-        if not isinstance(model.optimizer, keras.optimizers.Optimizer):
-            fail("GradientHistograms needs a model compiled with a Keras optimizer.", optimizer=model.optimizer)
-        self._prepare(model)
-        self._first_epoch, self._due, self._held, self._step = True, False, None, None
-        self._next = 0
-
-    def _prepare(self, model):
-        """What is on the device for this model, as compiled; it lasts until the model is compiled again."""
-        model.make_train_function()
-        known = (model, model.optimizer, getattr(model.train_function, "plain", model.train_function))
-        if self._known is None or any(a is not b for a, b in zip(self._known, known, strict=True)):
-            self._known, self._functions = known, {}
-            self._statistics = GradientStatistics(self.bins, self.include, model.steps_per_execution > 1)
-
-    def on_epoch_begin(self, epoch, logs=None):
-        if self._first_epoch:
-            # Not before: until here, another callback may put back the state of an interrupted run.
-            taken = steps_taken(self.model.optimizer)
-            self.steps = self.steps if self._loaded else taken
-            self._never_taken = self.steps - taken - self.skipped_steps
-            self._first_epoch = False
-        super().on_epoch_begin(epoch, logs)
-        self._epoch = epoch
-        self._due = self._due or self.every == "epoch"
-
-    def on_train_batch_begin(self, batch, logs=None):
-        self._begin = batch
-        if self.every != "epoch" and self.steps >= self._next:
-            self._due, self._next = True, (self.steps // self.every + 1) * self.every
-        if self._due:
-            self._step = watch_next_step(self, self._known[0], self._statistics, self._functions)
-
-    def on_train_batch_end(self, batch, logs=None):
-        first = self.steps
-        self.steps += self._executed()
-        step, self._step = self._step, None
-        if step is not None:
-            step.cancel()
-            if step.done:
-                self._see(first)
-
-    def _executed(self):
-        """How many steps the last execution had: Keras gives no true number of its last step where the data ended."""
-        several, total = self._known[0].steps_per_execution, (self.params or {}).get("steps")
-        return several if total is None else min(several, total - self._begin)
-
-    def _see(self, first):
-        applied, seen = self._statistics.status()
-        if not seen:
-            self._due = False
-            warnings.warn("GradientHistograms saw no gradient: the training step does not use `model.optimizer`.")
-            return
-        place = {"epoch": self._epoch, "batch": self._begin + seen - 1, "step": first + seen - 1}
-        self._held = gradients_record(self._statistics, **place, applied=applied)
-        self._due = not applied
-        if applied:
-            self._keep_gradients()
-
-    def _keep_gradients(self):
-        self._count_skipped()
-        self._keep("gradients", {**self._held, "skipped_steps": self.skipped_steps})
-        self._held, self._due = None, False
-        if self.every != "epoch":
-            self._keep_state()
-
-    def on_epoch_end(self, epoch, logs=None):
-        if self._held is not None:
-            self._keep_gradients()
-        self._count_skipped()
-        if self.every == "epoch":
-            self._keep_state()
 
     def on_train_end(self, logs=None):
         super().on_train_end(logs)
@@ -168,19 +86,21 @@ class GradientHistograms(StatefulCallback):
             self._writer.close()
             self._writer = None
 
-    def _count_skipped(self):
-        optimizer = self.model.optimizer
-        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-            self.skipped_steps = self.steps - steps_taken(optimizer) - self._never_taken
+    def _keep_gradients(self, record):
+        self._add("gradients", record)
 
-    def _keep_state(self):
-        """The weights, and the gradients of the probe."""
-        place = {"epoch": self._epoch, "step": self.steps - 1}
+    def _keep_state(self, **place):
         if self.weights:
-            self._keep("weights", weights_record(self.model, self.include, self.bins, **place))
+            self._add("weights", weights_record(self.model, self.include, self.bins, **place))
         if self.probe is not None:
-            watch_batch(self.model, self._statistics, self._functions, self.probe)
-            self._keep("probe", gradients_record(self._statistics, **place))
+            self._add("probe", self._watch_batch(self.model, self.probe, **place))
+
+    def _add(self, kind, record):
+        self.history[kind].append(record)
+        if self.log_dir is not None:
+            self._writer = self._writer or EventWriter(self.log_dir)
+            x = record["epoch" if self.every == "epoch" else "step"]
+            self._writer.write(kind, record, self.edges, x, self.norms)
 
     def measure(self, model, x, y=None, sample_weight=None, step=0):
         """The gradients that a training step of `model` on this batch would give its optimizer; nothing is updated.
@@ -195,17 +115,8 @@ class GradientHistograms(StatefulCallback):
         """
         if not model.built or not isinstance(model.optimizer, keras.optimizers.Optimizer):
             fail("`model` must be built, and compiled with a Keras optimizer.", model=model)
-        self._prepare(model)
-        watch_batch(model, self._statistics, self._functions, (x, y, sample_weight))
-        self._keep("probe", gradients_record(self._statistics, epoch=step, step=step))
+        self._add("probe", self._watch_batch(model, (x, y, sample_weight), epoch=step, step=step))
         return self.history["probe"][-1]
-
-    def _keep(self, kind, record):
-        self.history[kind].append(record)
-        if self.log_dir is not None:
-            self._writer = self._writer or EventWriter(self.log_dir)
-            x = record["epoch" if self.every == "epoch" else "step"]
-            self._writer.write(kind, record, self.edges, x, self.norms)
 
     def plot(self, kind="gradients", statistic="norm", include=None, ax=None):
         """Draws one line a record, a point a weight in the order of the model: the gradient flow through the layers.

@@ -59,7 +59,7 @@ class GradientStatistics:
 
     @_backend.not_compiled
     def update(self, gradients, variables, scale, skips):
-        """Watches a step whose gradients are `scale` times too large; with `skips`, it is lost unless all are finite."""
+        """Watches a step whose gradients are `scale` times too large; with `skips`, only finite ones are applied."""
         pairs = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]
         found = {self.rows[id(v)]: ops.convert_to_tensor(g) for g, v in pairs if id(v) in self.rows}
         if not found:

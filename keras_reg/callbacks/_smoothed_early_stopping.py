@@ -8,9 +8,6 @@ from keras_reg._validation import check_choice, check_integer, check_number
 from keras_reg.callbacks import _monitor, _optimizers, _smoothing
 from keras_reg.callbacks._stateful_callback import StatefulCallback
 
-# GL_5 is the one that Prechelt made the standard of his Proben1 benchmarks; PQ and UP lie amid those he compared.
-THRESHOLDS = {"generalization_loss": 5.0, "progress_quotient": 1.0, "successive_increases": 3}
-
 
 @keras.saving.register_keras_serializable(package="keras_reg")
 class SmoothedEarlyStopping(StatefulCallback):
@@ -40,7 +37,8 @@ class SmoothedEarlyStopping(StatefulCallback):
     With `use_ema=True` in the optimizer, the model ends with the averaged weights of the best epoch.
     `SwapEMAWeights(swap_on_epoch=True)` must then be placed after this callback.
 
-    Two of these callbacks with different monitors stop training when either does.
+    Two of these callbacks with different monitors stop training when either does (let one of them restore weights).
+    Each `fit` starts anew; `stop.load_state_dict(stop.state_dict())` before the next one makes that go on.
 
     Args:
         monitor: Name of the value in the logs.
@@ -121,7 +119,7 @@ class SmoothedEarlyStopping(StatefulCallback):
         check_choice("smoothing", smoothing, ("ema", "mean", "median", None))
         check_number("beta", beta, 0, 1, open_high=True)
         check_integer("window", window, low=1)
-        check_choice("criterion", criterion, ("patience", *THRESHOLDS))
+        check_choice("criterion", criterion, ("patience", *_smoothing.THRESHOLDS))
         check_number("min_delta", min_delta, low=0)
         check_integer("patience", patience, low=0)
         check_choice("mode", mode, ("auto", "min", "max"))
@@ -130,7 +128,7 @@ class SmoothedEarlyStopping(StatefulCallback):
         check_integer("start_from_epoch", start_from_epoch, low=0)
         check_integer("strip", strip, low=1)
         if threshold is not None:
-            check_number("threshold", threshold, low=0)
+            check_number("threshold", threshold, low=1 if criterion == "successive_increases" else 0)
         if criterion != "patience":
             check_choice("mode", mode, ("auto", "min"))
         self.monitor = monitor
@@ -234,24 +232,15 @@ class SmoothedEarlyStopping(StatefulCallback):
         if self.criterion == "patience":
             patience_is_over = self.wait >= self.patience
             return f"no better {self._judged_name()} for {self.wait} epoch(s)" if patience_is_over else None
-        reached = self._prechelt()
-        threshold = THRESHOLDS[self.criterion] if self.threshold is None else self.threshold
+        value = _smoothing.reached(self.criterion, self.smoothed, self.training_losses, self.strip)
+        if value is None:
+            return self._warn_that_criterion_is_undefined()
+        threshold = _smoothing.THRESHOLDS[self.criterion] if self.threshold is None else self.threshold
         rises = self.criterion == "successive_increases"
-        if reached < threshold or (reached == threshold and not rises):
+        if value < threshold or (value == threshold and not rises):
             return None
         bound = "at least" if rises else "above"
-        return f"{self.criterion} of {self._judged_name()} is {reached:.4g}, {bound} {threshold:g}"
-
-    def _prechelt(self):
-        if self.criterion == "successive_increases":
-            return _smoothing.successive_increases(self.smoothed, self.strip)
-        progress = self.criterion == "progress_quotient"
-        if min(self.smoothed) < 0 or (progress and not min(self.training_losses[-self.strip :]) >= 0):
-            self._warn_that_criterion_is_undefined()
-            return 0.0
-        if progress:
-            return _smoothing.progress_quotient(self.smoothed, self.training_losses, self.strip)
-        return _smoothing.generalization_loss(self.smoothed)
+        return f"{self.criterion} of {self._judged_name()} is {value:.4g}, {bound} {threshold:g}"
 
     def _warn_that_criterion_is_undefined(self):
         if not self._warned:

@@ -2,6 +2,9 @@
 
 import numpy as np
 
+# GL_5 is the one that Prechelt made the standard of his Proben1 benchmarks; PQ and UP lie amid those he compared.
+THRESHOLDS = {"generalization_loss": 5.0, "progress_quotient": 1.0, "successive_increases": 3}
+
 
 def ema(values, beta):
     """Bias-corrected exponential moving average: weights beta^age that sum to one, however short the curve is."""
@@ -46,3 +49,14 @@ def successive_increases(errors, strip):
         return 0
     rises = np.diff(errors[strip - 1 :: strip]) > 0
     return int(np.argmin(np.append(rises[::-1], False)))
+
+
+def reached(criterion, errors, losses, strip):
+    """The value of a criterion now, or `None` where it is not defined: GL and PQ are quotients of positive errors."""
+    if criterion == "successive_increases":
+        return successive_increases(errors, strip)
+    if min(errors) < 0:
+        return None
+    if criterion == "generalization_loss":
+        return generalization_loss(errors)
+    return progress_quotient(errors, losses, strip) if min(losses[-strip:]) >= 0 else None

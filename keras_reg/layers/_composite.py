@@ -63,7 +63,9 @@ class Composite(BatchAugmentation):
 
     def inference(self, batch):
         for layer in self.layers:
-            batch = layer.inference(batch) if isinstance(layer, BatchAugmentation) else apply_foreign(layer, batch, False)
+            batch = (
+                layer.inference(batch) if isinstance(layer, BatchAugmentation) else apply_foreign(layer, batch, False)
+            )
         return batch
 
     def get_config(self):
@@ -124,7 +126,9 @@ def apply_foreign(layer, batch, training):
     if mask is not None:
         new = _back(moved["segmentation_masks"], batch)
         new = batch.ops.cast(batch.ops.squeeze(new, -1) if lifted else new, dtype_of(mask))
-        found["labels" if maps else "masks"] = map_arrays(lambda x: new if x is mask else x, batch.labels) if maps else new
+        found["labels" if maps else "masks"] = (
+            map_arrays(lambda x: new if x is mask else x, batch.labels) if maps else new
+        )
     if batch.boxes is not None:
         found["boxes"] = map_arrays(lambda x: _back(x, batch), moved["bounding_boxes"])
     return dataclasses.replace(batch, **found)
@@ -143,13 +147,16 @@ def keep_unselected(done, batch, select):
 
     def choose(new, old):
         if tuple(new.shape)[1:] != tuple(old.shape)[1:]:
-            fail("A layer applied to some images must keep their size.", before=tuple(old.shape), after=tuple(new.shape))
+            fail(
+                "A layer applied to some images must keep their size.", before=tuple(old.shape), after=tuple(new.shape)
+            )
         return ops.where(spread(select, new, ops), new, ops.cast(old, dtype_of(new)))
 
     images, labels, masks, boxes = (
         None if old is None else map_arrays(choose, new, old)
         for new, old in (
-            (done.images, batch.images), (done.labels, batch.labels), (done.masks, batch.masks), (done.boxes, batch.boxes)
+            (done.images, batch.images), (done.labels, batch.labels),
+            (done.masks, batch.masks), (done.boxes, batch.boxes),
         )
     )  # fmt: skip
     return dataclasses.replace(batch, images=images, labels=labels, masks=masks, boxes=boxes)

@@ -69,7 +69,9 @@ def mixed_spec(spec, batch, layer):
     return dataclasses.replace(
         spec,
         labels=map_arrays(label, batch.labels),
-        sample_weights=map_arrays(lambda w: w if is_float(w) else keras.KerasTensor(w.shape, "float32"), batch.sample_weights),
+        sample_weights=map_arrays(
+            lambda w: w if is_float(w) else keras.KerasTensor(w.shape, "float32"), batch.sample_weights
+        ),
         masks=map_arrays(mask, batch.masks),
         boxes=None if batch.boxes is None else spec_of_concatenated(batch.boxes),
     )

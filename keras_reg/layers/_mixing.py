@@ -8,7 +8,6 @@ import numpy as np
 
 from keras_reg._backend import is_concrete
 from keras_reg._validation import fail
-
 from keras_reg.layers._batch import dtype_of, height_width, is_float, is_integer, is_map, map_arrays, spread, static
 from keras_reg.layers._boxes import concatenate_boxes
 

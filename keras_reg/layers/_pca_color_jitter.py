@@ -125,7 +125,9 @@ class PCAColorJitter(BatchAugmentation):
                 images = images[0]
             if isinstance(images, dict):
                 images = images["images"]
-            images = np.asarray(keras.ops.convert_to_numpy(images) if keras.ops.is_tensor(images) else images, "float64")
+            images = np.asarray(
+                keras.ops.convert_to_numpy(images) if keras.ops.is_tensor(images) else images, "float64"
+            )
             if self.data_format == "channels_first":
                 images = np.moveaxis(images, -3, -1)
             pixels = images.reshape(-1, images.shape[-1])

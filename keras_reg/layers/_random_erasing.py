@@ -7,7 +7,7 @@ from keras_reg._backend import fold, normal, uniform
 from keras_reg._strength import plain
 from keras_reg._validation import check_choice, check_number, check_range, check_rate, fail, is_integer, is_number
 from keras_reg.layers._augmentation import BatchAugmentation, check_channels, selected
-from keras_reg.layers._batch import dtype_of, height_width, is_float, is_map, map_arrays, spread, static
+from keras_reg.layers._batch import dtype_of, height_width, is_float, is_map, map_arrays, static
 from keras_reg.layers._boxes import FORMATS, check_boxes, drop_erased
 from keras_reg.layers._mixing import inside
 
@@ -17,9 +17,9 @@ class RandomErasing(BatchAugmentation):
     """Erases boxes of random area, aspect and place from images: fills them with a constant or with noise.
 
     Exactly the share `rate` of the images is erased in expectation; the others come back bit for bit, and so does every
-    pixel outside the boxes. The area is uniform in `scale`, the aspect log-uniform in the part of `ratio` at which a box
-    of this area fits into the image, the corner uniform over the places where the box lies wholly inside. In inference
-    the layer is the identity.
+    pixel outside the boxes. The area is uniform in `scale`, the aspect log-uniform in the part of `ratio` at which a
+    box of this area fits into the image, the corner uniform over the places where the box lies wholly inside. In
+    inference the layer is the identity.
 
     Args:
         rate: Probability that an image is erased, in [0, 1], or a `keras_reg.Strength`.

@@ -166,7 +166,9 @@ def _bilinear(start, length, new_size, size, ops):
     """
     step = ops.reshape(length / new_size, [-1, 1, 1])
     start, end = (ops.reshape(x, [-1, 1, 1]) for x in (start, start + length))
-    centres = start + (ops.reshape(ops.cast(ops.arange(0, new_size, dtype="int32"), "float32"), [1, -1, 1]) + 0.5) * step
+    centres = (
+        start + (ops.reshape(ops.cast(ops.arange(0, new_size, dtype="int32"), "float32"), [1, -1, 1]) + 0.5) * step
+    )
     sources = ops.reshape(ops.cast(ops.arange(0, size, dtype="int32"), "float32"), [1, 1, -1]) + 0.5
     inside = (sources > start - 0.5) & (sources < end + 0.5)
     weights = ops.maximum(1.0 - ops.abs(sources - centres) / ops.maximum(step, 1.0), 0.0)

@@ -17,7 +17,7 @@ class WeightWrapper(keras.layers.Wrapper):
         check_seed(seed)
         if not isinstance(layer, keras.layers.Layer):
             fail("`layer` must be a `keras.layers.Layer`.", layer=layer)
-        # The wrapped layer casts by its own policy: what is disturbed are the weights as they are stored.
+        # Inputs are cast by the wrapped layer alone, and its policy says what comes out.
         super().__init__(layer, **{"dtype": layer.dtype_policy, **kwargs}, autocast=False)
         self.seed = seed
         self.supports_masking = layer.supports_masking

@@ -86,7 +86,7 @@ def _as_tensor(x):
 
 def _as_float(x):
     x = x if isinstance(x, keras.KerasTensor) else ops.convert_to_tensor(x)
-    return ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
+    return x if keras.backend.standardize_dtype(x.dtype) == "float64" else ops.cast(x, "float32")
 
 
 def _are_ids(targets, outputs, axis):

@@ -3,7 +3,7 @@ from keras import ops
 
 from keras_reg._validation import check_choice, check_integer
 from keras_reg.losses._crossentropy import Shares, smoothed_crossentropy
-from keras_reg.losses._reduction import Masked, Reduction
+from keras_reg.losses._reduction import Masked, Reduction, own_weights
 
 
 def label_smoothing_crossentropy(
@@ -127,6 +127,8 @@ class LabelSmoothingCrossentropy(keras.losses.Loss):
         self._masked = None if ignore_class is None else Masked()
 
     def __call__(self, y_true, y_pred, sample_weight=None):
+        if sample_weight is not None and self._masked is not None:
+            sample_weight = own_weights(sample_weight, y_pred, self.axis)
         return ops.cast(Reduction(self, y_true)((), y_pred, sample_weight), self.dtype)
 
     def call(self, y_true, y_pred):

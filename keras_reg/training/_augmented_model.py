@@ -161,7 +161,11 @@ class AugmentedModel(AugmentedStep, keras.Model):
     def get_config(self):
         config = {"name": self.name, "dtype": keras.saving.serialize_keras_object(self.dtype_policy)}
         parts = {"model": self.model, "augmentation": self.augmentation}
-        return {**config, **{k: keras.saving.serialize_keras_object(v) for k, v in parts.items()}, "images": self.images}
+        return {
+            **config,
+            **{k: keras.saving.serialize_keras_object(v) for k, v in parts.items()},
+            "images": self.images,
+        }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):

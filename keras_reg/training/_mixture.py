@@ -42,8 +42,8 @@ class Mixing:
 class MixedLoss(keras.losses.Loss):
     """Takes labels (batch, terms, ...) while `mixing` has weights: the sum over terms of weight * loss.
 
-    It only calls `loss`, once a term, with the term's share of the sample weights; so masks, ignored classes, dtypes and
-    reductions are what they are in `loss`. Sums are linear in the sample weights; a mean over the sample weights is
+    It only calls `loss`, once a term, with the term's share of the sample weights; so masks, ignored classes, dtypes
+    and reductions are what they are in `loss`. Sums are linear in the sample weights; a mean over the sample weights is
     made so by the share of the weights that each term has.
     """
 

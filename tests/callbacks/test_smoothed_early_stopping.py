@@ -457,6 +457,8 @@ def test_epochs_without_validation_do_not_count(data):
 def test_prechelt_s_criteria_are_for_errors(data, criterion):
     with raises_received("mode='max'"):
         SmoothedEarlyStopping("val_accuracy", criterion=criterion, mode="max")
+    with raises_received("threshold="):
+        SmoothedEarlyStopping(criterion=criterion, threshold=0 if criterion == "successive_increases" else -1)
     stop = SmoothedEarlyStopping("val_accuracy", criterion=criterion)
     with raises_received("mode='max'"):
         make_model(metrics=["accuracy"]).fit(*data, validation_data=data, callbacks=[stop], verbose=0)

@@ -17,7 +17,7 @@ class Record(keras.callbacks.Callback):
         super().__init__()
         self.weights, self.seen = weights, []
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_epoch_begin(self, epoch, logs=None):  # during an epoch they are not to be read under JAX
         self.seen.append([round(float(to_numpy(w)), 6) for w in self.weights])
 
 

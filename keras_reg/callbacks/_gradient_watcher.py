@@ -1,0 +1,124 @@
+import warnings
+
+import keras
+
+from keras_reg._validation import fail
+from keras_reg.callbacks._gradient_recorder import GradientStatistics
+from keras_reg.callbacks._gradient_records import gradients_record
+from keras_reg.callbacks._gradient_step import steps_taken, watch_batch, watch_next_step
+from keras_reg.callbacks._stateful_callback import StatefulCallback
+
+
+class GradientWatcher(StatefulCallback):
+    """Decides which training steps are watched, and reads what they showed.
+
+    A subclass has `every`, `bins` and `include`, and says in `_keep_gradients` and `_keep_state` what becomes of it.
+    """
+
+    STATE = ("history", "skipped_steps", "steps")
+
+    def __init__(self):
+        super().__init__()
+        self._known = None
+
+    def reset(self):
+        self.skipped_steps = 0
+        self.steps = 0
+
+    def _keep_gradients(self, record):
+        """Takes the record of a training step."""
+        raise NotImplementedError
+
+    def _keep_state(self, **place):
+        """Takes whatever else there is to be seen now, at the end of an epoch or after a step that was watched."""
+        raise NotImplementedError
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        if not isinstance(self.model.optimizer, keras.optimizers.Optimizer):
+            name = type(self).__name__
+            fail(f"{name} needs a model compiled with a Keras optimizer.", optimizer=self.model.optimizer)
+        self._prepare(self.model)
+        self._first_epoch, self._due, self._next_due = True, False, 0
+        self._skipped = self._step = None
+
+    def _prepare(self, model):
+        """What is on the device for this model, as compiled; it lasts until the model is compiled again."""
+        model.make_train_function()
+        known = (model, model.optimizer, getattr(model.train_function, "plain", model.train_function))
+        if self._known is None or any(a is not b for a, b in zip(self._known, known, strict=True)):
+            self._known, self._functions = known, {}
+            self._statistics = GradientStatistics(self.bins, self.include, model.steps_per_execution > 1)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self._first_epoch:
+            # Not before: until here, another callback may put back the state of an interrupted run.
+            taken = steps_taken(self.model.optimizer)
+            self.steps = self.steps if self._loaded else taken
+            self._never_taken = self.steps - taken - self.skipped_steps
+            self._first_epoch = False
+        super().on_epoch_begin(epoch, logs)
+        self._epoch = epoch
+        self._due = self._due or self.every == "epoch"
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._begin = batch
+        if self.every != "epoch" and self.steps >= self._next_due:
+            self._due, self._next_due = True, (self.steps // self.every + 1) * self.every
+        if self._due:
+            self._step = watch_next_step(self, self._known[0], self._statistics, self._functions)
+
+    def on_train_batch_end(self, batch, logs=None):
+        first = self.steps
+        self.steps += self._executed()
+        step, self._step = self._step, None
+        if step is not None:
+            step.cancel()
+            if step.done:
+                self._see(first)
+
+    def _executed(self):
+        """How many steps the last execution had: Keras gives no true number of its last step where the data ended."""
+        several, total = self._known[0].steps_per_execution, (self.params or {}).get("steps")
+        return several if total is None else min(several, total - self._begin)
+
+    def _see(self, first):
+        applied, seen = self._statistics.status()
+        self._due = not applied
+        if not seen:
+            self._due = False
+            name = type(self).__name__
+            warnings.warn(f"{name} saw no gradient: the training step makes no use of `model.optimizer`.")
+            return
+        place = {"epoch": self._epoch, "batch": self._begin + seen - 1, "step": first + seen - 1}
+        record = gradients_record(self._statistics, **place, applied=applied)
+        if applied:
+            self._keep(record)
+        else:
+            self._skipped = record  # kept only if no step is applied until the end of the epoch
+
+    def _keep(self, record):
+        self._skipped = None
+        self._count_skipped()
+        self._keep_gradients({**record, "skipped_steps": self.skipped_steps})
+        if self.every != "epoch":
+            self._keep_state(epoch=self._epoch, step=self.steps - 1)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self._skipped is not None:
+            self._due = False
+            self._keep(self._skipped)
+        self._count_skipped()
+        if self.every == "epoch":
+            self._keep_state(epoch=self._epoch, step=self.steps - 1)
+
+    def _count_skipped(self):
+        optimizer = self.model.optimizer
+        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+            self.skipped_steps = self.steps - steps_taken(optimizer) - self._never_taken
+
+    def _watch_batch(self, model, data, **place):
+        """The record of what a training step on this batch would give the optimizer."""
+        self._prepare(model)
+        watch_batch(model, self._statistics, self._functions, data)
+        return gradients_record(self._statistics, **place)

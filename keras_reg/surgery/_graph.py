@@ -1,0 +1,173 @@
+"""Reading the graph of a Functional model: its residual additions and its head."""
+
+import dataclasses
+import itertools
+
+import keras
+
+KERNEL_ENDING = "kernel"
+
+
+@dataclasses.dataclass
+class Vertex:
+    """One call of a layer or operation: `parents` are the calls that its inputs come from, in their order."""
+
+    operation: object
+    parents: list
+    shapes: list
+    shared: bool
+
+
+class Graph:
+    """The calls of a Functional model, by (name, number of the call), from its inputs to its outputs."""
+
+    def __init__(self, model):
+        # A plain Functional on the same tensors: subclasses have configs of their own.
+        plain = keras.Model(model.input, model.output)
+        config = plain.get_config()
+        operations = {operation.name: operation for operation in plain.operations}
+        self.vertices = {}
+        for entry in config["layers"]:
+            nodes = entry["inbound_nodes"] or [{}]
+            for number, node in enumerate(nodes):
+                tensors = list(_tensors(node))
+                parents = [tuple(t["keras_history"][:2]) for t in tensors]
+                shapes = [t["shape"] for t in tensors]
+                vertex = Vertex(operations[entry["name"]], parents, shapes, len(nodes) > 1)
+                self.vertices[entry["name"], number] = vertex
+        self.outputs = list(_histories(config["output_layers"]))
+
+    def operations(self):
+        """All layers and operations, each once."""
+        return list({id(v.operation): v.operation for v in self.vertices.values()}.values())
+
+    def residual_additions(self):
+        """Pairs of an addition, and the position of the input to drop or the reason why there is none."""
+        found = {}
+        for vertex in self.vertices.values():
+            if is_addition(vertex):
+                found[id(vertex.operation)] = (vertex.operation, self._branch(vertex))
+        return list(found.values())
+
+    def _branch(self, addition):
+        if addition.shared:
+            return "its layer is shared"
+        if len(addition.parents) != 2 or addition.parents[0] == addition.parents[1]:
+            return "it does not add two tensors"
+        for position, shortcut in ((1, 0), (0, 1)):
+            branch = addition.parents[position]
+            if self._is_residual(addition.parents[shortcut], branch):
+                return "it has a drop path" if _drops_path(self.vertices[branch].operation) else position
+        return "neither input is a branch from the other"
+
+    def _is_residual(self, shortcut, branch):
+        """Whether `branch` starts where `shortcut` comes from, at most one projection earlier, and does more."""
+        projections, fork = 0, shortcut
+        while projections <= 1:
+            inside = self._between(fork, branch)
+            if inside is not None:
+                return sum(self._kernels(key) for key in inside) > projections
+            if len(self.vertices[fork].parents) != 1:
+                return False
+            projections += self._kernels(fork)
+            fork = self.vertices[fork].parents[0]
+        return False
+
+    def _between(self, fork, end):
+        """The calls from `fork`, left out, to `end`; `None` if another path leads there or they add tensors."""
+        found, open_ends, reached = set(), [end], False
+        while open_ends:
+            key = open_ends.pop()
+            if key == fork:
+                reached = True
+            elif key not in found:
+                vertex = self.vertices[key]
+                if not vertex.parents or is_addition(vertex):
+                    return None
+                found.add(key)
+                open_ends.extend(vertex.parents)
+        return found if reached else None
+
+    def _kernels(self, key):
+        return sum(w.name.endswith(KERNEL_ENDING) for w in getattr(self.vertices[key].operation, "weights", ()))
+
+    def heads(self):
+        """Pairs of a layer or model that only weightless layers follow, and the operation before it (or `None`)."""
+        found = {}
+        for key in self.outputs:
+            while key is not None and key not in found:
+                vertex = self.vertices[key]
+                before = vertex.parents[0] if len(vertex.parents) == 1 else None
+                if ends_in_head(vertex.operation, vertex.shapes):
+                    found[key] = (vertex.operation, before and self.vertices[before].operation)
+                key = before if passes_head(vertex.operation) else None
+        return list(found.values())
+
+
+def is_graph(model):
+    """A Functional model or a Sequential one that is built."""
+    if isinstance(model, keras.Sequential):
+        return model.built
+    return isinstance(model, keras.Model) and isinstance(model, keras.Function)
+
+
+def is_addition(vertex):
+    """The layer or the operation, which is also met with a single tensor and a number."""
+    return type(vertex.operation).__name__ == "Add" and len(vertex.parents) > 1
+
+
+def ends_in_head(operation, shapes):
+    """A dense layer, a convolution over a pooled map (1 x 1), or a model."""
+    if isinstance(operation, (keras.layers.Dense, keras.Model)):
+        return True
+    spatial = [size for shape in shapes for size in shape[1:]]
+    pooled = bool(spatial) and spatial.count(1) >= len(spatial) - 1
+    return type(operation).__name__.startswith("Conv") and pooled
+
+
+def passes_head(operation):
+    """Whether a head may lie behind the operation: activations, reshapes and the like."""
+    return not getattr(operation, "weights", ()) and "Pool" not in type(operation).__name__
+
+
+def _drops_path(operation):
+    name = type(operation).__name__
+    return name in ("DropPath", "StochasticDepth") or (name == "Dropout" and operation.noise_shape is not None)
+
+
+def _tensors(value):
+    """The configs of all tensors in the arguments of a call, in order."""
+    if isinstance(value, dict):
+        if value.get("class_name") == "__keras_tensor__":
+            yield value["config"]
+            return
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _tensors(item)
+
+
+def _histories(value):
+    """The (name, call) of each output; they come as one triple or as a nest of them."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        if len(value) == 3 and isinstance(value[0], str):
+            yield tuple(value[:2])
+        else:
+            for item in value:
+                yield from _histories(item)
+
+
+def map_tensor(function, position, value):
+    """The arguments of a call with `function` applied to the tensor at one position, counted as by `_tensors`."""
+    numbers = itertools.count()
+
+    def walk(item):
+        if isinstance(item, keras.KerasTensor):
+            return function(item) if next(numbers) == position else item
+        if isinstance(item, dict):
+            return {name: walk(inner) for name, inner in item.items()}
+        return type(item)(map(walk, item)) if isinstance(item, (list, tuple)) else item
+
+    return walk(value)

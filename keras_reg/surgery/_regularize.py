@@ -1,0 +1,95 @@
+import keras
+
+from keras_reg._strength import Strength
+from keras_reg._validation import check_number, check_seed, fail, is_number
+from keras_reg.layers import NoisyBatchNormalization
+from keras_reg.surgery._graph import is_graph
+from keras_reg.surgery._rewrite import BIASES, KERNELS, NORMALIZATION, Rewriter
+from keras_reg.surgery._surgeon import Surgeon
+
+
+def regularize(
+    model,
+    kernel_l1=None,
+    kernel_l2=None,
+    bn_noise=None,
+    dropout=None,
+    drop_path=None,
+    spatial_dropout=None,
+    penalize_biases=False,
+    penalize_normalization=False,
+    seed=None,
+    dry_run=False,
+    verbose=False,
+):
+    """A copy of a model with regularizers put in: the same weights, names and inference, another training.
+
+    Nested models are copied too, layers that are shared stay shared, and layers inside of wrappers are reached. What
+    is `None` is left as it is. The copy is not compiled, and it is a plain Functional or Sequential model. The weights
+    of the original, loaded from a file or not, are in the copy; the original stays as it is.
+
+    Args:
+        model: A built Functional or Sequential model.
+        kernel_l1, kernel_l2: Penalties on every kernel, in the place of those that it has.
+        bn_noise: Turns every `BatchNormalization` into a `NoisyBatchNormalization`: its `stddev`, a number or a
+            `Strength`, or a dict of its arguments, such as `{"noise": "statistics", "virtual_batch_size": 32}`.
+        dropout: Rate of a dropout before the head, which is the last dense layer (or convolution of a pooled map) if
+            only activations and the like follow it. A dropout that is there gets this rate.
+        drop_path: Rate, or `Strength`, of `DropPath` on the branches of residual additions, growing linearly from 0 at
+            the first. Residual is an addition of a tensor, or of its projection, and of what is computed from this
+            tensor alone. Where a branch has a drop path, it is left as it is.
+        spatial_dropout: Rate of a spatial dropout after each pooling that is not global.
+        penalize_biases, penalize_normalization: Whether biases, and `gamma` and `beta` of normalizations, are
+            penalized like kernels.
+        seed: Integer of at least 0, or `None`. Every layer that is put in gets a seed of its own from it.
+        dry_run: Whether to print what would be done, and do nothing.
+        verbose: Whether to print what is done.
+
+    Returns:
+        The copy; `None` where `dry_run`.
+
+    Raises:
+        ValueError: If an argument is outside of what is said above, or `model` is not Functional or Sequential.
+
+    Example:
+
+    >>> import keras, keras_reg
+    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, name="head")])
+    >>> keras_reg.surgery.regularize(model, kernel_l2=1e-4, dropout=0.5, dry_run=True)
+    head: kernel penalized
+    head: dropout 0.5 before it
+    """
+    _check(kernel_l1, kernel_l2, dropout, spatial_dropout, drop_path, seed)
+    if not is_graph(model):
+        fail("`model` must be a built Functional or Sequential model.", model=model)
+    penalty = keras.regularizers.L1L2(kernel_l1 or 0.0, kernel_l2 or 0.0) if kernel_l1 or kernel_l2 else None
+    penalized = KERNELS + BIASES * bool(penalize_biases) + NORMALIZATION * bool(penalize_normalization)
+    rewriter = Rewriter(penalty, penalized, _noise_arguments(bn_noise))
+    surgeon = Surgeon(rewriter, dropout, drop_path, spatial_dropout, seed)
+    surgeon.plan(model)
+    if dry_run or verbose:
+        print("\n".join(surgeon.report or ["Nothing to do."]))
+    return None if dry_run else surgeon.operate(model)
+
+
+def _check(kernel_l1, kernel_l2, dropout, spatial_dropout, drop_path, seed):
+    for name, value in (("kernel_l1", kernel_l1), ("kernel_l2", kernel_l2)):
+        if value is not None:
+            check_number(name, value, 0)
+    for name, value in (("dropout", dropout), ("spatial_dropout", spatial_dropout)):
+        if value is not None:
+            check_number(name, value, 0, 1, open_high=True)
+    if drop_path is not None:
+        check_number("drop_path", getattr(drop_path, "value", drop_path), 0, 1, open_high=True)
+    check_seed(seed)
+
+
+def _noise_arguments(bn_noise):
+    """What goes into a config, from the arguments of `NoisyBatchNormalization` or its `stddev`."""
+    if bn_noise is None:
+        return None
+    arguments = bn_noise if isinstance(bn_noise, dict) else {"stddev": bn_noise}
+    if not isinstance(arguments.get("stddev", 0), Strength) and not is_number(arguments.get("stddev", 0)):
+        fail("`bn_noise` must be a number, a `Strength` or a dict of arguments.", bn_noise=bn_noise)
+    made = NoisyBatchNormalization(**arguments).get_config()
+    return {name: made[name] for name in ("stddev", "noise", "virtual_batch_size")}

@@ -1,0 +1,193 @@
+"""Planning what goes into a model, and copying the model with it."""
+
+import itertools
+import re
+
+import keras
+
+from keras_reg._strength import Strength
+from keras_reg.layers import DropPath, drop_path_rates
+from keras_reg.surgery._graph import Graph, ends_in_head, is_graph, map_tensor, passes_head
+from keras_reg.surgery._rewrite import copy_weights
+
+POOLING = re.compile(r"(?:Fractional)?(?:Max|Average)Pooling([123])D")
+
+
+class Surgeon:
+    """`plan` reads a model and fills `report`; `operate` makes the copy. Layers are known by their `id`."""
+
+    def __init__(self, rewriter, dropout, drop_path, spatial_dropout, seed):
+        self.rewriter = rewriter
+        self.dropout, self.drop_path, self.spatial_dropout = dropout, drop_path, spatial_dropout
+        self.seeds = itertools.repeat(None) if seed is None else itertools.count(seed)
+        self.report = []
+        self.names, self.visited = set(), set()
+        self.branches = {}  # addition: (position of the branch, its rate)
+        self.heads = set()  # layers that get a dropout before them
+        self.changes = {}  # layer: what to change in its config
+        self.copies = {}
+        self.originals = {}
+        self.inserted = {}
+        self.pairs = []
+
+    # Planning.
+
+    def plan(self, model):
+        additions = []
+        self._visit(model, True, additions)
+        if self.dropout is not None and not self.heads and not self.changes:
+            self.report.append("dropout: no head found")
+        if self.drop_path is not None:
+            self._plan_drop_path(additions)
+
+    def _visit(self, model, is_head, additions):
+        """All layers of a model; `is_head` where its outputs are those of the whole."""
+        if isinstance(model, keras.Sequential):
+            operations, heads = model.layers, self._heads_of_sequential(model) if is_head else []
+        else:
+            graph = Graph(model)
+            operations = graph.operations()
+            heads = graph.heads() if is_head else []
+            if self.drop_path is not None:
+                additions.extend(graph.residual_additions())
+        for operation in operations:
+            if id(operation) in self.visited:
+                continue
+            self.visited.add(id(operation))
+            self.names.add(operation.name)
+            if is_graph(operation):
+                self._visit(operation, any(operation is head for head, _ in heads), additions)
+            elif isinstance(operation, keras.layers.Layer):
+                self._plan_layer(operation)
+        if self.dropout is not None:
+            for head, before in heads:
+                if not is_graph(head):
+                    self._plan_head(head, before)
+
+    def _heads_of_sequential(self, model):
+        layers = model.layers
+        for number in reversed(range(len(layers))):
+            shapes = [layers[number].input.shape] if hasattr(layers[number], "input") else []
+            if ends_in_head(layers[number], shapes):
+                return [(layers[number], layers[number - 1] if number else None)]
+            if not passes_head(layers[number]):
+                break
+        return []
+
+    def _plan_layer(self, layer):
+        self.report += [f"{layer.name}: {change}" for change in self.rewriter.rewrite(layer)[2]]
+        if self._spatial_dropout(layer) is not None:
+            self.report.append(f"{layer.name}: spatial dropout {self.spatial_dropout} after it")
+
+    def _plan_head(self, head, before):
+        if id(head) in self.heads:
+            return  # shared by several outputs
+        if type(before) is keras.layers.Dropout and before.noise_shape is None:
+            self.changes[id(before)] = {"rate": self.dropout}
+            self.report.append(f"{before.name}: dropout {before.rate} -> {self.dropout}")
+        else:
+            self.heads.add(id(head))
+            self.report.append(f"{head.name}: dropout {self.dropout} before it")
+
+    def _plan_drop_path(self, additions):
+        found = [(addition, branch) for addition, branch in additions if isinstance(branch, int)]
+        rates = iter(drop_path_rates(self.drop_path, len(found)) if found else [])
+        for addition, branch in additions:
+            if isinstance(branch, int):
+                rate = next(rates)
+                self.branches[id(addition)] = (branch, rate)
+                self.report.append(f"{addition.name}: drop path {_in_words(rate)} on its branch")
+            else:
+                self.report.append(f"{addition.name}: no drop path, {branch}")
+        if not additions:
+            self.report.append("drop path: no additions found")
+
+    def _spatial_dropout(self, layer):
+        """The arguments of the spatial dropout after a layer and its dimensions, or `None`."""
+        found = POOLING.fullmatch(type(layer).__name__)
+        if self.spatial_dropout is None or not found:
+            return None
+        if found[1] != "1":
+            return found[1], {"data_format": layer.data_format}
+        return (found[1], {}) if layer.data_format == "channels_last" else None
+
+    # Operating.
+
+    def operate(self, model):
+        copy = self._copy(model)
+        for old, new in self.pairs:
+            copy_weights(old, new)
+        return copy
+
+    def _copy(self, operation):
+        """A copy of a layer, model or operation: the same one for the same original."""
+        if id(operation) not in self.copies:
+            copy = self._copy_anew(operation)
+            self.copies[id(operation)] = copy
+            self.originals[id(copy)] = operation
+        return self.copies[id(operation)]
+
+    def _copy_anew(self, operation):
+        if is_graph(operation):
+            return self._copy_model(operation)
+        if not isinstance(operation, keras.layers.Layer):
+            return type(operation).from_config(operation.get_config())
+        cls, config, _ = self.rewriter.rewrite(operation)
+        if cls is not type(operation):  # new noise: a seed of its own, or layers of one shape would share it
+            config["seed"] = next(self.seeds)
+        copy = cls.from_config({**config, **self.changes.get(id(operation), {})})
+        self.pairs.append((operation, copy))
+        return copy
+
+    def _copy_model(self, model):
+        if isinstance(model, keras.Sequential):
+            first = model.inputs[0]
+            layers = [keras.Input(batch_shape=first.shape, dtype=first.dtype, name=first.name)]
+            for layer in model.layers:
+                layers += [x for x in (self._before(layer), self._copy(layer), self._after(layer)) if x is not None]
+            copy = keras.Sequential(layers, name=model.name)
+        else:
+            plain = keras.Model(model.input, model.output, name=model.name)  # neither compiled nor a subclass
+            copy = keras.models.clone_model(plain, clone_function=self._copy, call_function=self._call)
+        if not model.trainable:
+            copy.trainable = False
+        return copy
+
+    def _call(self, copy, *args, **kwargs):
+        """Calls a copied operation in the copied graph, with what goes before and after it."""
+        original = self.originals[id(copy)]
+        before, after = self._before(original), self._after(original)
+        if before is not None:
+            args = map_tensor(before, 0, args)
+        if id(original) in self.branches:
+            position, rate = self.branches[id(original)]
+            path = self._insert(f"{original.name}_drop_path", DropPath, rate=rate)
+            args, kwargs = map_tensor(path, position, (args, kwargs))
+        outputs = copy(*args, **kwargs)
+        return outputs if after is None else after(outputs)
+
+    def _before(self, layer):
+        if id(layer) not in self.heads:
+            return None
+        return self._insert(f"{layer.name}_dropout", keras.layers.Dropout, rate=self.dropout)
+
+    def _after(self, layer):
+        found = self._spatial_dropout(layer)
+        if found is None:
+            return None
+        cls = getattr(keras.layers, f"SpatialDropout{found[0]}D")
+        return self._insert(f"{layer.name}_spatial_dropout", cls, rate=self.spatial_dropout, **found[1])
+
+    def _insert(self, name, cls, **arguments):
+        """A new layer; the same one wherever the layer that it belongs to is called."""
+        if name not in self.inserted:
+            free = name
+            while free in self.names:
+                free += "_1"
+            self.names.add(free)
+            self.inserted[name] = cls(**arguments, seed=next(self.seeds), name=free)
+        return self.inserted[name]
+
+
+def _in_words(rate):
+    return repr(rate) if isinstance(rate, Strength) else f"{rate:.4g}"

@@ -1,0 +1,94 @@
+"""What the tests of batch augmentations share: batches that tell where each pixel and each label came from."""
+
+import numpy as np
+from harness import BACKEND, jit, to_numpy
+from hypothesis import Phase, settings
+
+# What the statistics must not fall below. Seeds are fixed, so a test either always passes or always fails; of honest
+# ones, one in ten thousand would fail.
+LEAST_P = 1e-4
+
+# For tests by hypothesis: the same examples every time, fewer where each is a compilation.
+properties = settings(
+    max_examples=4 if BACKEND == "jax" else 15,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate, Phase.shrink],
+)
+
+
+def augmenter(layer, **options):
+    """`layer` as a function from data to NumPy.
+
+    Compiled as a whole on JAX, which otherwise compiles every operation for every shape, for seconds; and compiled
+    quickly: `test_compiled.py` tries the optimised code.
+    """
+
+    def call(*data):
+        return layer(*data, **options)
+
+    if BACKEND != "jax":
+        return lambda *data: to_numpy(call(*data))
+    return _compiled_quickly(jit(call, layer))
+
+
+def _compiled_quickly(call):
+    import jax
+
+    def quick(*data):
+        jax.config.update("jax_disable_most_optimizations", True)
+        try:
+            return to_numpy(call(*data))
+        finally:
+            jax.config.update("jax_disable_most_optimizations", False)
+
+    return quick
+
+
+def augment(layer, *data, **options):
+    """One call of `layer`, as NumPy."""
+    return augmenter(layer, **options)(*data)
+
+
+def numbered(count, height=4, width=4, channels=1, dtype="float32"):
+    """Images of which each holds its number, counted from 1, in every pixel."""
+    return np.ones((count, height, width, channels), dtype) * np.arange(1, count + 1, dtype=dtype)[:, None, None, None]
+
+
+def coded(count):
+    """Labels (count, 2 n) float32: the n binary digits of each sample's number, and their complements."""
+    digits = np.arange(count)[:, None] >> np.arange(max(1, (count - 1).bit_length())) & 1
+    return np.concatenate([digits, 1 - digits], axis=1).astype("float32")
+
+
+def decoded(labels):
+    """What mixed `coded` labels say: (kept, given, partner), each (count,).
+
+    `kept` is read from digits that the partner does not have and `given` from those that only it has, so both are
+    exact however small. Where nothing is given, `partner` is the sample itself.
+    """
+    own = coded(len(labels)) == 1
+    kept = np.where(own, labels, 1).min(axis=1)
+    given = np.where(own, 0, labels).max(axis=1)
+    flipped = (np.where(own, 0, labels) > 0).reshape(len(labels), 2, -1).any(axis=1)
+    partner = np.arange(len(labels)) ^ (flipped << np.arange(flipped.shape[1])).sum(axis=1)
+    return kept, given, partner
+
+
+def boxes_of(region):
+    """(top, left, height, width), each (count,), of regions (count, height, width) that must be solid boxes."""
+    rows, columns = region.any(axis=2), region.any(axis=1)
+    top, left, height, width = rows.argmax(axis=1), columns.argmax(axis=1), rows.sum(axis=1), columns.sum(axis=1)
+    row, column = np.ogrid[: region.shape[1], : region.shape[2]]
+    down, across = row - top[:, None, None], column - left[:, None, None]
+    solid = (down >= 0) & (down < height[:, None, None]) & (across >= 0) & (across < width[:, None, None])
+    np.testing.assert_array_equal(region, solid)
+    return top, left, height, width
+
+
+def assert_same_bits(actual, expected):
+    """Equal bit for bit, NaN included."""
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    assert actual.dtype == expected.dtype and actual.shape == expected.shape
+    assert np.ascontiguousarray(actual).tobytes() == np.ascontiguousarray(expected).tobytes()

@@ -1,0 +1,310 @@
+"""The loss as Keras uses it: reductions, weights, masks, low precision, compiled models, and what it refuses."""
+
+import keras
+import numpy as np
+import pytest
+from harness import BACKEND, assert_close, dtype_of, gradients, jit, raises_received, to_numpy
+from keras import ops
+
+from keras_reg.losses import LabelSmoothingCrossentropy, label_smoothing_crossentropy
+
+CLASSES = 7
+MANY = 100_000
+REDUCTIONS = ("sum_over_batch_size", "mean", "sum", "mean_with_sample_weight", "none", None)
+
+
+def batch(*shape, seed=0):
+    rng = np.random.default_rng(seed)
+    logits = 3 * rng.standard_normal((*shape, CLASSES))
+    return rng.integers(0, CLASSES, shape).astype("int32"), logits.astype("float32")
+
+
+def crossentropy(y_true, logits, smoothing=0.1):
+    """In float64, for ids."""
+    z = logits.astype("float64")
+    z = z - z.max(-1, keepdims=True)
+    logs = z - np.log(np.exp(z).sum(-1, keepdims=True))
+    own = np.take_along_axis(logs, np.asarray(y_true)[..., None], -1)[..., 0]
+    return -(1 - smoothing) * own - smoothing * logs.mean(-1)
+
+
+# Reductions, weights and masks, as in Keras' own loss.
+
+
+@pytest.mark.parametrize("ignore_class", [None, 2, -1])
+@pytest.mark.parametrize("weights", [None, "of samples", "of elements", "with a last axis of 1"])
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_reduces_as_keras_does(reduction, weights, ignore_class):
+    y, logits = batch(3, 4)
+    if ignore_class is not None:
+        y[0, :3] = ignore_class
+    w = np.random.default_rng(4).random((3, 4), "float32")
+    w = {None: None, "of samples": w[:, :1], "of elements": w, "with a last axis of 1": w[..., None]}[weights]
+    arguments = {"from_logits": True, "ignore_class": ignore_class, "reduction": reduction}
+    ours = LabelSmoothingCrossentropy(0.0, **arguments)(y, logits, w)
+    # One weight for many elements beside a mask: an error in Keras under PyTorch, so it gets them one by one.
+    w = np.broadcast_to(w, (3, 4)) if weights == "of samples" and ignore_class is not None else w
+    theirs = keras.losses.SparseCategoricalCrossentropy(**arguments)(y, logits, w)
+    assert ours.shape == theirs.shape
+    assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(3, 1), (3, 4), (3, 4, 1)])
+def test_weights_are_left_alone(shape):
+    """Under PyTorch, Keras' own losses multiply the mask into them."""
+    y, logits = batch(3, 4)
+    weights = ops.ones(shape)
+    LabelSmoothingCrossentropy(0.1, True, ignore_class=int(y[0, 0]))(y, logits, weights)
+    assert (to_numpy(weights) == 1).all()
+
+
+@pytest.mark.parametrize("ignore_class", [None, 2])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_honours_the_mask_of_its_inputs(reduction, weighted, ignore_class):
+    """Steps that a `Masking` layer hides do not count, together with those of `ignore_class`."""
+    y, logits = batch(3, 4)
+    logits[1, 2:] = 0
+    masked = keras.layers.Masking()(logits)
+    counts = np.any(logits != 0, axis=-1)
+    if ignore_class is not None:
+        y[0, 1] = ignore_class
+        counts &= y != ignore_class
+    assert 0 < counts.sum() < 12
+    w = np.random.default_rng(4).random((3, 4), "float32") if weighted else None
+    loss = LabelSmoothingCrossentropy(0.1, True, ignore_class=ignore_class, reduction=reduction)
+    weights = counts * (1 if w is None else w)
+    each = weights * crossentropy(np.where(counts, y, 0), logits)
+    by = {"mean_with_sample_weight": weights.sum(), "sum": 1}.get(reduction, counts.sum())
+    expected = each if reduction in (None, "none") else each.sum() / by
+    assert_close(loss(y, masked, w), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_nothing_that_counts_is_a_loss_of_zero():
+    loss = LabelSmoothingCrossentropy(from_logits=True, ignore_class=-1)
+    assert to_numpy(loss(np.full(5, -1), batch(5)[1])) == 0
+
+
+@pytest.mark.parametrize("from_logits", [True, False])
+def test_what_is_ignored_may_be_nan(from_logits):
+    y, outputs = batch(5)
+    outputs = outputs if from_logits else to_numpy(ops.softmax(outputs))
+    y[y == 2] = 3
+    y[1] = 2
+    soft = np.eye(CLASSES)[y]
+    outputs[1] = float("nan")
+    loss = LabelSmoothingCrossentropy(0.1, from_logits, ignore_class=2)
+    variable = keras.Variable(outputs)
+    for targets in (y, soft):
+        found = gradients(lambda targets=targets: loss(targets, ops.multiply(variable, 1.0)), [variable])[0]
+        assert np.isfinite(to_numpy(loss(targets, outputs)))
+        assert (found[1] == 0).all() and np.isfinite(found).all() and (np.delete(found, 1, 0) != 0).all()
+
+
+def test_soft_targets_partly_on_the_ignored_class():
+    logits = batch(2)[1]
+    targets = np.zeros((2, CLASSES), "float32")
+    targets[0, 3], targets[0, 2], targets[1, 2] = 0.25, 0.75, 1.0
+    loss = LabelSmoothingCrossentropy(0.1, True, ignore_class=2)
+    assert_close(loss(targets, logits), 0.25 * crossentropy([3], logits[:1])[0], rtol=1e-5)
+    outside = LabelSmoothingCrossentropy(0.1, True, ignore_class=255)
+    assert_close(outside(targets, logits), LabelSmoothingCrossentropy(0.1, True)(targets, logits), rtol=0, atol=0)
+
+
+# Many classes and low precision.
+
+
+@pytest.mark.parametrize("kind", ["int32", "int64", "float32"])
+@pytest.mark.parametrize(
+    "precision", ["bfloat16", "mixed_bfloat16", "mixed_float16", "floatx bfloat16", "floatx float16"]
+)
+def test_ids_stay_exact_with_many_classes(precision, kind):
+    """Logits are high at the right class alone: a neighbouring id costs 20 more."""
+    if precision.startswith("floatx"):
+        keras.config.set_floatx(precision.split()[1])
+    keras.config.set_dtype_policy(precision.split()[-1])
+    ids = np.array([0, 255, 257, 2049, 65_537, 99_998, 99_999])
+    logits = np.zeros((len(ids), MANY), "float32")
+    logits[np.arange(len(ids)), ids] = 20.0
+    outputs = ops.cast(logits, keras.config.dtype_policy().compute_dtype)
+    targets = ops.convert_to_tensor(ids.astype(kind))  # JAX makes an int32 of int64
+    loss = LabelSmoothingCrossentropy(0.1, from_logits=True, reduction=None, dtype="float32")
+    assert_close(loss(targets, outputs), crossentropy(ids, logits), rtol=1e-5)
+    for call in (LabelSmoothingCrossentropy(0.1, from_logits=True), jit(LabelSmoothingCrossentropy(0.1, True))):
+        value = call(targets, outputs)
+        assert dtype_of(value) == keras.config.floatx()
+        assert_close(value, crossentropy(ids, logits).mean(), rtol=1e-2)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_float_ids_that_have_merged_are_refused(dtype):
+    targets = ops.convert_to_tensor([1.0, 2.0], dtype=dtype)
+    assert np.isfinite(to_numpy(label_smoothing_crossentropy(targets, np.zeros((2, 256), "float32"))[0]))
+    with raises_received("y_true.dtype", dtype):
+        label_smoothing_crossentropy(targets, np.zeros((2, 5000), "float32"))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("kind", ["ids", "soft"])
+def test_low_precision_is_computed_in_float32(kind, dtype):
+    y, logits = batch(5)
+    outputs = ops.cast(logits, dtype)
+    targets = y if kind == "ids" else np.eye(CLASSES)[y]
+    found = label_smoothing_crossentropy(targets, outputs, from_logits=True)
+    assert dtype_of(found) == "float32"
+    assert_close(found, crossentropy(y, to_numpy(outputs)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["ids", "soft"])
+def test_finite_in_float16(kind):
+    """Logits of +-1e4, whose losses sum up to more than float16's largest number."""
+    keras.config.set_floatx("float16")
+    y, logits = batch(3, 4)
+    outputs = ops.cast(1e4 * np.sign(logits), "float16")
+    loss = LabelSmoothingCrossentropy(0.1, from_logits=True)
+    variable = keras.Variable(outputs, dtype="float16")
+    targets = y if kind == "ids" else np.eye(CLASSES, dtype="float16")[y]
+    found = gradients(lambda: loss(targets, ops.multiply(variable, 1.0)), [variable])[0]
+    value = to_numpy(loss(targets, outputs))
+    assert crossentropy(y, to_numpy(outputs)).sum() > 65504
+    assert value.dtype == "float16" and np.isfinite(found).all()
+    assert_close(value.astype("float32"), crossentropy(y, to_numpy(outputs)).mean(), rtol=1e-3)
+
+
+def test_float64_stays_float64():
+    if BACKEND == "jax":
+        pytest.skip("JAX has no float64 unless told so")
+    y, logits = batch(5)
+    for targets in (y, np.eye(CLASSES)[y]):
+        found = label_smoothing_crossentropy(targets, logits.astype("float64"), 0.1, True, prior=np.full(7, 1 / 7))
+        assert dtype_of(found) == "float64"
+        assert_close(found, crossentropy(y, logits), rtol=1e-12, atol=1e-12)
+
+
+# In models.
+
+
+@pytest.mark.parametrize("shape", ["(n,)", "(n, 1)", "one-hot"])
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_in_a_compiled_model(policy, shape):
+    """Labels as data sets deliver them; loss scaling included."""
+    keras.config.set_dtype_policy(policy)
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((64, 5)).astype("float32"), rng.integers(0, CLASSES, 64).astype("uint8")
+    inputs = keras.Input((5,))
+    model = keras.Model(inputs, keras.layers.Dense(CLASSES, dtype="float32" if policy == "float32" else None)(inputs))
+    model.compile("adam", LabelSmoothingCrossentropy(0.1, from_logits=True), metrics=["accuracy"])
+    labels = {"(n,)": y, "(n, 1)": y[:, None], "one-hot": np.eye(CLASSES)[y]}[shape]
+    expected = crossentropy(y, to_numpy(model(x)).astype("float32")).mean()
+    assert_close(model.evaluate(x, labels, batch_size=64, verbose=0)[0], expected, rtol=1e-5)
+    losses = model.fit(x, labels, batch_size=24, epochs=30, verbose=0).history["loss"]
+    assert losses[-1] < 0.97 * losses[0]
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.0, 1.5, float("nan"), float("inf"), "0.1", None, True])
+def test_smoothing(value):
+    with raises_received("smoothing"):
+        LabelSmoothingCrossentropy(value)
+    with raises_received("smoothing"):
+        label_smoothing_crossentropy(*batch(5), smoothing=value)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"prior": [0.5, 0.4]},
+        {"prior": [1.5, -0.5]},
+        {"prior": [float("nan"), 1.0]},
+        {"prior": [1.0]},
+        {"prior": 0.5},
+        {"prior": []},
+        {"prior": "uniform"},
+        {"prior": [[0.5, 0.5]]},
+        {"class_weight": [1.0, -1.0]},
+        {"class_weight": [1.0, float("inf")]},
+        {"class_weight": {0: 1.0, 1: 2.0}},
+        {"class_weight": np.ones((2, 2))},
+        {"class_weight": np.array(["a", "b"])},
+        {"class_weight": 2.0},
+        {"class_weight": [1.0, 1.0, 1.0], "prior": [0.5, 0.5]},
+        {"ignore_class": 1.0},
+        {"ignore_class": "void"},
+        {"axis": None},
+        {"axis": 0.0},
+        {"from_logits": "yes"},
+        {"from_logits": None},
+    ],
+    ids=str,
+)
+def test_bad_arguments(bad):
+    with raises_received(*bad):
+        LabelSmoothingCrossentropy(**bad)
+    with raises_received(*bad):
+        label_smoothing_crossentropy(*batch(5), **bad)
+
+
+def test_reduction():
+    with pytest.raises(ValueError, match="reduction"):
+        LabelSmoothingCrossentropy(reduction="median")
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(
+    ("targets", "outputs", "axis"),
+    [
+        ((), (), -1),
+        ((4,), (5,), -1),
+        ((5,), (5, 1), -1),
+        ((5, 1), (5, 1), -1),
+        ((4,), (5, 7), -1),
+        ((5, 6), (5, 7), -1),
+        ((5, 7), (5, 4, 7), -1),
+        ((5, 4, 1, 1), (5, 4, 7), -1),
+        ((5, 4, 7), (5, 7), -1),
+        ((5,), (5, 7), 2),
+        ((5,), (5, 7), -3),
+        ((5, 4), (5, 4, 7), 1),
+    ],
+    ids=str,
+)
+def test_shapes_that_do_not_fit(targets, outputs, axis, compiled):
+    """In eager code and while tracing."""
+
+    def loss(y, z):
+        return LabelSmoothingCrossentropy(from_logits=True, axis=axis)(y, z)
+
+    with pytest.raises(ValueError, match=r"Received: .*\d"):
+        (jit(loss) if compiled else loss)(ops.zeros(targets, dtype="int32"), ops.zeros(outputs))
+
+
+@pytest.mark.parametrize("argument", ["class_weight", "prior"])
+def test_one_number_for_each_class(argument):
+    with raises_received(argument):
+        LabelSmoothingCrossentropy(**{argument: [0.5, 0.5]})(*batch(5))
+
+
+@pytest.mark.parametrize("wrong", [-1, CLASSES, 0.5, float("nan")])
+def test_ids_out_of_range(wrong):
+    """An error where looking is cheap; NaN, never a plausible number, in compiled code. No bad gradient elsewhere."""
+    ids, logits = batch(5)
+    targets = ids.astype("float32" if isinstance(wrong, float) else "int32")
+    targets[1] = wrong
+    for given in (targets, targets[:, None], targets.tolist(), ops.convert_to_tensor(targets)):
+        with raises_received("y_true", str(wrong)):
+            label_smoothing_crossentropy(given, logits, from_logits=True)
+    if BACKEND == "torch":
+        return
+    for from_logits in (True, False):
+        loss = jit(lambda y, z, f=from_logits: label_smoothing_crossentropy(y, ops.softmax(z) if not f else z, 0.1, f))
+        found = to_numpy(loss(ops.convert_to_tensor(targets), ops.convert_to_tensor(logits)))
+        assert np.isnan(found[1])
+        assert_close(np.delete(found, 1), crossentropy(np.delete(ids, 1), np.delete(logits, 1, 0)), rtol=1e-5)
+
+
+def test_ids_out_of_range_beside_an_ignored_one():
+    ids, logits = np.array([-1, 2, 7]), batch(3)[1]
+    with raises_received("y_true=[7]"):
+        label_smoothing_crossentropy(ids, logits, from_logits=True, ignore_class=-1)

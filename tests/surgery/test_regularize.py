@@ -1,0 +1,390 @@
+import keras
+import numpy as np
+import pytest
+from harness import BACKEND, assert_close, raises_received, to_numpy
+from keras import layers
+
+from keras_reg import Strength, surgery
+from keras_reg.layers import DropPath, NoisyBatchNormalization
+
+regularize = getattr(surgery, "regularize", None)
+pytestmark = pytest.mark.skipif(regularize is None, reason="not public yet")
+
+EVERYTHING = {"kernel_l2": 1e-3, "bn_noise": 0.2, "dropout": 0.3, "drop_path": 0.2, "spatial_dropout": 0.1, "seed": 1}
+
+
+def images(count=4, size=12):
+    return np.random.default_rng(0).normal(size=(count, size, size, 3)).astype("float32")
+
+
+def conv_block(x, filters, name, kernel=3, strides=1):
+    x = layers.Conv2D(filters, kernel, strides=strides, padding="same", name=f"{name}_conv")(x)
+    return layers.ReLU(name=f"{name}_relu")(layers.BatchNormalization(name=f"{name}_bn")(x))
+
+
+def residual_model(add=lambda a, b, name: layers.Add(name=name)([a, b])):
+    """Identity and projected shortcuts in both orders, pooling, a head."""
+    inputs = keras.Input((12, 12, 3), name="images")
+    x = conv_block(inputs, 4, "stem")
+    x = layers.MaxPooling2D(name="pool")(x)
+    x = add(x, conv_block(x, 4, "first"), "add_first")
+    shortcut = layers.BatchNormalization(name="shortcut_bn")(layers.Conv2D(6, 1, strides=2, name="shortcut")(x))
+    branch = conv_block(conv_block(x, 5, "second_a"), 6, "second_b", strides=2)
+    x = add(branch, shortcut, "add_second")
+    x = add(conv_block(x, 6, "third"), x, "add_third")
+    x = layers.GlobalAveragePooling2D(name="gap")(x)
+    return keras.Model(inputs, layers.Dense(5, activation="softmax", name="head")(x), name="residual")
+
+
+def trained(model, x):
+    """The model with weights and moving statistics as a training leaves them."""
+    rng = np.random.default_rng(1)
+    for variable in model.weights:
+        variable.assign(to_numpy(variable) + rng.uniform(0.01, 0.2, variable.shape).astype("float32"))
+    return model
+
+
+def layer_names(model):
+    return [layer.name for layer in model.layers]
+
+
+def of_type(model, cls):
+    return {layer.name: layer for layer in model.layers if type(layer) is cls}
+
+
+def test_everything_at_once_keeps_weights_names_and_inference_to_the_bit():
+    x = images()
+    model = trained(residual_model(), x)
+    before = model.get_weights()
+    copy = regularize(model, **EVERYTHING)
+    np.testing.assert_array_equal(to_numpy(copy(x)), to_numpy(model(x)))
+    assert [n for n in layer_names(copy) if n in set(layer_names(model))] == layer_names(model)
+    for layer in model.layers:
+        for a, b in zip(layer.get_weights(), copy.get_layer(layer.name).get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert copy.name == model.name
+    assert np.abs(to_numpy(copy(x, training=True)) - to_numpy(copy(x, training=True))).max() > 1e-4
+    for a, b in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert not of_type(model, NoisyBatchNormalization)
+    assert layer_names(model) == layer_names(residual_model())
+
+
+def test_nothing_asked_is_a_copy():
+    x = images()
+    model = trained(residual_model(), x)
+    copy = regularize(model)
+    assert layer_names(copy) == layer_names(model)
+    np.testing.assert_array_equal(to_numpy(copy(x)), to_numpy(model(x)))
+    copy.layers[1].kernel.assign(0 * copy.layers[1].kernel)
+    assert np.abs(to_numpy(model.layers[1].kernel)).max() > 0
+
+
+def test_noise():
+    model = regularize(residual_model(), bn_noise=0.2)
+    noisy = of_type(model, NoisyBatchNormalization)
+    assert len(noisy) == 6 and not of_type(model, layers.BatchNormalization)
+    assert all(layer.stddev == 0.2 and layer.noise == "output" for layer in noisy.values())
+    arguments = {"noise": "statistics", "virtual_batch_size": 8}
+    model = regularize(residual_model(), bn_noise=arguments)
+    assert all(layer.virtual_batch_size == 8 for layer in of_type(model, NoisyBatchNormalization).values())
+    model = trained(residual_model(), images())
+    copy = regularize(model, bn_noise=Strength(0.3))
+    assert all(layer.stddev == Strength(0.3) for layer in of_type(copy, NoisyBatchNormalization).values())
+    np.testing.assert_array_equal(to_numpy(copy(images())), to_numpy(model(images())))
+
+
+def losses_by_hand(model, l1, l2, endings=("kernel",)):
+    values = [to_numpy(w) for w in model.trainable_weights if w.name.endswith(endings)]
+    return sum(l1 * np.abs(v).sum() + l2 * np.square(v).sum() for v in values)
+
+
+@pytest.mark.parametrize(("l1", "l2"), [(None, 1e-2), (1e-3, None), (1e-3, 1e-2)])
+def test_penalties_are_on_kernels_alone(l1, l2):
+    """The losses of the copy are the sum over kernels by NumPy; an own penalty is replaced."""
+    inputs = keras.Input((6, 3))
+    x = layers.SeparableConv1D(4, 2, bias_initializer="ones")(inputs)
+    x = layers.LayerNormalization()(layers.LSTM(4, kernel_regularizer="l2", return_sequences=True)(x))
+    x = layers.TimeDistributed(layers.Dense(3, bias_initializer="ones"))(x)
+    model = keras.Model(inputs, layers.Dense(2)(layers.Bidirectional(layers.GRU(2))(x)))
+    copy = regularize(model, kernel_l1=l1, kernel_l2=l2)
+    expected = losses_by_hand(copy, l1 or 0, l2 or 0)
+    assert expected > 0
+    np.testing.assert_allclose(sum(float(v) for v in copy.losses), expected, rtol=1e-5)
+    all_of_them = regularize(model, kernel_l1=l1, kernel_l2=l2, penalize_biases=True, penalize_normalization=True)
+    expected = losses_by_hand(all_of_them, l1 or 0, l2 or 0, ("kernel", "bias", "gamma", "beta"))
+    np.testing.assert_allclose(sum(float(v) for v in all_of_them.losses), expected, rtol=1e-5)
+
+
+def test_penalties_and_noise_survive_saving(tmp_path):
+    x = images()
+    copy = regularize(trained(residual_model(), x), **EVERYTHING)
+    copy.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(to_numpy(loaded(x)), to_numpy(copy(x)))
+    assert sum(float(v) for v in loaded.losses) == pytest.approx(sum(float(v) for v in copy.losses), rel=1e-5)
+    assert layer_names(loaded) == layer_names(copy)
+
+
+def test_weight_files_pass_through(tmp_path):
+    """A file of the plain model reaches the copy, and one of the copy a copy made anew."""
+    x = images()
+    source, target = trained(residual_model(), x), residual_model()
+    source.save_weights(tmp_path / "plain.weights.h5")
+    target.load_weights(tmp_path / "plain.weights.h5")
+    copy = regularize(target, **EVERYTHING)
+    np.testing.assert_array_equal(to_numpy(copy(x)), to_numpy(source(x)))
+    copy.save_weights(tmp_path / "copy.weights.h5")
+    again = regularize(residual_model(), **EVERYTHING)
+    again.load_weights(tmp_path / "copy.weights.h5")
+    np.testing.assert_array_equal(to_numpy(again(x)), to_numpy(source(x)))
+
+
+def plus(a, b, name):
+    return a + b
+
+
+@pytest.mark.parametrize("add", [lambda a, b, name: layers.Add(name=name)([a, b]), plus], ids=["layer", "operator"])
+def test_drop_path_goes_on_the_branches_with_growing_rates(add, capsys):
+    """At a rate near 1 the branches are gone: what is left is the network of the shortcuts alone."""
+    model = residual_model(add)
+    copy = regularize(model, drop_path=0.4, verbose=True)
+    assert [layer.rate for layer in of_type(copy, DropPath).values()] == [0.0, 0.2, 0.4]
+    assert capsys.readouterr().out.count("drop path") == 3
+    x = images()
+    trained(model, x)
+    copy = regularize(model, drop_path=Strength(0.0))
+    for layer in of_type(copy, DropPath).values():
+        layer.weights[0].assign(0.999999)
+    # Inputs of the head: only the projected shortcut and the stem before it.
+    features = keras.Model(copy.inputs, copy.get_layer("gap").output)
+    names = ["stem_conv", "stem_bn", "stem_relu", "pool", "shortcut", "shortcut_bn", "gap"]
+    y = x
+    for name in names:
+        layer = model.get_layer(name)
+        y = layer(y, training=True) if "bn" in name else layer(y)
+    assert_close(features(x, training=True), y, rtol=1e-4, atol=1e-4)
+
+
+def test_additions_that_are_not_residual_are_left_alone(capsys):
+    inputs = keras.Input((8, 8, 3))
+    a, b = layers.Conv2D(4, 3, name="a")(inputs), layers.Conv2D(4, 3, name="b")(inputs)
+    x = layers.Add(name="of_two_convolutions")([a, b])
+    top = layers.Conv2D(4, 3, padding="same", strides=2, name="down")(x)
+    y = layers.Add(name="inner")([top, layers.Conv2D(4, 3, padding="same", name="c")(top)])
+    y = layers.Add(name="pyramid")([layers.UpSampling2D(name="up")(y), layers.Conv2D(4, 1, name="lateral")(x)])
+    y = layers.Add(name="three")([y, y, x])
+    dropped = layers.Dropout(0.2, noise_shape=(None, 1, 1, 1), name="own")(layers.Conv2D(4, 1, name="d")(y))
+    y = layers.Add(name="has_one")([y, dropped])
+    copy = regularize(keras.Model(inputs, y), drop_path=0.2, verbose=True)
+    assert list(of_type(copy, DropPath)) == ["inner_drop_path"]
+    report = capsys.readouterr().out
+    for name in ("of_two_convolutions", "pyramid", "three", "has_one"):
+        assert f"{name}: no drop path" in report
+
+
+def test_dropout_before_the_head():
+    copy = regularize(residual_model(), dropout=0.3)
+    names = layer_names(copy)
+    assert names[names.index("head") - 1] == "head_dropout"
+    assert copy.get_layer("head_dropout").rate == 0.3
+    inputs = keras.Input((4,))
+    x = layers.Dropout(0.1, name="own")(layers.Dense(8, name="hidden")(inputs))
+    model = keras.Model(inputs, layers.Softmax(name="softmax")(layers.Dense(3, name="logits")(x)))
+    copy = regularize(model, dropout=0.3)
+    assert layer_names(copy) == layer_names(model)
+    assert copy.get_layer("own").rate == 0.3 and model.get_layer("own").rate == 0.1
+
+
+def test_heads_of_several_outputs_and_no_head(capsys):
+    inputs = keras.Input((4,))
+    x = layers.Dense(8, name="hidden")(inputs)
+    model = keras.Model(inputs, {"a": layers.Dense(1, name="a")(x), "b": layers.Dense(2, name="b")(x)})
+    copy = regularize(model, dropout=0.3)
+    assert set(of_type(copy, layers.Dropout)) == {"a_dropout", "b_dropout"}
+    assert set(copy(np.ones((2, 4), "float32"))) == {"a", "b"}
+    backbone = keras.Model(inputs, layers.BatchNormalization()(x))
+    assert not of_type(regularize(backbone, dropout=0.3, verbose=True), layers.Dropout)
+    assert "no head" in capsys.readouterr().out
+
+
+def test_spatial_dropout_after_pooling():
+    inputs = keras.Input((8, 8, 3))
+    x = layers.MaxPooling2D(name="max")(inputs)
+    x = layers.AveragePooling2D(name="average")(x)
+    copy = regularize(keras.Model(inputs, layers.GlobalMaxPooling2D(name="all")(x)), spatial_dropout=0.2)
+    assert layer_names(copy)[1:] == ["max", "max_spatial_dropout", "average", "average_spatial_dropout", "all"]
+    copy = regularize(keras.Sequential([keras.Input((8, 3)), layers.MaxPooling1D(name="max")]), spatial_dropout=0.2)
+    assert type(copy.layers[1]) is layers.SpatialDropout1D
+
+
+def test_sequential_and_nested_models():
+    x = images()
+    stem = keras.Sequential(
+        [layers.Conv2D(4, 3, name="conv"), layers.BatchNormalization(name="bn"), layers.MaxPooling2D(name="pool")],
+        name="stem",
+    )
+    inner_inputs = keras.Input((5, 5, 4))
+    y = layers.Add(name="add")([inner_inputs, conv_block(inner_inputs, 4, "inner")])
+    inner = keras.Model(inner_inputs, y, name="inner_model")
+    model = keras.Sequential(
+        [keras.Input((12, 12, 3)), stem, inner, layers.GlobalAveragePooling2D(), layers.Dense(3, name="head")],
+        name="all",
+    )
+    trained(model, x)
+    copy = regularize(model, **EVERYTHING)
+    assert isinstance(copy, keras.Sequential) and isinstance(copy.get_layer("stem"), keras.Sequential)
+    assert layer_names(copy.get_layer("stem")) == ["conv", "bn", "pool", "pool_spatial_dropout"]
+    assert "add_drop_path" in layer_names(copy.get_layer("inner_model"))
+    assert layer_names(copy)[-2:] == ["head_dropout", "head"]
+    assert type(copy.get_layer("stem").get_layer("bn")) is NoisyBatchNormalization
+    np.testing.assert_array_equal(to_numpy(copy(x)), to_numpy(model(x)))
+    assert len(copy.losses) == 3
+
+
+def test_shared_layers_and_models_stay_shared():
+    inputs = [keras.Input((4,)), keras.Input((4,))]
+    shared = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(3, name="dense"), layers.BatchNormalization()], name="tower"
+    )
+    single = layers.Dense(2, name="single")
+    outputs = [single(shared(x)) for x in inputs]
+    model = trained(keras.Model(inputs, outputs), None)
+    copy = regularize(model, kernel_l2=0.1, bn_noise=0.1, dropout=0.5)
+    assert len(copy.weights) == len(model.weights)
+    assert [type(layer).__name__ for layer in copy.layers].count("Sequential") == 1
+    x = [np.ones((2, 4), "float32"), np.zeros((2, 4), "float32")]
+    for a, b in zip(copy(x), model(x), strict=True):
+        np.testing.assert_array_equal(to_numpy(a), to_numpy(b))
+
+
+def test_layers_in_wrappers():
+    frames = keras.Sequential(
+        [keras.Input((8, 8, 3)), layers.Conv2D(2, 3), layers.BatchNormalization(), layers.Flatten()]
+    )
+    inputs = keras.Input((2, 8, 8, 3))
+    model = trained(keras.Model(inputs, layers.Dense(1)(layers.TimeDistributed(frames)(inputs))), None)
+    x = np.random.default_rng(0).normal(size=(2, 2, 8, 8, 3)).astype("float32")
+    for noise in (0.2, Strength(0.2)):
+        copy = regularize(model, kernel_l2=0.1, bn_noise=noise)
+        inner = copy.layers[1].layer.layers
+        assert type(inner[1]) is NoisyBatchNormalization and inner[1].stddev == noise
+        assert len(copy.losses) == 2
+        np.testing.assert_array_equal(to_numpy(copy(x)), to_numpy(model(x)))
+
+
+def test_state_beside_weights_and_frozen_layers():
+    x = images()
+    normalization = layers.Normalization()
+    normalization.adapt(3 + 2 * x)
+    model = keras.Sequential(
+        [keras.Input((12, 12, 3)), normalization, layers.Conv2D(2, 3, name="conv"), layers.Flatten()]
+    )
+    model.get_layer("conv").trainable = False
+    copy = regularize(model, kernel_l2=0.1)
+    np.testing.assert_array_equal(to_numpy(copy(x)), to_numpy(model(x)))
+    assert not copy.get_layer("conv").trainable and not copy.losses
+
+
+def test_dry_run_says_what_would_be_done_and_does_nothing(capsys):
+    model = residual_model()
+    assert regularize(model, **EVERYTHING, dry_run=True) is None
+    lines = capsys.readouterr().out.splitlines()
+    assert "stem_conv: kernel penalized" in lines
+    assert "stem_bn: BatchNormalization -> NoisyBatchNormalization(stddev=0.2)" in lines
+    assert "head: dropout 0.3 before it" in lines
+    assert "pool: spatial dropout 0.1 after it" in lines
+    assert "add_third: drop path 0.2 on its branch" in lines
+    assert layer_names(model) == layer_names(residual_model())
+    regularize(model, **EVERYTHING, verbose=True)
+    assert capsys.readouterr().out.splitlines() == lines
+    regularize(model, dry_run=True)
+    assert capsys.readouterr().out == "Nothing to do.\n"
+
+
+def test_a_compiled_model_gives_a_copy_to_compile_and_train():
+    model = residual_model()
+    model.compile("sgd", lambda y_true, y_pred: keras.ops.mean(y_pred))
+    copy = regularize(model, **EVERYTHING)
+    copy.compile("sgd", "sparse_categorical_crossentropy", jit_compile=BACKEND == "jax")
+    losses = copy.fit(images(8), np.arange(8) % 5, batch_size=4, epochs=2, verbose=0).history["loss"]
+    assert np.isfinite(losses).all()
+
+
+class Subclass(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(2)
+
+    def call(self, x):
+        return self.dense(x)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"kernel_l2": -1},
+        {"kernel_l1": "a"},
+        {"dropout": 1.0},
+        {"drop_path": 1.5},
+        {"spatial_dropout": -0.1},
+        {"seed": -1},
+    ],
+)
+def test_bad_arguments(bad):
+    with raises_received(*bad):
+        regularize(residual_model(), **bad)
+
+
+def test_bad_models_and_noise():
+    with raises_received("bn_noise"):
+        regularize(residual_model(), bn_noise="much")
+    with raises_received("stddev"):
+        regularize(residual_model(), bn_noise=-0.1)
+    for model in (Subclass(), keras.Sequential([layers.Dense(2)]), layers.Dense(2)):
+        with raises_received("model"):
+            regularize(model)
+
+
+# Real families.
+
+FAMILIES = {
+    "VGG16": (32, {}),
+    "ResNet50": (32, {}),
+    "ResNet50V2": (32, {}),
+    "Xception": (71, {}),
+    "InceptionV3": (75, {}),
+    "InceptionResNetV2": (75, {}),
+    "MobileNet": (32, {"alpha": 0.25}),
+    "MobileNetV2": (32, {"alpha": 0.35}),
+    "MobileNetV3Small": (32, {"minimalistic": False}),
+    "DenseNet121": (32, {}),
+    "NASNetMobile": (32, {}),
+    "EfficientNetB0": (32, {}),
+    "EfficientNetV2B0": (32, {}),
+    "ConvNeXtTiny": (32, {}),
+}
+RESIDUAL = {
+    "ResNet50": 16,
+    "ResNet50V2": 16,
+    "Xception": 12,
+    "MobileNetV2": 10,
+    "MobileNetV3Small": 6,
+    "ConvNeXtTiny": 18,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_applications(name, capsys):
+    size, arguments = FAMILIES[name]
+    model = getattr(keras.applications, name)(weights=None, input_shape=(size, size, 3), classes=10, **arguments)
+    noise = sum(isinstance(layer, layers.BatchNormalization) for layer in model.layers)
+    copy = regularize(model, **EVERYTHING, verbose=True)
+    x = images(1, size)
+    np.testing.assert_array_equal(to_numpy(copy(x)), to_numpy(model(x)))
+    assert len(copy.weights) == len(model.weights)
+    report = capsys.readouterr().out
+    assert report.count("BatchNormalization ->") == noise == len(of_type(copy, NoisyBatchNormalization))
+    assert "no head" not in report and "dropout" in report
+    assert len(of_type(copy, DropPath)) == RESIDUAL.get(name, 0)
