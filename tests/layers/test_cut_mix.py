@@ -169,7 +169,7 @@ def test_torchvision_cuts_the_same_given_the_box():
         }
         theirs = transform.transform(torch.from_numpy(images).permute(0, 3, 1, 2), params).permute(0, 2, 3, 1)
         assert_same_bits(found[0], theirs[0].numpy())
-        assert_close(labels, transform.transform(torch.from_numpy(ids), params), rtol=1e-6, atol=1e-6)
+        assert_close(labels, transform.transform(params["labels"], params), rtol=1e-6, atol=1e-6)
 
 
 def test_strengths_move_rate_and_alpha():
@@ -184,4 +184,4 @@ def test_strengths_move_rate_and_alpha():
         alpha.assign(value)
         kept = decoded(call(images, labels)[1])[0]
         spread.append(np.minimum(kept, 1 - kept).mean())
-    assert abs(spread[0] - 0.25) < 0.02 and spread[1] < 0.06
+    assert abs(spread[0] - 0.25) < 0.02 and abs(spread[1] - 0.0584) < 0.01  # the means of Beta
