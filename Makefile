@@ -57,8 +57,8 @@ quickstart: $(DONE)/$(or $(BACKEND),tensorflow) $(DONE)/extra-examples $(DONE)/p
 	@KERAS_BACKEND=$(or $(BACKEND),tensorflow) TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python examples/quickstart.py \
 		$(if $(BACKEND),--backend $(BACKEND)) $(ARGS)
 
-# tensorflow is there for every backend: Keras reads tf.data pipelines on all of them.
-test: $(DONE)/tensorflow $(BACKENDS:%=$(DONE)/%) $(DONE)/extra-test $(DONE)/torchvision $(DONE)/package
+# tensorflow and jax are there for every backend: all of them read tf.data, and models are loaded into another one.
+test: $(DONE)/tensorflow $(DONE)/jax $(BACKENDS:%=$(DONE)/%) $(DONE)/extra-test $(DONE)/torchvision $(DONE)/package
 	@status=0; for backend in $(BACKENDS); do \
 		printf '\033[1m-- Tests on %s\033[0m\n' $$backend; \
 		KERAS_BACKEND=$$backend KERAS_REG_TEST_INSTALLED=1 $(BIN)/python -P -m pytest -q $(ARGS) || status=1; \

@@ -461,7 +461,7 @@ def test_save_in_one_process_and_load_in_another_and_into_another_backend(tmp_pa
         model.fit(data["x"], data["y"], verbose=0)
         print("loaded")
     """
-    others = {"tensorflow": "jax", "jax": "torch", "torch": "tensorflow"}
+    others = {"tensorflow": "jax", "jax": "tensorflow", "torch": "tensorflow"}
     for backend in (BACKEND, others[BACKEND]):
         assert "loaded" in run_in_fresh_process(code, env={"KERAS_BACKEND": backend})
 
