@@ -17,10 +17,6 @@ VENV ?= .venv
 # The Keras that `keras>=...` in pyproject.toml admits first.
 KERAS_OLDEST = 3.10.0
 OLDEST_BACKEND = tensorflow
-# What is known not to hold there yet.
-OLDEST_WITHOUT = tests/layers/test_drop_path.py::test_a_strength_moves_without_a_new_compilation \
-	tests/layers/test_ghost_batch_normalization.py::test_bad_arguments_of_the_plain_layer \
-	tests/losses/test_label_smoothing_crossentropy.py::test_symbolic_inputs
 
 # Everything runs on a CPU: the CPU builds are a tenth of the size of those with CUDA.
 TORCH = 2.13.0
@@ -70,8 +66,7 @@ test: $(DONE)/tensorflow $(DONE)/jax $(BACKENDS:%=$(DONE)/%) $(DONE)/extra-test 
 
 test-oldest: $(VENV)-oldest/done
 	$(call say,Tests on Keras $(KERAS_OLDEST) and $(OLDEST_BACKEND))
-	@KERAS_BACKEND=$(OLDEST_BACKEND) KERAS_REG_TEST_INSTALLED=1 $(VENV)-oldest/bin/python -P -m pytest -q \
-		$(OLDEST_WITHOUT:%=--deselect %) $(ARGS)
+	@KERAS_BACKEND=$(OLDEST_BACKEND) KERAS_REG_TEST_INSTALLED=1 $(VENV)-oldest/bin/python -P -m pytest -q $(ARGS)
 
 docs: $(DONE)/extra-docs $(DONE)/package
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

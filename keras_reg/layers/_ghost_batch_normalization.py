@@ -57,10 +57,10 @@ class GhostBatchNormalization(keras.layers.BatchNormalization):
 
     def __init__(self, virtual_batch_size=32, **kwargs):
         check_integer("virtual_batch_size", virtual_batch_size, low=1)
-        super().__init__(**kwargs)
         for name in ("renorm", "synchronized"):
-            if getattr(self, name, False):
-                fail(f"`{name}` must be False: statistics are those of one virtual batch.", **{name: True})
+            if kwargs.get(name):
+                fail(f"`{name}` must be False: statistics are those of one virtual batch.", **{name: kwargs[name]})
+        super().__init__(**kwargs)
         self.virtual_batch_size = virtual_batch_size
 
     def build(self, input_shape):

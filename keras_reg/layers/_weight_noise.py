@@ -37,7 +37,7 @@ class WeightNoise(WeightWrapper):
 
     >>> import keras, keras_reg
     >>> layer = keras_reg.layers.WeightNoise(keras.layers.Dense(5000, kernel_initializer="ones"), stddev=0.1)
-    >>> round(float(keras.ops.std(layer(keras.ops.ones((1, 1)), training=True))), 2)
+    >>> round(keras.ops.convert_to_numpy(layer(keras.ops.ones((1, 1)), training=True)).std().item(), 2)
     0.1
 
     References:

@@ -160,7 +160,7 @@ def _from_logits(logits, ids, share, floor, total):
     # the same is total * (logsumexp(z) - z_y) + sum_k floor_k (z_y - z_k), which XLA computes without a temporary.
     top = ops.stop_gradient(ops.max(logits, axis=-1, keepdims=True))
     own = ops.take_along_axis(logits, ops.expand_dims(ids, -1), axis=-1)
-    losses = total * (ops.logsumexp(logits - top, axis=-1) - ops.squeeze(own - top, -1))
+    losses = total * (ops.logsumexp(logits - top, axis=(-1,)) - ops.squeeze(own - top, -1))
     return losses if floor is None else losses + weighted_sum(own - logits, floor, ops.sum)
 
 

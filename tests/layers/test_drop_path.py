@@ -70,6 +70,7 @@ def test_a_strength_moves_without_a_new_compilation():
     x, y = np.ones((200, 2), "float32"), np.full((200, 1), 2.0, "float32")
     assert model.train_on_batch(x, y) > 1
     layer.weights[0].assign(0.0)
+    model.reset_metrics()  # or an older Keras returns the mean of both steps
     assert model.train_on_batch(x, y) == 0
 
 
