@@ -16,7 +16,7 @@ VENV ?= .venv
 
 # The Keras that `keras>=...` in pyproject.toml admits first.
 KERAS_OLDEST = 3.10.0
-OLDEST_BACKEND = tensorflow
+OLDEST_BACKEND = torch
 
 # Everything runs on a CPU: the CPU builds are a tenth of the size of those with CUDA.
 TORCH = 2.13.0

@@ -220,6 +220,23 @@ def _tensorflow_ops():
     )
 
 
+def read_outside(variable, framework):
+    """The present value of one of Keras' variables, a scalar, where a batch lives outside of Keras' backend.
+
+    A tf.data graph is traced once, so under JAX and PyTorch it asks again for each batch.
+    """
+
+    def read(*_):
+        return np.float32(ops.convert_to_numpy(variable))
+
+    if framework.name != "tensorflow":
+        return read()
+    tf = sys.modules["tensorflow"]
+    value = tf.numpy_function(read, [], tf.float32)
+    value.set_shape(())
+    return value
+
+
 def is_concrete(x):
     """Whether the values of `x` can be read here and now at no great cost: not while tracing, not from a GPU."""
     if isinstance(x, (np.ndarray, np.generic, int, float)):
@@ -242,6 +259,9 @@ def seed_words(*words):
     """One 31-bit number from several numbers and names: streams with other words have nothing in common."""
     words = [zlib.crc32(word.encode()) if isinstance(word, str) else int(word) for word in words]
     return int(np.random.SeedSequence(words).generate_state(1)[0]) >> 1
+
+
+_JAX_GENERATOR = "threefry2x32"  # whose keys are the two words of Keras' seeds, whatever `jax_default_prng_impl` says
 
 
 class RandomSource:
@@ -291,8 +311,8 @@ class RandomSource:
         if index is None:
             with self._lock:
                 key = self.generator.next()
-            return jax.random.wrap_key_data(key)
-        return jax.random.fold_in(jax.random.key(self.entropy), ops.cast(index, "uint32"))
+            return jax.random.wrap_key_data(key, impl=_JAX_GENERATOR)
+        return jax.random.fold_in(jax.random.key(self.entropy, impl=_JAX_GENERATOR), ops.cast(index, "uint32"))
 
     def _tensorflow_key(self, index):
         import tensorflow as tf

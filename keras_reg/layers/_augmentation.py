@@ -1,9 +1,9 @@
 import dataclasses
 
 import keras
-from keras import ops
+import numpy as np
 
-from keras_reg._backend import NATIVE, RandomSource, framework_of, uniform
+from keras_reg._backend import NATIVE, RandomSource, framework_of, read_outside, uniform
 from keras_reg._strength import Strength, deserialize, plain, serialize
 from keras_reg._validation import check_data_format, check_integer, check_seed, fail
 from keras_reg.layers._batch import Form, check_sizes, dtype_of, fields, is_float, map_arrays, static, to_tensors
@@ -46,7 +46,7 @@ class BatchAugmentation(keras.layers.Layer):
         if name not in self._held:
             return plain(getattr(self, name))
         weight = self._held[name]
-        return weight.value if framework.native else float(ops.convert_to_numpy(weight))
+        return weight.value if framework.native else read_outside(weight, framework)
 
     def is_off(self, name="rate"):
         """Whether an argument is a plain zero, which no schedule will move."""
@@ -154,6 +154,17 @@ def selected(u, rate, select):
 
 def check_num_classes(num_classes):
     check_integer("num_classes", num_classes, low=2, optional=True)
+
+
+def check_fill(name, values, array):
+    """Numbers that an array can hold: casting would make a silent 0 of 0.5 in whole numbers, or wrap 300 around."""
+    dtype = dtype_of(array)
+    if is_float(array) or dtype == "bool":
+        return
+    limits = np.iinfo(dtype)
+    for value in values if isinstance(values, (tuple, list)) else [values]:
+        if value != int(value) or not limits.min <= value <= limits.max:
+            fail(f"Expected a `{name}` that {dtype} can hold.", **{name: values})
 
 
 def check_channels(name, values, images, data_format):

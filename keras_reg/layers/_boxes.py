@@ -5,7 +5,7 @@ import dataclasses
 import keras
 
 from keras_reg._validation import fail
-from keras_reg.layers._batch import height_width
+from keras_reg.layers._batch import height_width, spread
 
 FORMATS = ("xyxy", "yxyx", "xywh", "center_xywh", "rel_xyxy", "rel_yxyx", "rel_xywh")
 CLASS_KEYS = ("classes", "labels")
@@ -89,10 +89,11 @@ def from_pixel_corners(corners, box_format, height, width, dtype, ops):
     return ops.cast(ops.stack([a, b, c, d], axis=-1), dtype)
 
 
-def crop_boxes(batch, top, left, scale_down, scale_across, size, box_format, data_format):
+def crop_boxes(batch, top, left, scale_down, scale_across, size, box_format, data_format, still=None):
     """Boxes moved along with a crop: shifted, scaled, clipped to the new image, and dropped where nothing is left.
 
-    A point (x, y) in pixels goes to ((x - left) * scale_across, (y - top) * scale_down); all four are (batch,).
+    A point (x, y) in pixels goes to ((x - left) * scale_across, (y - top) * scale_down); all four are (batch,). Boxes
+    of the images that stand `still`, (batch,), stay as they are.
     """
     ops = batch.ops
     new_height, new_width = (ops.cast(n, "float32") for n in size)
@@ -107,7 +108,10 @@ def crop_boxes(batch, top, left, scale_down, scale_across, size, box_format, dat
     y1, y2 = (move(y, top, scale_down, new_height) for y in (y1, y2))
     moved = from_pixel_corners((x1, y1, x2, y2), box_format, new_height, new_width, boxes.dtype, ops)
     gone = (x2 <= x1) | (y2 <= y1) | (classes == PADDING)
-    return dataclasses.replace(batch, boxes=drop({**batch.boxes, "boxes": moved}, gone, ops))
+    found = drop({**batch.boxes, "boxes": moved}, gone, ops)
+    if still is not None:  # what has not moved is not computed with
+        found = {name: ops.where(spread(still, array, ops), batch.boxes[name], array) for name, array in found.items()}
+    return dataclasses.replace(batch, boxes=found)
 
 
 def drop_erased(batch, erased, box_format, data_format):

@@ -16,6 +16,7 @@ class Composite(BatchAugmentation):
     """What `Pipeline`, `RandomChoice` and `RandomApply` share."""
 
     own_columns = 0
+    keeps_size = False  # whether each layer meets some of the images only, so that it must keep their size
 
     def __init__(self, layers, seed=None, data_format=None, **kwargs):
         check_layers(layers)
@@ -53,7 +54,10 @@ class Composite(BatchAugmentation):
         for layer in self.layers:
             if isinstance(layer, BatchAugmentation):
                 layer.check(batch)
-            batch = spec_after(layer, batch, self)
+            after = spec_after(layer, batch, self)
+            if self.keeps_size:
+                check_same_size(batch.images, after.images)
+            batch = after
 
     def output_spec(self, batch):
         batch = super().output_spec(batch)
@@ -146,20 +150,22 @@ def keep_unselected(done, batch, select):
     ops = batch.ops
 
     def choose(new, old):
-        if tuple(new.shape)[1:] != tuple(old.shape)[1:]:
-            fail(
-                "A layer applied to some images must keep their size.", before=tuple(old.shape), after=tuple(new.shape)
-            )
-        return ops.where(spread(select, new, ops), new, ops.cast(old, dtype_of(new)))
+        check_same_size(old, new)
+        return new if new is old else ops.where(spread(select, new, ops), new, ops.cast(old, dtype_of(new)))
 
-    images, labels, masks, boxes = (
-        None if old is None else map_arrays(choose, new, old)
-        for new, old in (
-            (done.images, batch.images), (done.labels, batch.labels),
-            (done.masks, batch.masks), (done.boxes, batch.boxes),
+    names = ("images", "labels", "masks", "boxes", "terms", "dominant")
+    pairs = {name: (getattr(done, name), getattr(batch, name)) for name in names}
+    kept = {name: old if old is None else map_arrays(choose, new, old) for name, (new, old) in pairs.items()}
+    return dataclasses.replace(batch, **kept)
+
+
+def check_same_size(before, after):
+    """Every size that is known of both, but that of the batch."""
+    pairs = zip(tuple(before.shape)[1:], tuple(after.shape)[1:], strict=False)
+    if len(before.shape) != len(after.shape) or any(None not in pair and pair[0] != pair[1] for pair in pairs):
+        fail(
+            "A layer applied to some images must keep their size.", before=tuple(before.shape), after=tuple(after.shape)
         )
-    )  # fmt: skip
-    return dataclasses.replace(batch, images=images, labels=labels, masks=masks, boxes=boxes)
 
 
 def spec_after(layer, batch, composite):

@@ -2,10 +2,12 @@ import dataclasses
 
 import keras
 
+from keras_reg._backend import is_concrete
 from keras_reg._strength import plain
 from keras_reg._validation import check_rate, fail
 from keras_reg.layers._augmentation import BatchAugmentation, check_num_classes, selected
 from keras_reg.layers._batch import dtype_of, is_float, is_map, map_arrays, spread, static
+from keras_reg.layers._mixing import check_ids
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
@@ -78,6 +80,8 @@ class LabelNoise(BatchAugmentation):
             fail("Expected integer class ids, or labels of shape (batch, classes).", dtype=dtype_of(array))
         if ids and self.num_classes is None:
             fail("Integer labels need `num_classes`.", num_classes=None)
+        if ids and is_concrete(array):
+            check_ids(array, self.num_classes)
         if not ids and self.num_classes not in (None, last) and isinstance(last, int):
             fail(f"Expected labels of shape (batch, {self.num_classes}).", shape=tuple(array.shape))
 

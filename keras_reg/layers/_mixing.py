@@ -78,7 +78,7 @@ def make_plan(batch, u, chosen, kept, cut, data_format):
     """
     ops, size = batch.ops, batch.size()
     kept = ops.where(chosen & (size > 1), kept, 1.0)
-    partner = partners(u[0, 2], size, ops)
+    partner = partners(u[:1, 2], size, ops)  # a slice: an empty batch has no first row
     if cut is False:
         return Mix(partner, weight=kept, blend=kept)
     height, width = height_width(batch.images, data_format, ops)
@@ -108,16 +108,18 @@ def mix(batch, plan, num_classes, data_format):
         return result
 
     def linear(array):
-        """Label-like: in float32, back in the dtype that it came in."""
+        """Label-like: in float32 at least, back in the dtype that it came in."""
         dtype = dtype_of(array) if is_float(array) else "float32"
-        array = ops.cast(array, "float32")
-        return ops.cast(blended(array, other(array), spread(plan.weight, array, ops), ops), dtype)
+        array = ops.cast(array, at_least_float32(dtype))
+        weight = spread(ops.cast(plan.weight, array.dtype), array, ops)
+        return ops.cast(blended(array, other(array), weight, ops), dtype)
 
     def pixels(array):
         if plan.blend is None:
             return combine(array, None)
         if is_float(array):
-            return ops.cast(combine(ops.cast(array, "float32"), plan.blend), dtype_of(array))
+            dtype = dtype_of(array)
+            return ops.cast(combine(ops.cast(array, at_least_float32(dtype)), plan.blend), dtype)
         return combine(_one_hot_map(array, num_classes, data_format, ops), plan.blend)
 
     def label(array):
@@ -189,13 +191,18 @@ def one_hot(labels, num_classes, ops):
     """Class ids (batch,) or (batch, 1) as float32 (batch, num_classes); out of range gives NaN, never a wrong label."""
     if dtype_of(labels) == "bool" or len(labels.shape) > 2 or (len(labels.shape) == 2 and static(labels, 1) != 1):
         return ops.cast(labels, "float32")
-    ids = ops.reshape(labels, [-1])
-    hot = ops.one_hot(ops.cast(ids, "int32"), num_classes, dtype="float32")
+    ids = ops.cast(ops.reshape(labels, [-1]), "int32")
+    hot = ops.one_hot(ids, num_classes, dtype="float32")
     valid = ops.logical_and(ids >= 0, ids < num_classes)
     return ops.where(ops.expand_dims(valid, -1), hot, np.float32("nan"))
 
 
+def at_least_float32(dtype):
+    return "float64" if dtype == "float64" else "float32"
+
+
 def _one_hot_map(array, num_classes, data_format, ops):
+    """Ids out of range, as the usual 255 for "void", belong to no class: a row of zeros."""
     axis = -1 if data_format == "channels_last" else 1
     if len(array.shape) == 4:
         array = ops.squeeze(array, axis)

@@ -48,6 +48,7 @@ class RandomApply(Composite):
     """
 
     own_columns = 1
+    keeps_size = True
     strengths = ("rate",)
     arguments = ("data_format", "seed")
 

@@ -2,7 +2,8 @@ import keras
 import numpy as np
 
 from keras_reg._validation import check_choice, fail, is_number
-from keras_reg.layers._composite import Composite, transform_part
+from keras_reg.layers._augmentation import BatchAugmentation
+from keras_reg.layers._composite import Composite, check_same_size, spec_after, transform_part
 from keras_reg.layers._mixer import Mixer, mixed_spec
 from keras_reg.layers._mixing import COLUMNS, make_plan, mix
 
@@ -119,8 +120,10 @@ class RandomChoice(Composite):
 
     def check(self, batch):
         for layer in self.layers:
-            if hasattr(layer, "check"):
+            if isinstance(layer, BatchAugmentation):
                 layer.check(batch)
+            if not self.fused:
+                check_same_size(batch.images, spec_after(layer, batch, self).images)
 
     def output_spec(self, batch):
         if self.fused:

@@ -6,7 +6,7 @@ import keras
 from keras_reg._backend import fold, normal, uniform
 from keras_reg._strength import plain
 from keras_reg._validation import check_choice, check_number, check_range, check_rate, fail, is_integer, is_number
-from keras_reg.layers._augmentation import BatchAugmentation, check_channels, selected
+from keras_reg.layers._augmentation import BatchAugmentation, check_channels, check_fill, selected
 from keras_reg.layers._batch import dtype_of, height_width, is_float, is_map, map_arrays, static
 from keras_reg.layers._boxes import FORMATS, check_boxes, drop_erased
 from keras_reg.layers._mixing import inside
@@ -119,6 +119,8 @@ class RandomErasing(BatchAugmentation):
     def check(self, batch):
         images = batch.images
         check_channels("fill_value", self.fill_value, images, self.data_format)
+        if self.fill_mode == "constant":
+            check_fill("fill_value", self.fill_value, images)
         if self.fill_mode != "constant" and self.value_range is None and not is_float(images):
             fail("Noise in integer images needs a `value_range`.", value_range=None, dtype=dtype_of(images))
         if batch.boxes is not None:

@@ -4,7 +4,7 @@ import keras
 
 from keras_reg._strength import plain
 from keras_reg._validation import check_choice, check_integer, check_number, check_rate, fail
-from keras_reg.layers._augmentation import BatchAugmentation, selected
+from keras_reg.layers._augmentation import BatchAugmentation, check_fill, selected
 from keras_reg.layers._batch import dtype_of, height_width, is_map, map_arrays, static
 from keras_reg.layers._boxes import FORMATS, check_boxes, crop_boxes
 
@@ -89,6 +89,7 @@ class RandomPadCrop(BatchAugmentation):
     def check(self, batch):
         if batch.boxes is not None:
             check_boxes(batch)
+        check_fill("fill_value", self.fill_value, batch.images)
         axes = (-3, -2) if self.data_format == "channels_last" else (-2, -1)
         sizes = [static(batch.images, axis) for axis in axes]
         for size, padding in zip(sizes, self.paddings, strict=True):
@@ -111,7 +112,9 @@ class RandomPadCrop(BatchAugmentation):
 
         if batch.boxes is not None:
             ones, size = ops.ones_like(down), height_width(batch.images, self.data_format, ops)
-            batch = crop_boxes(batch, down, across, ones, ones, size, self.bounding_box_format, self.data_format)
+            still = (offsets[0] == 0) & (offsets[1] == 0)
+            moves = (down, across, ones, ones, size)
+            batch = crop_boxes(batch, *moves, self.bounding_box_format, self.data_format, still)
         return map_pixels(batch, lambda images: self._move(images, offsets, self.fill_value, ops), move_map)
 
     def _move(self, array, offsets, fill, ops):

@@ -6,6 +6,7 @@ from keras_reg._validation import check_choice, check_integer, check_range
 from keras_reg.layers._augmentation import BatchAugmentation
 from keras_reg.layers._batch import dtype_of, height_width, is_map
 from keras_reg.layers._boxes import FORMATS, check_boxes, crop_boxes
+from keras_reg.layers._composite import keep_unselected
 from keras_reg.layers._random_pad_crop import gather_pixels, map_pixels
 
 
@@ -85,9 +86,7 @@ class RandomResizedCrop(BatchAugmentation):
             check_boxes(batch)
 
     def transform(self, batch, u, key, select=None):
-        if select is not None:
-            raise ValueError("`RandomResizedCrop` changes the size of every image. Received: a choice of images")
-        return self._crop(batch, self.draw_crops(batch, u))
+        return keep_unselected(self._crop(batch, self.draw_crops(batch, u)), batch, select)
 
     def inference(self, batch):
         """The whole image, resized."""
