@@ -29,7 +29,7 @@ import keras
 import numpy as np
 
 import keras_reg
-from keras_reg import callbacks, layers, losses, training
+from keras_reg import callbacks, layers, losses, training, transfer
 
 CLASSES = 4
 HEIGHT, WIDTH = 12, 10  # not square: an exchange of the two shows
@@ -416,6 +416,22 @@ CASES = [
         lambda: {"schedule": lambda epoch: epoch / 2, "layers": [layers.DropPath(keras_reg.Strength(0.2))]},
         "callback",
         bad=[{"schedule": 0.5}, {"schedule": None}],
+    ),
+    # Transfer.
+    Case(
+        transfer.Phase,
+        {"name": "top", "epochs": 3, "unfreeze": ["block4*", "block5*"], "batch_norm": True},
+        "tool",
+        bad=[
+            *({"name": value} for value in ("", None, 3)),
+            *({"epochs": value} for value in (0, -1, 1.5, "ten", None)),
+            *({"unfreeze": value} for value in (0, -2, 1.5, "", [], [1])),
+            *({"optimizer": value} for value in (3, keras.optimizers.Adam)),
+            *({"layer_decay": value} for value in (0, 1.1, "some", float("nan"))),
+            {"layer_decay": 0.5, "unfreeze": None},
+            *({"cache_features": value} for value in ("", 3, None, True, "folder")),
+            *({"callbacks": value} for value in (None, [3], [keras.callbacks.BackupAndRestore("folder")])),
+        ],
     ),
 ]
 

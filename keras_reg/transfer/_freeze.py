@@ -1,0 +1,92 @@
+import keras
+
+from keras_reg._validation import fail, is_integer
+from keras_reg.transfer._layers import TrainableMap, inside, is_normalization, own_weights, select, set_trainable
+
+
+def freeze(layers):
+    """Stops weights from training: all of a layer or model, or of each in a list.
+
+    A batch normalization that is frozen computes with its moving averages, also in training, and keeps them.
+
+    Compile after it: Keras trains what was trainable when `compile` was called, or fails, each backend in its own way.
+    `TransferLearner` does so by itself.
+
+    Args:
+        layers: A layer, a model, or a list of them (`model.layers[:-4]`).
+
+    Raises:
+        ValueError: If there is something else among them.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dense(2)])
+    >>> keras_reg.transfer.freeze(model.layers[0])
+    >>> [weight.path.split("/")[-1] for weight in model.trainable_weights], len(model.layers[0].trainable_weights)
+    (['kernel', 'bias'], 0)
+    """
+    given = list(layers) if isinstance(layers, (list, tuple)) else [layers]
+    if not given or not all(isinstance(layer, keras.layers.Layer) for layer in given):
+        fail("`layers` must be a layer, a model or a list of them.", layers=layers)
+    for layer in given:
+        layer.trainable = False
+
+
+def unfreeze(backbone, layers="all", batch_norm=False):
+    """Lets weights train again: all, the last layers, or those that a pattern names. What trains already goes on.
+
+    Unlike `backbone.trainable = True`, it leaves every batch normalization in inference mode: batches of new data
+    would replace the averages that the pretrained weights were made for. Nested models are reached, and layers inside
+    of layers.
+
+    Compile after it: Keras trains what was trainable when `compile` was called, or fails, each backend in its own way.
+    `TransferLearner` does so by itself.
+
+    Args:
+        backbone: A layer or model.
+        layers: "all"; n for the last n layers, those inside of nested models counted one by one; or a glob, or a list
+            of globs, on names ("block5_*") or paths ("encoder/block_11/*") of layers. A layer comes with all that is
+            in it.
+        batch_norm: Whether batch normalizations among them train and use the statistics of batches. Else all in
+            `backbone` are frozen.
+
+    Raises:
+        ValueError: If no weight of `backbone` is meant. Then everything stays as it was.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.BatchNormalization()])
+    >>> keras_reg.transfer.freeze(model)
+    >>> keras_reg.transfer.unfreeze(model, "all")
+    >>> [layer.trainable for layer in model.layers]
+    [True, False]
+    """
+    if not isinstance(backbone, keras.layers.Layer):
+        fail("`backbone` must be a layer or model.", backbone=backbone)
+    check_layers("layers", layers)
+    chosen = select(backbone, layers)
+    before = TrainableMap(backbone)
+    names = sorted({layer.name for layer in inside(backbone) if own_weights(layer)})
+    training = [layer for layer in inside(backbone) if any(w.trainable for w in own_weights(layer))]
+    kept = [layer for layer in [*training, *chosen] if batch_norm or not is_normalization(layer)]
+    set_trainable(backbone, {id(layer) for layer in kept})
+    if any(weight.trainable for layer in chosen for weight in own_weights(layer)):
+        return
+    before.restore()
+    if not chosen:
+        fail(f"`layers` must name layers of {backbone.name!r}; with weights it has {_some(names)}.", layers=layers)
+    hint = " (batch normalizations stay frozen unless `batch_norm=True`)" if not batch_norm else ""
+    fail(f"`layers` must have weights to train{hint}; {backbone.name!r} has {_some(names)}.", layers=layers)
+
+
+def check_layers(name, layers):
+    """ "all", a number of last layers, a glob, or a list of globs."""
+    globs = [layers] if isinstance(layers, str) else layers
+    if is_integer(layers) and layers > 0:
+        return
+    if not isinstance(globs, (list, tuple)) or not globs or not all(isinstance(g, str) and g for g in globs):
+        fail(f'`{name}` must be "all", a number of last layers of at least 1, or globs.', **{name: layers})
+
+
+def _some(names):
+    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")

@@ -1,0 +1,125 @@
+import os
+
+import keras
+
+from keras_reg._validation import check_integer, check_number, fail
+from keras_reg.transfer._freeze import check_layers
+
+
+class Phase:
+    """One stage of a transfer: what of the backbone trains in it, how, and how long. The head trains in all of them.
+
+    A phase says it all anew: what it does not unfreeze is frozen, whatever the one before it did. Gradual unfreezing
+    is a list of phases with growing `unfreeze`.
+
+    Args:
+        name: What messages and histories call it.
+        epochs: Integer of at least 1.
+        unfreeze: What of the backbone trains: `None` for nothing, or "all", n last layers, or globs, as `layers` of
+            `unfreeze`.
+        optimizer: An optimizer or its name; it is copied, so that it may serve several phases. `None` is SGD with
+            momentum 0.9 and a rate of 1e-3, or of 1e-4 where something is unfrozen. What has been trained before goes
+            on with the state that it has, if the kind of optimizer is the same; what is new starts afresh.
+        layer_decay: A factor in (0, 1], 0.75 for example: the head has the optimizer's rate, the last block or layer
+            of the backbone that times `layer_decay`, the one before it that times `layer_decay` again, and so on to
+            the first. Needs a Keras with `keras.optimizers.MultiOptimizer`.
+        cache_features: "auto": where nothing of the backbone trains and nothing random stands before it or inside of
+            it, its features are computed once. `True` insists, also on a backbone with dropout, which is left out
+            then; `False` never does. A folder is `True`, with the features in a file there.
+        callbacks: Callbacks of this phase, such as `ExponentialLR`. With features computed once, the model that they
+            see is the head.
+        batch_norm: Whether batch normalizations that are unfrozen leave inference mode.
+
+    Raises:
+        ValueError: If an argument is outside of what is said above.
+
+    Example:
+
+    >>> Phase = keras_reg.transfer.Phase
+    >>> phases = [Phase("warm up", 10), Phase("top", 5, unfreeze=20), Phase("all", 5, unfreeze="all")]
+    >>> phases[1]
+    <Phase 'top': 5 epochs, unfreeze=20>
+    """
+
+    def __init__(
+        self,
+        name,
+        epochs,
+        unfreeze=None,
+        optimizer=None,
+        layer_decay=None,
+        cache_features="auto",
+        callbacks=(),
+        batch_norm=False,
+    ):
+        if not isinstance(name, str) or not name:
+            fail("`name` must be a string that is not empty.", name=name)
+        check_integer("epochs", epochs, low=1)
+        if unfreeze is not None:
+            check_layers("unfreeze", unfreeze)
+        self.name = name
+        self.epochs = epochs
+        self.unfreeze = unfreeze
+        self.optimizer = _get_optimizer(optimizer)
+        self.layer_decay = layer_decay
+        self.cache_features = cache_features
+        self.callbacks = _get_callbacks(callbacks)
+        self.batch_norm = batch_norm
+        self._check_layer_decay()
+        self._check_cache()
+
+    def _check_layer_decay(self):
+        if self.layer_decay is None:
+            return
+        check_number("layer_decay", self.layer_decay, 0, 1, open_low=True)
+        if self.unfreeze is None:
+            fail("`layer_decay` needs layers that train: give `unfreeze` too.", layer_decay=self.layer_decay)
+        if not hasattr(keras.optimizers, "MultiOptimizer"):
+            fail(
+                f"`layer_decay` must be None: Keras {keras.__version__} has no `keras.optimizers.MultiOptimizer`, a "
+                "later one has.",
+                layer_decay=self.layer_decay,
+            )
+
+    def _check_cache(self):
+        cache = self.cache_features
+        if not isinstance(cache, (bool, os.PathLike)) and (not isinstance(cache, str) or not cache):
+            fail('`cache_features` must be "auto", a bool or a folder.', cache_features=cache)
+        if self.insists_on_cache and self.unfreeze is not None:
+            fail("`cache_features` needs a frozen backbone: its features change in this phase.", cache_features=cache)
+
+    @property
+    def insists_on_cache(self):
+        """Whether the features must be computed once, or an error says why not."""
+        return self.cache_features not in ("auto", False)
+
+    def make_optimizer(self):
+        """The optimizer that is to be copied."""
+        if self.optimizer is not None:
+            return self.optimizer
+        return keras.optimizers.SGD(1e-3 if self.unfreeze is None else 1e-4, momentum=0.9)
+
+    def __repr__(self):
+        unfreeze = "" if self.unfreeze is None else f", unfreeze={self.unfreeze!r}"
+        return f"<Phase {self.name!r}: {self.epochs} epochs{unfreeze}>"
+
+
+def _get_optimizer(optimizer):
+    if isinstance(optimizer, str):
+        optimizer = keras.optimizers.get(optimizer)
+    if optimizer is None:
+        return None
+    if not isinstance(optimizer, keras.optimizers.Optimizer):
+        fail("`optimizer` must be an optimizer or the name of one.", optimizer=optimizer)
+    if hasattr(optimizer, "optimizers"):
+        fail("`optimizer` must be one optimizer: `layer_decay` gives each layer its rate.", optimizer=optimizer)
+    return optimizer
+
+
+def _get_callbacks(callbacks):
+    callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
+    if not all(isinstance(callback, keras.callbacks.Callback) for callback in callbacks):
+        fail("`callbacks` must be callbacks.", callbacks=callbacks)
+    if any(isinstance(callback, keras.callbacks.BackupAndRestore) for callback in callbacks):
+        fail("`callbacks` must be without `BackupAndRestore`: use `backup_dir` of `fit`.", callbacks=callbacks)
+    return callbacks
