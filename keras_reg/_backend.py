@@ -81,10 +81,6 @@ def _is_spawned():
 
 @functools.cache
 def _numpy_ops():
-    def one_hot(x, num_classes, axis=-1, dtype="float32"):
-        hot = np.expand_dims(x, axis) == _along(np.arange(num_classes, dtype=x.dtype), axis, np.ndim(x) + 1)
-        return hot.astype(dtype)
-
     same = {
         name: getattr(np, name)
         for name in [
@@ -136,14 +132,9 @@ def _numpy_ops():
         **same,
         cast=lambda x, dtype: np.asarray(x).astype(dtype),
         convert_to_tensor=lambda x, dtype=None: np.asarray(x, dtype=dtype),
-        one_hot=one_hot,
         stop_gradient=lambda x: x,
         switch=lambda index, branches, *operands: branches[int(index)](*operands),
     )
-
-
-def _along(vector, axis, rank):
-    return vector.reshape([-1 if i == axis % rank else 1 for i in range(rank)])
 
 
 @functools.cache
@@ -193,7 +184,6 @@ def _tensorflow_ops():
         min=pick(tf.reduce_min),
         minimum=tf.minimum,
         mod=tf.math.floormod,
-        one_hot=lambda x, num_classes, axis=-1, dtype="float32": tf.one_hot(x, num_classes, axis=axis, dtype=dtype),
         ones_like=lambda x, dtype=None: tf.ones_like(x, dtype=dtype),
         prod=pick(tf.reduce_prod),
         repeat=tf.repeat,

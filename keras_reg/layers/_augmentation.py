@@ -6,7 +6,17 @@ import numpy as np
 from keras_reg._backend import NATIVE, RandomSource, framework_of, read_outside, uniform
 from keras_reg._strength import Strength, deserialize, plain, serialize
 from keras_reg._validation import check_data_format, check_integer, check_seed, fail
-from keras_reg.layers._batch import Form, check_sizes, dtype_of, fields, is_float, map_arrays, static, to_tensors
+from keras_reg.layers._batch import (
+    Form,
+    check_sizes,
+    dtype_of,
+    fields,
+    is_float,
+    map_arrays,
+    static,
+    to_tensors,
+    written_out,
+)
 from keras_reg.layers._strength_weight import hold
 
 
@@ -53,6 +63,7 @@ class BatchAugmentation(keras.layers.Layer):
         return name not in self._held and plain(getattr(self, name)) == 0
 
     def __call__(self, data, labels=None, sample_weight=None, **kwargs):
+        data, labels, sample_weight = map(written_out, (data, labels, sample_weight))
         arrays = [array for array in keras.tree.flatten((data, labels, sample_weight)) if array is not None]
         symbolic = any(isinstance(array, keras.KerasTensor) for array in arrays)
         if not symbolic and not framework_of(arrays).native:

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_reg._backend import NATIVE, Framework, framework_of
 from keras_reg._validation import fail
@@ -95,6 +96,14 @@ def _is_nested_numbers(data):
     while isinstance(data, (tuple, list)) and data:
         data = data[0]
     return isinstance(data, (int, float))
+
+
+def written_out(data):
+    """A number or a list of numbers as the array that it stands for; anything else as it is."""
+    if not _is_nested_numbers(data):
+        return data
+    array = np.asarray(data)
+    return array.astype(keras.config.floatx()) if array.dtype.kind == "f" else array
 
 
 def to_tensors(batch):

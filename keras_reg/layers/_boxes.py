@@ -9,6 +9,7 @@ from keras_reg.layers._batch import height_width, spread
 
 FORMATS = ("xyxy", "yxyx", "xywh", "center_xywh", "rel_xyxy", "rel_yxyx", "rel_xywh")
 CLASS_KEYS = ("classes", "labels")
+SLIVER = 1e-3  # pixels: what rounding leaves of a box that just left the image
 PADDING = -1  # the class, and the coordinates, of a row that holds no box
 
 
@@ -107,7 +108,7 @@ def crop_boxes(batch, top, left, scale_down, scale_across, size, box_format, dat
     x1, x2 = (move(x, left, scale_across, new_width) for x in (x1, x2))
     y1, y2 = (move(y, top, scale_down, new_height) for y in (y1, y2))
     moved = from_pixel_corners((x1, y1, x2, y2), box_format, new_height, new_width, boxes.dtype, ops)
-    gone = (x2 <= x1) | (y2 <= y1) | (classes == PADDING)
+    gone = (x2 - x1 < SLIVER) | (y2 - y1 < SLIVER) | (classes == PADDING)
     found = drop({**batch.boxes, "boxes": moved}, gone, ops)
     if still is not None:  # what has not moved is not computed with
         found = {name: ops.where(spread(still, array, ops), batch.boxes[name], array) for name, array in found.items()}

@@ -7,7 +7,7 @@ from keras_reg._strength import plain
 from keras_reg._validation import check_rate, fail
 from keras_reg.layers._augmentation import BatchAugmentation, check_num_classes, selected
 from keras_reg.layers._batch import dtype_of, is_float, is_map, map_arrays, spread, static
-from keras_reg.layers._mixing import check_ids
+from keras_reg.layers._mixing import check_ids, hot_rows
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
@@ -99,7 +99,7 @@ class LabelNoise(BatchAugmentation):
             if ids:
                 drawn = ops.cast(ops.reshape(drawn, [-1] + [1] * (len(array.shape) - 1)), dtype_of(array))
             else:
-                drawn = ops.cast(ops.one_hot(drawn, classes, dtype="float32"), dtype_of(array))
+                drawn = ops.cast(hot_rows(drawn, classes, ops), dtype_of(array))
             return ops.where(spread(chosen, array, ops), drawn, array)
 
         if batch.terms is None:

@@ -192,9 +192,15 @@ def one_hot(labels, num_classes, ops):
     if dtype_of(labels) == "bool" or len(labels.shape) > 2 or (len(labels.shape) == 2 and static(labels, 1) != 1):
         return ops.cast(labels, "float32")
     ids = ops.cast(ops.reshape(labels, [-1]), "int32")
-    hot = ops.one_hot(ids, num_classes, dtype="float32")
+    hot = hot_rows(ids, num_classes, ops)
     valid = ops.logical_and(ids >= 0, ids < num_classes)
     return ops.where(ops.expand_dims(valid, -1), hot, np.float32("nan"))
+
+
+def hot_rows(ids, num_classes, ops):
+    """Integers (...) as float32 (..., num_classes): zeros for those out of range, over which `one_hot` may stumble."""
+    classes = ops.arange(0, num_classes, dtype="int32")
+    return ops.cast(ops.equal(ops.expand_dims(ops.cast(ids, "int32"), -1), classes), "float32")
 
 
 def at_least_float32(dtype):
@@ -203,10 +209,11 @@ def at_least_float32(dtype):
 
 def _one_hot_map(array, num_classes, data_format, ops):
     """Ids out of range, as the usual 255 for "void", belong to no class: a row of zeros."""
-    axis = -1 if data_format == "channels_last" else 1
+    last = data_format == "channels_last"
     if len(array.shape) == 4:
-        array = ops.squeeze(array, axis)
-    return ops.one_hot(ops.cast(array, "int32"), num_classes, axis=axis, dtype="float32")
+        array = ops.squeeze(array, -1 if last else 1)
+    hot = hot_rows(array, num_classes, ops)
+    return hot if last else ops.transpose(hot, (0, 3, 1, 2))
 
 
 def check_labels(batch, num_classes, blends, data_format, layer):

@@ -1,0 +1,103 @@
+import keras
+import numpy as np
+import pytest
+from harness import raises_received, to_numpy
+from layers.batches import LEAST_P, assert_same_bits, augment
+from scipy import stats
+
+from keras_reg.layers import LabelNoise, MixUp, Pipeline
+from keras_reg.training import AugmentedModel
+
+COUNT, CLASSES = 20_000, 5
+
+
+def blank(count):
+    return np.zeros((count, 1, 1, 1), "float32")
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.6, 1.0])
+def test_labels_are_redrawn_uniformly_with_probability_rate(rate):
+    """The true class can come again, so rate * 4 / 5 of the labels change, to each other class alike."""
+    labels = np.full(COUNT, 2, "int64")
+    images, found = augment(LabelNoise(rate, CLASSES, seed=1), blank(COUNT), labels)
+    counts = np.bincount(found, minlength=CLASSES)
+    share = rate / CLASSES
+    expected = COUNT * np.where(np.arange(CLASSES) == 2, 1 - rate + share, share)
+    assert stats.chisquare(counts, expected).pvalue > LEAST_P
+    assert_same_bits(images, blank(COUNT))
+
+
+@pytest.mark.parametrize("shape", [(6,), (6, 1)])
+@pytest.mark.parametrize("dtype", ["int32", "uint8", "int64"])
+def test_ids_keep_shape_and_dtype(shape, dtype):
+    labels = np.arange(6, dtype=dtype).reshape(shape) % CLASSES
+    found = to_numpy(LabelNoise(1.0, CLASSES, seed=2)(blank(6), labels)[1])
+    assert found.shape == shape and found.max() < CLASSES
+    assert found.dtype == dtype or (dtype == "int64" and found.dtype == "int32")  # JAX has no int64
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int32"])
+def test_one_hot_and_soft_labels_become_one_hot_where_they_are_redrawn(dtype):
+    labels = np.tile(np.array([[7, 2, 1]], dtype), (4000, 1))
+    if dtype == "float32":
+        labels = labels / 10
+    found = augment(LabelNoise(0.5, seed=3), blank(4000), labels)[1]
+    kept = (found == labels).all(axis=1)
+    assert stats.binomtest(int(kept.sum()), 4000, 0.5).pvalue > LEAST_P
+    redrawn = found[~kept]
+    assert (redrawn.sum(axis=1) == 1).all() and set(np.unique(redrawn)) == {0, 1}
+    assert stats.chisquare(redrawn.sum(axis=0)).pvalue > LEAST_P
+    assert found.dtype == dtype
+
+
+def test_the_draw_is_independent_of_the_label():
+    labels = np.arange(COUNT) % CLASSES
+    found = augment(LabelNoise(1.0, CLASSES, seed=4), blank(COUNT), labels)[1]
+    table = np.zeros((CLASSES, CLASSES))
+    np.add.at(table, (labels, found), 1)
+    assert stats.chi2_contingency(table).pvalue > LEAST_P
+
+
+def identity():
+    """A network whose logits are its input."""
+    dense = keras.layers.Dense(CLASSES, use_bias=False, kernel_initializer=keras.initializers.Identity())
+    return keras.Sequential([keras.Input((1, CLASSES, 1)), keras.layers.Flatten(), dense])
+
+
+def test_in_training_the_loss_sees_the_noise_and_the_metrics_do_not():
+    """A network that knows every label: accuracy is 1 while the loss shows that all labels were redrawn."""
+    labels = np.arange(512) % CLASSES
+    images = np.eye(CLASSES, dtype="float32")[labels].reshape(512, 1, CLASSES, 1)
+    model = AugmentedModel(identity(), LabelNoise(1.0, CLASSES, seed=5))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.0), loss, metrics=["accuracy"])
+    logs = model.train_on_batch(images, labels, return_dict=True)
+    assert float(logs["accuracy"]) == 1.0
+    # log(e + 4) - 1 / 5 in expectation; its deviation over 512 labels is 0.018.
+    np.testing.assert_allclose(float(logs["loss"]), np.log(np.e + 4) - 1 / 5, atol=0.07)
+
+
+def test_noise_before_a_mixer_leaves_the_metrics_the_class_that_weighs_most():
+    labels = np.arange(512) % CLASSES
+    images = np.eye(CLASSES, dtype="float32")[labels].reshape(512, 1, CLASSES, 1)
+    model = AugmentedModel(identity(), Pipeline([LabelNoise(1.0, CLASSES), MixUp(1.0)], seed=5))
+    x, y, _ = model.augment(images, labels)
+    np.testing.assert_array_equal(to_numpy(y.dominant), to_numpy(x).reshape(512, CLASSES).argmax(axis=1))
+    assert 0.1 < (to_numpy(y.labels[0]) == labels).mean() < 0.3  # the terms hold redrawn labels
+
+
+def test_bad_labels():
+    layer = LabelNoise(0.5, CLASSES)
+    with raises_received("images alone"):
+        layer(blank(2))
+    for labels, named in (
+        (np.array([0, CLASSES]), "most=5"),
+        (np.array([-1, 0]), "least=-1"),
+        (np.zeros(2, "float32"), "dtype"),
+        (np.zeros((2, CLASSES + 1), "float32"), "shape"),
+        (np.zeros((2, 1, 1, 2), "int32"), "shape"),
+    ):
+        with raises_received(named):
+            layer(blank(2), labels)
+    with raises_received("num_classes=None"):
+        LabelNoise(0.5)(blank(2), np.array([0, 1]))

@@ -1,0 +1,128 @@
+import keras
+import numpy as np
+import pytest
+from harness import map_in_tf_data, raises_received, to_numpy
+from layers.batches import assert_same_bits, augment, coded, decoded, numbered
+
+from keras_reg.layers import (
+    CutMix,
+    LabelNoise,
+    MixUp,
+    Pipeline,
+    RandomApply,
+    RandomChoice,
+    RandomErasing,
+    RandomPadCrop,
+    RandomResizedCrop,
+)
+
+
+def addressed(count, height=8, width=6):
+    return np.repeat(np.arange(1.0, height * width + 1, dtype="float32").reshape(1, height, width, 1), count, axis=0)
+
+
+def test_layers_run_in_their_order():
+    """Padded then erased, a box is whole; erased then padded, it may be cut off."""
+    images = np.ones((200, 8, 8, 1), "float32")
+    erase, shift = RandomErasing(1.0, (0.25, 0.25), (1, 1), fill_value=-1), RandomPadCrop(3, fill_value=-2)
+    last_shifted = augment(Pipeline([erase, shift], seed=1), images)
+    last_erased = augment(Pipeline([shift, erase], seed=1), images)
+    assert ((last_erased == -1).sum(axis=(1, 2, 3)) == 16).all()
+    assert ((last_shifted == -1).sum(axis=(1, 2, 3)) < 16).mean() > 0.2
+
+
+def test_erasing_before_mixing_erases_the_partners_too():
+    images = numbered(64, 8, 8)
+    layer = Pipeline([RandomErasing(1.0, (1, 1), (0.1, 9.0), fill_value=0), MixUp(1.0)], seed=2)
+    result, labels = augment(layer, images, coded(64))
+    assert not result.any() and (decoded(labels)[1] > 0).any()
+
+
+def test_pipelines_and_choices_nest():
+    choice = RandomChoice([MixUp(0.4), CutMix(1.0)], mode="sample")
+    inner = Pipeline([RandomPadCrop(1), RandomApply(RandomErasing(1.0), 0.5)])
+    layer = Pipeline([inner, choice], seed=3)
+    images, labels = augment(layer, numbered(16, 6, 6), coded(16))
+    assert np.isfinite(images).all()
+    np.testing.assert_allclose(labels.sum(axis=1), coded(16).sum(axis=1), rtol=1e-5)
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+    for found, expected in zip(augment(again, numbered(16, 6, 6), coded(16)), (images, labels), strict=True):
+        assert_same_bits(found, expected)
+
+
+def test_a_pipeline_of_one_is_that_layer_with_other_numbers():
+    result = augment(Pipeline([RandomErasing(1.0, (0.25, 0.25), (1, 1))], seed=4), np.ones((50, 8, 8, 1), "float32"))
+    assert ((result == 0).sum(axis=(1, 2, 3)) == 16).all()
+
+
+def test_layers_of_keras_move_images_and_masks_as_they_do_alone():
+    images = addressed(32)
+    data = {"images": images, "segmentation_masks": images.astype("int32"), "labels": np.arange(32, dtype="int32")}
+    layer = Pipeline([keras.layers.RandomFlip("horizontal", seed=5), RandomErasing(0.0)])
+    result = to_numpy(layer(data))
+    np.testing.assert_array_equal(result["segmentation_masks"], result["images"].astype("int32"))
+    flipped = (result["images"] == images[:, :, ::-1]).all(axis=(1, 2, 3))
+    assert 4 < flipped.sum() < 28 and (result["images"][~flipped] == images[~flipped]).all()
+    np.testing.assert_array_equal(result["labels"], np.arange(32))
+
+
+def test_seeds_of_the_parts_make_the_whole_repeatable():
+    def make():
+        return Pipeline([RandomPadCrop(2, seed=1), RandomErasing(1.0, seed=2)])
+
+    first, second = augment(make(), addressed(8)), augment(make(), addressed(8))
+    assert_same_bits(first, second)
+
+
+def test_two_layers_of_one_class_draw_differently():
+    erase = {"rate": 1.0, "scale": (0.25, 0.25), "ratio": (1, 1)}
+    images = np.ones((300, 8, 8, 1), "float32")
+    layer = Pipeline([RandomErasing(**erase), RandomErasing(**erase)], seed=6)
+    erased = (augment(layer, images) == 0).sum(axis=(1, 2, 3))
+    assert (erased == 16).mean() < 0.15  # one chance in 25 that both boxes agree
+
+
+def test_sizes_may_change_on_the_way():
+    layer = Pipeline([RandomResizedCrop((5, 7)), keras.layers.Rescaling(2.0), CutMix()], seed=7)
+    images, _ = augment(layer, np.ones((4, 8, 8, 3), "float32"), coded(4))
+    assert images.shape == (4, 5, 7, 3)
+    np.testing.assert_allclose(images, 2.0, rtol=1e-5)
+    assert tuple(layer(keras.Input((8, 8, 3))).shape) == (None, 5, 7, 3)
+
+
+@pytest.mark.parametrize("parallel", [None, 2])
+def test_a_pipeline_with_layers_of_keras_maps_over_tf_data(parallel):
+    """On every backend: Keras' own layers have a form for tf.data graphs too."""
+    layer = Pipeline([keras.layers.RandomFlip(seed=8), RandomErasing(0.5), CutMix(num_classes=4)], seed=8)
+    images, labels = addressed(20), np.arange(20, dtype="int32") % 4
+    found = map_in_tf_data(layer, (images, labels), batch_size=8, num_parallel_calls=parallel)
+    assert [x.shape for x, _ in found] == [(8, 8, 6, 1), (8, 8, 6, 1), (4, 8, 6, 1)]
+    assert all(np.allclose(y.sum(axis=1), 1) and y.shape[1] == 4 for _, y in found)
+
+
+def test_keras_own_mixers_are_refused():
+    if not hasattr(keras.layers, "MixUp"):
+        pytest.skip("this Keras has none")
+    with raises_received("layer"):
+        Pipeline([keras.layers.MixUp(0.2)])
+
+
+def test_layers_of_two_layouts_are_refused():
+    with raises_received("data_format"):
+        Pipeline([RandomErasing(data_format="channels_first"), RandomPadCrop(2, data_format="channels_last")])
+
+
+def test_a_bad_batch_is_refused_before_anything_runs():
+    """The second layer looks at what the first one makes of the shapes."""
+    layer = Pipeline([RandomResizedCrop(3), RandomPadCrop(4, fill_mode="reflect")])
+    with raises_received("padding"):
+        layer(np.ones((2, 16, 16, 3), "float32"))
+    with raises_received("num_classes"):
+        Pipeline([RandomErasing(), CutMix()])(np.ones((2, 8, 8, 3), "float32"), np.array([0, 1]))
+
+
+def test_label_noise_stays_sparse_before_a_mixer():
+    layer = Pipeline([LabelNoise(1.0, num_classes=4), MixUp(num_classes=4)], seed=9)
+    _, labels = augment(layer, np.ones((6, 4, 4, 1), "float32"), np.arange(6) % 4)
+    assert labels.shape == (6, 4)
+    np.testing.assert_allclose(labels.sum(axis=1), 1, rtol=1e-5)
