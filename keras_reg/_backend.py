@@ -40,7 +40,7 @@ def framework_of(arrays):
         return Framework("tensorflow", _tensorflow_ops())
     if any(_is_foreign(array, "torch", "Tensor") for array in arrays):
         return Framework("numpy", _numpy_ops(), restore=sys.modules["torch"].from_numpy)
-    if _in_worker() and all(isinstance(array, (np.ndarray, np.generic)) for array in arrays):
+    if _in_worker() and not _in_graph() and all(isinstance(array, (np.ndarray, np.generic)) for array in arrays):
         return Framework("numpy", _numpy_ops())
     return NATIVE
 
@@ -53,6 +53,11 @@ def _is_foreign(array, module, name):
 def _in_worker():
     """Grain reads in threads, torch's DataLoader in processes: NumPy there, since a forked framework may hang."""
     return threading.current_thread() is not threading.main_thread() or worker_words() != ()
+
+
+def _in_graph():
+    """Whether a TensorFlow graph is being traced, which `tf.distribute` does in a thread for each replica."""
+    return BACKEND == "tensorflow" and not sys.modules["tensorflow"].executing_eagerly()
 
 
 _HOME = os.getpid()
@@ -251,6 +256,7 @@ def seed_words(*words):
     return int(np.random.SeedSequence(words).generate_state(1)[0]) >> 1
 
 
+_WORKER_CALLS = itertools.count()
 _JAX_GENERATOR = "threefry2x32"  # whose keys are the two words of Keras' seeds, whatever `jax_default_prng_impl` says
 
 
@@ -289,8 +295,13 @@ class RandomSource:
         return getattr(self, f"_{framework.name}_key")(index)
 
     def _numpy_key(self, index):
-        words = (0, next(self._counter), *worker_words()) if index is None else (1, int(index))
+        words = (0, *self.call_words()) if index is None else (1, int(index))
         return np.random.SeedSequence([self.entropy, *words])
+
+    def call_words(self):
+        """What tells this call from all others. A worker process may meet one layer again and again as a new copy."""
+        worker = worker_words()
+        return (next(_WORKER_CALLS if worker else self._counter), *worker)
 
     def _torch_key(self, index):
         return _torch_key(self, index)
@@ -383,7 +394,7 @@ def _torch_key(source, index):
         torch = sys.modules["torch"]
         ranks = torch.distributed.is_available() and torch.distributed.is_initialized()
         rank = torch.distributed.get_rank() if ranks else 0
-        words = (0, next(source._counter), rank, *worker_words())
+        words = (0, rank, *source.call_words())
     else:
         words = (1, int(index))
     return np.random.SeedSequence([source.entropy, *words])
