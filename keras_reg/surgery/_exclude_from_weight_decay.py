@@ -30,8 +30,8 @@ def exclude_from_weight_decay(optimizer, model):
     """
     if not isinstance(optimizer, keras.optimizers.Optimizer):
         fail("`optimizer` must be a `keras.optimizers.Optimizer`.", optimizer=optimizer)
-    if not model.weights:
-        fail("`model` must be built: it has no weights yet.", model=model)
+    if not isinstance(model, keras.layers.Layer) or not model.weights:
+        fail("`model` must be a model or layer that is built: without weights nothing can be excluded.", model=model)
     inner = optimizer
     while isinstance(getattr(inner, "inner_optimizer", None), keras.optimizers.Optimizer):
         inner = inner.inner_optimizer

@@ -29,7 +29,8 @@ class Graph:
         self.vertices = {}
         for entry in config["layers"]:
             nodes = entry["inbound_nodes"] or [{}]
-            for number, node in enumerate(nodes):
+            first = int(isinstance(operations[entry["name"]], keras.Function))  # 0 is within the nested model
+            for number, node in enumerate(nodes, first):
                 tensors = list(_tensors(node))
                 parents = [tuple(t["keras_history"][:2]) for t in tensors]
                 shapes = [t["shape"] for t in tensors]
@@ -41,13 +42,9 @@ class Graph:
         """All layers and operations, each once."""
         return list({id(v.operation): v.operation for v in self.vertices.values()}.values())
 
-    def residual_additions(self):
-        """Pairs of an addition, and the position of the input to drop or the reason why there is none."""
-        found = {}
-        for vertex in self.vertices.values():
-            if is_addition(vertex):
-                found[id(vertex.operation)] = (vertex.operation, self._branch(vertex))
-        return list(found.values())
+    def branches(self):
+        """For the `id` of each addition: the position of the input to drop, or the reason why there is none."""
+        return {id(v.operation): self._branch(v) for v in self.vertices.values() if is_addition(v)}
 
     def _branch(self, addition):
         if addition.shared:

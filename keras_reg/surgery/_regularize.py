@@ -24,9 +24,13 @@ def regularize(
 ):
     """A copy of a model with regularizers put in: the same weights, names and inference, another training.
 
-    Nested models are copied too, layers that are shared stay shared, and layers inside of wrappers are reached. What
-    is `None` is left as it is. The copy is not compiled, and it is a plain Functional or Sequential model. The weights
-    of the original, loaded from a file or not, are in the copy; the original stays as it is.
+    Nested models are copied too, layers that are shared stay shared, and layers inside of wrappers are reached; what a
+    layer of one's own makes on its own is not, and the report says so. What is `None` is left as it is. The copy is not
+    compiled, and it is a plain Functional or Sequential model. The weights of the original, loaded from a file or not,
+    are in the copy: load the file of a plain model into the plain model. The original stays as it is.
+
+    The layers keep their names. Around a drop path their order changes, since Keras sorts them by the longest way to
+    the output: copy weights between the two by name, not with `set_weights`.
 
     Args:
         model: A built Functional or Sequential model.

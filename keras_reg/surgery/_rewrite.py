@@ -27,6 +27,16 @@ class Rewriter:
             return NoisyBatchNormalization, {**config, **self.noise}, [*changes, self._noise_in_words()]
         return cls, config, changes
 
+    def unreached(self, layer, changes):
+        """What the layer makes on its own, so that its config does not name it, in words."""
+        names = [weight.name for weight in layer.weights]
+        kernels = sum(name.endswith("kernel") for name in names)
+        if self.penalty and kernels and not any("penalized" in change for change in changes):
+            yield f"{kernels} kernels not penalized, its config names no regularizer"
+        normalizes = isinstance(layer, keras.layers.BatchNormalization)
+        if self.noise is not None and "moving_mean" in names and not normalizes and not any("->" in c for c in changes):
+            yield "no noise, its config names no BatchNormalization"
+
     def _noise_in_words(self):
         used = ("stddev",) if self.noise["noise"] == "output" else ("noise", "virtual_batch_size")
         arguments = ", ".join(f"{name}={_in_words(self.noise[name])}" for name in used)

@@ -43,18 +43,18 @@ class Surgeon:
     def _visit(self, model, is_head, additions):
         """All layers of a model; `is_head` where its outputs are those of the whole."""
         if isinstance(model, keras.Sequential):
-            operations, heads = model.layers, self._heads_of_sequential(model) if is_head else []
+            operations, heads, branches = model.layers, self._heads_of_sequential(model) if is_head else [], {}
         else:
             graph = Graph(model)
-            operations = graph.operations()
-            heads = graph.heads() if is_head else []
-            if self.drop_path is not None:
-                additions.extend(graph.residual_additions())
+            operations, heads = graph.operations(), graph.heads() if is_head else []
+            branches = graph.branches() if self.drop_path is not None else {}
         for operation in operations:
             if id(operation) in self.visited:
                 continue
             self.visited.add(id(operation))
             self.names.add(operation.name)
+            if id(operation) in branches:
+                additions.append((operation, branches[id(operation)]))
             if is_graph(operation):
                 self._visit(operation, any(operation is head for head, _ in heads), additions)
             elif isinstance(operation, keras.layers.Layer):
@@ -75,7 +75,8 @@ class Surgeon:
         return []
 
     def _plan_layer(self, layer):
-        self.report += [f"{layer.name}: {change}" for change in self.rewriter.rewrite(layer)[2]]
+        changes = self.rewriter.rewrite(layer)[2]
+        self.report += [f"{layer.name}: {words}" for words in (*changes, *self.rewriter.unreached(layer, changes))]
         if self._spatial_dropout(layer) is not None:
             self.report.append(f"{layer.name}: spatial dropout {self.spatial_dropout} after it")
 
@@ -141,14 +142,15 @@ class Surgeon:
 
     def _copy_model(self, model):
         if isinstance(model, keras.Sequential):
-            first = model.inputs[0]
-            layers = [keras.Input(batch_shape=first.shape, dtype=first.dtype, name=first.name)]
+            layers = [keras.saving.deserialize_keras_object(model.get_config()["layers"][0])]  # its input
             for layer in model.layers:
                 layers += [x for x in (self._before(layer), self._copy(layer), self._after(layer)) if x is not None]
             copy = keras.Sequential(layers, name=model.name)
         else:
             plain = keras.Model(model.input, model.output, name=model.name)  # neither compiled nor a subclass
-            copy = keras.models.clone_model(plain, clone_function=self._copy, call_function=self._call)
+            copy = keras.models.clone_model(
+                plain, _inputs_like(plain), clone_function=self._copy, call_function=self._call
+            )
         if not model.trainable:
             copy.trainable = False
         return copy
@@ -161,7 +163,7 @@ class Surgeon:
             args = map_tensor(before, 0, args)
         if id(original) in self.branches:
             position, rate = self.branches[id(original)]
-            path = self._insert(f"{original.name}_drop_path", DropPath, rate=rate)
+            path = self._insert(original, "drop_path", DropPath, rate=rate)
             args, kwargs = map_tensor(path, position, (args, kwargs))
         outputs = copy(*args, **kwargs)
         return outputs if after is None else after(outputs)
@@ -169,24 +171,34 @@ class Surgeon:
     def _before(self, layer):
         if id(layer) not in self.heads:
             return None
-        return self._insert(f"{layer.name}_dropout", keras.layers.Dropout, rate=self.dropout)
+        return self._insert(layer, "dropout", keras.layers.Dropout, rate=self.dropout)
 
     def _after(self, layer):
         found = self._spatial_dropout(layer)
         if found is None:
             return None
         cls = getattr(keras.layers, f"SpatialDropout{found[0]}D")
-        return self._insert(f"{layer.name}_spatial_dropout", cls, rate=self.spatial_dropout, **found[1])
+        return self._insert(layer, "spatial_dropout", cls, rate=self.spatial_dropout, **found[1])
 
-    def _insert(self, name, cls, **arguments):
+    def _insert(self, owner, kind, cls, **arguments):
         """A new layer; the same one wherever the layer that it belongs to is called."""
-        if name not in self.inserted:
-            free = name
-            while free in self.names:
-                free += "_1"
-            self.names.add(free)
-            self.inserted[name] = cls(**arguments, seed=next(self.seeds), name=free)
-        return self.inserted[name]
+        if (id(owner), kind) not in self.inserted:
+            name = f"{owner.name}_{kind}"
+            while name in self.names:
+                name += "_1"
+            self.names.add(name)
+            self.inserted[id(owner), kind] = cls(**arguments, seed=next(self.seeds), name=name)
+        return self.inserted[id(owner), kind]
+
+
+def _inputs_like(model):
+    """New inputs with the names of the old ones, which `clone_model` would name after their tensors."""
+    layers = {id(layer.output): layer for layer in model.operations if isinstance(layer, keras.layers.InputLayer)}
+
+    def new(tensor):
+        return keras.layers.InputLayer.from_config(layers[id(tensor)].get_config()).output
+
+    return keras.tree.map_structure(new, model.input)
 
 
 def _in_words(rate):

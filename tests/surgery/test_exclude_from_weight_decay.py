@@ -1,12 +1,9 @@
 import keras
 import numpy as np
 import pytest
-from harness import raises_received, to_numpy
+from harness import BACKEND, raises_received, to_numpy
 
-from keras_reg import surgery
-
-exclude_from_weight_decay = getattr(surgery, "exclude_from_weight_decay", None)
-pytestmark = pytest.mark.skipif(exclude_from_weight_decay is None, reason="not public yet")
+from keras_reg.surgery import exclude_from_weight_decay
 
 DECAYED = ("kernel", "depthwise_kernel", "pointwise_kernel", "recurrent_kernel", "embeddings")
 
@@ -34,11 +31,29 @@ def test_one_step_without_a_gradient_moves_what_decays_and_nothing_else(wrapped)
     if wrapped:
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=1.0)
     assert exclude_from_weight_decay(optimizer, model) is optimizer
-    zeros = [keras.ops.zeros(v.shape) for v in model.trainable_variables]
-    optimizer.apply(zeros, model.trainable_variables)
-    moved = {v.path for v in model.trainable_variables if not np.allclose(to_numpy(v), 1)}
-    assert moved == {v.path for v in model.trainable_variables if v.name in DECAYED}
+    variables = model.trainable_variables
+    optimizer.build(variables)
+    zeros = [keras.ops.zeros(v.shape) for v in variables]
+    if BACKEND == "jax":
+        state = [v.value for v in optimizer.variables]
+        after, _ = optimizer.stateless_apply(state, zeros, [v.value for v in variables])
+    else:
+        optimizer.apply(zeros, variables)
+        after = [v.value for v in variables]
+    moved = {v.path for v, value in zip(variables, after, strict=True) if not np.allclose(to_numpy(value), 1)}
+    assert moved == {v.path for v in variables if v.name in DECAYED}
     assert len(moved) == 10
+
+
+def test_training_goes_on_from_there():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, kernel_initializer="ones")])
+    optimizer = exclude_from_weight_decay(keras.optimizers.AdamW(0.0, weight_decay=0.5), model)
+    model.compile(optimizer, "mse", jit_compile=False)
+    model.layers[0].bias.assign([1.0, 1.0])
+    model.optimizer.learning_rate = 0.1
+    model.fit(np.zeros((4, 3), "float32"), np.ones((4, 2), "float32"), verbose=0)  # no gradient: x is 0, y is met
+    np.testing.assert_allclose(to_numpy(model.layers[0].kernel), 0.95, rtol=1e-6)
+    np.testing.assert_array_equal(to_numpy(model.layers[0].bias), 1)
 
 
 def test_errors():
@@ -49,5 +64,6 @@ def test_errors():
         exclude_from_weight_decay(optimizer, model)
     with raises_received("optimizer"):
         exclude_from_weight_decay("adamw", model)
-    with raises_received("model"):
-        exclude_from_weight_decay(keras.optimizers.AdamW(), keras.Sequential([keras.layers.Dense(2)]))
+    for bad in (keras.Sequential([keras.layers.Dense(2)]), "model", model.weights):
+        with raises_received("model"):
+            exclude_from_weight_decay(keras.optimizers.AdamW(), bad)
