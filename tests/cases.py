@@ -412,6 +412,12 @@ CASES = [
         bad=[{"factor": 0.5}, {"factor": float("nan")}, {"per": "step"}],
     ),
     Case(
+        callbacks.GradientHistograms,
+        {"every": 2, "bins": 16, "include": "*kernel"},
+        "callback",
+        bad=[{"every": 0}, {"every": "step"}, {"bins": 9}, {"include": 1}, {"probe": 1}],
+    ),
+    Case(
         callbacks.StrengthSchedule,
         lambda: {"schedule": lambda epoch: epoch / 2, "layers": [layers.DropPath(keras_reg.Strength(0.2))]},
         "callback",

@@ -1,5 +1,6 @@
 from keras_reg.callbacks._divergence_stop import DivergenceStop
 from keras_reg.callbacks._exponential_lr import ExponentialLR
+from keras_reg.callbacks._gradient_histograms import GradientHistograms
 from keras_reg.callbacks._persist import persist
 from keras_reg.callbacks._smoothed_early_stopping import SmoothedEarlyStopping
 from keras_reg.callbacks._strength_schedule import StrengthSchedule
@@ -7,6 +8,7 @@ from keras_reg.callbacks._strength_schedule import StrengthSchedule
 __all__ = [
     "DivergenceStop",
     "ExponentialLR",
+    "GradientHistograms",
     "SmoothedEarlyStopping",
     "StrengthSchedule",
     "persist",

@@ -17,6 +17,28 @@ def import_tensorboardx():
     return tensorboardX
 
 
+def magnitudes(found, edges):
+    """The histogram of log10 of the magnitude, from that of a gradient, and its edges; zeros have no place in it.
+
+    TensorBoard's axis is linear, so the histogram of the gradient itself shows the largest values and one peak at 0.
+    """
+    half = len(edges) // 2
+    counts = found["counts"][half:] + found["counts"][:half][::-1]
+    counts[0] -= round(found["zero_fraction"] * found["size"])
+    logs = np.log10(edges[half + 1 : -1].astype("float64"))
+    logs = np.array([2 * logs[0] - logs[1], *logs, 2 * logs[-1] - logs[-2]])
+    middles, filled = (logs[:-1] + logs[1:]) / 2, np.append(np.flatnonzero(counts), 0)
+    return {
+        "counts": counts,
+        "min": logs[filled[0]],
+        "max": logs[filled[-2:].max() + 1],
+        "mean": middles @ counts / max(counts.sum(), 1),
+        "norm": np.sqrt(middles**2 @ counts),
+        "non_finite": 0,
+        "size": counts.sum(),
+    }, logs
+
+
 class EventWriter:
     """Histograms and scalars in one event file in `log_dir`, readable after every `write`."""
 
@@ -27,6 +49,8 @@ class EventWriter:
         """One record of the callback's history."""
         for path, found in record["variables"].items():
             self.histogram(f"{kind}/{path}", found, found.get("edges", edges), step)
+            if "edges" not in found:
+                self.histogram(f"{kind}_log10/{path}", *magnitudes(found, edges), step)
             if norms:
                 for name in ("norm", "zero_fraction", "non_finite"):
                     self.scalar(f"{kind}_{name}/{path}", found[name], step)

@@ -29,7 +29,7 @@ class GradientHistograms(GradientWatcher):
             execution.
         bins: Number of buckets, even. They are spaced evenly in the logarithm from 1e-15 to 1e3 for either sign: see
             `edges`. Weights have as many of one width.
-        include: Glob, or list of globs, on the paths of weights, such as `"*/kernel"`. `None` takes all.
+        include: Glob, or list of globs, on the paths of weights in the model, such as `"*/kernel"`. `None` takes all.
         norms: Whether the event files have the norms, shares of zeros and counts of values that are not finite, too.
         weights: Whether weights are shown, too, moving statistics included: at the end of each epoch, or after the step
             that is watched.

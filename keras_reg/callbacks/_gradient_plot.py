@@ -16,15 +16,16 @@ def plot_flow(history, kind, statistic, include, ax):
     plt = _pyplot()
     ax = ax or plt.subplots(figsize=(max(6, 0.28 * len(paths) + 2), 4.5), layout="constrained")[1]
     for record, color in zip(records, plt.colormaps["viridis"](np.linspace(0, 0.9, len(records))), strict=True):
-        values = [record["variables"].get(path, {}).get(statistic, np.nan) for path in paths]
+        values = np.array([record["variables"].get(path, {}).get(statistic, np.nan) for path in paths], "float64")
+        if statistic == "norm":  # 0 has no place on a logarithmic axis: the line is broken there
+            values[values == 0] = np.nan
         first_or_last = record is records[0] or record is records[-1]
         label = f"epoch {record['epoch'] + 1}, step {record['step'] + 1}" if first_or_last else None
         ax.plot(values, ".-", color=color, label=label)
     ax.set_xticks(range(len(paths)), paths, rotation=90, fontsize="small")
     ax.set_ylabel(f"{statistic.replace('_', ' ')} of {kind}")
-    if statistic == "norm":
-        # A norm of 0 has no place on a logarithmic axis: its line is broken there.
-        ax.set_yscale("log", nonpositive="mask")
+    if statistic == "norm" and any(np.isfinite(line.get_ydata()).any() for line in ax.get_lines()):
+        ax.set_yscale("log")
     ax.grid(alpha=0.3)
     ax.legend()
     return ax

@@ -1,5 +1,7 @@
 """What is kept of the gradients on the device, and an optimizer around the user's that keeps it."""
 
+import itertools
+
 import keras
 import numpy as np
 from keras import ops
@@ -10,18 +12,16 @@ from keras_reg.callbacks._gradient_arguments import matches
 from keras_reg.callbacks._gradient_bins import measure
 
 
-def select(variables, include):
-    """The variables whose path matches one of the globs, by path; a second one of the same path gets a number."""
-    chosen = {}
-    for variable in variables:
-        if matches(variable.path, include):
-            path, number = variable.path, 1
-            while path in chosen:
-                path, number = f"{variable.path}_{number}", number + 1
-            chosen[path] = variable
+def select(variables, include, model_name):
+    """The variables whose path in the model matches one of the globs; a second one of the same path gets a number."""
+    chosen, paths = {}, [variable.path.removeprefix(f"{model_name}/") for variable in variables]
+    for path, variable in zip(paths, variables, strict=True):
+        if matches(path, include):
+            names = itertools.chain([path], (f"{path}_{number}" for number in itertools.count(1)))
+            chosen[next(name for name in names if name not in chosen)] = variable
     if not chosen:
-        paths = ", ".join(repr(variable.path) for variable in variables)
-        fail(f"`include` must match the path of a weight, one of {paths}.", include=include)
+        offer = ", ".join(map(repr, dict.fromkeys(paths)))
+        fail(f"`include` must match the path of a weight, one of {offer}.", include=include)
     return chosen
 
 
@@ -32,14 +32,15 @@ class GradientStatistics:
     gradients of the one that was, and the number of steps since `arm` up to that one.
     """
 
-    def __init__(self, bins, include, several_steps):
+    def __init__(self, bins, include, model_name, several_steps):
         self.bins = bins
         self.include = include
+        self.model_name = model_name
         self.several_steps = several_steps
         self.rows = None
 
     def build(self, variables):
-        watched = select(variables, self.include)
+        watched = select(variables, self.include, self.model_name)
         self.paths = list(watched)
         self.rows = {id(variable): row for row, variable in enumerate(watched.values())}
         self.variables = [

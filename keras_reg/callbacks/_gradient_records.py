@@ -52,7 +52,7 @@ def gradients_record(statistics, **place):
 
 def weights_record(model, include, bins, **place):
     """The weights as they are, moving statistics among them."""
-    chosen = select([weight for weight in model.weights if "float" in weight.dtype], include)
+    chosen = select([weight for weight in model.weights if "float" in weight.dtype], include, model.name)
     arrays = {path: ops.convert_to_numpy(ops.cast(weight.value, "float32")) for path, weight in chosen.items()}
     variables = {path: describe_array(array, bins) for path, array in arrays.items()}
     return {**place, "global_norm": _global_norm(variables), "variables": variables}

@@ -15,15 +15,14 @@ class GradientWatcher(StatefulCallback):
     A subclass has `every`, `bins` and `include`, and says in `_keep_gradients` and `_keep_state` what becomes of it.
     """
 
-    STATE = ("history", "skipped_steps", "steps")
+    STATE = ("history", "next_due", "skipped_steps", "steps")
 
     def __init__(self):
         super().__init__()
         self._known = None
 
     def reset(self):
-        self.skipped_steps = 0
-        self.steps = 0
+        self.next_due = self.skipped_steps = self.steps = 0
 
     def _keep_gradients(self, record):
         """Takes the record of a training step."""
@@ -39,7 +38,7 @@ class GradientWatcher(StatefulCallback):
             name = type(self).__name__
             fail(f"{name} needs a model compiled with a Keras optimizer.", optimizer=self.model.optimizer)
         self._prepare(self.model)
-        self._first_epoch, self._due, self._next_due = True, False, 0
+        self._first_epoch, self._due = True, False
         self._skipped = self._step = None
 
     def _prepare(self, model):
@@ -48,13 +47,14 @@ class GradientWatcher(StatefulCallback):
         known = (model, model.optimizer, getattr(model.train_function, "plain", model.train_function))
         if self._known is None or any(a is not b for a, b in zip(self._known, known, strict=True)):
             self._known, self._functions = known, {}
-            self._statistics = GradientStatistics(self.bins, self.include, model.steps_per_execution > 1)
+            self._statistics = GradientStatistics(self.bins, self.include, model.name, model.steps_per_execution > 1)
 
     def on_epoch_begin(self, epoch, logs=None):
         if self._first_epoch:
             # Not before: until here, another callback may put back the state of an interrupted run.
             taken = steps_taken(self.model.optimizer)
-            self.steps = self.steps if self._loaded else taken
+            if not self._loaded:
+                self.steps, self.next_due = taken, self._due_after(taken - 1)
             self._never_taken = self.steps - taken - self.skipped_steps
             self._first_epoch = False
         super().on_epoch_begin(epoch, logs)
@@ -63,10 +63,13 @@ class GradientWatcher(StatefulCallback):
 
     def on_train_batch_begin(self, batch, logs=None):
         self._begin = batch
-        if self.every != "epoch" and self.steps >= self._next_due:
-            self._due, self._next_due = True, (self.steps // self.every + 1) * self.every
+        if self.every != "epoch" and self.steps >= self.next_due:
+            self._due, self.next_due = True, self._due_after(self.steps)
         if self._due:
             self._step = watch_next_step(self, self._known[0], self._statistics, self._functions)
+
+    def _due_after(self, step):
+        return 0 if self.every == "epoch" else (step // self.every + 1) * self.every
 
     def on_train_batch_end(self, batch, logs=None):
         first = self.steps

@@ -28,14 +28,16 @@ def persist(callbacks, directory, delete_checkpoint=True):
 
     - of every callback with `state_dict` and `load_state_dict`, as those in this package;
     - of `History`, so that `fit` returns the logs of all epochs;
-    - of Keras' `EarlyStopping`, `ReduceLROnPlateau` and `ModelCheckpoint` (its best value).
+    - of Keras' `EarlyStopping`, `ReduceLROnPlateau` and `ModelCheckpoint` (its best value);
+    - of the model's `SeedGenerator`s, which no file of Keras holds: dropout goes on with the masks it would have had.
 
     Others start anew. The state of an epoch is written before its weights, and the one before is kept until then, so
     that a kill at any moment leaves weights and states that belong together; a damaged file is recognised and the
     epoch before taken.
 
     Put all callbacks through this function: one that is appended to the list runs after the state has been saved.
-    Training repeats exactly where the data does: the order of shuffled data is not part of any state.
+    Training repeats exactly where the data does: the order of shuffled data is not part of any state, and neither is
+    what random layers count outside of the model's variables.
 
     Args:
         callbacks: A callback or a list of them, without `BackupAndRestore`.
@@ -132,6 +134,7 @@ class _Persist(keras.callbacks.BackupAndRestore):
             "states": {name: _split(_take(callback), arrays) for name, callback in self.stateful.items()},
             "stopped": bool(self.model.stop_training),
             "weights": _fingerprint(self.model),
+            "seeds": _split([keras.ops.convert_to_numpy(seed.value) for seed in _seeds(self.model)], arrays),
         }
         text = json.dumps(record, default=lambda number: number.item()).encode()
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -149,6 +152,8 @@ class _Persist(keras.callbacks.BackupAndRestore):
             fail(f"`callbacks` must be those whose states are in {self.directory}: {saved}.", callbacks=own)
         for name, callback in self.stateful.items():
             _put(callback, _join(record["states"][name], arrays))
+        for variable, value in zip(_seeds(self.model), _join(record["seeds"], arrays), strict=True):
+            variable.assign(value)
         if record["stopped"]:
             # Killed between the decision to stop and the end of `fit`: no epoch is left to train.
             self._write_epoch(self.params["epochs"])
@@ -161,6 +166,12 @@ def _fingerprint(model):
     for weight in model.get_weights():
         checksum = zlib.crc32(np.ascontiguousarray(weight).view("uint8"), checksum)
     return checksum
+
+
+def _seeds(model):
+    """The state of the model's random numbers: the variables that are no weights."""
+    weights = {id(weight) for weight in model.weights}
+    return [variable for variable in model.variables if id(variable) not in weights]
 
 
 def _keras_names(callback):

@@ -16,10 +16,7 @@ import pytest
 from callbacks.helpers import make_model
 from harness import raises_received
 
-from keras_reg import callbacks
-
-GradientHistograms = getattr(callbacks, "GradientHistograms", None)
-pytestmark = pytest.mark.skipif(GradientHistograms is None, reason="not public yet")
+from keras_reg.callbacks import GradientHistograms
 
 
 @pytest.fixture
@@ -42,7 +39,8 @@ def test_tensorboard_reads_what_is_in_the_history(trained):
     events = read(folder)
     paths = ["dense/kernel", "dense/bias"]
     kinds = ["gradients", "weights", "probe"]
-    assert set(events.Tags()["histograms"]) == {f"{kind}/{path}" for kind in kinds for path in paths}
+    histograms = [*kinds, "gradients_log10", "probe_log10"]
+    assert set(events.Tags()["histograms"]) == {f"{kind}/{path}" for kind in histograms for path in paths}
     scalars = {
         f"{kind}_{name}/{path}" for kind in kinds for name in ("norm", "zero_fraction", "non_finite") for path in paths
     }
@@ -78,7 +76,8 @@ def test_tensorboards_steps_are_steps_where_steps_are_watched(data, tmp_path):
     make_model().fit(*data, batch_size=4, epochs=2, callbacks=[callback], verbose=0)
     events = read(tmp_path)
     assert [event.step for event in events.Histograms("gradients/dense/kernel")] == [0, 2, 4]
-    assert set(events.Tags()["histograms"]) == {"gradients/dense/kernel", "gradients/dense/bias"}
+    kinds = ["gradients", "gradients_log10"]
+    assert set(events.Tags()["histograms"]) == {f"{kind}/dense/{name}" for kind in kinds for name in ("kernel", "bias")}
     assert events.Tags()["scalars"] == ["skipped_steps"]
 
 
@@ -88,7 +87,7 @@ def test_what_is_not_finite_or_zero_can_be_written(tmp_path):
     x, y = np.ones((4, 2), "float32"), np.full((4, 1), 2.5, "float32")  # the output is 2
     callback.measure(model, x * np.array([np.inf, 1.0], "float32"), y, step=0)
     callback.measure(model, x, np.full((4, 1), 2.0, "float32"), step=1)
-    callback.measure(model, x * 1e20, y, step=2)
+    callback.measure(model, x * 1e15, y, step=2)
     callback.on_train_end()
     events = read(tmp_path)
     non_finite = [event.value for event in events.Scalars("probe_non_finite/dense/kernel")]
@@ -96,6 +95,25 @@ def test_what_is_not_finite_or_zero_can_be_written(tmp_path):
     zero, huge = (event.histogram_value for event in events.Histograms("probe/dense/kernel")[-2:])
     assert (zero.min, zero.max, zero.num) == (0, 0, 2) and list(zero.bucket) == [2]
     assert huge.bucket_limit[-1] > 1e300 and list(huge.bucket) == [2]
+
+
+def test_orders_of_magnitude_have_a_linear_axis(tmp_path):
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, keras.layers.Dense(1, kernel_initializer="zeros", name="dense")(inputs))
+    model.compile("sgd", "mse")
+    callback = GradientHistograms(tmp_path)
+    x = np.array([[2e-9, -3e-9, 0.1, 0.0, 1e-30, -1e8]], "float32")  # the gradient, where the output is 0.5 too large
+    callback.measure(model, x, np.array([[-0.5]]))
+    callback.measure(model, 0 * x, np.array([[-0.5]]), step=1)
+    callback.on_train_end()
+    events = read(tmp_path)
+    (seen,) = (event.histogram_value for event in events.Histograms("probe_log10/dense/kernel"))
+    limits, step = np.array(seen.bucket_limit), 18 / 30
+    np.testing.assert_allclose(limits[:2], [-15, -15 + step], rtol=1e-6)
+    filled = {round(limit, 1): count for limit, count in zip(limits, seen.bucket, strict=True) if count}
+    # Each is in the bucket that ends next above its logarithm; what is beyond the ends is in the buckets outside.
+    assert filled == {-15.0: 1, -8.4: 2, -0.6: 1, 3.6: 1} and seen.num == 5
+    np.testing.assert_allclose([seen.min, seen.max], [-15 - step, 3 + step], rtol=1e-6)
 
 
 @contextlib.contextmanager

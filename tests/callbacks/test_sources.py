@@ -3,12 +3,13 @@ import numpy as np
 import pytest
 from callbacks.helpers import Batches, make_model
 
-from keras_reg.callbacks import DivergenceStop, ExponentialLR, SmoothedEarlyStopping
+from keras_reg.callbacks import DivergenceStop, ExponentialLR, GradientHistograms, SmoothedEarlyStopping
 
 
 def _generator(x, y):
+    batches = Batches(x, y)
     while True:
-        yield from Batches(x, y)
+        yield from (batches[index] for index in range(len(batches)))
 
 
 def _arguments(kind, x, y):
@@ -32,7 +33,10 @@ def _arguments(kind, x, y):
     return {"x": dataset, "validation_data": dataset}
 
 
-@pytest.mark.parametrize("kind", ["generator", "tf.data", "PyDataset", "DataLoader"])
+KINDS = pytest.mark.parametrize("kind", ["generator", "tf.data", "PyDataset", "DataLoader"])
+
+
+@KINDS
 def test_every_callback_works_with_every_kind_of_data(kind, data):
     stop, decay = SmoothedEarlyStopping(patience=1, min_delta=10.0), ExponentialLR(0.5, per="step")
     batches, epochs = DivergenceStop(per="batch"), DivergenceStop(monitor="val_loss")
@@ -45,3 +49,14 @@ def test_every_callback_works_with_every_kind_of_data(kind, data):
     model.optimizer.learning_rate = 30.0
     again = model.fit(**_arguments(kind, *data), shuffle=False, epochs=4, callbacks=[batches, epochs], verbose=0)
     assert batches.diverged and batches.stopped_batch > 0 and len(again.epoch) == 1
+
+
+@KINDS
+def test_gradients_are_seen_with_every_kind_of_data(kind, data):
+    callback, expected = GradientHistograms(every=2), GradientHistograms(every=2)
+    make_model().fit(**_arguments(kind, *data), epochs=2, shuffle=False, callbacks=[callback], verbose=0)
+    make_model().fit(*data, batch_size=4, epochs=2, shuffle=False, callbacks=[expected], verbose=0)
+    found, expected = callback.history["gradients"], expected.history["gradients"]
+    assert [(record["epoch"], record["batch"]) for record in found] == [(0, 0), (0, 2), (1, 1)]
+    norms = [[record["global_norm"] for record in records] for records in (found, expected)]
+    np.testing.assert_allclose(*norms, rtol=1e-5)
