@@ -8,6 +8,7 @@ from keras_reg._strength import Strength, deserialize, plain, serialize
 from keras_reg._validation import check_data_format, check_integer, check_seed, fail
 from keras_reg.layers._batch import (
     Form,
+    check_numbers,
     check_sizes,
     dtype_of,
     fields,
@@ -64,6 +65,7 @@ class BatchAugmentation(keras.layers.Layer):
 
     def __call__(self, data, labels=None, sample_weight=None, **kwargs):
         data, labels, sample_weight = map(written_out, (data, labels, sample_weight))
+        check_numbers(Form(data, labels, sample_weight).batch)
         arrays = [array for array in keras.tree.flatten((data, labels, sample_weight)) if array is not None]
         symbolic = any(isinstance(array, keras.KerasTensor) for array in arrays)
         if not symbolic and not framework_of(arrays).native:

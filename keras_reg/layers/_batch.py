@@ -115,11 +115,17 @@ def to_tensors(batch):
         setattr(batch, name, map_arrays(convert, getattr(batch, name)))
 
 
+def check_numbers(batch):
+    """Refuses strings and objects, before a framework stumbles over them."""
+    for array in keras.tree.flatten(fields(batch)):
+        dtype = getattr(array, "dtype", None)
+        no_number = getattr(dtype, "kind", "") in ("U", "S", "O") or getattr(dtype, "name", "") == "string"
+        if no_number or isinstance(array, (str, bytes)):
+            raise ValueError(f"Expected arrays of numbers. Received: {type(array).__name__} of strings or objects")
+
+
 def _converter(framework):
     def convert(array):
-        kind = getattr(getattr(array, "dtype", None), "kind", "")
-        if isinstance(array, str) or kind in ("U", "S", "O"):
-            raise ValueError(f"Expected arrays of numbers. Received: {type(array).__name__} of strings or objects")
         if framework.restore is not None and not hasattr(array, "__array_interface__"):
             array = array.detach().cpu().numpy()
         try:

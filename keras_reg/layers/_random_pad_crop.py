@@ -155,5 +155,6 @@ def gather_pixels(array, rows, columns, ops):
     shape = ops.shape(array)
     starts = ops.reshape(ops.arange(0, shape[0], dtype="int32") * shape[1], [-1, 1, 1])
     index = (starts + ops.expand_dims(rows, 2)) * shape[2] + ops.expand_dims(columns, 1)
-    flat = ops.reshape(array, (-1, *shape[3:]))
-    return ops.take(flat, index, axis=0)
+    found = ops.take(ops.reshape(array, (-1, *shape[3:])), index, axis=0)
+    # JAX takes from an empty batch without a look at the shape of the index.
+    return ops.reshape(found, (shape[0], ops.shape(rows)[1], ops.shape(columns)[1], *shape[3:]))

@@ -271,3 +271,23 @@ def test_any_generator_that_jax_is_set_to_serves():
         assert repeats([layer((IMAGES, LABELS), index=i) for i in range(5)]) == 0
     finally:
         jax.config.update("jax_default_prng_impl", before)
+
+
+@only("jax", why="The place of the numbers is the same on all.")
+def test_worker_processes_of_grain_do_not_share_numbers():
+    pytest.importorskip("grain")
+    printed = run_in_fresh_process(
+        """
+        import grain, numpy as np
+        from absl import flags
+        from layers import worker_of_randomness as worker
+
+        if __name__ == "__main__":
+            flags.FLAGS(["grain"])  # which its workers read
+            dataset = grain.MapDataset.range(40).map(lambda _: worker.draw(worker.layer, 1)[0]).to_iter_dataset()
+            dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=2))
+            rows = [np.array(row) for row in dataset]
+            print(len(rows), len({row.tobytes() for row in rows}))
+        """
+    )
+    assert printed.split() == ["40", "40"]
