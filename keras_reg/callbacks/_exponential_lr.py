@@ -107,7 +107,7 @@ class ExponentialLR(StatefulCallback):
             self._find_initial_rates(epoch)
         super().on_epoch_begin(epoch, logs)
         self.steps_per_epoch = (self.params or {}).get("steps") or self.steps_per_epoch
-        self._epoch, self._steps = epoch, 0
+        self._epoch, self._ended = epoch, []
         self._set(epoch)
         if self.verbose:
             print(f"Epoch {epoch + 1}: learning rate {', '.join(f'{rate:.6g}' for rate in self.learning_rates)}.")
@@ -117,10 +117,11 @@ class ExponentialLR(StatefulCallback):
             self._set(self._epoch + min(batch / self.steps_per_epoch, 1))
 
     def _count(self, batch, logs=None):
-        self._steps = batch + 1
+        if not self.steps_per_epoch:
+            self._ended.append(batch)  # Keras' threads may call for two batches in either order
 
     def on_epoch_end(self, epoch, logs=None):
-        self.steps_per_epoch = self.steps_per_epoch or self._steps
+        self.steps_per_epoch = self.steps_per_epoch or 1 + max(self._ended, default=-1)
         optimizers = members(self.model.optimizer)
         for optimizer in optimizers if logs is not None else ():
             name = "learning_rate" if len(optimizers) == 1 else f"learning_rate_{optimizer.name}"

@@ -204,6 +204,18 @@ def test_without_a_known_number_of_steps_the_first_epoch_is_flat():
     assert decay.state_dict()["steps_per_epoch"] == 4
 
 
+def test_batches_whose_ends_are_told_in_another_order_are_counted():
+    """Keras tells the ends of batches from a pool of threads."""
+    decay = ExponentialLR(0.5, per="step")
+    decay.set_model(pulled_model(SGD(1.0)))
+    decay.on_train_begin()
+    decay.on_epoch_begin(0)
+    for batch in (0, 1, 3, 2):
+        decay.on_train_batch_end(batch)
+    decay.on_epoch_end(0)
+    assert decay.state_dict()["steps_per_epoch"] == 4
+
+
 # Errors -------------------------------------------------------------------------------------------------------------
 
 
