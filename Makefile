@@ -2,7 +2,7 @@
 #
 #   make quickstart             train on real images, plain and regularised (ARGS=... for examples/quickstart.py)
 #   make test                   all tests on all three backends, against the built wheel
-#   make test BACKEND=jax       on one of them; ARGS="-k mix_up" goes to pytest
+#   make test BACKEND=jax       on one of them; ARGS="-k mix_up" goes to pytest, JOBS=4 uses more cores
 #   make test-oldest            on the oldest Keras that is supported
 #   make docs                   the documentation, into site/
 #   make lint                   ruff; `make format` puts right what it can
@@ -12,6 +12,7 @@
 
 BACKEND ?=
 ARGS ?=
+JOBS ?= 2
 VENV ?= .venv
 
 # The Keras that `keras>=...` in pyproject.toml admits first.
@@ -41,6 +42,8 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 WHEEL = $$(ls dist/*.whl)
 SOURCES := $(shell find keras_reg -name '*.py') keras_reg/py.typed pyproject.toml README.md LICENSE
 BACKENDS = $(or $(BACKEND),tensorflow jax torch)
+# The tests of one file stay together: some share what is slow to make.
+PARALLEL = -n $(JOBS) --dist loadfile
 say = @printf '\033[1m-- %s\033[0m\n' "$(1)"
 
 .PHONY: quickstart test test-oldest docs lint format bench notebooks wheel clean help
@@ -61,12 +64,12 @@ quickstart: $(DONE)/$(or $(BACKEND),tensorflow) $(DONE)/extra-examples $(DONE)/p
 test: $(DONE)/tensorflow $(DONE)/jax $(BACKENDS:%=$(DONE)/%) $(DONE)/extra-test $(DONE)/torchvision $(DONE)/package
 	@status=0; for backend in $(BACKENDS); do \
 		printf '\033[1m-- Tests on %s\033[0m\n' $$backend; \
-		KERAS_BACKEND=$$backend KERAS_REG_TEST_INSTALLED=1 $(BIN)/python -P -m pytest -q $(ARGS) || status=1; \
+		KERAS_BACKEND=$$backend KERAS_REG_TEST_INSTALLED=1 $(BIN)/python -P -m pytest -q $(PARALLEL) $(ARGS) || status=1; \
 	done; exit $$status
 
 test-oldest: $(VENV)-oldest/done
 	$(call say,Tests on Keras $(KERAS_OLDEST) and $(OLDEST_BACKEND))
-	@KERAS_BACKEND=$(OLDEST_BACKEND) KERAS_REG_TEST_INSTALLED=1 $(VENV)-oldest/bin/python -P -m pytest -q $(ARGS)
+	@KERAS_BACKEND=$(OLDEST_BACKEND) KERAS_REG_TEST_INSTALLED=1 $(VENV)-oldest/bin/python -P -m pytest -q $(PARALLEL) $(ARGS)
 
 docs: $(DONE)/extra-docs $(DONE)/package
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -1,0 +1,60 @@
+"""The quickstart on each kind of data that it takes: it runs, and writes its table and its picture."""
+
+import importlib
+import json
+
+import numpy as np
+import pytest
+from harness import BACKEND, ROOT, digits
+
+
+@pytest.fixture
+def quickstart(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    return importlib.import_module("quickstart")
+
+
+def as_npz(folder):
+    images, labels = digits(60)
+    path = folder / "small.npz"
+    np.savez(path, x_train=images[:40], y_train=labels[:40], x_test=images[40:], y_test=labels[40:])
+    return path
+
+
+def as_folders(folder):
+    from PIL import Image
+
+    images, labels = digits(60)
+    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+        place = folder / "images" / f"class_{label}"
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.repeat((255 * image).astype("uint8"), 3, axis=-1)).save(place / f"{number}.png")
+    return folder / "images"
+
+
+@pytest.mark.parametrize("make", [lambda folder: None, as_npz, as_folders], ids=["digits", "npz", "folder"])
+def test_quickstart(quickstart, make, tmp_path, capsys):
+    if make in (as_npz, as_folders) and BACKEND == "jax":
+        pytest.skip("one more compilation for each size; what reads the data has no backend")
+    runs = quickstart.main(make(tmp_path), labelled=30, seeds=1, epochs=1, out=tmp_path / "out")
+    printed = capsys.readouterr().out
+    assert "plain" in printed and "keras_reg" in printed and "±" in printed
+    assert [run["run"] for run in runs] == ["plain", "keras_reg"]
+    assert json.loads((tmp_path / "out" / "quickstart.json").read_text()) == json.loads(json.dumps(runs))
+    assert (tmp_path / "out" / "quickstart.png").stat().st_size > 10_000
+
+
+def test_the_same_seed_labels_the_same_images_and_as_many_of_each_class(quickstart):
+    load = quickstart.load
+    one, two, other = load(None, 200, 3), load(None, 200, 3), load(None, 200, 4)
+    np.testing.assert_array_equal(one.x_train, two.x_train)
+    assert (np.bincount(one.y_train) == 20).all() and len(one.x_val) == 1597
+    assert len(one.x_train) != len(other.x_train) or (one.x_train != other.x_train).any()
+    both = np.concatenate([one.x_train, one.x_val]).reshape(1797, -1)
+    assert len(np.unique(both, axis=0)) == len(np.unique(digits()[0].reshape(1797, -1), axis=0))
+
+
+@pytest.mark.parametrize("data", ["images.csv", "nowhere"])
+def test_other_data_are_refused(quickstart, data):
+    with pytest.raises(ValueError, match="Received: data="):
+        quickstart.main(data)
