@@ -140,6 +140,9 @@ def test_extreme_rates_stay_finite():
     x = np.zeros((8, 14, 10, 4), "float32")
     for rate in (0.99, Strength(0.99)):
         np.testing.assert_array_equal(training_calls(DropBlock2D(rate, 7), x), x)
+    # A gradient of inf * 0 would be NaN, also where `where` takes the other side.
+    variable, layer = keras.Variable(x, dtype="float16"), DropBlock2D(0.99, 7)
+    assert np.isfinite(gradients(lambda: ops.sum(layer(variable, training=True)), [variable])[0]).all()
 
 
 def test_compiled_calls_differ():
