@@ -46,6 +46,8 @@ def rows():
         ("RandomPadCrop", ours.RandomPadCrop(4), None),
         ("RandomResizedCrop", ours.RandomResizedCrop(28, scale=(0.5, 1.0)), None),
         ("PCAColorJitter", ours.PCAColorJitter(), None),
+        ("LabelNoise", ours.LabelNoise(0.1), None),
+        ("RandomApply of erasing", ours.RandomApply(ours.RandomErasing(1.0), 0.5), None),
     ]
 
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from harness import to_numpy
 from hypothesis import given
 from hypothesis import strategies as st
 from layers.batches import augment, properties
@@ -61,7 +60,6 @@ def test_any_batch_keeps_its_range_its_labels_their_sum_and_the_input_its_bits(n
     assert (mixed >= 0).all() and mixed.shape == labels.shape
     for given_array, old in zip((images, labels), before, strict=True):
         np.testing.assert_array_equal(given_array, old)
-    assert to_numpy(layer(images, labels, training=False)[1]) is not None
 
 
 @pytest.mark.parametrize("name", sorted(set(MAKERS) - {"RandomResizedCrop"}))
