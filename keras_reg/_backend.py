@@ -562,6 +562,19 @@ def count(ids, length):
     return ops.cast(sys.modules["torch"].bincount(ids, minlength=length), "int32")
 
 
+def bucket(values, edges, guess):
+    """The i of each value for which edges[i] <= value < edges[i + 1]; `guess()` returns one that may be off by one.
+
+    Comparing the guess with the edges next to it is fused into one pass by XLA. PyTorch is faster with a search.
+    """
+    if BACKEND == "torch":
+        return ops.searchsorted(edges[1:], values, side="right")
+    index = guess()
+    above = ops.cast(values >= ops.take(edges, index + 1), "int32")
+    below = ops.cast(values < ops.take(edges, index), "int32")
+    return index + above - below
+
+
 def not_compiled(function):
     """`function` as it is, run eagerly even in a step that PyTorch compiles, which takes it long and gains nothing."""
     return sys.modules["torch"].compiler.disable(function) if BACKEND == "torch" else function

@@ -66,15 +66,16 @@ def _rows(tensors):
 
 
 def _bucket(values, bins):
-    """The bucket of each finite value: guessed by its logarithm, then put right by comparison with the edges."""
-    half, edges = bins // 2, ops.convert_to_tensor(signed_log_edges(bins))
+    """The bucket of each finite value, the first guess by its logarithm."""
+    half = bins // 2
     steps = (half - 2) / math.log(LARGEST / SMALLEST)
-    guess = (ops.log(ops.clip(ops.abs(values), SMALLEST, LARGEST)) - math.log(SMALLEST)) * steps
-    guess = ops.cast(guess, "int32") + 1
-    guess = ops.where(values < 0, half - 1 - guess, half + guess)
-    above = ops.cast(values >= ops.take(edges, guess + 1), "int32")
-    below = ops.cast(values < ops.take(edges, guess), "int32")
-    return guess + above - below
+
+    def guess():
+        step = (ops.log(ops.clip(ops.abs(values), SMALLEST, LARGEST)) - math.log(SMALLEST)) * steps
+        step = ops.cast(step, "int32") + 1
+        return ops.where(values < 0, half - 1 - step, half + step)
+
+    return _backend.bucket(values, ops.convert_to_tensor(signed_log_edges(bins)), guess)
 
 
 def _numbers(rows, values, finite, owner, length):

@@ -22,6 +22,10 @@ class GradientHistograms(GradientWatcher):
     times the model has its own optimizer and its own compiled step, also after an error or an interrupt in `fit`, and
     what is saved holds nothing of this package.
 
+    TensorBoard shows `gradients/<path>`, `weights/<path>` and `probe/<path>`, and of gradients `gradients_log10/<path>`
+    too, the orders of magnitude of all that is not 0: TensorBoard's axis is linear, and there vanished gradients are
+    one line at 0. Among its scalars are `gradients_norm/<path>` and `gradients_norm/all`.
+
     Args:
         log_dir: Folder for TensorBoard event files, or `None`. Needs tensorboardX (`pip install
             keras-reg[tensorboard]`), not TensorFlow. TensorBoard's steps are epochs with `every="epoch"`, else steps.
