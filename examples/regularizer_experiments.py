@@ -1,0 +1,240 @@
+# %% [markdown]
+# # One experiment for each stochastic regularizer
+#
+# The same network with and without one layer, on the same few labelled images, three times each. Strengths are the
+# ones that papers and habit suggest; nothing is tuned. Where a layer does not help, the table says so.
+
+# %%
+import argparse
+import json
+import logging
+import os
+import pathlib
+import sys
+import time
+
+if __name__ == "__main__" and "--backend" in sys.argv:
+    os.environ["KERAS_BACKEND"] = sys.argv[sys.argv.index("--backend") + 1]  # before Keras is imported
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import matplotlib
+
+matplotlib.use("agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from example_data import load
+
+import keras_reg
+from keras_reg.layers import (
+    DropBlock2D,
+    DropConnect,
+    DropPath,
+    FractionalMaxPooling2D,
+    GhostBatchNormalization,
+    NoisyBatchNormalization,
+    WeightNoise,
+    drop_path_rates,
+)
+
+BATCH = 32
+logging.getLogger("tensorflow").setLevel("ERROR")  # many small models, each of which is traced
+
+
+# %% [markdown]
+# Three networks, each where its layer is at home: a convolutional one, a residual one, and one of dense layers.
+
+
+# %%
+def convolutional(data, normalization=None, dropped=None, pooling=None):
+    """`normalization()` in place of batch normalization, `dropped()` after each block, `pooling()` between them."""
+    normalization = normalization or keras.layers.BatchNormalization
+    layers = [keras.Input(data.x_train.shape[1:])]
+    for block, filters in enumerate((16, 32)):
+        for _ in range(2):
+            layers += [
+                keras.layers.Conv2D(filters, 3, padding="same", use_bias=False),
+                normalization(momentum=0.9),
+                keras.layers.ReLU(),
+            ]
+        layers += [dropped()] if dropped else []
+        if block == 0:
+            layers.append((pooling or keras.layers.MaxPooling2D)())
+    return keras.Sequential([*layers, keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(data.classes)])
+
+
+def residual(data, rate=0.0, depth=6):
+    inputs = keras.Input(data.x_train.shape[1:])
+    x = keras.layers.Conv2D(24, 3, padding="same", strides=2)(inputs)
+    for probability in drop_path_rates(rate, depth):
+        y = keras.layers.ReLU()(keras.layers.BatchNormalization(momentum=0.9)(x))
+        y = keras.layers.Conv2D(24, 3, padding="same")(y)
+        x = keras.layers.Add()([x, DropPath(probability)(y) if rate else y])
+    x = keras.layers.ReLU()(keras.layers.BatchNormalization(momentum=0.9)(x))
+    return keras.Model(inputs, keras.layers.Dense(data.classes)(keras.layers.GlobalAveragePooling2D()(x)))
+
+
+def dense(data, wrap=lambda layer: layer):
+    layers = [keras.Input(data.x_train.shape[1:]), keras.layers.Flatten()]
+    layers += [wrap(keras.layers.Dense(256, activation="relu")) for _ in range(2)]
+    return keras.Sequential([*layers, keras.layers.Dense(data.classes)])
+
+
+# %% [markdown]
+# Each row: its name, the network, its batch ("all" images at once have none of the noise that small batches bring), and
+# callbacks. `None` begins a group with the plain network that the others are compared with.
+
+
+# %%
+def ramped():
+    return DropBlock2D(keras_reg.Strength(0.1), block_size=3)
+
+
+def penalized(data):
+    return keras_reg.surgery.regularize(convolutional(data), kernel_l2=1e-3, dropout=0.3, bn_noise=0.2)
+
+
+def ramp(epochs):
+    """From 0 to the full strength over the first half, as the paper has it over the whole training."""
+    return [keras_reg.callbacks.StrengthSchedule(lambda epoch: min(1.0, 2 * epoch / epochs))]
+
+
+EXPERIMENTS = [
+    (None, "convolutional, one batch", convolutional, "all"),
+    (
+        "NoisyBatchNormalization(0.3)",
+        "",
+        lambda d: convolutional(d, lambda **k: NoisyBatchNormalization(0.3, **k)),
+        "all",
+    ),
+    (
+        'NoisyBatchNormalization(noise="statistics", 16)',
+        "",
+        lambda d: convolutional(d, lambda **k: NoisyBatchNormalization(noise="statistics", virtual_batch_size=16, **k)),
+        "all",
+    ),
+    (
+        "GhostBatchNormalization(16)",
+        "",
+        lambda d: convolutional(d, lambda **k: GhostBatchNormalization(16, **k)),
+        "all",
+    ),
+    (None, f"convolutional, batches of {BATCH}", convolutional, BATCH),
+    ("DropBlock2D(0.1, 3)", "", lambda d: convolutional(d, dropped=lambda: DropBlock2D(0.1, block_size=3)), BATCH),
+    ("DropBlock2D(Strength(0.1), 3), ramped", "", lambda d: convolutional(d, dropped=ramped), BATCH, ramp),
+    (
+        "FractionalMaxPooling2D(2 ** 0.5)",
+        "",
+        lambda d: convolutional(d, pooling=lambda: FractionalMaxPooling2D(2**0.5)),
+        BATCH,
+    ),
+    ("regularize(L2, noise, dropout)", "", penalized, BATCH),
+    (None, f"residual, batches of {BATCH}", residual, BATCH),
+    ("DropPath, up to 0.2", "", lambda d: residual(d, 0.2), BATCH),
+    (None, f"dense, batches of {BATCH}", dense, BATCH),
+    ("DropConnect(0.5)", "", lambda d: dense(d, lambda layer: DropConnect(layer, 0.5)), BATCH),
+    ("WeightNoise(0.1)", "", lambda d: dense(d, lambda layer: WeightNoise(layer, 0.1)), BATCH),
+]
+
+
+def train(make, data, batch, callbacks, seed, epochs):
+    """Accuracy on the images that were not trained on, and on those that were."""
+    keras.utils.set_random_seed(seed)
+    model = make(data)
+    batch = len(data.x_train) if batch == "all" else batch
+    steps = epochs * -(-len(data.x_train) // batch)
+    rate = keras.optimizers.schedules.CosineDecay(3e-3, steps)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(rate), loss, metrics=["accuracy"])
+    model.fit(data.x_train, data.y_train, batch_size=batch, epochs=epochs, verbose=0, callbacks=callbacks)
+    parts = ((data.x_val, data.y_val), (data.x_train, data.y_train))
+    return [100 * model.evaluate(x, y, batch_size=512, verbose=0, return_dict=True)["accuracy"] for x, y in parts]
+
+
+def run_all(source, labelled, seeds, epochs):
+    """Rows with the accuracies of each seed, and the difference to the plain network with the same seed."""
+    rows, plain = [], None
+    for name, group, make, batch, *more in EXPERIMENTS:
+        start = time.perf_counter()
+        found = []
+        for seed in seeds:
+            data = load(source, labelled, seed)
+            callbacks = more[0](epochs) if more else []
+            length = epochs if batch != "all" else 2 * epochs  # of one step each
+            found.append(train(make, data, batch, callbacks, seed, length))
+        validation, training = np.array(found).T
+        plain = validation if name is None else plain
+        numbers = {"validation": validation, "training": training, "gain": validation - plain}
+        row = {"name": name, "group": group, "images": len(data.x_val), **{k: v.tolist() for k, v in numbers.items()}}
+        rows.append({**row, "seconds": time.perf_counter() - start})
+        print(f"  {name or group:50} {validation.mean():6.2f} %  {rows[-1]['seconds']:5.0f} s", flush=True)
+    return rows
+
+
+def verdict(row):
+    """Better or worse only where all seeds agree, by more than two standard errors of so many judged images."""
+    gain, share = np.array(row["gain"]), np.mean(row["validation"]) / 100
+    error = 100 * np.sqrt(2 * share * (1 - share) / (row["images"] * len(gain)))
+    if abs(gain.mean()) > 2 * error and abs(np.sign(gain).sum()) == len(gain):
+        return "helps" if gain.mean() > 0 else "hurts"
+    return "no clear difference"
+
+
+def table(rows):
+    lines = [f"{'':50} {'validation':>15}  {'training':>9}  {'gain, each seed':>22}"]
+    for row in rows:
+        values = np.array(row["validation"])
+        cells = f"{values.mean():6.2f} ± {values.std(ddof=len(values) > 1):4.2f} %  {np.mean(row['training']):7.2f} %"
+        if row["name"] is None:
+            lines += ["", f"{row['group']:50} {cells}"]
+        else:
+            gains = " ".join(f"{gain:+6.2f}" for gain in row["gain"])
+            lines.append(f"  {row['name']:48} {cells}  {gains:>22}  {verdict(row)}")
+    return "\n".join(lines)
+
+
+def draw(rows, path):
+    rows = [row for row in rows if row["name"] is not None][::-1]
+    colours = {"helps": "#2a7a3b", "hurts": "#d0402b", "no clear difference": "#888888"}
+    figure, axis = plt.subplots(figsize=(9, 0.42 * len(rows) + 1.2))
+    for height, row in enumerate(rows):
+        colour = colours[verdict(row)]
+        axis.plot(row["gain"], [height] * len(row["gain"]), "o", color=colour, alpha=0.45, mew=0)
+        axis.plot(np.mean(row["gain"]), height, "|", color=colour, ms=18, mew=2.5)
+    axis.axvline(0, color="black", lw=0.8)
+    axis.set_yticks(range(len(rows)), [row["name"] for row in rows])
+    axis.set_xlabel("points of validation accuracy over the plain network (dots: seeds, bar: mean)")
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+# %%
+def main(source=None, labelled=200, seeds=3, epochs=50, out="runs", smoke=False):
+    if smoke:
+        seeds, epochs, labelled = 1, 1, 40
+    data = load(source, labelled, 0)
+    size = "x".join(map(str, data.x_train.shape[1:]))
+    print(f"{data.name}: {len(data.x_train)} labelled images of {size}, {len(data.x_val)} to judge by, {seeds} seeds")
+    rows = run_all(source, labelled, range(seeds), epochs)
+    print("\n" + table(rows))
+    out = pathlib.Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    draw(rows, out / "regularizers.png")
+    (out / "regularizers.json").write_text(json.dumps(rows, indent=1))
+    return rows
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", help="image folder, .npz with x_train ... y_test, or tfds:NAME (default: digits)")
+    parser.add_argument("--backend", choices=("tensorflow", "jax", "torch"), help="default: tensorflow")
+    parser.add_argument("--labelled", type=int, default=200, help="how many images are trained on (default: 200)")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=50)
+    parser.add_argument("--out", default="runs", help="folder for the picture and the numbers (default: runs)")
+    parser.add_argument("--smoke", action="store_true", help="one seed, one epoch: does it run?")
+    given = parser.parse_args()
+    main(given.data, given.labelled, given.seeds, given.epochs, given.out, given.smoke)
