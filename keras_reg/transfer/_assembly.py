@@ -1,0 +1,128 @@
+"""Joining a backbone and a head, with what goes before and between."""
+
+import dataclasses
+
+import keras
+from keras import tree
+
+from keras_reg._validation import check_integer, fail, is_integer
+from keras_reg.transfer._layers import children, inside
+from keras_reg.transfer._preprocess import preprocess_inputs
+
+POOLING = {
+    3: keras.layers.GlobalAveragePooling1D,
+    4: keras.layers.GlobalAveragePooling2D,
+    5: keras.layers.GlobalAveragePooling3D,
+}
+# Layers that do the same to vectors and to maps.
+INDIFFERENT = (
+    keras.layers.Dropout,
+    keras.layers.Activation,
+    keras.layers.BatchNormalization,
+    keras.layers.LayerNormalization,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Assembly:
+    """The parts of a transfer, which share their layers.
+
+    Attributes:
+        model: Raw inputs to outputs.
+        extractor: Raw inputs to features: all of `model` that comes before the head.
+        head: The layer or model that makes outputs of features.
+        head_model: Features to outputs.
+        notes: Lines that say what was done.
+    """
+
+    model: keras.Model
+    extractor: keras.Model
+    head: keras.layers.Layer
+    head_model: keras.Model
+    notes: tuple[str, ...]
+
+
+def assemble(backbone, head, preprocess):
+    """Joins the parts; `head` is a number of classes, a layer, a model or a list of layers."""
+    inputs = _make_inputs(backbone)
+    prepared, note = preprocess_inputs(preprocess, backbone, inputs)
+    features = _features(backbone, backbone(prepared))
+    head = _make_head(head)
+    features, *more = _pool_if_needed(features, head, backbone)
+    outputs = _call_head(head, features)
+    one = keras.Input(features.shape[1:], dtype=features.dtype, name="features")
+    return Assembly(
+        model=keras.Model(inputs, outputs, name=f"{backbone.name}_transfer"),
+        extractor=keras.Model(inputs, features, name=f"{backbone.name}_features"),
+        head=head,
+        head_model=keras.Model(one, head(one), name=f"{backbone.name}_head"),
+        notes=(f"Inputs: {note}.", *more),
+    )
+
+
+def _make_inputs(backbone):
+    if getattr(backbone, "inputs", None):
+        inputs = backbone.inputs[0] if isinstance(backbone, keras.Sequential) else backbone.input
+        return tree.map_structure(lambda x: keras.Input(x.shape[1:], dtype=x.dtype, name=x.name), inputs)
+    config = backbone.get_build_config() or {} if backbone.built else {}
+    shape = config.get("input_shape") or next(iter((config.get("shapes_dict") or {}).values()), None)
+    if not isinstance(shape, (tuple, list)) or not shape or isinstance(shape[0], (tuple, list, dict)):
+        fail("`backbone` must know the shape of its input: call it on a batch first.", backbone=backbone)
+    return keras.Input(tuple(shape[1:]), name="inputs")
+
+
+def _features(backbone, outputs):
+    """The one tensor that a head can take."""
+    if isinstance(outputs, dict) and "pooled_output" in outputs:  # text models of KerasHub
+        return outputs["pooled_output"]
+    found = tree.flatten(outputs)
+    if len(found) == 1:
+        return found[0]
+    names = sorted(outputs) if isinstance(outputs, dict) else len(found)
+    fail("`backbone` must have one output: choose one with `keras.Model(b.input, b.output[...])`.", outputs=names)
+
+
+def _make_head(head):
+    if is_integer(head):
+        check_integer("head_or_num_classes", head, low=2)
+        # Logits in float32 also under mixed precision: the softmax of the loss needs them.
+        return keras.layers.Dense(head, dtype="float32", name="head")
+    if isinstance(head, (list, tuple)) and head and all(isinstance(layer, keras.layers.Layer) for layer in head):
+        return keras.Sequential(list(head), name="head")
+    if isinstance(head, keras.layers.Layer):
+        return head
+    fail("`head_or_num_classes` must be a number of classes, a layer, a model or a list of layers.", head=head)
+
+
+def _pool_if_needed(features, head, backbone):
+    """The features, pooled where the head would otherwise classify every place of a map by itself."""
+    rank = len(features.shape)
+    if rank not in POOLING or not _wants_vectors(head, rank):
+        return (features,)
+    layouts = [layer.data_format for layer in inside(backbone) if getattr(layer, "data_format", None)]
+    layout = layouts[-1] if layouts and rank > 3 else None
+    pooled = POOLING[rank](data_format=layout, name="global_pooling")(features)
+    return (
+        pooled,
+        f"Features: {backbone.name} ends in {tuple(features.shape[1:])}, so they are averaged over all places.",
+    )
+
+
+def _wants_vectors(head, rank):
+    """Whether the first layer of the head that cares for the rank is a dense one, or takes vectors only."""
+    if getattr(head, "inputs", None):
+        return len(head.inputs) == 1 and len(head.inputs[0].shape) == 2
+    for layer in [head, *children(head)] if isinstance(head, keras.Sequential) else [head]:
+        if isinstance(layer, keras.layers.Dense):
+            return True
+        if not isinstance(layer, (keras.Sequential, *INDIFFERENT)):
+            return False
+    return False
+
+
+def _call_head(head, features):
+    try:
+        return head(features)
+    except (ValueError, TypeError, AssertionError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        fail(f"The head must take the features of the backbone: {reason}", features=tuple(features.shape))

@@ -1,0 +1,60 @@
+"""The histories of phases: joined, and drawn."""
+
+import keras
+
+from keras_reg._validation import fail
+
+
+def make_history(epoch, logs):
+    """A `keras.callbacks.History` of what was logged."""
+    history = keras.callbacks.History()
+    history.epoch, history.history = list(epoch), {name: list(values) for name, values in logs.items()}
+    return history
+
+
+def join(histories):
+    """One `History` of all phases; `None` stands for what a phase did not log."""
+    histories = list(histories)
+    names = list(dict.fromkeys(name for history in histories for name in history.history))
+    logs = {name: [] for name in names}
+    for history in histories:
+        for name in names:
+            logs[name] += history.history.get(name, [None] * len(history.epoch))
+    return make_history(range(sum(len(history.epoch) for history in histories)), logs)
+
+
+def draw(histories, metrics=None):
+    """Learning curves over all phases, with a line at each border. Returns a matplotlib figure.
+
+    Args:
+        histories: {name of a phase: `History`}.
+        metrics: Names without "val_"; by default the loss and all metrics that are logged.
+    """
+    from matplotlib.figure import Figure
+
+    joined = join(histories.values()).history
+    known = list(dict.fromkeys(name.removeprefix("val_") for name in joined if not name.startswith("learning_rate")))
+    chosen = known if metrics is None else [metrics] if isinstance(metrics, str) else list(metrics)
+    if not chosen or not set(chosen) <= set(joined):
+        fail(f"`metrics` must be among what was logged: {known}.", metrics=metrics)
+    figure = Figure(figsize=(4.6 * len(chosen), 3.6), layout="constrained")
+    for axis, name in zip(figure.subplots(1, len(chosen), squeeze=False)[0], chosen, strict=True):
+        for key, style in ((name, ":"), (f"val_{name}", "-")):
+            if key in joined:
+                values = [float("nan") if value is None else value for value in joined[key]]
+                label = "validation" if key.startswith("val_") else "training"
+                axis.plot(range(1, len(values) + 1), values, style, color="#d0402b", marker=".", label=label)
+        _mark_borders(axis, histories)
+        axis.set(xlabel="epoch", ylabel=name)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.legend(frameon=False)
+    return figure
+
+
+def _mark_borders(axis, histories):
+    start = 0.5
+    for number, (name, history) in enumerate(histories.items()):
+        if number:
+            axis.axvline(start, color="#888888", linestyle="--", linewidth=1)
+        axis.annotate(name, (start, 1.01), xycoords=("data", "axes fraction"), fontsize=9, color="#555555")
+        start += len(history.epoch)
