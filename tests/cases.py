@@ -439,6 +439,24 @@ CASES = [
             *({"callbacks": value} for value in (None, [3], [keras.callbacks.BackupAndRestore("folder")])),
         ],
     ),
+    Case(
+        transfer.TransferLearner,
+        lambda: {
+            "backbone": small_network(),
+            "head_or_num_classes": [keras.layers.Dense(2)],
+            "preprocess": keras.layers.Rescaling(1 / 255),
+            "augmentation": layers.CutMix(0.7, seed=1),
+            "loss": "mse",
+        },
+        "tool",
+        bad=[
+            *({"backbone": value} for value in (None, "resnet50", keras.layers.Dense(3), keras.Sequential())),
+            *({"head_or_num_classes": value} for value in (1, 0, 2.5, None, [], ["dense"])),
+            *({"preprocess": value} for value in (3, "caffe", "auto")),
+            {"augmentation": "cutmix"},
+            {"loss": None},
+        ],
+    ),
 ]
 
 

@@ -43,7 +43,8 @@ def preprocess_inputs(preprocess, backbone, inputs):
     else:
         fail('`preprocess` must be None, "auto", or a layer or function of inputs.', preprocess=preprocess)
     if recipe is None:
-        return preprocess(inputs), f"the backbone takes what {getattr(preprocess, 'name', preprocess.__name__)} makes"
+        name = getattr(preprocess, "name", None) or getattr(preprocess, "__name__", type(preprocess).__name__)
+        return preprocess(inputs), f"the backbone takes what {name} makes of them"
     return _apply(recipe, backbone, inputs)
 
 

@@ -45,6 +45,8 @@ class Run:
     def go(self):
         """Runs all phases; puts back what trains, whatever happens."""
         try:
+            for phase in self.phases:  # an error in the last one would come late
+                self._set_trainable(phase)
             with tempfile.TemporaryDirectory(prefix="keras_reg_features_") as folder:
                 self.folder = pathlib.Path(folder)
                 for number in range(self._take_up(), len(self.phases)):
@@ -76,10 +78,8 @@ class Run:
 
     def _run(self, number, phase):
         learner = self.learner
-        self.before.restore()
-        freeze(learner.backbone)
+        self._set_trainable(phase)
         if phase.unfreeze is not None:
-            unfreeze(learner.backbone, phase.unfreeze, phase.batch_norm)
             self.features = None
         refusal = self._find_features(phase)
         trainer = learner.trainer if refusal else learner.parts.head_model
@@ -94,6 +94,12 @@ class Run:
         self._fit(number, phase, trainer, *((self.train, self.validation) if refusal else self.features))
         memories, self.loss_scale = made.remember(trainer)
         self.memories |= memories
+
+    def _set_trainable(self, phase):
+        self.before.restore()
+        freeze(self.learner.backbone)
+        if phase.unfreeze is not None:
+            unfreeze(self.learner.backbone, phase.unfreeze, phase.batch_norm)
 
     def _fit(self, number, phase, trainer, train, validation):
         history = keras.callbacks.History()
