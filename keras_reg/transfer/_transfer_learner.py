@@ -80,7 +80,13 @@ class TransferLearner:
         self.model = self.parts.model
         self.trainer = self.model if augmentation is None else AugmentedModel(self.model, augmentation)
         self.history = {}
-        self.compile(self.model, keras.optimizers.SGD(1e-3, momentum=0.9))
+        self._compile_for_use(default_phases()[0])
+
+    def _compile_for_use(self, phase):
+        """So that `evaluate` and saving work: with a new optimizer, built, for Keras loads no other."""
+        optimizer = phase.make_optimizer()
+        self.compile(self.model, type(optimizer).from_config(optimizer.get_config()))
+        self.model.optimizer.build(self.model.trainable_variables)
 
     def compile(self, model, optimizer):
         """Compiles one of the models that share the weights; `fit` does so for each phase."""
@@ -141,8 +147,7 @@ class TransferLearner:
         try:
             Run(self, phases, train, validation, seed, callbacks, backup, verbose, fit_arguments).go()
         finally:
-            last = phases[-1].make_optimizer()
-            self.compile(self.model, type(last).from_config(last.get_config()))
+            self._compile_for_use(phases[-1])
         return self.joined_history()
 
     def _data(self, name, data, batch_size, shuffle=False):

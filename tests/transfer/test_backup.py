@@ -1,0 +1,162 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+from harness import BACKEND, TESTS, raises_received
+from transfer import resumed_transfer
+from transfer.networks import flat_backbone, images
+from transfer.resumed_transfer import NAMES, train
+
+from keras_reg.transfer import Phase, TransferLearner
+
+
+class Killed(Exception):
+    pass
+
+
+def killed_in(*names):
+    """Fails once in each of these phases."""
+    left = list(names)
+
+    def action(name):
+        if name in left:
+            left.remove(name)
+            raise Killed
+
+    return action
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    return train(tmp_path_factory.mktemp("whole") / "backup", verbose=0)
+
+
+def assert_same(actual, expected):
+    assert actual["names"] == expected["names"] == list(NAMES)
+    assert actual["epoch"] == expected["epoch"] == list(range(9))
+    assert actual["history"].keys() == expected["history"].keys()
+    for name, values in expected["history"].items():
+        assert actual["history"][name] == pytest.approx(values, rel=1e-4), name
+    for one, other in zip(actual["weights"], expected["weights"], strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_a_process_that_was_killed_goes_on_in_its_phase(uninterrupted, tmp_path):
+    environment = {**os.environ, "KERAS_BACKEND": BACKEND, "PYTHONPATH": os.pathsep.join([str(TESTS), os.getcwd()])}
+    command = [sys.executable, resumed_transfer.__file__, str(tmp_path)]
+    pause = tmp_path / "paused"
+    with subprocess.Popen([*command, str(pause), "top"], env=environment, stdout=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 300
+        while not pause.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert pause.exists(), f"The process ended by itself or hung: {process.poll()}"
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL and not (tmp_path / "result.json").exists()
+    done = subprocess.run(command, env=environment, check=True, timeout=300, capture_output=True, text=True)
+    assert "Going on in phase 2, 'top'." in done.stdout and "Phase 1 of 3" not in done.stdout
+    assert_same(json.loads((tmp_path / "result.json").read_text()), uninterrupted)
+    assert not (tmp_path / "backup").exists()
+
+
+def test_killed_in_every_phase(uninterrupted, tmp_path):
+    """Each start makes other random weights before it takes up the saved ones."""
+    action = killed_in(*NAMES)
+    for seed in (7, 8, 9):
+        with pytest.raises(Killed):
+            train(tmp_path / "backup", action, build_seed=seed, verbose=0)
+        assert (tmp_path / "backup").exists()
+    assert_same(train(tmp_path / "backup", build_seed=10, verbose=0), uninterrupted)
+    assert not (tmp_path / "backup").exists()
+
+
+# Backups that do not belong.
+
+
+def learner(filters=3):
+    head = keras.layers.Dense(filters, name="head")
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    return TransferLearner(flat_backbone(), head, keras.layers.Rescaling(1 / 255), loss=loss, run_eagerly=True)
+
+
+def sgd():
+    return keras.optimizers.SGD(0.01)
+
+
+class Stop(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 1:
+            raise Killed
+
+
+@pytest.fixture
+def left_behind(tmp_path):
+    """The folder of a training that was killed in its second phase."""
+    phases = [Phase("warm up", 1, optimizer=sgd()), Phase("all", 2, "all", sgd(), callbacks=[Stop()])]
+    with pytest.raises(Killed):
+        learner().fit(images(6), phases=phases, backup_dir=tmp_path / "backup", verbose=0)
+    return tmp_path / "backup"
+
+
+def files(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_backup_of_another_model(left_behind):
+    before = files(left_behind)
+    assert before
+    other = learner(4)
+    weights = other.model.get_weights()
+    with raises_received("backup_dir", "(6, 3)", "(6, 4)"):
+        other.fit(images(6), phases=[Phase("warm up", 1), Phase("all", 2, "all")], backup_dir=left_behind, verbose=0)
+    assert files(left_behind) == before
+    assert all(np.array_equal(a, b) for a, b in zip(weights, other.model.get_weights(), strict=True))
+
+
+@pytest.mark.parametrize("phases", [[Phase("warm up", 1), Phase("more", 2, "all")], [Phase("warm up", 1)]])
+def test_a_backup_of_other_phases(left_behind, phases):
+    before = files(left_behind)
+    with raises_received("phases", "warm up"):
+        learner().fit(images(6), phases=phases, backup_dir=left_behind, verbose=0)
+    assert files(left_behind) == before
+
+
+def test_more_epochs_are_the_same_phases(left_behind):
+    made = learner()
+    phases = [Phase("warm up", 1, optimizer=sgd()), Phase("all", 4, "all", sgd())]
+    history = made.fit(images(6), phases=phases, backup_dir=left_behind, verbose=0)
+    assert len(history.epoch) == 5 and not left_behind.exists()
+
+
+def test_what_else_is_in_the_folder_stays(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    learner().fit(images(6), phases=[Phase("warm up", 2, optimizer=sgd())], backup_dir=tmp_path, verbose=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_the_state_of_adam_comes_back(tmp_path):
+    """The same as without an interruption, where the number of steps and both moments matter."""
+
+    def phases(*callbacks):
+        adam = keras.optimizers.Adam(0.01)
+        return [Phase("warm up", 3, optimizer=adam), Phase("all", 2, "all", adam, callbacks=callbacks)]
+
+    x, y = images(6)
+    results = []
+    start = learner().model.get_weights()
+    for callbacks in ((), (Stop(),)):
+        made = learner()
+        made.model.set_weights(start)
+        if callbacks:
+            with pytest.raises(Killed):
+                made.fit((x, y), phases=phases(*callbacks), backup_dir=tmp_path / "backup", seed=1, verbose=0)
+            made = learner()
+        made.fit((x, y), phases=phases(), backup_dir=tmp_path / "backup", seed=1, verbose=0)
+        results.append(made.model.get_weights())
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
