@@ -5,9 +5,19 @@ import keras
 from keras_reg._validation import fail
 
 
+class AlignedHistory(keras.callbacks.History):
+    """A `History` with one entry for each epoch: `None` where something was not logged, as with `validation_freq`."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, logs)
+        for name, values in self.history.items():
+            missing = [None] * (len(self.epoch) - len(values))
+            self.history[name] = [*values[:-1], *missing, values[-1]] if name in (logs or {}) else [*values, *missing]
+
+
 def make_history(epoch, logs):
-    """A `keras.callbacks.History` of what was logged."""
-    history = keras.callbacks.History()
+    """A `History` of what was logged."""
+    history = AlignedHistory()
     history.epoch, history.history = list(epoch), {name: list(values) for name, values in logs.items()}
     return history
 
@@ -41,9 +51,9 @@ def draw(histories, metrics=None):
     for axis, name in zip(figure.subplots(1, len(chosen), squeeze=False)[0], chosen, strict=True):
         for key, style in ((name, ":"), (f"val_{name}", "-")):
             if key in joined:
-                values = [float("nan") if value is None else value for value in joined[key]]
+                points = [(epoch, value) for epoch, value in enumerate(joined[key], start=1) if value is not None]
                 label = "validation" if key.startswith("val_") else "training"
-                axis.plot(range(1, len(values) + 1), values, style, color="#d0402b", marker=".", label=label)
+                axis.plot(*zip(*points, strict=True), style, color="#d0402b", marker=".", label=label)
         _mark_borders(axis, histories)
         axis.set(xlabel="epoch", ylabel=name)
         axis.spines[["top", "right"]].set_visible(False)

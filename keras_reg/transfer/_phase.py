@@ -101,7 +101,7 @@ class Phase:
 
     def __repr__(self):
         unfreeze = "" if self.unfreeze is None else f", unfreeze={self.unfreeze!r}"
-        return f"<Phase {self.name!r}: {self.epochs} epochs{unfreeze}>"
+        return f"<Phase {self.name!r}: {self.epochs} epoch{'s' if self.epochs > 1 else ''}{unfreeze}>"
 
 
 def _get_optimizer(optimizer):

@@ -11,7 +11,7 @@ def phase_line(number, total, phase, learner, made, refusal):
     """One line: how many parameters train in which layers at which rate, and what is done about features."""
     trained = count(weight for _, weights in made.parts for weight in weights)
     text = (
-        f"Phase {number + 1} of {total}, {phase.name!r}: {phase.epochs} epochs, {trained:,} of "
+        f"Phase {number + 1} of {total}, {phase.name!r}: {_many(phase.epochs, 'epoch')}, {trained:,} of "
         f"{count(learner.model.weights):,} parameters train: {_where(phase, learner, made)}"
     )
     notes = [*_notes_on_features(phase, refusal), *_notes_on_layers(phase, learner), *_notes_on_optimizer(made, phase)]
@@ -28,13 +28,17 @@ def _where(phase, learner, made):
         return f"the head at {rate:.4g}{kind}; {backbone.name} is frozen"
     if phase.layer_decay is None:
         few = f"{layers[0]} to {layers[-1]}" if len(layers) > 1 else layers[0]
-        return f"the head and {len(layers)} layers of {backbone.name} ({few}) at {rate:.4g}{kind}"
+        return f"the head and {_many(len(layers), 'layer')} of {backbone.name} ({few}) at {rate:.4g}{kind}"
     blocks = [(name, factor) for name, factor, _ in made.groups if name in depths(backbone)]
     (last, high), (first, low) = blocks[0], blocks[-1]
     return (
-        f"the head at {rate:.4g}{kind}, {len(blocks)} blocks of {backbone.name} "
+        f"the head at {rate:.4g}{kind}, {_many(len(blocks), 'block')} of {backbone.name} "
         f"from {last} at {rate * high:.4g} to {first} at {rate * low:.4g}"
     )
+
+
+def _many(number, thing):
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def _notes_on_features(phase, refusal):
@@ -47,7 +51,8 @@ def _notes_on_layers(phase, learner):
     frozen = [layer for layer in inside(learner.backbone) if is_normalization(layer) and not layer.trainable]
     if phase.unfreeze is None or not frozen:
         return []
-    return [f"{len(frozen)} batch normalizations stay in inference mode"]
+    stay = "stays" if len(frozen) == 1 else "stay"
+    return [f"{_many(len(frozen), 'batch normalization')} {stay} in inference mode"]
 
 
 def _notes_on_optimizer(made, phase):
@@ -73,6 +78,7 @@ def summary_lines(learner):
     if learner.augmentation is not None:
         lines.append(f"  Augmentation in training: {learner.augmentation.name}.")
     for name, history in learner.history.items():
-        reached = ", ".join(f"{key} {values[-1]:.4g}" for key, values in history.history.items() if values)
-        lines.append(f"  {name!r}, {len(history.epoch)} epochs: {reached}")
+        last = {key: [value for value in values if value is not None][-1:] for key, values in history.history.items()}
+        reached = ", ".join(f"{key} {values[0]:.4g}" for key, values in last.items() if values)
+        lines.append(f"  {name!r}, {_many(len(history.epoch), 'epoch')}: {reached}")
     return lines

@@ -3,15 +3,13 @@
 import pathlib
 import tempfile
 
-import keras
-
 from keras_reg._validation import fail
 from keras_reg.callbacks import persist
 from keras_reg.transfer._backup import Border, Seeds
 from keras_reg.transfer._data import Batches, EpochOf
 from keras_reg.transfer._features import Store, extract, refusal_by_data, refusal_by_settings
 from keras_reg.transfer._freeze import freeze, unfreeze
-from keras_reg.transfer._history import make_history
+from keras_reg.transfer._history import AlignedHistory, make_history
 from keras_reg.transfer._layers import TrainableMap
 from keras_reg.transfer._optimizer import PhaseOptimizer
 from keras_reg.transfer._rates import rate_groups
@@ -102,7 +100,7 @@ class Run:
             unfreeze(self.learner.backbone, phase.unfreeze, phase.batch_norm)
 
     def _fit(self, number, phase, trainer, train, validation):
-        history = keras.callbacks.History()
+        history = AlignedHistory()
         callbacks = [*phase.callbacks, *self.callbacks, history]
         arguments = dict(self.fit_arguments)
         if isinstance(train, Batches):

@@ -261,13 +261,24 @@ def test_plot_marks_the_borders():
         learner.plot("auc")
 
 
+def test_what_is_not_logged_in_an_epoch_is_none():
+    learner = scaled()
+    phases = [Phase("warm up", 4, optimizer=sgd()), Phase("all", 3, unfreeze="all", optimizer=sgd())]
+    history = learner.fit((X, Y), validation_data=(X, Y), phases=phases, validation_freq=2, verbose=0)
+    known = [value is not None for value in history.history["val_loss"]]
+    assert known == [False, True, False, True, False, True, False]
+    assert len(history.history["loss"]) == 7
+    curve = next(line for line in learner.plot("loss").axes[0].lines if line.get_label() == "validation")
+    assert list(curve.get_xdata()) == [2, 4, 6]
+
+
 def test_summary_says_what_was_reached(capsys):
     learner = scaled()
     learner.fit((X, Y), phases=QUICK, verbose=0)
     assert capsys.readouterr().out == ""
     learner.summary()
     said = capsys.readouterr().out
-    assert "backbone: flat, 108 parameters" in said and "'all', 1 epochs: accuracy" in said
+    assert "backbone: flat, 108 parameters" in said and "'all', 1 epoch: accuracy" in said
 
 
 # What is refused.
