@@ -147,7 +147,7 @@ $(DONE)/ruff: | $(DONE)/venv
 	@$(PIP) "$(RUFF)" && touch $@
 
 # The oldest Keras lies in front of everything else that the tests have already.
-$(VENV)-oldest/done: $(DONE)/$(OLDEST_BACKEND) $(DONE)/tensorflow $(DONE)/extra-test $(DONE)/package
+$(VENV)-oldest/done: $(DONE)/$(OLDEST_BACKEND) $(DONE)/tensorflow $(DONE)/extra-test $(DONE)/torchvision $(DONE)/package
 	$(call say,Installing Keras $(KERAS_OLDEST) beside it)
 	@$(PYTHON) -m venv $(VENV)-oldest
 	@$(VENV)-oldest/bin/python -m pip install --quiet --disable-pip-version-check --no-deps keras==$(KERAS_OLDEST)
