@@ -9,6 +9,8 @@ from callbacks.helpers import make_model
 from harness import BACKEND, assert_close, only, run_in_fresh_process, to_numpy
 
 from keras_reg.callbacks import GradientHistograms, persist
+from keras_reg.layers import MixUp
+from keras_reg.training import AugmentedModel
 
 
 def regular_model(optimizer="adam", **arguments):
@@ -269,6 +271,23 @@ def test_two_of_them_in_one_fit(data):
         found = each.history["gradients"][record["step"]]["variables"]["dense/kernel"]
         np.testing.assert_allclose(found["norm"], record["variables"]["dense/kernel"]["norm"], rtol=1e-6)
         assert len(record["variables"]) == 2
+
+
+def test_the_step_of_an_augmented_model(data):
+    def train(*callbacks):
+        keras.utils.set_random_seed(0)
+        layers = [keras.Input((1, 2, 1)), keras.layers.Flatten(), keras.layers.Dense(1, name="dense")]
+        model = AugmentedModel(keras.Sequential(layers, name="inner"), MixUp(0.4, seed=1))
+        model.compile("adam", "mse")
+        x, y = data
+        model.fit(x.reshape(12, 1, 2, 1), y, batch_size=4, epochs=2, shuffle=False, callbacks=callbacks, verbose=0)
+        return model.get_weights()
+
+    callback = GradientHistograms(every=2)
+    assert_close(train(callback), train(), rtol=1e-5, atol=1e-6)
+    records = callback.history["gradients"]
+    assert [record["step"] for record in records] == [0, 2, 4]
+    assert set(records[0]["variables"]) == {"inner/dense/kernel", "inner/dense/bias"}
 
 
 def test_a_step_that_does_not_use_the_optimizer_is_told(data):
