@@ -148,6 +148,16 @@ def test_weight_files_pass_through(tmp_path):
     np.testing.assert_array_equal(to_numpy(again(x)), to_numpy(source(x)))
 
 
+def test_files_of_plain_models_load_where_no_layer_changes_its_class(tmp_path):
+    """Keras finds the weights in a file by class and order: noise and drop paths need the way through the plain one."""
+    source = trained(residual_model(), None)
+    source.save_weights(tmp_path / "plain.weights.h5")
+    copy = regularize(residual_model(), kernel_l2=1e-3, dropout=0.3, spatial_dropout=0.1)
+    copy.load_weights(tmp_path / "plain.weights.h5")
+    for a, b in zip(copy.get_weights(), source.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def plus(a, b, name):
     return a + b
 
