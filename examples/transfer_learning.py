@@ -29,9 +29,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from example_data import load
 
+import keras_reg
 from keras_reg.transfer import Phase, TransferLearner
 
-EPOCHS = 40  # of each of two phases
+EPOCHS = 30  # of each of two phases
 BATCH = 8
 
 
@@ -61,11 +62,14 @@ def convolution(x, filters, strides, name):
 
 
 def pretrain(backbone, x, y, epochs):
-    """Trains the backbone with a head that is thrown away."""
-    model = keras.Sequential([keras.Input(x.shape[1:]), backbone, keras.layers.Dense(int(y.max()) + 1)])
+    """Trains the backbone with a head that is thrown away. Augmentation keeps it from learning just the old classes."""
+    network = keras.Sequential([keras.Input(x.shape[1:]), backbone, keras.layers.Dense(int(y.max()) + 1)])
+    augmentation = keras_reg.layers.Pipeline([keras_reg.layers.RandomPadCrop(1), keras_reg.layers.MixUp(0.4)], seed=0)
+    model = keras_reg.training.AugmentedModel(network, augmentation)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(3e-3), loss, metrics=["accuracy"])
-    return model.fit(x, y, batch_size=64, epochs=epochs, verbose=0).history["accuracy"][-1]
+    model.fit(x, y, batch_size=64, epochs=epochs, verbose=0)
+    return model.evaluate(x, y, batch_size=256, verbose=0)[1]
 
 
 # %% [markdown]
@@ -232,16 +236,16 @@ def main(
     application=None,
     weights="imagenet",
     size=96,
-    per_class=5,
+    per_class=3,
     seeds=3,
     epochs=EPOCHS,
     out="runs",
     only=None,
     smoke=False,
 ):
-    pretraining, most = 12, None
+    pretraining, most = 20, None
     if smoke:
-        seeds, epochs, pretraining, per_class, most = 1, 2, 1, 3, 50
+        seeds, epochs, pretraining, per_class, most = 1, 2, 1, 2, 50
         size = 32 if application else size
     name = everything(source, 0)[0]
     print(f"{name}: {per_class} labelled images of each new class, backbone {application or 'small_resnet'}")
@@ -251,7 +255,7 @@ def main(
             return run_application(application, weights, size, source, per_class, seed, epochs, most, only)
         return run_small(source, per_class, seed, epochs, pretraining, most, only)
 
-    results = compare(runs, range(seeds), every=max(1, epochs // 8))
+    results = compare(runs, range(seeds), every=max(1, epochs // 6))
     print("\n" + table(results))
     out = pathlib.Path(out)
     draw(results, epochs, out / "transfer.png")
@@ -267,7 +271,7 @@ if __name__ == "__main__":
     parser.add_argument("--weights", default="imagenet", help="its weights: imagenet (downloaded), none, or a file")
     parser.add_argument("--size", type=int, default=96, help="side of its images (default: 96)")
     parser.add_argument("--backend", choices=("tensorflow", "jax", "torch"), help="default: tensorflow")
-    parser.add_argument("--per-class", type=int, default=5, help="labelled images of each class (default: 5)")
+    parser.add_argument("--per-class", type=int, default=3, help="labelled images of each class (default: 3)")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="of each of two phases")
     parser.add_argument("--out", default="runs", help="folder for the picture and the numbers (default: runs)")

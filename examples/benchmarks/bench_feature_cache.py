@@ -22,11 +22,20 @@ from keras_reg.transfer import Phase, TransferLearner
 CLASSES = 10
 
 
+def give_statistics(backbone, images):
+    """Moving averages for random weights: without them, nothing of an image would be left after fifty layers."""
+    normalizations = [layer for layer in backbone.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    for layer in normalizations:
+        layer.momentum = 0.0
+    backbone(keras.ops.convert_to_tensor(images.astype("float32") / 127.5 - 1), training=True)
+
+
 def warm_up(cache, images, labels, application, epochs, batch_size):
     """(seconds, weights of the head)."""
     keras.utils.set_random_seed(0)
     make = getattr(keras.applications, application)
     backbone = make(include_top=False, weights=None, input_shape=images.shape[1:])
+    give_statistics(backbone, images[:64])
     learner = TransferLearner(backbone, CLASSES, preprocess="auto")
     phase = Phase("warm up", epochs, optimizer=keras.optimizers.SGD(1e-3, momentum=0.9), cache_features=cache)
     start = time.perf_counter()
@@ -38,7 +47,7 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few and small images")
     parser.add_argument("--application", default="MobileNetV2", help="of keras.applications (default: MobileNetV2)")
-    parser.add_argument("--images", type=int, default=512)
+    parser.add_argument("--images", type=int, default=2048)
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--batch-size", type=int, default=32)

@@ -82,6 +82,8 @@ def test_every_application_is_known():
     assert families - {"imagenet_utils", "resnet50"} <= set(NAMES) | set(BUILT_IN)
 
 
+# Keras 3.10 warns so wherever a Functional model that was loaded takes an array.
+@pytest.mark.filterwarnings("ignore:The structure of `inputs` doesn't match")
 @pytest.mark.parametrize("family", ["vgg16", "resnet50", "densenet", "mobilenet_v2", "efficientnet"])
 def test_a_preprocess_input_that_is_given(family, tmp_path):
     function = getattr(keras.applications, family).preprocess_input
@@ -118,6 +120,7 @@ def test_what_auto_refuses():
         TransferLearner(backbone, 2, "auto")
 
 
+@pytest.mark.filterwarnings("ignore:The structure of `inputs` doesn't match")
 def test_a_real_application(tmp_path):
     """Raw images in, the head on the network's own features, some of it trained, saved and loaded. The first blocks of
     it, cut off: all of them would take a backend that compiles most of a minute."""

@@ -213,6 +213,21 @@ def test_data_in_every_form():
     assert_close(results[2], results[0], atol=1e-6)
 
 
+def test_metrics_that_are_objects_and_class_weights():
+    """The same metric counts in the model of features and in the whole one."""
+    metric = keras.metrics.SparseCategoricalAccuracy(name="right")
+    learner = scaled(metrics=[metric])
+    phases = [Phase("warm up", 2, optimizer=sgd(0.0)), Phase("all", 2, unfreeze="all", optimizer=sgd(0.0))]
+    history = learner.fit((X, Y), phases=phases, class_weight={0: 1.0, 1: 3.0, 2: 0.0}, verbose=0).history
+    logits = learner.model.predict(X, verbose=0)
+    assert history["right"] == pytest.approx([np.mean(logits.argmax(-1) == Y)] * 4)
+    # Weights of 1, 3 and 0, each a third of the time, and a mean over all examples.
+    losses = -np.log(np.exp(logits) / np.exp(logits).sum(-1, keepdims=True))[np.arange(12), Y]
+    weighted = losses * np.array([1.0, 3.0, 0.0])[Y]
+    possible = [weighted.mean(), weighted.sum() / np.array([1.0, 3.0, 0.0])[Y].sum()]
+    assert any(history["loss"] == pytest.approx([value] * 4, rel=1e-4) for value in possible)
+
+
 def test_seeds_make_orders():
     results = []
     start = None
