@@ -152,10 +152,11 @@ def draw(runs, data, path):
     left.spines[["top", "right"]].set_visible(False)
     right.axis("off")
     right.set_title("What the network is trained on, with its labels")
-    count = 10
-    x, y = data.x_train[:count], np.eye(data.classes, dtype="float32")[data.y_train[:count]]
-    images, labels = (np.asarray(keras.ops.convert_to_numpy(a)) for a in augmentation(x.shape[1:3], 6)(x, y))
-    for i in range(count):
+    x, y = data.x_train[:BATCH], np.eye(data.classes, dtype="float32")[data.y_train[:BATCH]]
+    images, labels = (np.asarray(keras.ops.convert_to_numpy(a)) for a in augmentation(x.shape[1:3], 3)(x, y))
+    order = np.argsort(labels.max(axis=1) > 0.995, kind="stable")  # five that are mixed, or all there are, and others
+    images, labels = (a[np.concatenate([order[:5], order[-5:]])] for a in (images, labels))
+    for i in range(len(images)):
         axis = right.inset_axes([0.2 * (i % 5), 0.5 - 0.5 * (i // 5), 0.18, 0.46])
         image = images[i]
         axis.imshow(image if image.shape[-1] == 3 else image[..., 0], cmap="gray_r", vmin=0, vmax=1)
