@@ -36,21 +36,6 @@ class Border:
     loss_scale: float | None = None
 
 
-class Seeds(keras.callbacks.Callback):
-    """Keeps the states of random layers, which Keras does not save with the weights, through `persist`."""
-
-    def _states(self):
-        weights = {id(variable) for variable in [*self.model.weights, *self.model.metrics_variables]}
-        return [variable for variable in self.model.variables if id(variable) not in weights]
-
-    def state_dict(self):
-        return {"seeds": [np.array(ops.convert_to_numpy(variable)) for variable in self._states()]}
-
-    def load_state_dict(self, state):
-        for variable, value in zip(self._states(), state["seeds"], strict=True):
-            variable.assign(value)
-
-
 class Backup:
     """The folder of one training.
 

@@ -5,7 +5,7 @@ import tempfile
 
 from keras_reg._validation import fail
 from keras_reg.callbacks import persist
-from keras_reg.transfer._backup import Border, Seeds
+from keras_reg.transfer._backup import Border
 from keras_reg.transfer._data import Batches, EpochOf
 from keras_reg.transfer._features import Store, extract, refusal_by_data, refusal_by_settings
 from keras_reg.transfer._freeze import freeze, unfreeze
@@ -107,7 +107,7 @@ class Run:
             train = train.with_seed(self.seed, number)
             callbacks.insert(0, EpochOf(train))
         if self.backup:
-            callbacks = persist([*callbacks, Seeds()], self.backup.folder(number), delete_checkpoint=False)
+            callbacks = persist(callbacks, self.backup.folder(number), delete_checkpoint=False)
         try:
             trainer.fit(
                 train,

@@ -1,6 +1,6 @@
 """A transfer that can be killed and started again: `python resumed_transfer.py folder [pause-file phase]`.
 
-It writes what came out to `folder/result.npz`. With a pause file, it makes that file in the middle of the second epoch
+It writes what came out to `folder/result.json`. With a pause file, it makes that file in the middle of the second epoch
 of a phase and waits there to be killed.
 """
 
