@@ -53,7 +53,7 @@ def train(backup_dir, action=lambda name: None, build_seed=7, **arguments):
         for name in NAMES
     ]
     history = learner.fit(
-        (x, y), validation_data=(x, y), phases=phases, batch_size=6, backup_dir=backup_dir, **arguments
+        (x, y), validation_data=(x, y), phases=phases, batch_size=6, seed=5, backup_dir=backup_dir, **arguments
     )
     return {
         "epoch": history.epoch,
