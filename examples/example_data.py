@@ -1,5 +1,6 @@
 """Images for the examples: scikit-learn's digits unless told otherwise, or an image folder, an .npz, a TFDS name."""
 
+import argparse
 import collections
 import pathlib
 
@@ -39,6 +40,20 @@ def load(source=None, labelled=None, seed=0):
             chosen = _balanced(y, int(0.8 * len(y)), seed)
         x_val, y_val = x[~chosen], y[~chosen]
     return Data(name, _scale(x[chosen]), y[chosen], _scale(x_val), y_val, int(max(y.max(), y_val.max())) + 1)
+
+
+def arguments(doc, epochs, smoke):
+    """The command line of an example that compares runs on these images, parsed: the arguments of its `main`."""
+    parser = argparse.ArgumentParser(description=doc)
+    parser.add_argument("--data", help="image folder, .npz with x_train ... y_test, or tfds:NAME (default: digits)")
+    parser.add_argument("--backend", choices=("tensorflow", "jax", "torch"), help="default: tensorflow")
+    parser.add_argument("--labelled", type=int, default=200, help="how many images are trained on (default: 200)")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=epochs)
+    parser.add_argument("--out", default="runs", help="folder for the picture and the numbers (default: runs)")
+    parser.add_argument("--smoke", action="store_true", help=smoke)
+    given = parser.parse_args()
+    return given.data, given.labelled, given.seeds, given.epochs, given.out, given.smoke
 
 
 def _balanced(y, count, seed):

@@ -5,7 +5,6 @@
 # once with what `keras_reg` adds. Nothing else differs.
 
 # %%
-import argparse
 import json
 import os
 import pathlib
@@ -23,7 +22,7 @@ import matplotlib
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import numpy as np
-from example_data import load
+from example_data import arguments, load
 
 import keras_reg
 
@@ -183,13 +182,4 @@ def main(source=None, labelled=200, seeds=3, epochs=EPOCHS, out="runs", smoke=Fa
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", help="image folder, .npz with x_train ... y_test, or tfds:NAME (default: digits)")
-    parser.add_argument("--backend", choices=("tensorflow", "jax", "torch"), help="default: tensorflow")
-    parser.add_argument("--labelled", type=int, default=200, help="how many images are trained on (default: 200)")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=EPOCHS)
-    parser.add_argument("--out", default="runs", help="folder for the picture and the numbers (default: runs)")
-    parser.add_argument("--smoke", action="store_true", help="one seed, two epochs: does it run?")
-    given = parser.parse_args()
-    main(given.data, given.labelled, given.seeds, given.epochs, given.out, given.smoke)
+    main(*arguments(__doc__, EPOCHS, "one seed, two epochs: does it run?"))
