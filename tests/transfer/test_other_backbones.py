@@ -18,10 +18,10 @@ def imported(name):
 
 def of_keras_hub():
     return imported("keras_hub").models.ResNetBackbone(
-        input_conv_filters=[8],
-        input_conv_kernel_sizes=[3],
-        stackwise_num_filters=[8, 16],
-        stackwise_num_blocks=[1, 1],
+        input_conv_filters=[64],
+        input_conv_kernel_sizes=[7],
+        stackwise_num_filters=[64, 128],
+        stackwise_num_blocks=[2, 2],
         stackwise_num_strides=[1, 2],
         block_type="basic_block",
         image_shape=(32, 32, 3),
