@@ -1,0 +1,157 @@
+# %% [markdown]
+# # Do they do what they say? This package beside others
+#
+# Four questions with a number for an answer, put to each library that is installed: Keras, KerasCV, timm, torchvision.
+#
+# 1. CutMix: how far is the weight of a label from the share of pixels that its image keeps?
+# 2. Random erasing with probability 0.5: how many of the images are erased?
+# 3. DropBlock with rate 0.1 and blocks of 7: how many of the units are dropped, on square and on other maps?
+# 4. MixUp with integer labels and no number of classes: what comes back?
+
+# %%
+import argparse
+import importlib
+import importlib.metadata
+import os
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+
+import keras_reg
+
+COUNT = 500
+MAPS = {"14 x 14": (14, 14), "8 x 8": (8, 8), "20 x 12": (20, 12)}
+
+
+# %% [markdown]
+# Images whose pixels tell their number, and labels that are their number too: so both can be read off a mixed batch.
+
+
+# %%
+def numbered():
+    images = np.arange(COUNT, dtype="float32").reshape(-1, 1, 1, 1) * np.ones((1, 32, 32, 1), "float32")
+    return images, np.eye(COUNT, dtype="float32")
+
+
+def label_error(images, labels):
+    """Mean and maximum of |weight of the own label - share of own pixels|."""
+    own = (images == np.arange(COUNT).reshape(-1, 1, 1, 1)).mean((1, 2, 3))
+    error = np.abs(np.diag(labels) - own)
+    return f"{error.mean():.3f} mean, {error.max():.3f} max"
+
+
+def numpy_of(*arrays):
+    return [np.asarray(keras.ops.convert_to_numpy(array)) for array in arrays]
+
+
+def outcome(function):
+    """What a call gives, or its error, in a few words."""
+    try:
+        return f"labels {tuple(function().shape)}"
+    except Exception as error:
+        return type(error).__name__
+
+
+# %% [markdown]
+# One function for each library: its answers, in the order of the questions. Those made for PyTorch have channels first.
+
+
+# %%
+def of_keras_like(mixers, erasing, drop_block):
+    images, labels = numbered()
+    cut = mixers.CutMix(1.0, seed=1)({"images": keras.ops.array(images), "labels": keras.ops.array(labels)})
+    erased = "" if erasing is None else numpy_of(erasing(np.ones((4 * COUNT, 16, 16, 1), "float32")))[0]
+    mixed = outcome(
+        lambda: mixers.MixUp(seed=1)({"images": images[:8], "labels": np.arange(8, dtype="int32")})["labels"]
+    )
+    return [
+        label_error(*numpy_of(cut["images"], cut["labels"])),
+        f"{(erased == 0).any((1, 2, 3)).mean():.3f}" if len(erased) else "",
+        "" if drop_block is None else shares(lambda x: drop_block(x, training=True)),
+        mixed,
+    ]
+
+
+def shares(drop, channels_first=False):
+    found = []
+    for name, size in MAPS.items():
+        shape = (COUNT, 4, *size) if channels_first else (COUNT, *size, 4)
+        found.append(f"{name}: {(numpy_of(drop(np.ones(shape, 'float32')))[0] == 0).mean():.3f}")
+    return ", ".join(found)
+
+
+def ask_keras_reg():
+    layers = keras_reg.layers
+    return of_keras_like(layers, layers.RandomErasing(0.5, seed=1), layers.DropBlock2D(0.1, 7, seed=1))
+
+
+def ask_keras():
+    return of_keras_like(
+        keras.layers, keras.layers.RandomErasing(0.5, fill_value=0.0, value_range=(0, 1), seed=1), None
+    )
+
+
+def ask_keras_cv():
+    layers = importlib.import_module("keras_cv").layers
+    return of_keras_like(layers, None, layers.DropBlock2D(0.1, 7, seed=1))
+
+
+def of_torch(cut, erase, drop, mix):
+    import torch
+
+    torch.manual_seed(1)
+    np.random.seed(1)
+    images = numbered()[0]
+    mixed = cut(torch.tensor(images).permute(0, 3, 1, 2), torch.arange(COUNT))
+    erased = torch.stack([erase(image) for image in torch.ones(4 * COUNT, 1, 16, 16)])
+    return [
+        label_error(mixed[0].permute(0, 2, 3, 1).numpy(), mixed[1].numpy()),
+        f"{(erased == 0).any(3).any(2).any(1).float().mean().item():.3f}",
+        shares(lambda x: drop(torch.tensor(x)).numpy(), channels_first=True),
+        outcome(lambda: mix(torch.ones(8, 3, 8, 8), torch.arange(8))[1]),
+    ]
+
+
+def ask_timm():
+    mixup = importlib.import_module("timm.data.mixup").Mixup
+    erasing = importlib.import_module("timm.data.random_erasing").RandomErasing
+    cut = mixup(0.0, 1.0, mode="elem", label_smoothing=0.0, num_classes=COUNT)
+    drop = importlib.import_module("timm.layers").DropBlock2d(0.1, 7).train()
+    return of_torch(cut, erasing(0.5, device="cpu"), drop, mixup(0.2, num_classes=1000))
+
+
+def ask_torchvision():
+    v2 = importlib.import_module("torchvision.transforms.v2")
+    drop = importlib.import_module("torchvision.ops").DropBlock2d(0.1, 7).train()
+    return of_torch(v2.CutMix(num_classes=COUNT), v2.RandomErasing(0.5), drop, v2.MixUp(alpha=0.2))
+
+
+LIBRARIES = {"keras_reg": ask_keras_reg, "keras": ask_keras, "keras_cv": ask_keras_cv, "timm": ask_timm}
+LIBRARIES["torchvision"] = ask_torchvision
+QUESTIONS = ("CutMix, label off by", "erased at 0.5", "DropBlock at 0.1", "MixUp of integer labels")
+
+
+# %%
+def main(names=tuple(LIBRARIES)):
+    answers = {}
+    for name in names:
+        try:
+            answers[name] = LIBRARIES[name]()
+        except Exception as error:
+            print(f"{name}: left out, {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}\n")
+            continue
+        version = keras_reg.__version__ if name == "keras_reg" else importlib.metadata.version(name.replace("_", "-"))
+        print(f"{name} {version}")
+        for question, answer in zip(QUESTIONS, answers[name], strict=True):
+            print(f"  {question:26} {answer or 'has none'}")
+        print()
+    return answers
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", default=list(LIBRARIES), help="which libraries (default: all)")
+    main(parser.parse_args().names)
