@@ -566,6 +566,45 @@ def transfer_learner():
 
 
 # %% [markdown]
+# The four learning curves that the guide starts from: short trainings on a hundred digits.
+
+
+# %%
+def trained(units, optimizer, count=100, judged=1000, noise=0.0, epochs=80):
+    """The history of a dense network on `count` digits, a share `noise` of whose labels is redrawn."""
+    x, y, _ = digits_and_network()
+    labels = array(layers.LabelNoise(noise, num_classes=10, seed=1)(np.zeros((len(y), 1, 1, 1)), y)[1])
+    hidden = [keras.layers.Dense(units, "relu") for _ in range(2)]
+    network = keras.Sequential([keras.Input((64,)), *hidden, keras.layers.Dense(10)])
+    network.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    validation = (x[-judged:], y[-judged:])
+    options = {"epochs": epochs, "batch_size": 20, "verbose": 0, "validation_data": validation}
+    return network.fit(x[:count], labels[:count], **options).history
+
+
+@picture
+def learning_curves():
+    found = {
+        "A  a wide gap": (trained(128, "adam"), "accuracy"),
+        "B  no gap, both poor": (trained(4, "adam", count=700, epochs=20), "accuracy"),
+        "C  the validation loss turns": (trained(128, "adam", noise=0.3), "loss"),
+        "D  it jumps": (trained(64, keras.optimizers.SGD(0.12, 0.9), count=500, judged=60, epochs=50), "accuracy"),
+    }
+    figure, axes = curves(8.6, 2.5, 4)
+    for axis, (title, (history, name)) in zip(axes, found.items(), strict=True):
+        axis.plot(history[name], color=GREY, label="training")
+        axis.plot(history[f"val_{name}"], color=RED, label="validation")
+        axis.set(ylim=(0, 1.03) if name == "accuracy" else (0, 3))
+        axis.set_title(title, fontsize=9, loc="left")
+        axis.set_ylabel(name, fontsize=8)
+        axis.set_xlabel("epoch", fontsize=8)
+        axis.tick_params(labelsize=7)
+    axes[0].legend(frameon=False, fontsize=8, loc="lower right")
+    figure.tight_layout(w_pad=0.4)
+    return figure
+
+
+# %% [markdown]
 # Each picture is kept small: 256 colours are enough.
 
 

@@ -1,0 +1,55 @@
+"""The names that stand in the documentation's code without being made there, as small as they can be."""
+
+import keras
+import numpy as np
+
+import keras_reg
+
+CLASSES = 10
+EPOCHS = 2  # `fit` in the documentation trains no longer than this
+EAGER = keras.backend.backend() == "tensorflow"  # which takes seconds to compile a step that runs twice
+
+
+def small_network(classes=CLASSES, name=None):
+    """Images to logits, with all that is spoken of: a convolution, a normalization, a head."""
+    images = keras.Input((32, 32, 3))
+    x = keras.layers.Conv2D(3, 3, strides=4)(images)
+    x = keras.layers.ReLU()(keras.layers.BatchNormalization()(x))
+    if classes:
+        x = keras.layers.Dense(classes)(keras.layers.GlobalAveragePooling2D()(x))
+    return keras.Model(images, x, name=name)
+
+
+def names(text):
+    """What a page whose text is `text` begins with."""
+    rng = np.random.default_rng(0)
+    x, y = rng.random((16, 32, 32, 3), "float32"), (np.arange(16) % CLASSES).astype("int32")
+    model = small_network()
+    if "model.fit(x, y" in text:  # one that is compiled already
+        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    found = {
+        "__name__": "documentation", "keras": keras, "keras_reg": keras_reg, "np": np, "num_classes": CLASSES,
+        "x": x, "y": y, "x_train": x, "y_train": y, "x_val": x[:8], "y_val": y[:8], "images": x, "labels": y,
+        "network": small_network(), "model": model,
+    }  # fmt: skip
+    if "tf." in text or "dataset." in text:
+        import tensorflow as tf
+
+        soft = np.eye(CLASSES, dtype="float32")[y]
+        found |= {"tf": tf, "dataset": tf.data.Dataset.from_tensor_slices((x, soft)).batch(8)}
+    return found
+
+
+def shorten(monkeypatch):
+    """Trainings end after `EPOCHS`, and no weights are fetched from elsewhere."""
+    fit, compile_model = keras.Model.fit, keras.Model.compile
+
+    def quick_compile(self, *args, run_eagerly=EAGER, **kwargs):
+        return compile_model(self, *args, run_eagerly=run_eagerly, **kwargs)
+
+    def short_fit(self, *args, epochs=1, initial_epoch=0, **kwargs):
+        return fit(self, *args, epochs=min(epochs, initial_epoch + EPOCHS), initial_epoch=initial_epoch, **kwargs)
+
+    monkeypatch.setattr(keras.Model, "compile", quick_compile)
+    monkeypatch.setattr(keras.Model, "fit", short_fit)
+    monkeypatch.setattr(keras.applications, "MobileNetV2", lambda **_: small_network(None, "mobilenetv2_1.00_32"))
