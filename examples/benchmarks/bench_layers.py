@@ -1,168 +1,172 @@
-"""Milliseconds a batch of each augmentation layer beside Keras' own, on the backend of KERAS_BACKEND.
+"""Milliseconds a batch of each augmentation layer beside Keras' own and other packages', on one backend.
 
     KERAS_BACKEND=jax python examples/benchmarks/bench_layers.py [--quick] [--json FILE]
 
-The layers take turns in one process; each number is the median over the turns, after warm-up. The limit is NumPy's copy
-of the batch into a fresh array. "x copy" is ours over that copy, "x faster" is Keras' over ours.
+All take turns in one process; each number is the median over the turns, after warm-up. The limits are NumPy's copy of
+the batch into a fresh array and into one that is there, and one elementwise pass in the same mode. What is compared
+with what, and what differs, is in contenders.py.
 """
 
-import argparse
-import json
-import pathlib
 import statistics
-import time
 
 import keras
 import numpy as np
+import peers
+from benchmarking import BACKEND, by_turns, copies, parse, parser, save, verdict, works
+from contenders import CHAIN, LINKS, PER_BATCH, TARGETED, contenders, names
+from modes import COMPILED, MODES, Contender
 
-from keras_reg import layers
-
-BACKEND = keras.backend.backend()
-SIZES = {"256x32x32x3": (256, 32, 32, 3), "64x224x224x3": (64, 224, 224, 3)}
+SIZES = ((256, 32, 32, 3), (64, 224, 224, 3), (8, 512, 512, 3))
+QUICK = ((256, 32, 32, 3), (16, 224, 224, 3))
+DTYPES = ("float32", "bfloat16", "uint8")
 CLASSES = 10
+LIMITS = {"fresh copy": "copy", "copy into": "copy_into", "malloc copy": "copy_malloc"}
 
 
-def rows():
-    """(name, ours, Keras' own or None). Keras' RandomErasing has no aspect and erases half of what it is told to."""
-    ours, theirs = layers, keras.layers
-    choice = layers.RandomChoice([layers.MixUp(), layers.CutMix()], mode="sample")
-
-    def their(name, **kwargs):
-        return getattr(theirs, name)(**kwargs) if hasattr(theirs, name) else None
-
-    noise = {"factor": 1.0, "scale": (0.02, 0.33), "value_range": (0, 1)}
-    return [
-        ("MixUp", ours.MixUp(), their("MixUp", alpha=0.2)),
-        ("CutMix", ours.CutMix(), their("CutMix", factor=1.0)),
-        ("RandomErasing constant", ours.RandomErasing(1.0), their("RandomErasing", fill_value=0.0, **noise)),
-        (
-            "RandomErasing pixel_noise",
-            ours.RandomErasing(1.0, fill_mode="pixel_noise"),
-            their("RandomErasing", **noise),
-        ),
-        ("RandomErasing channel_noise", ours.RandomErasing(1.0, fill_mode="channel_noise"), None),
-        ("RandomChoice of mixers", choice, None),
-        ("Pipeline erasing + choice", ours.Pipeline([ours.RandomErasing(1.0), choice]), None),
-        ("RandomPadCrop", ours.RandomPadCrop(4), None),
-        ("RandomResizedCrop", ours.RandomResizedCrop(28, scale=(0.5, 1.0)), None),
-        ("PCAColorJitter", ours.PCAColorJitter(), None),
-        ("LabelNoise", ours.LabelNoise(0.1), None),
-        ("RandomApply of erasing", ours.RandomApply(ours.RandomErasing(1.0), 0.5), None),
-    ]
+def batch(shape, dtype, classes=CLASSES):
+    """Images, one-hot labels and ids as NumPy arrays; NumPy has no bfloat16, so these are float32 still."""
+    rng = np.random.default_rng(0)
+    whole = dtype == "uint8"
+    images = rng.integers(0, 256, shape, "uint8") if whole else rng.random(shape, "float32")
+    ids = np.arange(shape[0]) % classes
+    return images, np.eye(classes, dtype="float32")[ids], ids
 
 
-def tensors(x, y):
-    x, y = keras.ops.convert_to_tensor(x), keras.ops.convert_to_tensor(y)
-    return x, y
+def data_for(contender, arrays, dtype):
+    images, labels, ids = arrays
+    images = np.ascontiguousarray(images.transpose(0, 3, 1, 2)) if contender.first else images
+    labels = ids if contender.ids else labels
+    return keras.ops.convert_to_tensor(images, dtype=dtype), keras.ops.convert_to_tensor(labels)
 
 
-def calls(layer, ours, x, y):
-    """{mode: function without arguments that runs the layer once and waits for the result}."""
-
-    def run(x, y):
-        return layer((x, y)) if ours else layer({"images": x, "labels": y}, training=True)
-
-    if BACKEND == "jax":
-        return {"jit": jax_call(layer, run, x, y)}
-    if BACKEND == "torch":
-        return {"eager": lambda: run(x, y)}
-    import tensorflow as tf
-
-    def wait(function):
-        return lambda: [tensor.numpy().ravel()[:1] for tensor in tf.nest.flatten(function(x, y))[-1:]]
-
-    return {"graph": wait(tf.function(run)), "xla": wait(tf.function(run, jit_compile=True))}
+def one_pass(dtype):
+    """The least that a layer does which reads and writes every pixel."""
+    return Contender("pass", lambda x, y: (x + keras.ops.cast(1, dtype), y))
 
 
-def jax_call(layer, run, x, y):
-    """The layer as a compiled step runs it: its seed state goes in and comes out."""
-    import jax
+def measure(name, arrays, dtype, modes, seconds, rounds):
+    """{(who, mode): milliseconds} of all contenders of a row and of the limits."""
+    functions = {}
+    for contender in [*contenders(name, dtype), one_pass(dtype)]:
+        data = data_for(contender, arrays, dtype)
+        functions |= {(contender.who, mode): contender.call(mode, data) for mode in modes if mode in contender.modes}
 
-    variables = layer.variables or []
-
-    @jax.jit
-    def step(state, x, y):
-        with keras.StatelessScope(state_mapping=list(zip(variables, state, strict=True))) as scope:
-            out = run(x, y)
-        moved = [scope.get_current_value(v) for v in variables]
-        return out, [old if new is None else new for old, new in zip(state, moved, strict=True)]
-
-    state = [variable.value for variable in variables]
-
-    def call():
-        nonlocal state
-        out, state = step(state, x, y)
-        jax.block_until_ready(out)
-
-    return call
+    functions = works(functions, name)
+    there = arrays[0].astype("uint16") if dtype in ("bfloat16", "float16") else arrays[0]
+    return by_turns(functions | {(limit, ""): copy for limit, copy in copies(there).items()}, seconds, rounds)
 
 
-def measure(functions, seconds):
-    """{name: median milliseconds}; the functions take turns until the time is over."""
-    times = {name: [] for name in functions}
-    for function in functions.values():
-        for _ in range(2):
-            function()
-    end = time.perf_counter() + seconds * len(functions)
-    while time.perf_counter() < end or len(next(iter(times.values()))) < 5:
-        for name, function in functions.items():
-            start = time.perf_counter()
-            function()
-            times[name].append(1e3 * (time.perf_counter() - start))
-    return {name: statistics.median(values) for name, values in times.items()}
+def rows_of(name, found, shape, dtype):
+    copied = {key: found[limit, ""] for limit, key in LIMITS.items()}
+    cell = {"size": "x".join(map(str, shape)), "dtype": dtype, "layer": name}
+    for (who, mode), ms in found.items():
+        if who != "pass" and who not in LIMITS:
+            yield {**cell, "mode": mode, "who": who, "ms": ms, "pass": found.get(("pass", mode)), **copied}
 
 
-def bench(size, seconds):
-    shape = SIZES[size]
-    x = np.random.default_rng(0).random(shape, "float32")
-    y = np.eye(CLASSES, dtype="float32")[np.arange(shape[0]) % CLASSES]
-    data = tensors(x, y)
-    found = []
-    print(f"\n{BACKEND}, float32 {size}" + " " * 22 + "ours ms   x copy   Keras ms   x faster", flush=True)
-    for name, ours, theirs in rows():
-        functions = {("copy", ""): x.copy}
-        for who, layer in (("ours", ours), ("keras", theirs)):
-            if layer is None:
-                continue
-            for mode, call in calls(layer, who == "ours", *data).items():
-                try:
-                    call()
-                except Exception as error:
-                    print(f"  {name}, {mode}: {who} fails: {type(error).__name__}")
-                    continue
-                functions[who, mode] = call
-        result = measure(functions, seconds)
-        for mode in sorted({mode for who, mode in result if who == "ours"}):
-            mine, copy, other = result["ours", mode], result["copy", ""], result.get(("keras", mode))
-            cells = f"{mine:9.2f} {mine / copy:8.2f}"
-            cells += f" {other:10.2f} {other / mine:10.1f}" if other else " " * 10
-            print(f"  {name:32} {mode:6} {cells}", flush=True)
-            found.append(
-                {
-                    "backend": BACKEND,
-                    "size": size,
-                    "layer": name,
-                    "mode": mode,
-                    "ms": mine,
-                    "copy_ms": copy,
-                    "keras_ms": other,
-                }
-            )
+def show(name, rows):
+    for mode in dict.fromkeys(row["mode"] for row in rows):
+        found = {row["who"]: row for row in rows if row["mode"] == mode}
+        if "keras_reg" not in found:
+            continue
+        mine = found.pop("keras_reg")
+        cells = f"{mine['ms']:9.2f}{mine['ms'] / mine['copy']:8.2f}{mine['ms'] / mine['pass']:8.2f}"
+        others = [f"{who} {row['ms']:.1f} ({row['ms'] / mine['ms']:.1f})" for who, row in found.items()]
+        print(f"  {name:36}{mode:8}{cells}   {', '.join(others)}", flush=True)
+
+
+def table(shape, dtype, rows, modes, seconds, rounds):
+    arrays = batch(shape, dtype)
+    size, found = "x".join(map(str, shape)), []
+    print(f"\n{BACKEND}, {dtype} {size}")
+    print(f"  {'':36}{'':8}{'ms':>9}{'x copy':>8}{'x pass':>8}   others: ms (times ours)", flush=True)
+    for name in rows:
+        made = list(rows_of(name, measure(name, arrays, dtype, modes, seconds, rounds), shape, dtype))
+        show(name, made)
+        found += made
+    if found:
+        fresh, into, plain = (statistics.median(row[key] for row in found) for key in LIMITS.values())
+        print(f"  {'copy of the batch':44}{fresh:9.2f}, into memory of malloc {plain:.2f}, into what is there {into:.2f}")
     return found
 
 
-def main(quick=False, path=None):
+# What is aimed at ---------------------------------------------------------------------------------------------------
+
+
+def cells_of(found):
+    """{(size, dtype, mode, layer): {who: row}}."""
+    cells = {}
+    for row in found:
+        cells.setdefault((row["size"], row["dtype"], row["mode"], row["layer"]), {})[row["who"]] = row
+    return {key: cell for key, cell in cells.items() if "keras_reg" in cell}
+
+
+def targets(found):
+    """Prints which targets are met; two cores of a CPU are what they are meant for."""
+    cells = cells_of(found)
+    ours = {key: cell["keras_reg"] for key, cell in cells.items()}
+    print(f"\nTargets on {BACKEND}")
+    for text, side, modes, limit in (
+        ("compiled, 224x224: at most 1.2 fresh copies", 224, COMPILED[:3], 1.2),
+        ("compiled, 32x32: at most 3 fresh copies", 32, COMPILED[:3], 3.0),
+        ("PyTorch eager, 224x224: at most 2.5 fresh copies", 224, ("eager",), 2.5),
+    ):
+        if (modes == ("eager",)) == (BACKEND == "torch"):
+            chosen = {k: row for k, row in ours.items() if f"x{side}x{side}x" in k[0] and k[2] in modes}
+            chosen = {", ".join(key): row for key, row in chosen.items() if key[3] in TARGETED}
+            verdict(f"{text}", [(key, row["ms"] / row["copy"], limit) for key, row in chosen.items()])
+            verdict(f"{text} of malloc", [(key, row["ms"] / row["copy_malloc"], limit) for key, row in chosen.items()])
+    beside = {key: cell for key, cell in cells.items() if "Keras" in cell}
+    verdict(
+        "twice as fast as Keras, or within 1.2 elementwise passes",
+        [(", ".join(key), *_against_keras(cell)) for key, cell in beside.items()],
+    )
+    if beside:
+        faster = statistics.geometric_mean(c["Keras"]["ms"] / c["keras_reg"]["ms"] for c in beside.values())
+        verdict("5 times as fast as Keras in the geometric mean (1 / times)", [(f"{faster:.2f} times", 1 / faster, 1 / 5)])
+    others = [
+        (f"{who}: {', '.join(key)}", cell["keras_reg"]["ms"] / row["ms"], 1.0)
+        for key, cell in cells.items()
+        for who, row in cell.items()
+        if who not in ("keras_reg", "Keras") and key[3] not in PER_BATCH
+    ]
+    verdict("not slower than another package", others)
+    verdict("a chain of three under twice its dearest link", list(_chains(ours)))
+
+
+def _against_keras(cell):
+    """(measured, limit) of whichever of the two ways of passing is nearer."""
+    ours, keras_ms = cell["keras_reg"], cell["Keras"]["ms"]
+    return min((ours["ms"], keras_ms / 2), (ours["ms"], 1.2 * ours["pass"]), key=lambda pair: pair[0] / pair[1])
+
+
+def _chains(ours):
+    for key, row in ours.items():
+        links = [ours[(*key[:3], link)]["ms"] for link in LINKS if (*key[:3], link) in ours]
+        if key[3] == CHAIN and links:
+            yield ", ".join(key[:3]), row["ms"] / max(links), 2.0
+
+
+def main(argv=None, sizes=SIZES, rows=None, modes=MODES, dtypes=None):
+    made = parser(__doc__)
+    made.add_argument("--seconds", type=float, help="for each number (default 0.5, quick 0.01)")
+    made.add_argument("--dtypes", nargs="+", default=dtypes or DTYPES, choices=(*DTYPES, "float16"))
+    made.add_argument("--modes", nargs="+", default=modes, choices=MODES)
+    given = parse(made, argv)
+    seconds = given.seconds or (0.01 if given.quick else 0.5)
+    if given.quick:
+        sizes, given.dtypes = QUICK if sizes is SIZES else sizes, given.dtypes[:1]
+        given.modes = [mode for mode in given.modes if mode != "compile"]  # most of a minute for a row
+    for package, why in peers.missing().items():
+        print(f"{package} is left out: {why}. How to install it: peers.py")
     found = []
-    for size in SIZES:
-        found += bench(size, 0.1 if quick else 1.0)
-    if path:
-        pathlib.Path(path).write_text(json.dumps(found, indent=1))
+    for shape in sizes:
+        for dtype in given.dtypes:
+            found += table(shape, dtype, rows or names(given.quick, dtype), given.modes, seconds, 3 if given.quick else 7)
+    targets(found)
+    save(given.json, "layers", found, given.quick)
     return found
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a tenth of the time for each number")
-    parser.add_argument("--json", help="where to write the numbers")
-    given = parser.parse_args()
-    main(given.quick, given.json)
+    main()

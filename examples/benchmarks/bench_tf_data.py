@@ -1,0 +1,102 @@
+"""Images per second and core inside `tf.data.map`, beside Keras' own layers and other packages', on each backend.
+
+    KERAS_BACKEND=torch python examples/benchmarks/bench_tf_data.py [--quick] [--json FILE]
+
+A map runs in a TensorFlow graph whatever the backend. The rate is images over processor seconds, of all threads taken
+together, which says what a core achieves and which other programs disturb little. "xla" is the same function compiled,
+`tf.function(layer, jit_compile=True)`. Maps take turns; the number is the median over the turns.
+"""
+
+import statistics
+import time
+
+import tensorflow as tf
+from bench_layers import QUICK, SIZES, batch
+from benchmarking import BACKEND, parse, parser, save, verdict, works
+from contenders import PER_BATCH, contenders, names
+
+MODES = ("map", "xla")
+
+
+class Pull:
+    """Pulls `count` batches through a map with this contender; traced at the first call."""
+
+    def __init__(self, contender, mode, arrays):
+        self.contender, self.mode, self.arrays, self.iterator = contender, mode, arrays, None
+
+    def __call__(self, count=1):
+        if self.iterator is None:
+            run = tf.function(self.contender.run, jit_compile=True) if self.mode == "xla" else self.contender.run
+            repeated = tf.data.Dataset.from_tensors(self.arrays[:2]).repeat()
+            self.iterator = iter(repeated.map(lambda images, labels: run(images, labels)))
+        for _ in range(count):
+            next(self.iterator)
+
+
+def rates(functions, images, seconds, rounds):
+    """{name: images per processor second}; each turn lasts about `seconds`."""
+    counts, found = {}, {name: [] for name in functions}
+    for name, pull in functions.items():
+        pull(1)
+        start = time.perf_counter()
+        pull(2)
+        counts[name] = max(1, round(2 * seconds / max(time.perf_counter() - start, 1e-6)))
+    for _ in range(rounds):
+        for name, pull in functions.items():
+            start = time.process_time()
+            pull(counts[name])
+            found[name].append(counts[name] * images / (time.process_time() - start))
+    return {name: statistics.median(values) for name, values in found.items()}
+
+
+def measure(name, shape, seconds, rounds):
+    arrays, functions = batch(shape, "float32"), {}
+    for contender in contenders(name):
+        if contender.first:
+            continue  # made for PyTorch's tensors
+        for mode in MODES:
+            functions[contender.who, mode] = contender, mode
+
+    calls = {key: Pull(*found, arrays) for key, found in functions.items()}
+    return rates(works(calls, name), shape[0], seconds, rounds)
+
+
+def table(shape, rows, seconds, rounds):
+    size, found = "x".join(map(str, shape)), []
+    print(f"\nInside tf.data.map under {BACKEND}, float32 {size}: images per second and core")
+    for name in rows:
+        for (who, mode), rate in measure(name, shape, seconds, rounds).items():
+            found.append({"size": size, "layer": name, "mode": mode, "who": who, "rate": rate})
+        cells = [f"{row['who']}, {row['mode']} {row['rate']:.0f}" for row in found if row["layer"] == name]
+        print(f"  {name:36}{'   '.join(cells)}", flush=True)
+    return found
+
+
+def targets(found):
+    cells = {}
+    for row in found:
+        cells.setdefault((row["size"], row["layer"], row["mode"]), {})[row["who"]] = row["rate"]
+    others = [
+        (f"{who}: {', '.join(key)}", rate / cell["keras_reg"], 1.0)
+        for key, cell in cells.items()
+        for who, rate in cell.items()
+        if who != "keras_reg" and "keras_reg" in cell
+    ]
+    print(f"\nTargets of tf.data.map on {BACKEND}")
+    verdict("as many images per second as any other", others)
+
+
+def main(argv=None, sizes=SIZES, rows=None):
+    given = parse(parser(__doc__), argv)
+    sizes = QUICK if given.quick and sizes is SIZES else sizes
+    rows = rows or [name for name in names(given.quick) if name not in PER_BATCH]
+    found = []
+    for shape in sizes:
+        found += table(shape, rows, *((0.02, 3) if given.quick else (0.3, 7)))
+    targets(found)
+    save(given.json, "tf_data", found, given.quick)
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""What is compared: our layers, Keras' own and those of other packages that do comparable work.
+
+Every image is changed (rate 1), with parameters of its own unless the row says "one draw a batch"; boxes have an area
+between 2 and 33 % of the image. What still differs:
+
+- Keras' RandomErasing and KerasCV's RandomCutout draw each side alone, by the square root of an area in that range.
+- Noise: ours is drawn for a tile of two images, timm's for the boxes, all others' for every pixel of the batch.
+- timm changes its input in place and so is spared a copy. kornia returns both labels and a weight, and mixes none;
+  its MixUp draws the weight uniformly.
+- timm, torchvision and kornia have their images in the layout that they want, (batch, channels, height, width).
+"""
+
+import functools
+
+import keras
+import peers
+from modes import Contender, in_turn
+
+from keras_reg import layers
+
+CHAIN = "Chain of erasing, MixUp and CutMix"
+LINKS = ("RandomErasing, constant", "MixUp", "CutMix")
+TARGETED = (
+    "RandomErasing, constant",
+    "RandomErasing, pixel noise",
+    "RandomErasing, channel noise",
+    "MixUp",
+    "CutMix",
+    "Choice of MixUp and CutMix",
+    "Pipeline of erasing and choice",
+)
+PER_BATCH = ("MixUp, one draw a batch", "CutMix, one draw a batch")
+OTHERS = ("RandomPadCrop", "RandomResizedCrop", "PCAColorJitter", "LabelNoise", "RandomApply of erasing")
+BLENDING = ("MixUp", "Choice", "Pipeline", "Chain", "PCA", "RandomResizedCrop")  # integer images become floats
+
+
+def names(quick=False, dtype="float32"):
+    """The rows of a table. Integer images are compared where they stay integers."""
+    found = [*TARGETED, CHAIN, *(() if quick else (*PER_BATCH, *OTHERS))]
+    return found if dtype != "uint8" else [name for name in found if not name.startswith(BLENDING)]
+
+
+def contenders(name, dtype="float32", classes=10):
+    """All contenders of a row; ours comes first."""
+    layer = own_layer(name, dtype)
+    ours = Contender("keras_reg", lambda x, y: layer((x, y)), (layer,))
+    found = [ours, keras_own(name, dtype), *peers.of(name, dtype, classes)]
+    return [contender for contender in found if contender is not None]
+
+
+def own_layer(name, dtype="float32"):
+    given = {"dtype": _floats(dtype)}
+    erasing = functools.partial(layers.RandomErasing, 1.0, value_range=(0, 255) if dtype == "uint8" else None, **given)
+    mix_up, cut_mix = (functools.partial(make, **given) for make in (layers.MixUp, layers.CutMix))
+
+    def choice():
+        return layers.RandomChoice([mix_up(0.2), cut_mix(1.0)], mode="sample", **given)
+
+    return {
+        "RandomErasing, constant": lambda: erasing(fill_mode="constant"),
+        "RandomErasing, pixel noise": lambda: erasing(fill_mode="pixel_noise"),
+        "RandomErasing, channel noise": lambda: erasing(fill_mode="channel_noise"),
+        "MixUp": lambda: mix_up(0.2),
+        "CutMix": lambda: cut_mix(1.0),
+        "Choice of MixUp and CutMix": choice,
+        "Pipeline of erasing and choice": lambda: layers.Pipeline([erasing(), choice()], **given),
+        CHAIN: lambda: layers.Pipeline([erasing(), mix_up(0.2), cut_mix(1.0)], **given),
+        "MixUp, one draw a batch": lambda: mix_up(0.2, mode="batch"),
+        "CutMix, one draw a batch": lambda: cut_mix(1.0, mode="batch"),
+        "RandomPadCrop": lambda: layers.RandomPadCrop(4, **given),
+        "RandomResizedCrop": lambda: layers.RandomResizedCrop(28, scale=(0.5, 1.0), **given),
+        "PCAColorJitter": lambda: layers.PCAColorJitter(**given),
+        "LabelNoise": lambda: layers.LabelNoise(0.1, **given),
+        "RandomApply of erasing": lambda: layers.RandomApply(erasing(), 0.5, **given),
+    }[name]()
+
+
+def keras_own(name, dtype="float32"):
+    """Keras' own layers, or `None` where it has none."""
+    given = {"dtype": _floats(dtype)}
+    mix_up = functools.partial(_keras, "MixUp", alpha=0.2, **given)
+    cut_mix = functools.partial(_keras, "CutMix", factor=1.0, **given)
+    # A single factor is the upper end of a range: 1.0 alone would leave half of the images as they are.
+    erasing = functools.partial(_keras, "RandomErasing", (1.0, 1.0), (0.02, 0.33), value_range=(0, 1), **given)
+    parts = {
+        "RandomErasing, constant": lambda: [erasing(fill_value=0.0)],
+        "RandomErasing, pixel noise": lambda: [erasing(fill_value=None)],
+        "MixUp": lambda: [mix_up()],
+        "CutMix": lambda: [cut_mix()],
+        CHAIN: lambda: [erasing(fill_value=0.0), mix_up(), cut_mix()],
+    }
+    # Before Keras 3.11 it has no such layers.
+    return in_turn("Keras", *parts[name]()) if name in parts and hasattr(keras.layers, "RandomErasing") else None
+
+
+def _keras(name, *args, **kwargs):
+    return getattr(keras.layers, name)(*args, **kwargs)
+
+
+def _floats(dtype):
+    return "float32" if dtype == "uint8" else dtype
