@@ -6,13 +6,14 @@
 #   make test-oldest            on the oldest Keras that is supported
 #   make docs                   the documentation, into site/
 #   make lint                   ruff; `make format` puts right what it can
-#   make bench                  milliseconds beside Keras' own layers, on each backend
+#   make bench                  speed and memory beside Keras and other packages, on each backend (ARGS=--quick)
 #   make notebooks              run the notebooks at smoke size
 #   make clean                  remove what the above made
 
 BACKEND ?=
 ARGS ?=
 JOBS ?= 2
+RESULTS ?= runs/performance.json
 VENV ?= .venv
 
 # The Keras that `keras>=...` in pyproject.toml admits first.
@@ -81,10 +82,12 @@ lint: $(DONE)/ruff
 format: $(DONE)/ruff
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
-bench: $(BACKENDS:%=$(DONE)/%) $(DONE)/extra-test $(DONE)/package
-	@for backend in $(BACKENDS); do for file in examples/benchmarks/*.py; do \
-		KERAS_BACKEND=$$backend TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python $$file $(ARGS) || exit 1; \
+# RESULTS=docs/results/performance.json renews what docs/performance.md shows; then run examples/benchmarks/report.py.
+bench: $(BACKENDS:%=$(DONE)/%) $(DONE)/tensorflow $(DONE)/extra-test $(DONE)/package $(DONE)/peers
+	@for backend in $(BACKENDS); do for file in $(filter-out %/bench_gpu.py,$(wildcard examples/benchmarks/bench_*.py)); do \
+		KERAS_BACKEND=$$backend TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python $$file --json $(RESULTS) $(ARGS) || exit 1; \
 	done; done
+	@$(BIN)/python examples/benchmarks/draw.py $(RESULTS) --out $(dir $(RESULTS))
 
 notebooks: $(DONE)/$(or $(BACKEND),tensorflow) $(DONE)/extra-examples $(DONE)/extra-notebooks $(DONE)/package
 	@for notebook in examples/notebooks/*.ipynb; do \
@@ -142,6 +145,13 @@ endif
 # For comparison in the tests on PyTorch. Without its dependencies, which would bring another torch.
 $(DONE)/torchvision: $(if $(filter torch,$(BACKENDS)),$(DONE)/torch) | $(DONE)/venv
 	@$(if $(filter torch,$(BACKENDS)),$(PIP) --no-deps "torchvision==$(TORCHVISION)" && touch $@,true)
+
+# Other packages to be measured beside ours. Without their dependencies, which would bring gigabytes; those that are not
+# there, or do not run here, are left out by the benchmarks, which say so.
+PEERS = timm kornia kornia-rs keras-aug keras-cv keras-core torchvision==$(TORCHVISION) huggingface_hub safetensors
+$(DONE)/peers: | $(DONE)/venv
+	$(call say,Installing other packages to compare with)
+	@for peer in $(PEERS) pyyaml packaging regex; do $(PIP) --no-deps $$peer || true; done; touch $@
 
 $(DONE)/ruff: | $(DONE)/venv
 	@$(PIP) "$(RUFF)" && touch $@

@@ -6,16 +6,11 @@ Ten epochs with MobileNetV2 at 96x96 (random weights serve), compilation include
 the end are compared too: they are the same but for the order of additions.
 """
 
-import argparse
-import json
-import os
-import pathlib
 import time
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
+from benchmarking import parse, parser, save
 
 from keras_reg.transfer import Phase, TransferLearner
 
@@ -44,15 +39,13 @@ def warm_up(cache, images, labels, application, epochs, batch_size):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="few and small images")
-    parser.add_argument("--application", default="MobileNetV2", help="of keras.applications (default: MobileNetV2)")
-    parser.add_argument("--images", type=int, default=2048)
-    parser.add_argument("--size", type=int, default=96)
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--json", type=pathlib.Path, help="file for the numbers")
-    given, _ = parser.parse_known_args(argv)
+    made = parser(__doc__)
+    made.add_argument("--application", default="MobileNetV2", help="of keras.applications (default: MobileNetV2)")
+    made.add_argument("--images", type=int, default=2048)
+    made.add_argument("--size", type=int, default=96)
+    made.add_argument("--epochs", type=int, default=10)
+    made.add_argument("--batch-size", type=int, default=32)
+    given = parse(made, argv)
     count, size = (64, 32) if given.quick else (given.images, given.size)
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (count, size, size, 3)).astype("uint8")
@@ -67,8 +60,7 @@ def main(argv=None):
     apart = max(float(np.abs(a - b).max()) for a, b in zip(plain, cached, strict=True))
     result = {"backend": backend, "every_epoch": slow, "once": fast, "ratio": slow / fast, "weights_apart": apart}
     print(f"  {slow / fast:.1f} times faster; the heads differ by {apart:.1e} at most")
-    if given.json:
-        given.json.write_text(json.dumps(result | vars(given), indent=1, default=str))
+    save(given.json, "feature_cache", [result | {"images": count, "size": size}], given.quick)
     return result
 
 

@@ -8,21 +8,15 @@ median of the ratios of neighbours, of the time on the clock and of the processo
 less. "Once" is what the first epoch takes longer: with the callback, the step that is watched is compiled, too.
 """
 
-import argparse
-import json
-import os
-import pathlib
 import statistics
 import time
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 import keras
 import numpy as np
+from benchmarking import BACKEND, parse, parser, save
 
 import keras_reg
 
-BACKEND = keras.backend.backend()
 BATCH = 64
 
 
@@ -67,12 +61,10 @@ def measure(steps, rounds):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="shorter epochs, fewer of them")
-    parser.add_argument("--steps", type=int, help="steps of an epoch (default 60, quick 10)")
-    parser.add_argument("--rounds", type=int, help="epochs of each (default 7, quick 3)")
-    parser.add_argument("--json", type=pathlib.Path, help="file for the numbers")
-    arguments, _ = parser.parse_known_args(argv)
+    made = parser(__doc__)
+    made.add_argument("--steps", type=int, help="steps of an epoch (default 60, quick 10)")
+    made.add_argument("--rounds", type=int, help="epochs of each (default 7, quick 3)")
+    arguments = parse(made, argv)
     steps = arguments.steps or (10 if arguments.quick else 60)
     first, later = measure(steps, arguments.rounds or (3 if arguments.quick else 7))
     print(f"\nGradientHistograms on {BACKEND}: an epoch of {steps} steps, {BATCH} images each")
@@ -87,8 +79,7 @@ def main(argv=None):
         once = first[name][0] - median
         results.append({"backend": BACKEND, "name": name, "seconds": median, "ratio": wall, "processor": processor})
         print(f"{name:<16}{median:>12.2f}{wall - 1:>10.1%}{processor - 1:>11.1%}{once:>10.1f}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=1))
+    save(arguments.json, "gradient_histograms", results, arguments.quick)
     return results
 
 

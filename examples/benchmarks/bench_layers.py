@@ -44,20 +44,23 @@ def one_pass(dtype):
     return Contender("pass", lambda x, y: (x + keras.ops.cast(1, dtype), y))
 
 
-def measure(name, arrays, dtype, modes, seconds, rounds):
-    """{(who, mode): milliseconds} of all contenders of a row and of the limits."""
+def measure(name, arrays, dtype, modes, seconds, rounds, limits=copies, times=1):
+    """{(who, mode): milliseconds} of all contenders of a row and of the limits; waits after every `times` calls."""
     functions = {}
     for contender in [*contenders(name, dtype), one_pass(dtype)]:
         data = data_for(contender, arrays, dtype)
-        functions |= {(contender.who, mode): contender.call(mode, data) for mode in modes if mode in contender.modes}
+        functions |= {
+            (contender.who, mode): contender.call(mode, data, times) for mode in modes if mode in contender.modes
+        }
 
     functions = works(functions, name)
     there = arrays[0].astype("uint16") if dtype in ("bfloat16", "float16") else arrays[0]
-    return by_turns(functions | {(limit, ""): copy for limit, copy in copies(there).items()}, seconds, rounds)
+    functions |= {(limit, ""): copy for limit, copy in limits(there).items()}
+    return {key: ms if key[0] in LIMITS else ms / times for key, ms in by_turns(functions, seconds, rounds).items()}
 
 
 def rows_of(name, found, shape, dtype):
-    copied = {key: found[limit, ""] for limit, key in LIMITS.items()}
+    copied = {key: found[limit, ""] for limit, key in LIMITS.items() if (limit, "") in found}
     cell = {"size": "x".join(map(str, shape)), "dtype": dtype, "layer": name}
     for (who, mode), ms in found.items():
         if who != "pass" and who not in LIMITS:
@@ -86,7 +89,9 @@ def table(shape, dtype, rows, modes, seconds, rounds):
         found += made
     if found:
         fresh, into, plain = (statistics.median(row[key] for row in found) for key in LIMITS.values())
-        print(f"  {'copy of the batch':44}{fresh:9.2f}, into memory of malloc {plain:.2f}, into what is there {into:.2f}")
+        print(
+            f"  {'copy of the batch':44}{fresh:9.2f}, into memory of malloc {plain:.2f}, into what is there {into:.2f}"
+        )
     return found
 
 
@@ -123,7 +128,9 @@ def targets(found):
     )
     if beside:
         faster = statistics.geometric_mean(c["Keras"]["ms"] / c["keras_reg"]["ms"] for c in beside.values())
-        verdict("5 times as fast as Keras in the geometric mean (1 / times)", [(f"{faster:.2f} times", 1 / faster, 1 / 5)])
+        verdict(
+            "5 times as fast as Keras in the geometric mean (1 / times)", [(f"{faster:.2f} times", 1 / faster, 1 / 5)]
+        )
     others = [
         (f"{who}: {', '.join(key)}", cell["keras_reg"]["ms"] / row["ms"], 1.0)
         for key, cell in cells.items()
@@ -162,7 +169,9 @@ def main(argv=None, sizes=SIZES, rows=None, modes=MODES, dtypes=None):
     found = []
     for shape in sizes:
         for dtype in given.dtypes:
-            found += table(shape, dtype, rows or names(given.quick, dtype), given.modes, seconds, 3 if given.quick else 7)
+            found += table(
+                shape, dtype, rows or names(given.quick, dtype), given.modes, seconds, 3 if given.quick else 7
+            )
     targets(found)
     save(given.json, "layers", found, given.quick)
     return found

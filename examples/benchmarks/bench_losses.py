@@ -8,24 +8,17 @@ and with XLA), `jax.jit`, PyTorch eager. The calls take turns, so that a busy mo
 """
 
 import argparse
-import json
-import os
-import pathlib
-import resource
-import statistics
 import subprocess
 import sys
-import time
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
+from bench_memory import peak_bytes, reset_peak
+from benchmarking import BACKEND, by_turns, parse, parser, save, verdict
 from keras import ops
 
 import keras_reg
 
-BACKEND = keras.backend.backend()
 SMOOTHING = 0.1
 SHAPES = [(1024, 32768), (65536, 1000)]
 QUICK_SHAPES = [(128, 32768), (8192, 1000)]
@@ -111,16 +104,10 @@ def batch(shape):
     return ids, logits.requires_grad_() if BACKEND == "torch" else logits
 
 
-def milliseconds(shape, repeats):
+def milliseconds(shape, rounds):
+    inputs = batch(shape)
     steps = {name: step(loss, xla=name == XLA) for name, loss in contenders().items()}
-    inputs, times = batch(shape), {name: [] for name in steps}
-    for round_ in range(repeats + 2):
-        for name, run in steps.items():
-            start = time.perf_counter()
-            run(*inputs)
-            if round_ >= 2:
-                times[name].append(1e3 * (time.perf_counter() - start))
-    return {name: statistics.median(values) for name, values in times.items()}
+    return by_turns({name: lambda run=run: run(*inputs) for name, run in steps.items()}, 0, rounds)
 
 
 def peak_of(name, shape):
@@ -132,48 +119,45 @@ def peak_of(name, shape):
     return (peak_bytes() - before) / (4 * shape[0] * shape[1])
 
 
-def reset_peak():
-    """The memory in use, from which the peak counts anew; without Linux' /proc, the peak so far."""
-    try:
-        pathlib.Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return peak_bytes()
-    return peak_bytes()
-
-
-def peak_bytes():
-    status = pathlib.Path("/proc/self/status")
-    if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return 1024 * int(line.split()[1])
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
 def peak(name, shape):
     command = [sys.executable, __file__, "--peak", name, str(shape[0]), str(shape[1])]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
 
 
-def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="an eighth of the size, fewer repeats")
-    parser.add_argument("--repeats", type=int, help="timed calls of each (default 25, quick 9)")
-    parser.add_argument("--json", type=pathlib.Path, help="file for the numbers")
-    parser.add_argument("--no-memory", action="store_true", help="leave out peak memory (a new process for each)")
-    parser.add_argument("--peak", nargs=3, help=argparse.SUPPRESS)
-    arguments, _ = parser.parse_known_args(argv)
-    if arguments.peak:
-        name, *shape = arguments.peak
+def targets(results):
+    ours = [row for row in results if row["loss"].startswith("keras_reg")]
+    shown = [("x".join(map(str, row["shape"])) + f", {row['loss']}", row) for row in ours]
+    print(f"\nTargets of the loss on {BACKEND}")
+    verdict("at most 1.15 of the plain sparse crossentropy", [(name, row["to_plain"], 1.15) for name, row in shown])
+    plain = {tuple(row["shape"]): row["peak_in_logits"] for row in results if row["loss"] == "plain"}
+    verdict(
+        "no array of one-hot size beyond what the plain one makes (0.1 of one for noise)",
+        [
+            (name, row["peak_in_logits"], plain[tuple(row["shape"])] + 0.1)
+            for name, row in shown
+            if row["peak_in_logits"] is not None
+        ],
+    )
+
+
+def main(argv=None, shapes=None):
+    made = parser(__doc__)
+    made.add_argument("--repeats", type=int, help="timed calls of each (default 25, quick 5)")
+    made.add_argument("--no-memory", action="store_true", help="leave out peak memory (a new process for each)")
+    made.add_argument("--peak", nargs=3, help=argparse.SUPPRESS)
+    given = parse(made, argv)
+    if given.peak:
+        name, *shape = given.peak
         print(peak_of(name, tuple(map(int, shape))))
         return None
     results = []
     print(f"\nLabel smoothing on {BACKEND}, class ids, float32: forward and backward")
     print(f"{'logits':>14}  {'loss':<20}{'ms':>9}{'to plain':>10}{'to one-hot':>12}{'peak memory':>13}")
-    for shape in QUICK_SHAPES if arguments.quick else SHAPES:
-        found = milliseconds(shape, arguments.repeats or (9 if arguments.quick else 25))
+    for shape in shapes or (QUICK_SHAPES if given.quick else SHAPES):
+        found = milliseconds(shape, given.repeats or (5 if given.quick else 25))
         for name, ms in found.items():
-            memory = None if arguments.no_memory else peak(name, shape)
-            row = {"backend": BACKEND, "shape": shape, "loss": name, "ms": ms, "peak_in_logits": memory}
+            memory = None if given.no_memory else peak(name, shape)
+            row = {"shape": shape, "loss": name, "ms": ms, "peak_in_logits": memory}
             results.append(row | {"to_plain": ms / found["plain"], "to_one_hot": ms / found["one-hot"]})
             print(
                 f"{'x'.join(map(str, shape)):>14}  {name:<20}{ms:>9.1f}{ms / found['plain']:>10.2f}"
@@ -181,8 +165,8 @@ def main(argv=None):
                 flush=True,
             )
     print("Peak memory: what one call adds, in arrays of the size of the logits; the gradient itself is one of them.")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=1))
+    targets(results)
+    save(given.json, "losses", results, given.quick)
     return results
 
 

@@ -38,7 +38,7 @@ def peak_bytes():
 
 
 def peak_of(call):
-    """Bytes that a call adds at its peak; the least of three, since what an earlier one left behind may be used."""
+    """Bytes that a call adds at its peak; the middle of three, since one may use what another left behind."""
     found = []
     for _ in range(3):
         gc.collect()
@@ -79,7 +79,9 @@ def main(argv=None, shape=SHAPE, rows=None, modes=MODES):
     for name in rows:
         made = measure(name, shape, modes)
         found += [{"layer": name, "who": who, "mode": mode, "batches": value} for (who, mode), value in made.items()]
-        print(f"  {name:36}{'   '.join(f'{who}, {mode} {value:.2f}' for (who, mode), value in made.items())}", flush=True)
+        print(
+            f"  {name:36}{'   '.join(f'{who}, {mode} {value:.2f}' for (who, mode), value in made.items())}", flush=True
+        )
     targets(found)
     save(given.json, "memory", found, given.quick)
     return found

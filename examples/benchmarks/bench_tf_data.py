@@ -27,10 +27,20 @@ class Pull:
     def __call__(self, count=1):
         if self.iterator is None:
             run = tf.function(self.contender.run, jit_compile=True) if self.mode == "xla" else self.contender.run
-            repeated = tf.data.Dataset.from_tensors(self.arrays[:2]).repeat()
-            self.iterator = iter(repeated.map(lambda images, labels: run(images, labels)))
+            dataset = (
+                tf.data.Dataset.from_tensors(self.arrays[:2]).repeat().map(lambda images, labels: run(images, labels))
+            )
+            self.iterator = iter(dataset.with_options(_nothing_ahead()))
         for _ in range(count):
             next(self.iterator)
+
+
+def _nothing_ahead():
+    """No batch is made before it is asked for: its seconds would count as another's."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    options.experimental_optimization.inject_prefetch = False
+    return options
 
 
 def rates(functions, images, seconds, rounds):

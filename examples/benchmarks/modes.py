@@ -26,9 +26,17 @@ class Contender:
     ids: bool = False  # wants integer labels
     modes: tuple = MODES  # those it is made for
 
-    def call(self, mode, data):
-        """The work in this mode on these tensors, as a function without arguments that waits for the result."""
-        return globals()[f"_{BACKEND}_{mode}"](self, data)
+    def call(self, mode, data, times=1):
+        """The work in this mode on these tensors, `times` over, as a function without arguments that then waits."""
+        run = globals()[f"_{BACKEND}_{mode}"](self)
+        wait = globals()[f"_{BACKEND}_wait"]
+
+        def call():
+            for _ in range(times):
+                results = run(*data)
+            wait(results)
+
+        return call
 
 
 def in_turn(who, *chain):
@@ -41,11 +49,6 @@ def in_turn(who, *chain):
         return batch["images"], batch["labels"]
 
     return Contender(who, run, chain)
-
-
-def _waiting(run, data):
-    wait = globals()[f"_{BACKEND}_wait"]
-    return lambda: wait(run(*data))
 
 
 def _tensorflow_wait(results):
@@ -68,35 +71,35 @@ def _torch_wait(results):
         torch.cuda.synchronize()
 
 
-def _eager(contender, data):
-    return _waiting(contender.run, data)
+def _eager(contender):
+    return contender.run
 
 
 _tensorflow_eager = _jax_eager = _torch_eager = _eager
 
 
-def _tensorflow_graph(contender, data, **kwargs):
+def _tensorflow_graph(contender, **kwargs):
     import tensorflow as tf
 
-    return _waiting(tf.function(contender.run, **kwargs), data)
+    return tf.function(contender.run, **kwargs)
 
 
 _tensorflow_xla = functools.partial(_tensorflow_graph, jit_compile=True)
 
 
-def _torch_compile(contender, data):
+def _torch_compile(contender):
     import torch
 
-    return _waiting(torch.compile(contender.run, dynamic=False), data)
+    return torch.compile(contender.run, dynamic=False)
 
 
-def _jax_jit(contender, data):
+def _jax_jit(contender):
     step, state = jax_step(contender.run, contender.layers)
 
-    def once():
+    def once(*data):
         nonlocal state
         results, state = step(state, *data)
-        _jax_wait((results, state))
+        return results, state
 
     return once
 

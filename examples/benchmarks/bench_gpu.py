@@ -1,0 +1,177 @@
+"""On a GPU, with JAX or PyTorch: layers beside the device's copy of the batch, training steps, waits for the host.
+
+    KERAS_BACKEND=torch python examples/benchmarks/bench_gpu.py [--quick] [--json FILE]
+
+The limit is what the batch takes to be read and written once at the bandwidth of the device's own copy. Calls are
+queued ten at a time, so that what counts is what the device does. Without a GPU it runs on the processor with small
+sizes (--quick), which shows that it works and nothing else.
+"""
+
+import contextlib
+import warnings
+
+import bench_layers
+import bench_training
+import keras
+import numpy as np
+from benchmarking import BACKEND, parse, parser, save, verdict
+from contenders import CHAIN, TARGETED
+from modes import MODES
+
+SIZES = ((1024, 32, 32, 3), (256, 224, 224, 3))
+QUICK = ((32, 32, 32, 3), (2, 224, 224, 3))
+TIMES = 10
+
+
+def has_gpu():
+    if BACKEND == "jax":
+        import jax
+
+        return jax.default_backend() != "cpu"
+    if BACKEND == "torch":
+        import torch
+
+        return torch.cuda.is_available()
+    return False
+
+
+def device_copies(array):
+    """The device's copy of the batch, ten times; every dtype is a copy of its bytes."""
+    batch = keras.ops.convert_to_tensor(array.view("uint8"))
+    if BACKEND == "jax":
+        import jax
+
+        copy = jax.jit(lambda x: x.copy())
+        return {"fresh copy": lambda: jax.block_until_ready([copy(batch) for _ in range(TIMES)])}
+    import torch
+
+    def run():
+        for _ in range(TIMES):
+            batch.clone()
+        if batch.is_cuda:
+            torch.cuda.synchronize()
+
+    return {"fresh copy": run}
+
+
+def layer_table(sizes, dtypes, seconds, rounds):
+    found = []
+    for shape in sizes:
+        for dtype in dtypes:
+            arrays = bench_layers.batch(shape, dtype)
+            moved = 2 * arrays[0].size * {"float32": 4, "bfloat16": 2, "uint8": 1}[dtype]
+            print(f"\n{BACKEND}, {dtype} {'x'.join(map(str, shape))}: milliseconds, over the copy, over one pass")
+            for name in bench_layers.names(True, dtype):
+                times = bench_layers.measure(name, arrays, dtype, MODES, seconds, rounds, device_copies, TIMES)
+                times["fresh copy", ""] /= TIMES
+                rows = list(bench_layers.rows_of(name, times, shape, dtype))
+                bench_layers.show(name, rows)
+                found += rows
+            print(f"  the copy moves {moved / times['fresh copy', ''] / 1e6:.0f} GB/s, read and written")
+    return found
+
+
+def training_step(quick, rounds):
+    """What `AugmentedModel` adds to a step of ResNet-50 at 224 x 224, mixed_bfloat16."""
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        side, size, steps = (32, 4, 2) if quick else (224, 128, 10)
+        images = np.random.default_rng(0).random((size * steps, side, side, 3), "float32")
+
+        def network():
+            return keras.applications.ResNet50(
+                weights=None, input_shape=(side, side, 3), classes=1000, classifier_activation=None
+            )
+
+        print(f"\nResNet-50 at {side}x{side}, mixed_bfloat16, batches of {size} on {BACKEND}: what augmentation adds")
+        print(f"  {'labels':12}{'plain ms':>12}{'clock':>12}{'processor':>12}{'alone':>10}")
+        times = bench_training.measure(network, images, size, rounds, classes=1000)
+        return bench_training.overheads(times, steps, bench_training.alone((size, side, side, 3), classes=1000))
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+# Waits for the host -------------------------------------------------------------------------------------------------
+
+
+def waits():
+    """{who: how often a training step waits for the device}, or under JAX whether it moves anything to or from it."""
+    x = np.random.default_rng(0).random((128, 32, 32, 3), "float32")
+    y = np.arange(128) % bench_training.CLASSES
+    found = {}
+    for (form, who), model in bench_training.contenders(lambda: bench_training.resnet18(8)).items():
+        if form == "integer":
+            model.fit(x, y, batch_size=128, verbose=0)
+            data = keras.ops.convert_to_tensor(x), keras.ops.convert_to_tensor(y)
+            found[who] = (_torch_waits if BACKEND == "torch" else _jax_waits)(model, data)
+    return found
+
+
+def _torch_waits(model, data):
+    import torch
+
+    model.train_step(data)
+    with _sync_debug_mode(torch), warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        model.train_step(data)
+    return sum("synchroniz" in str(warning.message) for warning in seen)
+
+
+@contextlib.contextmanager
+def _sync_debug_mode(torch):
+    if torch.cuda.is_available():
+        torch.cuda.set_sync_debug_mode("warn")
+    try:
+        yield
+    finally:
+        if torch.cuda.is_available():
+            torch.cuda.set_sync_debug_mode("default")
+
+
+def _jax_waits(model, data):
+    import jax
+
+    model.optimizer.build(model.trainable_variables)
+    groups = (
+        model.trainable_variables, model.non_trainable_variables, model.optimizer.variables, model.metrics_variables
+    )  # fmt: skip
+    state = jax.device_put(tuple([variable.value for variable in group] for group in groups))
+    step = jax.jit(model.train_step)
+    _, state = step(state, data)
+    try:
+        with jax.transfer_guard("disallow"):
+            jax.block_until_ready(step(state, data))
+    except Exception as error:
+        print(f"  {error}")
+        return 1
+    return 0
+
+
+def main(argv=None, sizes=None, rows=None):
+    given = parse(parser(__doc__), argv)
+    if BACKEND == "tensorflow":
+        print("bench_gpu.py measures JAX and PyTorch")
+        return None
+    if not has_gpu():
+        print("No GPU: the numbers below are the processor's, and mean nothing for one")
+    quick = given.quick or not has_gpu()
+    sizes = QUICK if quick else SIZES
+    dtypes = ("float32",) if quick else bench_layers.DTYPES
+    found = {"layers": layer_table(sizes, dtypes, *((0.01, 3) if quick else (0.3, 7)))}
+    found["training"] = training_step(quick, 3 if quick else 7)
+    found["waits"] = waits()
+    print(f"\nTargets on a GPU, {BACKEND}")
+    near = [row for row in found["layers"] if row["who"] == "keras_reg" and row["layer"] in (*TARGETED, CHAIN)]
+    cells = [
+        (f"{row['size']}, {row['dtype']}, {row['mode']}, {row['layer']}", row["ms"] / row["copy"], 1.2) for row in near
+    ]
+    verdict("at most 1.2 times the device's copy", cells)
+    verdict("a step waits for the host no more often than the plain one", [
+        ("waits", found["waits"]["augmented"], found["waits"]["plain"] + 0.5)
+    ])  # fmt: skip
+    save(given.json, "gpu", [found], quick)
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""Draws what the benchmarks found: performance.png, ratios to the copy of the batch, and scale.png, cost over size.
+
+python examples/benchmarks/draw.py docs/results/performance.json --out docs/figures
+"""
+
+import argparse
+import json
+import pathlib
+
+import matplotlib
+
+matplotlib.use("agg")
+import matplotlib.pyplot as plt
+
+BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
+BEST = {"tensorflow": ("xla", "graph"), "jax": ("jit",), "torch": ("eager",)}  # the first in which a contender runs
+COLOURS = {
+    "keras_reg": "#d0402b", "Keras": "#5b6b7a", "keras-aug": "#7fa8c9", "KerasCV": "#b7c4ce", "timm": "#e0a93b",
+    "torchvision": "#b98a5e", "kornia": "#86a873",
+}  # fmt: skip
+ROWS = (
+    "RandomErasing, constant",
+    "RandomErasing, pixel noise",
+    "RandomErasing, channel noise",
+    "MixUp",
+    "CutMix",
+    "Choice of MixUp and CutMix",
+    "Pipeline of erasing and choice",
+    "Chain of erasing, MixUp and CutMix",
+)
+
+
+def best(rows, backend, size):
+    """{layer: {who: row}} in float32, each contender in the fastest kind of mode that it runs in."""
+    found = {}
+    for row in rows:
+        if row["size"] == size and row["dtype"] == "float32" and row["mode"] in BEST[backend]:
+            here = found.setdefault(row["layer"], {})
+            rank = BEST[backend].index(row["mode"])
+            if row["who"] not in here or rank < BEST[backend].index(here[row["who"]]["mode"]):
+                here[row["who"]] = row
+    return found
+
+
+def draw_layers(results, path):
+    backends = [backend for backend in BACKENDS if backend in results]
+    sizes = list(dict.fromkeys(row["size"] for row in results[backends[0]]["rows"]))
+    shape = len(sizes), len(backends)
+    figure, axes = plt.subplots(*shape, figsize=(5 * shape[1] + 2, 4.6 * shape[0]), sharex=True, squeeze=False)
+    for i, size in enumerate(sizes):
+        for j, backend in enumerate(backends):
+            draw_bars(axes[i, j], best(results[backend]["rows"], backend, size), j == 0)
+            axes[i, j].set_title(f"{BACKENDS[backend]}, {size}", fontsize=11)
+    for axis in axes[-1]:
+        axis.set_xlabel("time of a batch over the time of NumPy's fresh copy of it")
+    handles = [plt.Rectangle((0, 0), 1, 1, color=colour) for colour in COLOURS.values()]
+    figure.legend(handles, COLOURS, loc="upper center", ncol=len(COLOURS), frameon=False, fontsize=11)
+    figure.tight_layout(rect=(0, 0, 1, 0.97))
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def draw_bars(axis, found, named):
+    places, names = [], []
+    y = 0.0
+    for layer in [row for row in ROWS if row in found]:
+        top = y
+        for who in [who for who in COLOURS if who in found[layer]]:
+            row = found[layer][who]
+            axis.barh(y, row["ms"] / row["copy"], height=0.85, left=0, color=COLOURS[who])
+            axis.text(row["ms"] / row["copy"] * 1.06, y, f"{row['ms'] / row['copy']:.2g}", va="center", fontsize=7)
+            y += 1
+        places.append((top + y - 1) / 2)
+        names.append(layer)
+        y += 0.8
+    axis.set_xscale("log")
+    axis.axvline(1, color="black", lw=0.8, ls=":")
+    axis.set_yticks(places, names if named else [""] * len(names), fontsize=9)
+    axis.invert_yaxis()
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def draw_scale(results, path):
+    backends = [backend for backend in BACKENDS if backend in results]
+    names = {
+        "images": "images of 32x32 a batch",
+        "pixels": "pixels of each of 16 images",
+        "classes": "classes, 128 labels",
+    }
+    figure, axes = plt.subplots(
+        len(backends), 3, figsize=(15, 3.8 * len(backends)), squeeze=False, sharex="col", layout="constrained"
+    )
+    for i, backend in enumerate(backends):
+        for j, (series, label) in enumerate(names.items()):
+            axis = axes[i, j]
+            for row in results[backend]["rows"]:
+                if row["series"] == series:
+                    style = {"color": "black", "ls": ":"} if row["row"] == "copy" else {"marker": "o", "ms": 3}
+                    axis.loglog(*zip(*sorted(row["points"]), strict=True), label=row["row"], **style)
+            axis.set_title(BACKENDS[backend], fontsize=10)
+            axis.legend(frameon=False, fontsize=8)
+            axis.spines[["top", "right"]].set_visible(False)
+            if i == len(backends) - 1:
+                axis.set_xlabel(label)
+        axes[i, 0].set_ylabel("milliseconds")
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("results", type=pathlib.Path, help="the file that the benchmarks wrote")
+    parser.add_argument(
+        "--out", type=pathlib.Path, default=pathlib.Path("docs/figures"), help="folder for the pictures"
+    )
+    given = parser.parse_args(argv)
+    results = json.loads(given.results.read_text())
+    given.out.mkdir(parents=True, exist_ok=True)
+    for benchmark, name, draw in (("layers", "performance", draw_layers), ("scale", "scale", draw_scale)):
+        if benchmark in results:
+            draw(results[benchmark], given.out / f"{name}.png")
+            print(f"Drawn: {given.out / name}.png")
+
+
+if __name__ == "__main__":
+    main()
