@@ -54,14 +54,14 @@ def device_copies(array):
     return {"fresh copy": run}
 
 
-def layer_table(sizes, dtypes, seconds, rounds):
+def layer_table(sizes, dtypes, seconds, rounds, rows=None):
     found = []
     for shape in sizes:
         for dtype in dtypes:
             arrays = bench_layers.batch(shape, dtype)
             moved = 2 * arrays[0].size * {"float32": 4, "bfloat16": 2, "uint8": 1}[dtype]
             print(f"\n{BACKEND}, {dtype} {'x'.join(map(str, shape))}: milliseconds, over the copy, over one pass")
-            for name in bench_layers.names(True, dtype):
+            for name in rows or bench_layers.names(True, dtype):
                 times = bench_layers.measure(name, arrays, dtype, MODES, seconds, rounds, device_copies, TIMES)
                 times["fresh copy", ""] /= TIMES
                 rows = list(bench_layers.rows_of(name, times, shape, dtype))
@@ -94,12 +94,12 @@ def training_step(quick, rounds):
 # Waits for the host -------------------------------------------------------------------------------------------------
 
 
-def waits():
+def waits(make=lambda: bench_training.resnet18(8)):
     """{who: how often a training step waits for the device}, or under JAX whether it moves anything to or from it."""
     x = np.random.default_rng(0).random((128, 32, 32, 3), "float32")
     y = np.arange(128) % bench_training.CLASSES
     found = {}
-    for (form, who), model in bench_training.contenders(lambda: bench_training.resnet18(8)).items():
+    for (form, who), model in bench_training.contenders(make).items():
         if form == "integer":
             model.fit(x, y, batch_size=128, verbose=0)
             data = keras.ops.convert_to_tensor(x), keras.ops.convert_to_tensor(y)

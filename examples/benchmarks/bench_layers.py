@@ -131,13 +131,18 @@ def targets(found):
         verdict(
             "5 times as fast as Keras in the geometric mean (1 / times)", [(f"{faster:.2f} times", 1 / faster, 1 / 5)]
         )
-    others = [
-        (f"{who}: {', '.join(key)}", cell["keras_reg"]["ms"] / row["ms"], 1.0)
-        for key, cell in cells.items()
-        for who, row in cell.items()
-        if who not in ("keras_reg", "Keras") and key[3] not in PER_BATCH
-    ]
-    verdict("not slower than another package", others)
+    for text, chosen in (
+        ("not slower than another package", lambda who: who not in ("keras_reg", "Keras", peers.IN_PLACE)),
+        ("not slower than timm where it changes its input, which ours never do", lambda who: who == peers.IN_PLACE),
+    ):
+        others = [
+            (f"{who}: {', '.join(key)}", cell["keras_reg"]["ms"] / row["ms"], 1.0)
+            for key, cell in cells.items()
+            for who, row in cell.items()
+            if chosen(who) and key[3] not in PER_BATCH
+        ]
+        if others:
+            verdict(text, others)
     verdict("a chain of three under twice its dearest link", list(_chains(ours)))
 
 

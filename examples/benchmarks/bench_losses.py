@@ -21,7 +21,7 @@ import keras_reg
 
 SMOOTHING = 0.1
 SHAPES = [(1024, 32768), (65536, 1000)]
-QUICK_SHAPES = [(128, 32768), (8192, 1000)]
+QUICK_SHAPES = [(128, 32768), (4096, 1000)]
 XLA = "keras_reg with XLA"
 
 

@@ -14,8 +14,8 @@ import sys
 
 from bench_layers import batch, data_for
 from benchmarking import BACKEND, parse, parser, save, verdict, works
-from contenders import OTHERS, PER_BATCH, TARGETED, contenders, names
-from modes import MODES
+from contenders import LINKS, OTHERS, PER_BATCH, TARGETED, contenders, names
+from modes import COMPILED, MODES
 
 SHAPE = (64, 224, 224, 3)  # 38 MB: `malloc` gives arrays of more than 32 MB back to the system at once
 
@@ -72,8 +72,9 @@ def targets(found):
 
 def main(argv=None, shape=SHAPE, rows=None, modes=MODES):
     given = parse(parser(__doc__), argv)
-    modes = [mode for mode in modes if not given.quick or mode != "compile"]
-    rows = rows or [name for name in names(given.quick) if name not in (*PER_BATCH, *OTHERS)]
+    if given.quick:
+        modes, rows = ([mode for mode in modes if mode in COMPILED[:3]] or ["eager"]), rows or LINKS
+    rows = rows or [name for name in names() if name not in (*PER_BATCH, *OTHERS)]
     found = []
     print(f"\nPeak memory that a call adds on {BACKEND}, float32 {'x'.join(map(str, shape))}: batches, with the result")
     for name in rows:

@@ -41,7 +41,7 @@ def loss_call(ids, classes):
     return lambda: run(*inputs)
 
 
-def series(name, batches, sides, classes):
+def series(name, batches, sides, classes, layers=ROWS):
     """{(row, size): function} of one of the three series, and what it copies."""
     functions = {}
     if name == "classes":
@@ -56,7 +56,7 @@ def series(name, batches, sides, classes):
     shapes = {b: (b, 32, 32, 3) for b in batches} if name == "images" else {s * s: (16, s, s, 3) for s in sides}
     for size, shape in shapes.items():
         images, labels, _ = batch(shape, "float32")
-        functions |= {(row, size): layer_call(row, images, labels) for row in ROWS}
+        functions |= {(row, size): layer_call(row, images, labels) for row in layers}
         functions["copy", size] = images.copy
     return functions
 
@@ -68,13 +68,13 @@ def exponent(points):
     return math.log(slow / fast) / math.log(high / low)
 
 
-def main(argv=None, batches=BATCHES, sides=SIDES, classes=CLASSES):
+def main(argv=None, batches=BATCHES, sides=SIDES, classes=CLASSES, layers=ROWS):
     given = parse(parser(__doc__), argv)
     if given.quick:
-        batches, sides, classes = batches[:6:2], sides[1:5], classes[:4]
+        batches, sides, classes = batches[:6:2], sides[1:4], classes[:4]
     rows = []
     for name in ("images", "pixels", "classes"):
-        found = by_turns(series(name, batches, sides, classes), *((0.01, 3) if given.quick else (0.3, 7)))
+        found = by_turns(series(name, batches, sides, classes, layers), *((0.01, 3) if given.quick else (0.3, 7)))
         print(f"\n{BACKEND}, {MODE}: milliseconds over the number of {name}")
         for row in dict.fromkeys(row for row, _ in found):
             points = [(size, ms) for (other, size), ms in found.items() if other == row]

@@ -13,7 +13,7 @@ import time
 import tensorflow as tf
 from bench_layers import QUICK, SIZES, batch
 from benchmarking import BACKEND, parse, parser, save, verdict, works
-from contenders import PER_BATCH, contenders, names
+from contenders import LINKS, PER_BATCH, contenders, names
 
 MODES = ("map", "xla")
 
@@ -98,8 +98,8 @@ def targets(found):
 
 def main(argv=None, sizes=SIZES, rows=None):
     given = parse(parser(__doc__), argv)
-    sizes = QUICK if given.quick and sizes is SIZES else sizes
-    rows = rows or [name for name in names(given.quick) if name not in PER_BATCH]
+    sizes = QUICK[-1:] if given.quick and sizes is SIZES else sizes
+    rows = rows or (LINKS if given.quick else [name for name in names() if name not in PER_BATCH])
     found = []
     for shape in sizes:
         found += table(shape, rows, *((0.02, 3) if given.quick else (0.3, 7)))

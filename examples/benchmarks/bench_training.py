@@ -5,8 +5,8 @@
 Batches of 128 images of 32 x 32, with integer labels and with one-hot labels. The augmentation erases and chooses
 between MixUp and CutMix for each sample. What is compared is the median of the ratios of neighbours, of the time on the
 clock and of the processor time, which other programs disturb less. "Alone" is the compiled augmentation by itself, as a
-share of the plain step: what the step cannot hide. Quick mode has a quarter of the filters, which makes the step 16
-times shorter and the share as much larger.
+share of the plain step: what the step cannot hide. Quick mode has an eighth of the filters, which makes the step
+some 50 times shorter and the share as much larger.
 """
 
 import statistics
@@ -109,11 +109,11 @@ def overheads(times, steps, alone_ms):
 def main(argv=None, width=None, steps=None, rounds=None, batch_size=BATCH):
     made = parser(__doc__)
     made.add_argument("--steps", type=int, help="of an epoch (default 3, quick 2)")
-    made.add_argument("--rounds", type=int, help="epochs of each (default 7, quick 3)")
+    made.add_argument("--rounds", type=int, help="epochs of each (default 7, quick 2)")
     given = parse(made, argv)
     steps = given.steps or steps or (2 if given.quick else 3)
-    rounds = given.rounds or rounds or (3 if given.quick else 7)
-    width = width or (16 if given.quick else 64)
+    rounds = given.rounds or rounds or (2 if given.quick else 7)
+    width = width or (8 if given.quick else 64)
     images = np.random.default_rng(0).random((batch_size * steps, 32, 32, 3), "float32")
     print(f"\nResNet-18 for CIFAR with {width} filters on {BACKEND}, batches of {batch_size}: what augmentation adds")
     print(f"  {'labels':12}{'plain ms':>12}{'clock':>12}{'processor':>12}{'alone':>10}")

@@ -5,8 +5,8 @@ between 2 and 33 % of the image. What still differs:
 
 - Keras' RandomErasing and KerasCV's RandomCutout draw each side alone, by the square root of an area in that range.
 - Noise: ours is drawn for a tile of two images, timm's for the boxes, all others' for every pixel of the batch.
-- timm changes its input in place and so is spared a copy. kornia returns both labels and a weight, and mixes none;
-  its MixUp draws the weight uniformly.
+- timm changes its input: "timm" is given a copy, as the others leave theirs alone, "timm in place" is spared it.
+- kornia returns both labels and a weight, and mixes none; its MixUp draws the weight uniformly.
 - timm, torchvision and kornia have their images in the layout that they want, (batch, channels, height, width).
 """
 

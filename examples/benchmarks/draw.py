@@ -11,13 +11,20 @@ import matplotlib
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
+import matplotlib.ticker
 
 BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
 BEST = {"tensorflow": ("xla", "graph"), "jax": ("jit",), "torch": ("eager",)}  # the first in which a contender runs
 COLOURS = {
-    "keras_reg": "#d0402b", "Keras": "#5b6b7a", "keras-aug": "#7fa8c9", "KerasCV": "#b7c4ce", "timm": "#e0a93b",
-    "torchvision": "#b98a5e", "kornia": "#86a873",
-}  # fmt: skip
+    "keras_reg": "#d0402b",
+    "Keras": "#5b6b7a",
+    "keras-aug": "#7fa8c9",
+    "KerasCV": "#b7c4ce",
+    "timm": "#e0a93b",
+    "timm in place": "#f0d9a4",
+    "torchvision": "#b98a5e",
+    "kornia": "#86a873",
+}
 ROWS = (
     "RandomErasing, constant",
     "RandomErasing, pixel noise",
@@ -44,7 +51,7 @@ def best(rows, backend, size):
 
 def draw_layers(results, path):
     backends = [backend for backend in BACKENDS if backend in results]
-    sizes = list(dict.fromkeys(row["size"] for row in results[backends[0]]["rows"]))
+    sizes = list(dict.fromkeys(row["size"] for backend in backends for row in results[backend]["rows"]))
     shape = len(sizes), len(backends)
     figure, axes = plt.subplots(*shape, figsize=(5 * shape[1] + 2, 4.6 * shape[0]), sharex=True, squeeze=False)
     for i, size in enumerate(sizes):
@@ -68,16 +75,21 @@ def draw_bars(axis, found, named):
         for who in [who for who in COLOURS if who in found[layer]]:
             row = found[layer][who]
             axis.barh(y, row["ms"] / row["copy"], height=0.85, left=0, color=COLOURS[who])
-            axis.text(row["ms"] / row["copy"] * 1.06, y, f"{row['ms'] / row['copy']:.2g}", va="center", fontsize=7)
+            axis.text(row["ms"] / row["copy"] * 1.06, y, _short(row["ms"] / row["copy"]), va="center", fontsize=7)
             y += 1
         places.append((top + y - 1) / 2)
         names.append(layer)
         y += 0.8
     axis.set_xscale("log")
+    axis.xaxis.set_major_formatter("{x:g}")
     axis.axvline(1, color="black", lw=0.8, ls=":")
     axis.set_yticks(places, names if named else [""] * len(names), fontsize=9)
     axis.invert_yaxis()
     axis.spines[["top", "right"]].set_visible(False)
+
+
+def _short(ratio):
+    return f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.1f}"
 
 
 def draw_scale(results, path):
@@ -99,6 +111,8 @@ def draw_scale(results, path):
                     axis.loglog(*zip(*sorted(row["points"]), strict=True), label=row["row"], **style)
             axis.set_title(BACKENDS[backend], fontsize=10)
             axis.legend(frameon=False, fontsize=8)
+            axis.xaxis.set_major_formatter("{x:g}")
+            axis.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
             axis.spines[["top", "right"]].set_visible(False)
             if i == len(backends) - 1:
                 axis.set_xlabel(label)

@@ -28,21 +28,19 @@ PACKAGES = {
 HERE = {"tensorflow": ("keras-aug", "KerasCV"), "jax": ("keras-aug",)}.get(
     BACKEND, ("keras-aug", "timm", "torchvision", "kornia")
 )
+IN_PLACE = "timm in place"
 AREA, ASPECT = (0.02, 0.33), (0.3, 3.3)
 _KEPT = []  # a torch.library.Library takes its operators with it when it goes
 
 
 def of(name, dtype="float32", classes=10):
-    """The contenders of other packages for a row; those for which the package is not there are `None`."""
-    made = []
+    """The contenders of the other packages that are there, for a row."""
+    found = []
     for package in HERE:
         module = find(package)
-        make = {"keras-aug": _keras_aug, "KerasCV": _keras_cv, "timm": _timm}.get(package) or (
-            _torchvision if package == "torchvision" else _kornia
-        )
-        if module is not None:
-            made.append(make(module, name, dtype, classes))
-    return made
+        made = MAKERS[package](module, name, dtype, classes) if module else None
+        found += made if isinstance(made, list) else [made] if made else []
+    return found
 
 
 def missing():
@@ -136,8 +134,10 @@ def _timm(module, name, dtype, classes):
         "MixUp, one draw a batch": lambda: mix(0.2, 0.0, "batch"),
         "CutMix, one draw a batch": lambda: mix(0.0, 1.0, "batch"),
     }
-    run = runs[name]() if name in runs else None
-    return run and Contender("timm", run, first=True, ids=True, modes=("eager",))
+    if name not in runs or (run := runs[name]()) is None:
+        return []
+    given = {"first": True, "ids": True, "modes": ("eager",)}
+    return [Contender("timm", lambda x, y: run(x.clone(), y), **given), Contender(IN_PLACE, run, **given)]
 
 
 def _torchvision(module, name, dtype, classes):
@@ -174,3 +174,6 @@ def _images_only(function):
 
 def _both(first, second):
     return lambda x, y: second(first(x), y)
+
+
+MAKERS = {"keras-aug": _keras_aug, "KerasCV": _keras_cv, "timm": _timm, "torchvision": _torchvision, "kornia": _kornia}

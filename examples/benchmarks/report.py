@@ -1,0 +1,153 @@
+"""Writes the tables of docs/performance.md from what the benchmarks found, between its markers.
+
+python examples/benchmarks/report.py [docs/results/performance.json] [--page docs/performance.md]
+"""
+
+import argparse
+import json
+import pathlib
+import re
+import statistics
+
+from draw import BACKENDS, ROWS, best
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def table(head, rows):
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def layers(found):
+    """One table for each size: milliseconds, over the fresh copy, and what the fastest other one takes."""
+    sizes = list(dict.fromkeys(row["size"] for entry in found.values() for row in entry["rows"]))
+    parts = []
+    for size in sizes:
+        chosen = {backend: best(found[backend]["rows"], backend, size) for backend in BACKENDS if backend in found}
+        rows = [[row, *(_cell(cells.get(row, {})) for cells in chosen.values())] for row in ROWS]
+        rows.append(["*NumPy's fresh copy*", *(f"{_copy(cells):.1f}" if cells else "" for cells in chosen.values())])
+        parts.append(f"**{size}**, float32\n\n" + table([""] + [BACKENDS[backend] for backend in chosen], rows))
+    return "\n\n".join(parts)
+
+
+def _cell(contenders):
+    if "keras_reg" not in contenders:
+        return ""
+    mine = contenders["keras_reg"]
+    others = ", ".join(f"{who} {row['ms']:.1f}" for who, row in contenders.items() if who != "keras_reg")
+    return f"**{mine['ms']:.1f}** ({mine['ms'] / mine['copy']:.1f}){'; ' + others if others else ''}"
+
+
+def _copy(cells):
+    return statistics.median(row["copy"] for cell in cells.values() for row in cell.values())
+
+
+def speed_up(found):
+    """How much faster than Keras' own, over all cells."""
+    ratios = {}
+    for backend, entry in found.items():
+        cells = {}
+        for row in entry["rows"]:
+            cells.setdefault((row["size"], row["dtype"], row["mode"], row["layer"]), {})[row["who"]] = row["ms"]
+        ratios[backend] = [
+            cell["Keras"] / cell["keras_reg"] for cell in cells.values() if {"Keras", "keras_reg"} <= set(cell)
+        ]
+    every = [ratio for values in ratios.values() for ratio in values]
+    rows = [[BACKENDS[backend], *_spread(ratios[backend])] for backend in BACKENDS if ratios.get(backend)]
+    return table(
+        ["Keras' time over ours", "cells", "geometric mean", "least", "most"], [*rows, ["all", *_spread(every)]]
+    )
+
+
+def _spread(values):
+    return [len(values), *(f"{f(values):.1f}" for f in (statistics.geometric_mean, min, max))]
+
+
+def losses(found):
+    rows = []
+    for backend in [backend for backend in BACKENDS if backend in found]:
+        for row in found[backend]["rows"]:
+            size = "x".join(map(str, row["shape"]))
+            memory = "" if row["peak_in_logits"] is None else f"{row['peak_in_logits']:.1f}"
+            rows.append([BACKENDS[backend], size, row["loss"], f"{row['ms']:.0f}", f"{row['to_plain']:.2f}", memory])
+    rows = [[f"{backend}, {size}", *others] for backend, size, *others in rows]
+    return table(["", "loss", "ms", "over plain", "peak memory, in logits"], rows)
+
+
+def training(found):
+    rows = [
+        [f"{BACKENDS[backend]}, {row['labels']} labels", f"{row['step_ms']:.0f}"]
+        + [f"{100 * value:.1f} %" for value in (row["ratio"] - 1, row["processor"] - 1, row["alone"])]
+        for backend in BACKENDS
+        if backend in found
+        for row in found[backend]["rows"]
+    ]
+    return table(["", "plain step, ms", "more, clock", "more, processor", "augmentation alone"], rows)
+
+
+def memory(found):
+    rows = []
+    backends = [backend for backend in BACKENDS if backend in found]
+    for layer in ROWS:
+        cells = []
+        for backend in backends:
+            here = [
+                row for row in found[backend]["rows"] if row["layer"] == layer and row["who"] in ("keras_reg", "Keras")
+            ]
+            named = {"keras_reg": "ours", "Keras": "Keras"}
+            cells.append(", ".join(f"{named[row['who']]} {row['mode']} {row['batches']:.1f}" for row in here))
+        rows.append([layer, *cells])
+    return table(["", *(BACKENDS[backend] for backend in backends)], rows)
+
+
+def tf_data(found):
+    parts = []
+    for backend in [backend for backend in BACKENDS if backend in found]:
+        rows = found[backend]["rows"]
+        columns = list(dict.fromkeys((row["who"], row["mode"]) for row in rows))
+        rates = {(row["size"], row["layer"], row["who"], row["mode"]): f"{row['rate']:.0f}" for row in rows}
+        lines = [
+            [f"{layer}, {size}", *(rates.get((size, layer, *column), "") for column in columns)]
+            for size, layer in dict.fromkeys((row["size"], row["layer"]) for row in rows)
+        ]
+        parts.append(table([f"Keras on {BACKENDS[backend]}", *(", ".join(column) for column in columns)], lines))
+    return "\n\n".join(parts)
+
+
+def machine(results):
+    """A sentence on where this was measured."""
+    entries = [entry for found in results.values() for entry in found.values()]
+    first = entries[0]["machine"]
+    names = ("keras", "tensorflow", "jax", "torch", "numpy", "python")
+    versions = {name: e["machine"][name] for e in entries for name in names if name in e["machine"]}
+    quick = " **Quick mode: not to be quoted.**" if any(entry["quick"] for entry in entries) else ""
+    listed = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return f"{first['cpu']}, {first['cores']} cores; {listed}; {max(entry['date'] for entry in entries)}.{quick}"
+
+
+PARTS = {"layers": layers, "losses": losses, "training": training, "memory": memory, "tf_data": tf_data}
+
+
+def fill(page, results):
+    """The page with the text between `<!-- name -->` and `<!-- end -->` made anew."""
+    made = {name: make(results[name]) for name, make in PARTS.items() if name in results}
+    made |= {"machine": machine(results)} | ({"speed_up": speed_up(results["layers"])} if "layers" in results else {})
+    for name, text in made.items():
+        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        page = pattern.sub(lambda match, text=text: f"{match[1]}\n{text}\n\n{match[2]}", page)
+    return page
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("results", nargs="?", type=pathlib.Path, default=ROOT / "docs/results/performance.json")
+    parser.add_argument("--page", type=pathlib.Path, default=ROOT / "docs/performance.md")
+    given = parser.parse_args(argv)
+    filled = fill(given.page.read_text(encoding="utf-8"), json.loads(given.results.read_text()))
+    given.page.write_text(filled, encoding="utf-8")
+    print(f"Written: {given.page}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""The benchmarks run, on sizes at which their numbers mean nothing, and what they print and draw comes from them."""
+
+import importlib
+import json
+import types
+
+import keras
+import pytest
+from harness import BACKEND, ROOT
+
+COMPILED = {"tensorflow": "graph", "jax": "jit", "torch": "eager"}[BACKEND]
+TINY = (4, 8, 8, 3)
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    """The modules of the benchmarks, as attributes. Other packages are left out: some import for ten seconds."""
+    monkeypatch.syspath_prepend(str(ROOT / "examples" / "benchmarks"))
+    monkeypatch.setattr(importlib.import_module("peers"), "HERE", ())
+    names = ("benchmarking", "draw", "report", "modes")
+    names += tuple(
+        f"bench_{name}" for name in ("layers", "tf_data", "memory", "losses", "training", "scale", "gpu", "import")
+    )
+    return types.SimpleNamespace(**{name: importlib.import_module(name) for name in names})
+
+
+def small():
+    return keras.Sequential([keras.Input((32, 32, 3)), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(10)])
+
+
+def test_every_benchmark_runs_and_is_reported(bench, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "found" / "performance.json"
+    quick = ["--quick", "--json", str(path)]
+    bench.bench_layers.main(quick, sizes=(TINY,), rows=("MixUp", "CutMix"), modes=(COMPILED,))
+    bench.bench_tf_data.main(quick, sizes=(TINY,), rows=("CutMix",))
+    bench.bench_memory.main(quick, shape=TINY, rows=("CutMix",), modes=(COMPILED,))
+    bench.bench_losses.main([*quick, "--no-memory", "--repeats", "2"], shapes=[(8, 16)])
+    bench.bench_scale.main(quick, batches=(2, 2, 4, 4), sides=(8, 8, 16), classes=(3, 5), layers=("CutMix",))
+    monkeypatch.setattr(bench.bench_training, "resnet18", lambda width: small())
+    bench.bench_training.main(quick, steps=1, rounds=1, batch_size=4)
+    monkeypatch.setattr(bench.bench_import, "once", lambda ours: [1.0, 0.02 * ours, 0.2 * ours])
+    bench.bench_import.main(quick)
+    printed = capsys.readouterr().out
+    assert "does not run" not in printed.replace("MixUp: Keras does not run (xla)", "")
+    assert "missed by 100%: keras_reg alone, processor" in printed
+
+    results = json.loads(path.read_text())
+    assert set(results) == {"layers", "tf_data", "memory", "losses", "scale", "training", "import"}
+    assert all(list(found) == [BACKEND] and found[BACKEND]["rows"] for found in results.values())
+    assert {row["who"] for row in results["layers"][BACKEND]["rows"]} == {"keras_reg", "Keras"}
+    bench.draw.main([str(path), "--out", str(tmp_path)])
+    assert all((tmp_path / f"{name}.png").stat().st_size > 10_000 for name in ("performance", "scale"))
+    page = bench.report.fill((ROOT / "docs" / "performance.md").read_text(encoding="utf-8"), results)
+    ours = next(
+        row for row in results["layers"][BACKEND]["rows"] if row["layer"] == "CutMix" and row["who"] == "keras_reg"
+    )
+    assert f"| CutMix | **{ours['ms']:.1f}** ({ours['ms'] / ours['copy']:.1f}); Keras " in page
+    assert "Quick mode" in page and bench.report.fill(page, results) == page
+
+
+@pytest.mark.skipif(BACKEND == "tensorflow", reason="the GPU is measured with JAX and PyTorch")
+def test_what_is_measured_on_a_gpu_runs_without_one(bench, monkeypatch):
+    found = bench.bench_gpu.layer_table((TINY,), ("float32",), 0, 1, rows=("CutMix",))
+    assert all(row["copy"] > 0 and row["ms"] > 0 for row in found)
+    assert bench.bench_gpu.waits(small) == {"plain": 0, "augmented": 0}
+
+
+def test_a_target_is_met_only_where_every_cell_meets_it(bench, capsys):
+    bench.benchmarking.verdict("fast", [("a", 1.0, 1.2), ("b", 1.2, 1.2)])
+    assert " ".join(capsys.readouterr().out.split()) == "met fast: all of 2; closest 1.2 of 1.2 (b)"
+    bench.benchmarking.verdict("fast", [("a", 1.0, 1.2), ("b", 2.4, 1.2), ("c", 1.8, 1.2)])
+    assert "missed fast: by 2 of 3 2.4 of 1.2, missed by 100%: b 1.8" in " ".join(capsys.readouterr().out.split())
+
+
+def test_functions_take_turns_and_the_median_counts(bench, monkeypatch):
+    clock, calls = [0.0], []
+    monkeypatch.setattr(bench.benchmarking.time, "perf_counter", lambda: clock[0])
+
+    def function(name, times):
+        times = iter(times)
+
+        def run():
+            calls.append(name)
+            clock[0] += next(times)
+
+        return run
+
+    slow_once = function("a", [9, 9, 1, 50, 2]), function("b", [9, 9, 4, 4, 4])
+    found = bench.benchmarking.by_turns(dict(zip("ab", slow_once, strict=True)), seconds=0, rounds=3, warm_up=2)
+    assert found == {"a": 2000, "b": 4000}
+    assert [sorted(calls[i : i + 2]) for i in range(0, 10, 2)] == [["a", "b"]] * 5
+
+
+def test_the_exponent_of_a_series(bench):
+    assert bench.bench_scale.exponent([(1, 5), (2, 5), (4, 7), (8, 28)]) == pytest.approx(1.243, abs=1e-3)
