@@ -8,6 +8,7 @@
 #   make lint                   ruff; `make format` puts right what it can
 #   make bench                  speed and memory beside Keras and other packages, on each backend (ARGS=--quick)
 #   make notebooks              run the notebooks at smoke size
+#   make notebooks-rebuild      make them from their scripts, with outputs; ARGS=03 for one of them
 #   make clean                  remove what the above made
 
 BACKEND ?=
@@ -47,7 +48,7 @@ BACKENDS = $(or $(BACKEND),tensorflow jax torch)
 PARALLEL = -n $(JOBS) --dist loadfile
 say = @printf '\033[1m-- %s\033[0m\n' "$(1)"
 
-.PHONY: quickstart test test-oldest docs lint format bench notebooks wheel clean help
+.PHONY: quickstart test test-oldest docs lint format bench notebooks notebooks-rebuild wheel clean help
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
@@ -89,11 +90,9 @@ bench: $(BACKENDS:%=$(DONE)/%) $(DONE)/tensorflow $(DONE)/extra-test $(DONE)/pac
 	done; done
 	@$(BIN)/python examples/benchmarks/draw.py $(RESULTS) --out $(dir $(RESULTS))
 
-notebooks: $(DONE)/$(or $(BACKEND),tensorflow) $(DONE)/extra-examples $(DONE)/extra-notebooks $(DONE)/package
-	@for notebook in examples/notebooks/*.ipynb; do \
-		KERAS_BACKEND=$(or $(BACKEND),tensorflow) KERAS_REG_SMOKE=1 TF_CPP_MIN_LOG_LEVEL=3 \
-		$(BIN)/jupyter nbconvert --to notebook --execute --output-dir build/notebooks $$notebook || exit 1; \
-	done
+notebooks notebooks-rebuild: $(DONE)/$(or $(BACKEND),tensorflow) $(DONE)/extra-examples $(DONE)/extra-notebooks $(DONE)/package
+	@KERAS_BACKEND=$(or $(BACKEND),tensorflow) TF_CPP_MIN_LOG_LEVEL=3 \
+		$(BIN)/python examples/notebooks/make.py $(if $(filter notebooks,$@),--smoke) $(ARGS)
 
 wheel: dist/done
 

@@ -1,0 +1,20 @@
+"""Puts the notebooks, which lie outside of docs/, into the site as notebooks/<name>.ipynb."""
+
+import pathlib
+
+from mkdocs.plugins import event_priority
+from mkdocs.structure.files import File
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+
+@event_priority(100)  # before mkdocs-jupyter looks for notebooks among the files
+def on_files(files, config):
+    for path in sorted(HERE.glob("*.ipynb")):
+        files.append(File.generated(config, f"notebooks/{path.name}", abs_src_path=str(path)))
+    return files
+
+
+def on_serve(server, config, builder):
+    server.watch(str(HERE))
+    return server
