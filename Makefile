@@ -63,7 +63,7 @@ quickstart: $(DONE)/$(or $(BACKEND),tensorflow) $(DONE)/extra-examples $(DONE)/p
 		$(if $(BACKEND),--backend $(BACKEND)) $(ARGS)
 
 # tensorflow and jax are there for every backend: all of them read tf.data, and models are loaded into another one.
-test: $(DONE)/tensorflow $(DONE)/jax $(BACKENDS:%=$(DONE)/%) $(DONE)/extra-test $(DONE)/torchvision $(DONE)/package
+test: $(DONE)/tensorflow $(DONE)/jax $(BACKENDS:%=$(DONE)/%) $(DONE)/extra-test $(DONE)/torchvision $(DONE)/hub $(DONE)/package
 	@status=0; for backend in $(BACKENDS); do \
 		printf '\033[1m-- Tests on %s\033[0m\n' $$backend; \
 		KERAS_BACKEND=$$backend KERAS_REG_TEST_INSTALLED=1 $(BIN)/python -P -m pytest -q $(PARALLEL) $(ARGS) || status=1; \
@@ -152,11 +152,16 @@ $(DONE)/peers: | $(DONE)/venv
 	$(call say,Installing other packages to compare with)
 	@for peer in $(PEERS) pyyaml packaging regex; do $(PIP) --no-deps $$peer || true; done; touch $@
 
+# KerasHub and KerasCV, and what importing them takes. Without their dependencies, which would bring tensorflow-text,
+# a keras of before Keras 3 and what downloads presets.
+$(DONE)/hub: | $(DONE)/extra-test
+	@$(PIP) --no-deps keras-hub keras-cv regex tokenizers && touch $@
+
 $(DONE)/ruff: | $(DONE)/venv
 	@$(PIP) "$(RUFF)" && touch $@
 
 # The oldest Keras lies in front of everything else that the tests have already.
-$(VENV)-oldest/done: $(DONE)/$(OLDEST_BACKEND) $(DONE)/tensorflow $(DONE)/extra-test $(DONE)/torchvision $(DONE)/package
+$(VENV)-oldest/done: $(DONE)/$(OLDEST_BACKEND) $(DONE)/tensorflow $(DONE)/extra-test $(DONE)/torchvision $(DONE)/hub $(DONE)/package
 	$(call say,Installing Keras $(KERAS_OLDEST) beside it)
 	@$(PYTHON) -m venv $(VENV)-oldest
 	@$(VENV)-oldest/bin/python -m pip install --quiet --disable-pip-version-check --no-deps keras==$(KERAS_OLDEST)

@@ -58,7 +58,6 @@ def main(epochs=3, folder=None):
         [
             keras.Input((8, 8, 1)),
             keras.layers.Rescaling(1 / 255),
-            keras.layers.Conv2D(8, 3, activation="relu"),
             keras.layers.Flatten(),
             keras.layers.Dense(10),
         ]

@@ -29,7 +29,7 @@ from keras_reg.layers import CutMix, MixUp, Pipeline, RandomChoice, RandomErasin
 from keras_reg.losses import LabelSmoothingCrossentropy
 
 SMOKE = os.environ.get("KERAS_REG_SMOKE") == "1"
-SEEDS, EPOCHS = (1, 1) if SMOKE else (3, 100)
+SEEDS, EPOCHS = (1, 1) if SMOKE else (3, 80)
 
 # %% [markdown]
 # The data and the network. A seed decides which images are labelled, and where the weights begin.
@@ -93,7 +93,7 @@ x, y, *_ = data(0)
 shown = {name: trick["augmentation"] for name, trick in TRICKS.items() if "augmentation" in trick}
 figure, axes = plt.subplots(1 + len(shown), 8, figsize=(7, 5.6))
 for row, (name, augmentation) in zip(axes, {"plain": [], **shown}.items(), strict=True):
-    changed, _ = Pipeline(augmentation, seed=4)(x[:8], np.eye(10, dtype="float32")[y[:8]]) if augmentation else (x, y)
+    changed, _ = Pipeline(augmentation, seed=7)(x[:8], np.eye(10, dtype="float32")[y[:8]]) if augmentation else (x, y)
     for axis, image in zip(row, keras.ops.convert_to_numpy(changed), strict=False):
         axis.imshow(image, cmap="gray_r", vmin=0, vmax=1)
         axis.set(xticks=[], yticks=[])
@@ -126,8 +126,8 @@ for name, trick in TRICKS.items():
     print(f"{name:18}{np.mean(results[name]):6.1f} %   " + "  ".join(f"{value:.1f}" for value in results[name]))
 
 # %% [markdown]
-# Compare dots of one colour: the same images were labelled. A step of half a per cent between two tricks is within
-# what the seed does.
+# Compare dots of one colour: there the same images were labelled. A difference of one per cent is within what the seed
+# does.
 
 # %%
 figure, axis = plt.subplots(figsize=(7, 3.6))
@@ -140,6 +140,7 @@ axis.legend(frameon=False, loc="upper right")
 axis.spines[["top", "right"]].set_visible(False)
 
 # %% [markdown]
-# Shifts and CutMix say something that is true of digits: one that is moved, or seen in part, is the same digit. A
-# smoothed label says that no image is certain, which with ten images a class is true as well. On data of your own
-# the order will be another one. So try them alone before you put them together.
+# The gains do not add up: five tricks together are hardly better than the best one alone. That one, the shift, says
+# what is true of digits: moved by a pixel, it is the same digit. The penalty on the weights says nothing about digits,
+# and does nothing here. On data of your own the order will be another one, so try them alone before you put them
+# together, and with more than one seed.

@@ -37,7 +37,7 @@ numpy = keras.ops.convert_to_numpy
 # %%
 photos = np.stack(load_sample_images().images)[:, ::4, ::4].astype("float32")
 one_hot = np.eye(2, dtype="float32")  # temple, flower
-figure, axes = plt.subplots(2, 4, figsize=(11, 4.2), dpi=70)
+figure, axes = plt.subplots(2, 4, figsize=(11, 4.2), dpi=60)
 for row, layer in zip(axes, (MixUp(1.0, seed=3), CutMix(1.0, seed=3)), strict=True):
     for axis in row:
         mixed, labels = layer(photos, one_hot)

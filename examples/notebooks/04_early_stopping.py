@@ -52,7 +52,8 @@ def network():
 
 
 # %% [markdown]
-# It is used as Keras' own callback is. Here both watch the first fifty of the other images.
+# It is used as Keras' own callback is. Here both watch the first fifty of the other images, and agree: the loss of
+# the same fifty images, epoch after epoch, is a smooth curve.
 
 # %%
 for callback in (
@@ -114,7 +115,7 @@ def stop(callback, curve):
 # %% [markdown]
 # Two kinds of noise. Fifty images drawn anew for every epoch, as with `validation_steps` on a shuffled dataset: then
 # every epoch has luck of its own. Or the same fifty for all epochs: then the whole curve lies too high or too low, but
-# it is smooth.
+# it is smooth. The curve on the left is one on which the two callbacks part.
 
 
 # %%
@@ -126,7 +127,7 @@ def curve(rng, anew):
 
 figure, axes = plt.subplots(1, 2, figsize=(11, 3.8), sharey=True)
 for axis, anew in zip(axes, (True, False), strict=True):
-    observed = curve(np.random.default_rng(3), anew)
+    observed = curve(np.random.default_rng(11), anew)
     smoothed = SmoothedEarlyStopping(patience=5)
     ends = {"EarlyStopping": keras.callbacks.EarlyStopping(patience=5, restore_best_weights=True), "smoothed": smoothed}
     axis.plot(true, color="black", label="true loss")

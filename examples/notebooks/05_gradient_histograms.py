@@ -104,8 +104,8 @@ plt.show()
 # ## What helps
 #
 # He initialisation is one answer. Where the weights are given, batch normalization is another: it brings every layer's
-# output back to one scale, whatever the weights are. The first step of each network tells, without training:
-# `measure` looks at one batch and changes nothing.
+# output back to one scale, whatever the weights are. (A slope remains: going backwards, it lets the gradient grow a
+# little from layer to layer.) One batch tells, without training: `measure` looks at it and changes nothing.
 
 # %%
 for normalize, style in ((False, "--"), (True, "-")):

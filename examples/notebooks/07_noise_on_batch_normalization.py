@@ -38,31 +38,31 @@ rng = np.random.default_rng(0)
 # %% [markdown]
 # ## To see it
 #
-# One image, always the same, in batches with others: what does the layer make of it? On the left the batches are of
-# three sizes and the layer is Keras' own. On the right all batches are of 128. With `noise="statistics"` the layer
-# normalizes by a few examples drawn from them, as if the batch were that small. With `noise="output"` it adds normal
-# noise of a given deviation to what is normalized.
+# One image, always the same, in batches with others: what does the layer make of one of its pixels? On the left the
+# batches are of three sizes and the layer is Keras' own. On the right all batches are of 128. With `noise="statistics"`
+# the layer normalizes by a few examples drawn from them, as if the batch were that small. With `noise="output"` it adds
+# normal noise of a given deviation to what is normalized, to each pixel its own.
 
 
 # %%
 def outputs(layer, batch_size):
-    """What the layer makes of image 0, in one channel, together with others."""
+    """What the layer makes of one pixel of image 0, together with others."""
     found = []
     for _ in range(DRAWS):
         batch = images[np.concatenate([[0], rng.choice(np.arange(1, len(images)), batch_size - 1)])]
-        found.append(layer(batch, training=True)[0, 2, 3, 0])
+        found.append(layer(batch, training=True)[0, 2, 2, 0])
     return keras.ops.convert_to_numpy(keras.ops.stack(found))
 
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.6), sharex=True, sharey=True)
-bins = {"bins": np.linspace(0, 2.5, 70), "histtype": "step", "density": True}
+bins = {"bins": np.linspace(1.3, 2.2, 60), "histtype": "step", "density": True}
 for size in (4, 16, 128):
     found = outputs(keras.layers.BatchNormalization(), size)
     left.hist(found, **bins, label=f"batches of {size}: deviation {found.std():.3f}")
 for name, arguments in {
     "statistics of 4": {"noise": "statistics", "virtual_batch_size": 4},
     "statistics of 16": {"noise": "statistics", "virtual_batch_size": 16},
-    "output, stddev 0.2": {"noise": "output", "stddev": 0.2},
+    "output, stddev 0.1": {"noise": "output", "stddev": 0.1},
 }.items():
     found = outputs(NoisyBatchNormalization(**arguments, seed=1), 128)
     right.hist(found, **bins, label=f"{name}: deviation {found.std():.3f}")
@@ -71,9 +71,9 @@ for axis, title in ((left, "BatchNormalization"), (right, "NoisyBatchNormalizati
     axis.legend(frameon=False)
 
 # %% [markdown]
-# The blue and orange curves are the same left and right: this is the noise of small batches, skew and all, and no
-# Gaussian. In inference there is none: the layer is Keras' own, with the same weights, so it can be put into a network
-# that has been trained, and taken out again.
+# Blue and orange are nearly the same left and right: this is the noise of small batches. It is a little larger on the
+# right, where the image itself need not be among those that are drawn. In inference there is no noise at all: the layer
+# is Keras' own, with the same weights, so it can be put into a network that has been trained, and taken out again.
 
 # %%
 trained = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(8, 3), keras.layers.BatchNormalization()])

@@ -48,12 +48,16 @@ def run(notebook):
 
 
 def without_noise(notebook):
-    """What TensorFlow says on its standard error when it starts is no output of the lesson; nor are times."""
+    """Times, and what TensorFlow has to say about itself, are no outputs of the lesson."""
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+            cell.outputs = [output for output in cell.outputs if not is_noise(output)]
     return notebook
+
+
+def is_noise(output):
+    return output.get("name") == "stderr" or output.get("text", "").startswith("WARNING:tensorflow:")
 
 
 def make(path):

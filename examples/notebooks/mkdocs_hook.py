@@ -11,7 +11,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 @event_priority(100)  # before mkdocs-jupyter looks for notebooks among the files
 def on_files(files, config):
     for path in sorted(HERE.glob("*.ipynb")):
-        files.append(File.generated(config, f"notebooks/{path.name}", abs_src_path=str(path)))
+        name = f"{HERE.name}/{path.name}"
+        files.append(File(name, str(HERE.parent), config.site_dir, config.use_directory_urls))
     return files
 
 
