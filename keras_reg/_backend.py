@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 import os
 import random
 import sys
@@ -26,9 +27,75 @@ class Framework:
     Keras' backend cannot hold: TensorFlow's in a tf.data graph under JAX or PyTorch, NumPy's in a data-loading worker.
     """
 
-    def __init__(self, name, namespace, restore=None):
+    def __init__(self, name, namespace, restore=None, in_program=False):
         self.name, self.ops, self.restore = name, namespace, restore
         self.native = namespace is ops
+        self.in_program = in_program  # whether what runs now is compiled as a whole, by `Programs`
+        # TensorFlow has the memory for the batch between two layers at hand, and is faster with one program for each
+        # than with one in which every pixel of a mixer's partner is computed again; JAX asks for fresh memory.
+        self.fuses_layers = name == "jax"
+
+    def settle(self, *arrays):
+        """The same arrays, of small numbers on which many pixels depend, kept out of the loop over the pixels.
+
+        XLA makes again for each pixel what it can fuse: the logarithms and roots behind a box, a draw of noise. On a
+        CPU it drops optimization barriers before it fuses, but it fuses nothing into a matrix product: one with the
+        identity is exact for finite float32 numbers and integers up to 2^24.
+        """
+        if self.name == "jax":
+            import jax
+
+            if jax.default_backend() != "cpu":
+                return jax.lax.optimization_barrier(arrays)
+            return _through_product(arrays, self.ops, functools.partial(jax.numpy.matmul, precision="highest"))
+        if self.name == "tensorflow" and self.in_program:
+            tf = sys.modules["tensorflow"]
+            if tf.config.list_physical_devices("GPU"):  # where products of matrices are rounded, and barriers kept
+                return tuple(tf.raw_ops.XlaOptimizationBarrier(input=arrays))
+            return _through_product(arrays, self.ops, tf.linalg.matmul)
+        return arrays
+
+    def host_array(self, tensor, arithmetic=False):
+        """A NumPy array on the memory of `tensor`, or `None` where NumPy cannot reach it or a gradient is wanted.
+
+        Numbers that NumPy does not know (bfloat16), or computes with slowly, come as integers of their size, and not at
+        all for `arithmetic`. `from_host` turns a new array into a tensor again.
+        """
+        if self.name == "numpy":
+            slow = tensor.dtype.itemsize < 4 or tensor.dtype.kind != "f"
+            return None if arithmetic and slow else tensor
+        return _torch_host_array(tensor, arithmetic) if self.name == "torch" else None
+
+    def from_host(self, array, like):
+        if self.name == "numpy":
+            return array
+        torch = sys.modules["torch"]
+        return torch.from_numpy(array).view(like.dtype)
+
+
+def _torch_host_array(tensor, arithmetic):
+    torch = sys.modules["torch"]
+    if torch.compiler.is_compiling() or type(tensor) is not torch.Tensor or tensor.device.type != "cpu":
+        return None
+    if tensor.requires_grad and torch.is_grad_enabled():
+        return None
+    if tensor.dtype in (torch.bfloat16, torch.float16):
+        return None if arithmetic else tensor.detach().view(torch.int16).numpy()
+    return tensor.detach().numpy()
+
+
+def _through_product(arrays, xp, matmul):
+    flat = [xp.reshape(xp.cast(array, "float32"), [-1]) for array in arrays]
+    sizes = [xp.shape(array)[0] for array in flat]
+    # Twice, so that the length is even: a product with a matrix of one column becomes a sum, which fuses.
+    pairs = xp.reshape(xp.concatenate([*flat, *flat]), [-1, 2])
+    both = xp.reshape(matmul(pairs, np.eye(2, dtype="float32")), [-1])
+    found, start = [], 0
+    for array, size in zip(arrays, sizes, strict=True):
+        part = xp.reshape(both[start : start + size], xp.shape(array))
+        found.append(xp.cast(part, array.dtype))
+        start = start + size
+    return found
 
 
 NATIVE = Framework(BACKEND, ops)
@@ -157,8 +224,12 @@ def _tensorflow_ops():
         return tf.experimental.numpy.take_along_axis(x, indices, axis)
 
     def where(condition, x1, x2):
+        return tf.where(condition, *of_one_dtype(x1, x2))
+
+    def of_one_dtype(x1, x2):
+        """A plain number takes the dtype of the tensor beside it: TensorFlow takes a 1 for an int32."""
         dtype = next((x.dtype for x in (x1, x2) if isinstance(x, tf.Tensor)), None)
-        return tf.where(condition, tf.cast(x1, dtype) if dtype else x1, tf.cast(x2, dtype) if dtype else x2)
+        return (x1, x2) if dtype is None else (tf.cast(x1, dtype), tf.cast(x2, dtype))
 
     def pick(function):
         return lambda x, axis=None, keepdims=False: function(x, axis=axis, keepdims=keepdims)
@@ -184,10 +255,10 @@ def _tensorflow_ops():
         logical_and=tf.logical_and,
         matmul=tf.matmul,
         max=pick(tf.reduce_max),
-        maximum=tf.maximum,
+        maximum=lambda x1, x2: tf.maximum(*of_one_dtype(x1, x2)),
         mean=pick(tf.reduce_mean),
         min=pick(tf.reduce_min),
-        minimum=tf.minimum,
+        minimum=lambda x1, x2: tf.minimum(*of_one_dtype(x1, x2)),
         mod=tf.math.floormod,
         ones_like=lambda x, dtype=None: tf.ones_like(x, dtype=dtype),
         prod=pick(tf.reduce_prod),
@@ -245,6 +316,57 @@ def is_concrete(x):
         jax = sys.modules["jax"]
         return not isinstance(x, jax.core.Tracer) and all(d.platform == "cpu" for d in x.devices())
     return False
+
+
+# Compiled programs --------------------------------------------------------------------------------------------------
+
+WORTH_COMPILING = 2**18  # numbers in a batch, from which on one fused pass wins back what calling it costs
+_USUAL_BATCH = 256  # what a batch whose size is not known yet is taken for
+_CAN_COMPILE = sys.platform != "darwin"  # where TensorFlow has XLA for some devices only
+
+
+def worth_compiling(array, framework):
+    """Whether to run a pure function of this array as one XLA program: not where it is part of a larger one already."""
+    if framework.in_program or framework.name not in ("jax", "tensorflow"):
+        return False
+    if framework.name == "jax":
+        jax = sys.modules["jax"]
+        return not isinstance(array, jax.core.Tracer) and array.size >= WORTH_COMPILING
+    batch, *others = array.shape
+    known = _CAN_COMPILE and all(size is not None for size in others)
+    return known and (_USUAL_BATCH if batch is None else batch) * math.prod(others) >= WORTH_COMPILING
+
+
+class Programs:
+    """Pure functions compiled by XLA, kept by what they depend on besides their arguments.
+
+    A copy of the object that holds them, in this process or another, starts with none.
+    """
+
+    def __init__(self):
+        self._programs = {}
+
+    def __deepcopy__(self, memo):
+        return Programs()
+
+    def __reduce__(self):
+        return Programs, ()
+
+    def run(self, framework, function, key, *arguments):
+        """function(framework, *arguments), where the arguments and the result are nests of tensors and `None`."""
+        key = (framework.name, key)
+        if key not in self._programs:
+            inside = Framework(framework.name, framework.ops, in_program=True)
+            self._programs[key] = _compiled(functools.partial(function, inside), framework)
+        return self._programs[key](*arguments)
+
+
+def _compiled(function, framework):
+    if framework.name == "jax":
+        import jax
+
+        return jax.jit(function)
+    return sys.modules["tensorflow"].function(function, jit_compile=True, autograph=False)
 
 
 # Random numbers -----------------------------------------------------------------------------------------------------

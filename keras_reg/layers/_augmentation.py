@@ -3,10 +3,13 @@ import dataclasses
 import keras
 import numpy as np
 
-from keras_reg._backend import NATIVE, RandomSource, framework_of, read_outside, uniform
+from keras_reg._backend import Programs, RandomSource, framework_of, read_outside, uniform, worth_compiling
 from keras_reg._strength import Strength, deserialize, plain, serialize
 from keras_reg._validation import check_data_format, check_integer, check_seed, fail
 from keras_reg.layers._batch import (
+    CONTENT,
+    FIELDS,
+    Batch,
     Form,
     check_numbers,
     check_sizes,
@@ -25,8 +28,8 @@ class BatchAugmentation(keras.layers.Layer):
     """What all batch augmentations share: call forms, frameworks, random numbers, dtypes.
 
     A subclass sets `columns` (uniform numbers for each image) and `mixes` (whether images meet each other), and writes
-    `transform(batch, u, key, select)`, a pure function from a `Batch` to a `Batch`, where `u` has shape
-    (batch, columns), `key` makes further noise and `select` limits the images that it may touch.
+    `transform(batch, u, noise, select)`, a pure function from a `Batch` to a `Batch`, where `u` has shape
+    (batch, columns), `noise` is what `draw_noise` returned and `select` limits the images that it may touch.
     """
 
     columns = 0
@@ -43,6 +46,7 @@ class BatchAugmentation(keras.layers.Layer):
         self.random = RandomSource(seed, type(self).__name__)
         self.generator = self.random.generator
         self._held = {}
+        self._programs = Programs()
         self.built = True
 
     def hold(self, **values):
@@ -52,12 +56,12 @@ class BatchAugmentation(keras.layers.Layer):
             if isinstance(value, Strength):
                 self._held[name] = hold(self, name, value)
 
-    def strength(self, name, framework=NATIVE):
+    def strength(self, name, batch):
         """The present value of an argument: a plain number, or the weight of a `Strength`."""
         if name not in self._held:
             return plain(getattr(self, name))
         weight = self._held[name]
-        return weight.value if framework.native else read_outside(weight, framework)
+        return batch.strengths[id(weight)] if id(weight) in batch.strengths else _read(weight, batch.framework)
 
     def is_off(self, name="rate"):
         """Whether an argument is a plain zero, which no schedule will move."""
@@ -95,10 +99,47 @@ class BatchAugmentation(keras.layers.Layer):
     def augment(self, batch, index=None):
         """One draw for the whole call, then the pure function."""
         key = self.random.key(batch.framework, index)
-        if is_float(batch.images) or self.blends:
-            batch = dataclasses.replace(batch, images=batch.ops.cast(batch.images, self.compute_dtype))
         u = uniform(key, (batch.size(), max(self.columns, 1)), batch.framework)
-        return self.transform(batch, u, key)
+        return self.apply(batch, u, key, cast=True)
+
+    def apply(self, batch, u, key, select=None, cast=False):
+        """`transform`, as one compiled program where the batch is worth it; `cast`: to the layer's dtype first."""
+        noise = self.draw_noise(batch, key)
+        if not worth_compiling(batch.images, batch.framework) or not self.is_one_program(batch.framework):
+            return self.transform(self.cast_images(batch) if cast else batch, u, noise, select)
+        weights = [weight for layer in self.walk() for weight in layer._held.values()]
+
+        def program(framework, strengths, content, u, noise, select):
+            strengths = dict(zip(map(id, weights), strengths, strict=True))
+            inner = Batch(framework, **content, sparse=batch.sparse, strengths=strengths)
+            inner = self.transform(self.cast_images(inner) if cast else inner, u, noise, select)
+            return {name: getattr(inner, name) for name in CONTENT}
+
+        content = {name: getattr(batch, name) for name in CONTENT}
+        strengths = [_read(weight, batch.framework) for weight in weights]
+        arguments = (strengths, content, u, noise, select)
+        done = self._programs.run(batch.framework, program, (cast, batch.sparse, self._arguments_now()), *arguments)
+        return dataclasses.replace(batch, **done)
+
+    def cast_images(self, batch):
+        if not is_float(batch.images) and not self.blends:
+            return batch
+        return dataclasses.replace(batch, images=batch.ops.cast(batch.images, self.compute_dtype))
+
+    def draw_noise(self, batch, key):
+        """Random numbers besides `u`, drawn before a program begins: TensorFlow's are slow under XLA."""
+
+    def is_one_program(self, framework):
+        """Whether all randomness of `transform` is in its arguments, so that it can be compiled as a whole."""
+        return True
+
+    def walk(self):
+        """This layer and those in it."""
+        return [self]
+
+    def _arguments_now(self):
+        """What a program is made for: arguments may be set anew, and then another program is needed."""
+        return repr([[id(x), *(getattr(x, name) for name in (*x.strengths, *x.arguments))] for x in self.walk()])
 
     def inference(self, batch):
         """What the layer does to the batch when it is not training."""
@@ -115,7 +156,7 @@ class BatchAugmentation(keras.layers.Layer):
     def check(self, batch):
         """Refuses what this layer cannot do rightly; called at trace time, also for symbolic inputs."""
 
-    def transform(self, batch, u, key, select=None):
+    def transform(self, batch, u, noise=None, select=None):
         raise NotImplementedError
 
     def compute_output_spec(self, data, labels=None, sample_weight=None, training=True, index=None):
@@ -154,9 +195,12 @@ class BatchAugmentation(keras.layers.Layer):
 
 def _each(batch, function):
     """The batch with `function` applied to every array."""
-    names = ("images", "labels", "sample_weights", "masks", "boxes")
     done = [map_arrays(function, field) for field in fields(batch)]
-    return dataclasses.replace(batch, **dict(zip(names, done, strict=True)))
+    return dataclasses.replace(batch, **dict(zip(FIELDS, done, strict=True)))
+
+
+def _read(weight, framework):
+    return weight.value if framework.native else read_outside(weight, framework)
 
 
 def selected(u, rate, select):

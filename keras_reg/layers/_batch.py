@@ -9,6 +9,8 @@ import numpy as np
 from keras_reg._backend import NATIVE, Framework, framework_of
 from keras_reg._validation import fail
 
+FIELDS = ("images", "labels", "sample_weights", "masks", "boxes")  # what a call gives, in a `Batch`
+CONTENT = (*FIELDS, "terms", "dominant")  # and what becomes of it in a training step
 KEYS = ("images", "labels", "sample_weights", "segmentation_masks", "bounding_boxes")
 
 
@@ -18,7 +20,8 @@ class Batch:
 
     `labels` may be a nest of arrays (a model with several outputs). In a training step, where `sparse` is true, integer
     labels stay integers: a mixture is then `terms`, a list of (labels, weights of shape (batch,)), and `dominant` is
-    the original label that weighs most, with its weight.
+    the original label that weighs most, with its weight. `strengths` are the present values of the weights behind
+    `Strength` arguments, by the id of the weight, where they were read beforehand.
     """
 
     framework: Framework = NATIVE
@@ -31,6 +34,7 @@ class Batch:
     sparse: bool = False
     terms: list | None = None
     dominant: tuple | None = None
+    strengths: dict = dataclasses.field(default_factory=dict)
 
     @property
     def ops(self):
@@ -38,6 +42,9 @@ class Batch:
 
     def size(self):
         return self.ops.shape(self.images)[0]
+
+    def settled(self, *arrays):
+        return self.framework.settle(*arrays)
 
 
 class Form:
@@ -62,7 +69,7 @@ class Form:
             )
         if data.get("images") is None:
             fail('Expected a dict with the key "images".', keys=sorted(map(str, data)))
-        fields = dict(zip(KEYS, ("images", "labels", "sample_weights", "masks", "boxes"), strict=True))
+        fields = dict(zip(KEYS, FIELDS, strict=True))
         self.keys = list(data)
         self.batch = Batch(
             **{fields[key]: value for key, value in data.items() if key in fields},
@@ -82,8 +89,7 @@ class Form:
     def restore(self, batch):
         """The result in the form of the call."""
         if self.kind is not None and issubclass(self.kind, dict):
-            known = (batch.images, batch.labels, batch.sample_weights, batch.masks, batch.boxes)
-            found = {**dict(zip(KEYS, known, strict=True)), **batch.others}
+            found = {**dict(zip(KEYS, fields(batch), strict=True)), **batch.others}
             return {key: found[key] for key in self.keys}
         values = (batch.images, batch.labels, batch.sample_weights)[: self.length]
         if self.kind is None:
@@ -111,7 +117,7 @@ def to_tensors(batch):
     arrays = [array for array in keras.tree.flatten(fields(batch)) if array is not None]
     batch.framework = framework_of(arrays)
     convert = _converter(batch.framework)
-    for name in ("images", "labels", "sample_weights", "masks", "boxes"):
+    for name in FIELDS:
         setattr(batch, name, map_arrays(convert, getattr(batch, name)))
 
 
@@ -137,7 +143,7 @@ def _converter(framework):
 
 
 def fields(batch):
-    return [batch.images, batch.labels, batch.sample_weights, batch.masks, batch.boxes]
+    return [getattr(batch, name) for name in FIELDS]
 
 
 def is_float(array):

@@ -42,6 +42,17 @@ class Composite(BatchAugmentation):
     def blends(self):
         return any(getattr(layer, "blends", not isinstance(layer, BatchAugmentation)) for layer in self.layers)
 
+    def draw_noise(self, batch, key):
+        """The key, from which each layer draws when its turn has come."""
+        return key
+
+    def is_one_program(self, framework):
+        ours = all(isinstance(layer, BatchAugmentation) for layer in self.layers)
+        return framework.fuses_layers and ours and all(layer.is_one_program(framework) for layer in self.layers)
+
+    def walk(self):
+        return [self, *(x for layer in self.layers if isinstance(layer, BatchAugmentation) for x in layer.walk())]
+
     def parts(self, batch, u, key):
         """Each layer with the uniform numbers and the key that are its own."""
         start = self.own_columns
@@ -107,7 +118,7 @@ def agreed_format(layers, data_format):
 def transform_part(layer, batch, u, key, select):
     """One layer, ours or Keras' own, on the images of `select` (all where `None`)."""
     if isinstance(layer, BatchAugmentation):
-        return layer.transform(batch, u, key, select)
+        return layer.apply(batch, u, key, select)
     return keep_unselected(apply_foreign(layer, batch, True), batch, select)
 
 

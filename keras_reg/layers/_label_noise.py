@@ -85,11 +85,11 @@ class LabelNoise(BatchAugmentation):
         if not ids and self.num_classes not in (None, last) and isinstance(last, int):
             fail(f"Expected labels of shape (batch, {self.num_classes}).", shape=tuple(array.shape))
 
-    def transform(self, batch, u, key, select=None):
+    def transform(self, batch, u, noise=None, select=None):
         if self.is_off():
             return batch
         ops = batch.ops
-        chosen = selected(u[:, 0], self.strength("rate", batch.framework), select)
+        chosen = selected(u[:, 0], self.strength("rate", batch), select)
 
         def redraw(array):
             ids = len(array.shape) == 1 or static(array, 1) == 1

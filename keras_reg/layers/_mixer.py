@@ -40,13 +40,12 @@ class Mixer(BatchAugmentation):
 
     def draw(self, batch, u, select=None):
         """Which images are mixed, and what each keeps (lambda)."""
-        ops, framework = batch.ops, batch.framework
         numbers = u[:1, 1] if self.mode == "batch" else u[:, 1]
-        alpha = self.strength("alpha", framework) if "alpha" in self._held else None
-        kept = self.quantile(numbers, ops, alpha)
-        return selected(u[:, 0], self.strength("rate", framework), select), kept
+        alpha = self.strength("alpha", batch) if "alpha" in self._held else None
+        kept = self.quantile(numbers, batch.ops, alpha)
+        return selected(u[:, 0], self.strength("rate", batch), select), kept
 
-    def transform(self, batch, u, key, select=None):
+    def transform(self, batch, u, noise=None, select=None):
         chosen, kept = self.draw(batch, u, select)
         plan = make_plan(batch, u, chosen, kept, self.cuts, self.data_format)
         return mix(batch, plan, self.num_classes, self.data_format)

@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_reg._backend import is_concrete
 from keras_reg._validation import fail
+from keras_reg.layers import _on_host
 from keras_reg.layers._batch import dtype_of, height_width, is_float, is_integer, is_map, map_arrays, spread, static
 from keras_reg.layers._boxes import concatenate_boxes
 
@@ -26,7 +27,7 @@ class Mix:
     partner: Any
     weight: Any
     blend: Any = None
-    box: tuple | None = None
+    box: tuple | list | None = None
 
 
 def partners(u, size, ops):
@@ -78,15 +79,16 @@ def make_plan(batch, u, chosen, kept, cut, data_format):
     """
     ops, size = batch.ops, batch.size()
     kept = ops.where(chosen & (size > 1), kept, 1.0)
-    partner = partners(u[:1, 2], size, ops)  # a slice: an empty batch has no first row
+    partner, kept = batch.settled(partners(u[:1, 2], size, ops), kept)  # a slice: an empty batch has no first row
     if cut is False:
         return Mix(partner, weight=kept, blend=kept)
     height, width = height_width(batch.images, data_format, ops)
     box = draw_box(kept if cut is True else ops.where(cut, kept, 1.0), u[:, 3], u[:, 4], height, width, ops)
-    share = share_kept(box, height, width, ops)
+    share, *box = batch.settled(share_kept(box, height, width, ops), *box)
     if cut is True:
         return Mix(partner, weight=share, box=box)
-    return Mix(partner, ops.where(cut, share, kept), ops.where(cut, 1.0, kept), box)
+    weight, blend = batch.settled(ops.where(cut, share, kept), ops.where(cut, 1.0, kept))
+    return Mix(partner, weight, blend, box)
 
 
 def mix(batch, plan, num_classes, data_format):
@@ -99,6 +101,10 @@ def mix(batch, plan, num_classes, data_format):
 
     def combine(array, weight):
         """Pixels: blended, then cut."""
+        host = batch.framework.host_array(array, arithmetic=plan.blend is not None)
+        if host is not None:
+            done = _on_host.mixed(host, plan.partner, weight, plan.box, data_format == "channels_first")
+            return batch.framework.from_host(done, array)
         partner, result = other(array), array
         if plan.blend is not None:
             result = blended(array, partner, spread(ops.cast(weight, array.dtype), array, ops), ops)

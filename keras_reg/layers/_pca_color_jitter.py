@@ -145,15 +145,18 @@ class PCAColorJitter(BatchAugmentation):
         if channels is not None and channels != len(self.components[0]):
             fail(f"Expected images with {len(self.components[0])} channels.", shape=tuple(batch.images.shape))
 
-    def transform(self, batch, u, key, select=None):
+    def draw_noise(self, batch, key):
+        shape = (batch.size(), len(self.components[0]))
+        return normal(fold(key, 0, batch.framework), shape, batch.framework)
+
+    def transform(self, batch, u, noise=None, select=None):
         if self.is_off() or self.is_off("stddev"):
             return batch
         ops, images = batch.ops, batch.images
-        chosen = selected(u[:, 0], self.strength("rate", batch.framework), select)
+        chosen = selected(u[:, 0], self.strength("rate", batch), select)
         deviations, vectors = self.components
-        a = normal(fold(key, 0, batch.framework), (batch.size(), len(deviations)), batch.framework)
-        a = a * self.strength("stddev", batch.framework)
-        shift = ops.matmul(a, ops.convert_to_tensor((vectors * deviations).T))
+        a = noise * self.strength("stddev", batch)
+        (shift,) = batch.settled(ops.matmul(a, ops.convert_to_tensor((vectors * deviations).T)))
         axes = (-1, 1, 1, len(deviations)) if self.data_format == "channels_last" else (-1, len(deviations), 1, 1)
         shifted = images + ops.cast(ops.reshape(shift, axes), dtype_of(images))
         if self.value_range is not None:

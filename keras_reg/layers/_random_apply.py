@@ -63,7 +63,7 @@ class RandomApply(Composite):
         return self.layers[0]
 
     def transform(self, batch, u, key, select=None):
-        chosen = selected(u[:, 0], self.strength("rate", batch.framework), select)
+        chosen = selected(u[:, 0], self.strength("rate", batch), select)
         ((layer, numbers, part_key),) = self.parts(batch, u, key)
         return transform_part(layer, batch, numbers, part_key, chosen)
 

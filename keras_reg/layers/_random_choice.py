@@ -85,6 +85,9 @@ class RandomChoice(Composite):
     def columns(self):
         return self.own_columns + COLUMNS if self.fused else super().columns
 
+    def is_one_program(self, framework):
+        return self.fused or super().is_one_program(framework)
+
     def draw(self, batch, u):
         """The number of the layer that each sample goes through, (batch,) or (1,), as a float."""
         ops = batch.ops

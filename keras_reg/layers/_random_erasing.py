@@ -1,14 +1,13 @@
 import dataclasses
-import math
 
 import keras
 
-from keras_reg._backend import fold, normal, uniform
 from keras_reg._strength import plain
 from keras_reg._validation import check_choice, check_number, check_range, check_rate, fail, is_integer, is_number
 from keras_reg.layers._augmentation import BatchAugmentation, check_channels, check_fill, selected
 from keras_reg.layers._batch import dtype_of, height_width, is_float, is_map, map_arrays, static
 from keras_reg.layers._boxes import FORMATS, check_boxes, drop_erased
+from keras_reg.layers._filling import Filling
 from keras_reg.layers._mixing import inside
 
 
@@ -138,12 +137,19 @@ class RandomErasing(BatchAugmentation):
         area = self.counts[0]
         return minimum(height * width, area * minimum(self.ratio[1] * width * width, height * height / self.ratio[0]))
 
-    def transform(self, batch, u, key, select=None):
+    def draw_noise(self, batch, key):
+        return None if self.is_off() else self.filling.draw(batch, self.counts[1], key)
+
+    @property
+    def filling(self):
+        return Filling(self.fill_mode, self.fill_value, self.value_range, self.data_format)
+
+    def transform(self, batch, u, noise=None, select=None):
         if self.is_off():
             return batch
-        chosen = selected(u[:, 0], self.strength("rate", batch.framework), select)
+        chosen = selected(u[:, 0], self.strength("rate", batch), select)
         boxes = self.draw_boxes(batch, u, chosen)
-        batch = dataclasses.replace(batch, images=self._fill(batch, boxes, key))
+        batch = dataclasses.replace(batch, images=self.filling.fill(batch, boxes, noise))
         if self.mask_fill_value is not None:
             batch = self._fill_maps(batch, boxes)
         for box in boxes if batch.boxes is not None else ():
@@ -162,7 +168,7 @@ class RandomErasing(BatchAugmentation):
         boxes = []
         for i in range(most):
             exists = chosen if i < least else chosen & (number > i)
-            boxes.append(self._draw_box(u[:, 3 + 3 * i : 6 + 3 * i], area, exists, height, width, ops))
+            boxes.append(batch.settled(*self._draw_box(u[:, 3 + 3 * i : 6 + 3 * i], area, exists, height, width, ops)))
         return boxes
 
     def _draw_box(self, u, area, exists, height, width, ops):
@@ -177,75 +183,14 @@ class RandomErasing(BatchAugmentation):
         left = ops.minimum(ops.floor(u[:, 2] * (width - wide + 1)), width - wide)
         return tuple(ops.cast(x, "int32") for x in (top, left, ops.where(exists, tall, 0.0), wide))
 
-    def _inside(self, boxes, batch, rank):
-        ops = batch.ops
-        size = height_width(batch.images, self.data_format, ops)
-        regions = [inside(box, *size, rank, self.data_format, ops) for box in boxes]
-        return regions
-
-    def _fill(self, batch, boxes, key):
-        ops, images = batch.ops, batch.images
-        regions = self._inside(boxes, batch, 4)
-        if self.fill_mode == "channel_noise":
-            shape = (batch.size(), len(boxes), self._channels(batch))
-            colours = self._noise(fold(key, 0, batch.framework), shape, batch)
-            for i, region in enumerate(regions):
-                images = ops.where(region, self._per_channel(colours[:, i], ops), images)
-            return images
-        region = regions[0]
-        for other in regions[1:]:
-            region = region | other
-        fill = self._constant(batch) if self.fill_mode == "constant" else self._tile(batch, key)
-        return ops.where(region, fill, images)
-
-    def _channels(self, batch):
-        return batch.ops.shape(batch.images)[3 if self.data_format == "channels_last" else 1]
-
-    def _per_channel(self, values, ops):
-        """(batch or 1, channels), to broadcast over the images."""
-        values = ops.expand_dims(ops.expand_dims(values, 1), 1)
-        return values if self.data_format == "channels_last" else ops.transpose(values, (0, 3, 1, 2))
-
-    def _constant(self, batch):
-        ops, dtype = batch.ops, dtype_of(batch.images)
-        if is_number(self.fill_value):
-            return ops.cast(self.fill_value, dtype)
-        return self._per_channel(ops.convert_to_tensor([self.fill_value], dtype=dtype), ops)
-
-    def _noise(self, key, shape, batch):
-        """N(0, 1), or uniform in `value_range` with both ends for integers."""
-        ops, dtype = batch.ops, dtype_of(batch.images)
-        if self.value_range is None:
-            return ops.cast(normal(key, shape, batch.framework), dtype)
-        low, high = self.value_range
-        values = uniform(key, shape, batch.framework)
-        if is_float(batch.images):
-            return ops.cast(low + values * (high - low), dtype)
-        low, high = math.ceil(low), math.floor(high)
-        return ops.cast(ops.minimum(low + ops.floor(values * (high - low + 1)), 1.0 * high), dtype)
-
-    def _tile(self, batch, key):
-        """One tile of noise twice as high as the images, from which each image takes rows at a random height."""
-        ops = batch.ops
-        height, width = height_width(batch.images, self.data_format, ops)
-        channels = self._channels(batch)
-        last = self.data_format == "channels_last"
-        shape = (2 * height, width, channels) if last else (2 * height, channels, width)
-        tile = self._noise(fold(key, 0, batch.framework), shape, batch)
-        start = uniform(fold(key, 1, batch.framework), (batch.size(), 1), batch.framework)
-        span = ops.cast(height + 1, "float32")
-        start = ops.minimum(ops.cast(ops.floor(start * span), "int32"), height)
-        rows = start + ops.expand_dims(ops.arange(0, height, dtype="int32"), 0)
-        noise = ops.take(tile, rows, axis=0)
-        return noise if last else ops.transpose(noise, (0, 2, 1, 3))
-
     def _fill_maps(self, batch, boxes):
-        ops = batch.ops
+        ops, size = batch.ops, height_width(batch.images, self.data_format, batch.ops)
 
         def fill(array):
             if not is_map(array, batch.images, self.data_format):
                 return array
-            for region in self._inside(boxes, batch, len(array.shape)):
+            for box in boxes:
+                region = inside(box, *size, len(array.shape), self.data_format, ops)
                 array = ops.where(region, ops.cast(self.mask_fill_value, dtype_of(array)), array)
             return array
 

@@ -96,14 +96,14 @@ class RandomPadCrop(BatchAugmentation):
             if self.fill_mode == "reflect" and size is not None and padding >= size:
                 fail(f"Padding by reflection must be smaller than the image, {size} pixels.", padding=self.padding)
 
-    def transform(self, batch, u, key, select=None):
+    def transform(self, batch, u, noise=None, select=None):
         ops = batch.ops
-        chosen = selected(u[:, 0], self.strength("rate", batch.framework), select)
+        chosen = selected(u[:, 0], self.strength("rate", batch), select)
         down, across = (
             ops.where(chosen, ops.minimum(ops.floor(u[:, i + 1] * (2 * p + 1)), 2.0 * p) - p, 0.0)
             for i, p in enumerate(self.paddings)
         )
-        offsets = (ops.cast(down, "int32"), ops.cast(across, "int32"))
+        offsets = batch.settled(ops.cast(down, "int32"), ops.cast(across, "int32"))
 
         def move_map(array):
             if not is_map(array, batch.images, self.data_format):

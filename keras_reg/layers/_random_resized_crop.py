@@ -85,7 +85,7 @@ class RandomResizedCrop(BatchAugmentation):
         if batch.boxes is not None:
             check_boxes(batch)
 
-    def transform(self, batch, u, key, select=None):
+    def transform(self, batch, u, noise=None, select=None):
         return keep_unselected(self._crop(batch, self.draw_crops(batch, u)), batch, select)
 
     def inference(self, batch):

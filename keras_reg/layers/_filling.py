@@ -1,0 +1,118 @@
+"""What goes into the boxes that RandomErasing erases."""
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+
+from keras_reg._backend import fold, normal, uniform
+from keras_reg._validation import is_number
+from keras_reg.layers import _on_host
+from keras_reg.layers._batch import dtype_of, height_width, is_float
+from keras_reg.layers._mixing import inside
+
+
+@dataclasses.dataclass
+class Filling:
+    """Fills boxes with a constant, one colour a box or a colour a pixel; the arguments are RandomErasing's."""
+
+    mode: str
+    value: Any
+    value_range: Any
+    data_format: str
+
+    @property
+    def last(self):
+        return self.data_format == "channels_last"
+
+    def draw(self, batch, count, key):
+        """Colours (batch, count, channels), or one tile twice as high as the images and (batch, 1) in [0, 1)."""
+        if self.mode == "constant":
+            return None
+        channels, inner = batch.ops.shape(batch.images)[3 if self.last else 1], fold(key, 0, batch.framework)
+        if self.mode == "channel_noise":
+            return self._noise(inner, (batch.size(), count, channels), batch)
+        height, width = height_width(batch.images, self.data_format, batch.ops)
+        row = (width, channels) if self.last else (channels, width)
+        shifts = uniform(fold(key, 1, batch.framework), (batch.size(), 1), batch.framework)
+        return self._noise(inner, (2 * height, *row), batch), shifts
+
+    def _noise(self, key, shape, batch):
+        """N(0, 1), or uniform in `value_range`, with both ends for integers: float32, not yet in the images' dtype."""
+        ops = batch.ops
+        if self.value_range is None:
+            return normal(key, shape, batch.framework)
+        low, high = self.value_range
+        values = uniform(key, shape, batch.framework)
+        if is_float(batch.images):
+            return low + values * (high - low)
+        low, high = math.ceil(low), math.floor(high)
+        return ops.minimum(low + ops.floor(values * (high - low + 1)), 1.0 * high)
+
+    def fill(self, batch, boxes, noise):
+        """The images of the batch with their boxes filled."""
+        host = batch.framework.host_array(batch.images)
+        if host is not None:
+            return batch.framework.from_host(self._fill_on_host(batch, host, boxes, noise), batch.images)
+        ops, images = batch.ops, batch.images
+        size = height_width(images, self.data_format, ops)
+        regions = [inside(box, *size, 4, self.data_format, ops) for box in boxes]
+        if self.mode == "channel_noise":
+            colours = ops.cast(batch.settled(noise)[0], dtype_of(images))
+            for i, region in enumerate(regions):
+                images = ops.where(region, self._per_channel(colours[:, i], ops), images)
+            return images
+        region = regions[0]
+        for other in regions[1:]:
+            region = region | other
+        return ops.where(
+            region, self._constant(batch) if self.mode == "constant" else self._shifted(batch, *noise), images
+        )
+
+    def _fill_on_host(self, batch, host, boxes, noise):
+        first = not self.last
+
+        def as_pixels(values):
+            return batch.framework.host_array(batch.ops.cast(values, batch.images.dtype))
+
+        if self.mode == "constant":
+            constant = as_pixels(batch.ops.convert_to_tensor(self.value))
+            constant = constant.reshape((-1, 1, 1)) if first else constant
+            return _on_host.filled(host, boxes, lambda *_: constant, first)
+        if self.mode == "channel_noise":
+            colours = as_pixels(noise)
+            colours = colours[..., None, None] if first else colours
+            return _on_host.filled(host, boxes, lambda i, box, region: colours[i, box], first)
+        tile, rows = as_pixels(noise[0]), np.asarray(self._rows(batch, noise[1]))
+
+        def of_tile(i, box, region):
+            across = (slice(None), region[-1]) if first else region[-1:]
+            found = tile[(rows[i, region[-2]], *across)]
+            return np.moveaxis(found, 1, 0) if first else found
+
+        return _on_host.filled(host, boxes, of_tile, first)
+
+    def _per_channel(self, values, ops):
+        """(batch or 1, channels), to broadcast over the images."""
+        values = ops.expand_dims(ops.expand_dims(values, 1), 1)
+        return values if self.last else ops.transpose(values, (0, 3, 1, 2))
+
+    def _constant(self, batch):
+        ops, dtype = batch.ops, dtype_of(batch.images)
+        if is_number(self.value):
+            return ops.cast(self.value, dtype)
+        return self._per_channel(ops.convert_to_tensor([self.value], dtype=dtype), ops)
+
+    def _rows(self, batch, shifts):
+        """Which row of the tile each row of each image takes, (batch, height): a random one first, then in order."""
+        ops = batch.ops
+        height, _ = height_width(batch.images, self.data_format, ops)
+        shifts = ops.cast(ops.floor(shifts * ops.cast(height + 1, "float32")), "int32")
+        (shifts,) = batch.settled(ops.minimum(shifts, height))
+        return shifts + ops.expand_dims(ops.arange(0, height, dtype="int32"), 0)
+
+    def _shifted(self, batch, tile, shifts):
+        ops = batch.ops
+        noise = ops.take(ops.cast(batch.settled(tile)[0], dtype_of(batch.images)), self._rows(batch, shifts), axis=0)
+        return noise if self.last else ops.transpose(noise, (0, 2, 1, 3))

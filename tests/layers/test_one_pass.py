@@ -1,0 +1,177 @@
+"""The fast ways over the pixels, compiled as one program or box by box on the host, beside the plain operations."""
+
+import copy
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+import keras
+import numpy as np
+import pytest
+from harness import BACKEND, assert_close, map_in_tf_data, only, to_numpy
+from layers.batches import assert_same_bits
+
+import keras_reg
+from keras_reg.layers import (
+    CutMix,
+    LabelNoise,
+    MixUp,
+    PCAColorJitter,
+    Pipeline,
+    RandomApply,
+    RandomChoice,
+    RandomErasing,
+    RandomPadCrop,
+)
+
+FIRST = {"data_format": "channels_first"}
+LAYERS = {
+    "MixUp": lambda **k: MixUp(0.3, 0.7, **k),
+    "CutMix": lambda **k: CutMix(0.7, 0.7, **k),
+    "constant": lambda **k: RandomErasing(0.7, count=(1, 3), fill_value=(1, 2, 3), **k),
+    "channel_noise": lambda **k: RandomErasing(0.7, count=2, fill_mode="channel_noise", value_range=(1, 4), **k),
+    "pixel_noise": lambda **k: RandomErasing(0.7, fill_mode="pixel_noise", value_range=(1, 4), **k),
+    "RandomChoice": lambda seed, **k: RandomChoice([MixUp(0.5, 0.7, **k), CutMix(**k)], None, "sample", seed),
+    "Pipeline": lambda **k: Pipeline([RandomErasing(0.5), MixUp(0.5), RandomPadCrop(1), LabelNoise(0.3)], **k),
+    "RandomApply": lambda **k: RandomApply(CutMix(), 0.5, **k),
+    "PCAColorJitter": lambda **k: PCAColorJitter(0.1, 0.7, **k),
+}
+ON_HOST = ["MixUp", "CutMix", "constant", "channel_noise", "pixel_noise", "RandomChoice"]
+EXACT = ("CutMix", "constant", "channel_noise", "pixel_noise", "RandomApply")
+
+
+def batch(dtype="float32", channels_first=False):
+    rng = np.random.default_rng(0)
+    images = (rng.random((9, 6, 10, 3)) * 9 + 1).astype(dtype)
+    return images.transpose(0, 3, 1, 2) if channels_first else images, np.eye(9, dtype="float32")
+
+
+@pytest.fixture
+def compile_all(monkeypatch):
+    monkeypatch.setattr("keras_reg._backend.WORTH_COMPILING", 1)
+
+
+def in_a_worker(function):
+    """What `function` returns in a thread, where NumPy arrays stay with NumPy."""
+    with ThreadPoolExecutor(1) as pool:
+        return to_numpy(pool.submit(function).result())
+
+
+def assert_alike(name, found, expected):
+    """Pixels that are only moved keep their bits; XLA divides labels by a reciprocal."""
+    if name in EXACT:
+        assert_same_bits(found[0], expected[0])
+    assert_close(found, expected, rtol=2e-6, atol=2e-6)
+
+
+def programs(layer):
+    return layer._programs._programs
+
+
+@only("tensorflow", "jax", why="PyTorch compiles when the user says so")
+@pytest.mark.parametrize("name", LAYERS)
+def test_compiled_as_one_program_it_is_the_same_function(name, monkeypatch):
+    layer = LAYERS[name](seed=1)
+    plain = to_numpy(layer(*batch(), index=3))
+    assert not programs(layer)
+    monkeypatch.setattr("keras_reg._backend.WORTH_COMPILING", 1)
+    found = to_numpy(layer(*batch(), index=3))
+    split = isinstance(layer, (Pipeline, RandomApply)) and BACKEND == "tensorflow"
+    assert all(programs(part) for part in (layer.layers if split else [layer]))
+    assert_alike(name, found, plain)
+    assert (found[0] != batch()[0]).any()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint8", "float16"])
+@pytest.mark.parametrize("layout", [{}, FIRST])
+@pytest.mark.parametrize("name", ON_HOST)
+def test_box_by_box_on_the_host_it_is_the_same_function(name, layout, dtype, monkeypatch):
+    images, labels = batch(dtype, channels_first=bool(layout))
+    layer = LAYERS[name](seed=2, **layout)
+    if dtype == "float16":
+        layer.dtype_policy = "float16"
+
+    def call():
+        return layer(images, labels, index=5)
+
+    found = to_numpy(call()) if BACKEND == "torch" else in_a_worker(call)
+    monkeypatch.setattr("keras_reg._backend.Framework.host_array", lambda *_, **__: None)
+    assert_alike(name, found, to_numpy(call()) if BACKEND == "torch" else in_a_worker(call))
+    assert found[0].dtype == dtype or "MixUp" in name or name == "RandomChoice"
+    assert (found[0] != images).any() and not np.shares_memory(found[0], images)
+
+
+def test_a_partner_that_is_no_number_stays_out_on_the_host():
+    images, labels = batch()
+    images[3] = np.nan
+    layer = MixUp(rate=0.5, seed=4)
+    found, mixed = in_a_worker(lambda: layer(images, labels, index=0))
+    kept = mixed.max(axis=1) == 1
+    assert 2 <= kept.sum() <= 7
+    assert_same_bits(found[kept], images[kept])
+    assert np.isnan(found[~kept]).any(axis=(1, 2, 3)).sum() == (mixed[~kept, 3] > 0).sum()
+
+
+@pytest.mark.usefixtures("compile_all")
+def test_a_strength_moves_in_a_compiled_program():
+    layer = RandomErasing(keras_reg.Strength(1.0), (0.5, 0.5), (1, 1), fill_value=-1, seed=0)
+    (weight,) = [variable for variable in layer.variables if hasattr(variable, "strength")]
+    images = batch()[0]
+    shares = []
+    for value in (1.0, 0.0, 1.0):
+        weight.assign(value)
+        shares.append((to_numpy(layer(images)) == -1).any(axis=(1, 2, 3)).mean())
+    assert shares == [1, 0, 1]
+    mapped = []
+    for value in (0.0, 1.0):
+        weight.assign(value)
+        mapped.append((map_in_tf_data(layer, images, 9)[0] == -1).any(axis=(1, 2, 3)).mean())
+    assert mapped == [0, 1]
+
+
+@pytest.mark.usefixtures("compile_all")
+def test_an_argument_that_is_set_anew_counts_and_copies_compile_for_themselves():
+    images = batch()[0]
+    layer = Pipeline([RandomErasing(1.0, fill_value=-1)], seed=0)
+    assert (to_numpy(layer(images)) == -1).any()
+    for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert (to_numpy(twin(images)) == -1).any()
+    layer.layers[0].fill_value = -2
+    found = to_numpy(layer(images))
+    assert (found == -2).any() and not (found == -1).any()
+
+
+@pytest.mark.usefixtures("compile_all")
+def test_a_tf_data_map_compiles_itself():
+    """Also under JAX and PyTorch, and for the last batch, which is smaller."""
+    layer = Pipeline([RandomErasing(1.0, fill_value=-1), CutMix(num_classes=9)], seed=0)
+    images, ids = np.concatenate([batch()[0]] * 2), np.arange(18) % 9
+    found = map_in_tf_data(layer, (images, ids), 7, num_parallel_calls=2)
+    assert [len(x) for x, _ in found] == [7, 7, 4]
+    assert all((x == -1).any(axis=(1, 2, 3)).all() and np.allclose(y.sum(1), 1) for x, y in found)
+    assert any(name == "tensorflow" for name, _ in programs(layer.layers[1]))
+
+
+@only("torch", why="Others have no such flag")
+def test_a_gradient_flows_to_images_that_want_one():
+    import torch
+
+    images = torch.tensor(batch()[0], requires_grad=True)
+    for layer in (MixUp(seed=0), CutMix(num_classes=9, seed=0), RandomErasing(1.0, seed=0)):
+        found = layer(images)
+        (gradient,) = torch.autograd.grad(found.sum(), images)
+        kept = float(gradient.sum()) / images.numel()
+        assert 0.5 < kept < 0.99 if isinstance(layer, RandomErasing) else abs(kept - 1) < 1e-4
+
+
+@pytest.mark.usefixtures("compile_all")
+def test_a_network_with_an_augmentation_inside_trains():
+    """Behind a layer with weights: the gradient must get through the augmentation, compiled or not."""
+    images, labels = batch()
+    inputs = keras.Input(images.shape[1:])
+    x = keras.layers.Conv2D(3, 3, padding="same")(inputs)
+    x = RandomErasing(0.5, seed=0)(x)
+    model = keras.Model(inputs, keras.layers.Dense(9)(keras.layers.Flatten()(x)))
+    model.compile("sgd", "mse")
+    before = to_numpy(model.layers[1].kernel)
+    model.fit(images, labels, verbose=0)
+    assert (to_numpy(model.layers[1].kernel) != before).any()
