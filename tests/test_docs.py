@@ -169,7 +169,7 @@ def test_pictures_are_drawn(example, tmp_path, capsys):
 
 @only("torch")
 def test_this_package_does_what_it_says(example, capsys):
-    cut, erased, dropped, refused = example("peers").main(["keras_reg"])["keras_reg"]
+    cut, erased, dropped, refused = example("compare_libraries").main(["keras_reg"])["keras_reg"]
     assert cut == "0.000 mean, 0.000 max" and refused == "ValueError"
     assert abs(float(erased) - 0.5) < 0.05
     assert all(abs(float(share) - 0.1) < 0.01 for share in re.findall(r": ([\d.]+)", dropped))
