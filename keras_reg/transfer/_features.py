@@ -110,7 +110,7 @@ class Store:
         return np.load(self.path, mmap_mode="r")
 
 
-def extract(extractor, data, store, shuffled, verbose):
+def extract(extractor, data, store, shuffled, verbose, check_labels):
     """`Batches` of (features, y[, sample_weight]) from data of (x, y[, sample_weight]).
 
     Args:
@@ -119,6 +119,7 @@ def extract(extractor, data, store, shuffled, verbose):
         store: The `Store` for the features.
         shuffled: Whether a dataset comes in another order each time.
         verbose: Whether to show the progress.
+        check_labels: Function that is given the labels of each batch, before its features are computed.
     """
     total = getattr(data, "num_batches", None)
     progress = keras.utils.Progbar(total, unit_name="batch") if verbose else None
@@ -126,6 +127,7 @@ def extract(extractor, data, store, shuffled, verbose):
     sizes, others = [], []
     for x, *rest in batches_of(Batches(data.arrays, data.sizes) if ours else data):
         sizes.append(len(tree.flatten(x)[0]))
+        check_labels(rest[0])
         store.append(_predict(extractor, x, sizes[-1], sizes[0]))
         others.append([part for part in rest if part is not None])
         if progress:

@@ -13,15 +13,21 @@ SPARSE_NAMES = ("sparse_categorical_crossentropy", keras.losses.sparse_categoric
 
 def check_labels(name, data, model, loss):
     """Integer labels must be classes of the head: some backends take others without a word, and learn NaN."""
-    classes = _classes(model, loss)
-    if classes is None or data is None:
+    if data is None or _classes(model, loss) is None:
         return
     if isinstance(data, Batches):
         labels = data.arrays[1] if len(data.arrays) > 1 else None
     else:
-        # One batch of a dataset: a pass could take long. What can be gone through only once is left alone.
+        # One batch of a dataset: a pass could take long. What can be gone through only once is left alone. The others
+        # are checked where the features are computed once, which is a pass anyway.
         labels = None if iter(data) is data else next(batches_of(data))[1]
-    if labels is None or len(tree.flatten(labels)) != 1:
+    check_batch(name, labels, model, loss)
+
+
+def check_batch(name, labels, model, loss):
+    """The same for labels that are at hand."""
+    classes = _classes(model, loss)
+    if classes is None or labels is None or len(tree.flatten(labels)) != 1:
         return
     labels = np.asarray(tree.flatten(labels)[0])
     if labels.ndim > 1 and labels.shape[-1] != 1 and labels.ndim == len(model.output.shape):

@@ -1,5 +1,6 @@
 """Running phases one after the other."""
 
+import functools
 import pathlib
 import tempfile
 
@@ -10,6 +11,7 @@ from keras_reg.transfer._data import Batches, EpochOf
 from keras_reg.transfer._features import Store, extract, refusal_by_data, refusal_by_settings
 from keras_reg.transfer._freeze import freeze, unfreeze
 from keras_reg.transfer._history import AlignedHistory, make_history
+from keras_reg.transfer._labels import check_batch
 from keras_reg.transfer._layers import TrainableMap
 from keras_reg.transfer._optimizer import PhaseOptimizer
 from keras_reg.transfer._rates import rate_groups
@@ -152,5 +154,11 @@ class Run:
             if self.verbose:
                 print(f"Computing the features of the {name} data:")
             store = Store(folder / f"{name}_features.npy", limit)
-            found.append(extract(self.learner.parts.extractor, data, store, shuffled and name == "train", self.verbose))
+            check = functools.partial(self._check_labels, name)
+            shuffle = shuffled and name == "train"
+            found.append(extract(self.learner.parts.extractor, data, store, shuffle, self.verbose, check))
         self.features = tuple(found)
+
+    def _check_labels(self, name, labels):
+        name = "train" if name == "train" else "validation_data"
+        check_batch(name, labels, self.learner.model, self.learner.loss)

@@ -127,7 +127,9 @@ class TransferLearner:
             One `keras.callbacks.History` of all phases, with `None` for what a phase does not log.
 
         Raises:
-            ValueError: If an argument does not fit, as labels beyond the head's classes, or a backup of another model.
+            ValueError: If an argument does not fit, as a backup of another model, or labels beyond the head's
+                classes. Of arrays all are looked at before anything is trained; of a dataset those of the first
+                batch, and of all batches where features are computed once.
         """
         unknown = [name for name in fit_arguments if name not in FIT_ARGUMENTS]
         if unknown:

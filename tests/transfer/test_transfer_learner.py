@@ -332,6 +332,33 @@ class BadDataset(keras.utils.PyDataset):
         return X, self.y
 
 
+class InBatches(keras.utils.PyDataset):
+    def __init__(self, y):
+        super().__init__()
+        self.y = y
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        part = slice(4 * index, 4 * index + 4)
+        return X[part], self.y[part]
+
+
+@pytest.mark.parametrize("wrong", ["train", "validation_data"])
+def test_a_label_out_of_range_in_the_last_batch_of_a_dataset(wrong):
+    """Found while the features are computed, before anything has been trained."""
+    late = Y.copy()
+    late[-1] = 3
+    data = {"train": InBatches(Y), "validation_data": InBatches(Y)} | {wrong: InBatches(late)}
+    learner = scaled()
+    before = learner.model.get_weights()
+    with raises_received(wrong, "labels=[3]"):
+        learner.fit(**data, phases=QUICK, verbose=0)
+    assert_close(learner.model.get_weights(), before, atol=0)
+    assert learner.history == {}
+
+
 def test_one_hot_labels_are_left_to_the_loss():
     loss = keras_reg.losses.LabelSmoothingCrossentropy(0.1, from_logits=True)
     learner = scaled(loss=loss)
