@@ -68,8 +68,7 @@ print(f"{trainer.evaluate(images[old], labels[old], batch_size=512, verbose=0)[1
 # %% [markdown]
 # ## One transfer
 #
-# Three images of each new digit to learn from, all the others to judge by. A phase says how long, what is unfrozen, and
-# with which optimizer. `summary` tells what has been done.
+# Three images of each new digit to learn from, all the others to judge by.
 
 
 # %%
@@ -95,6 +94,16 @@ def fine_tune(epochs, **arguments):
 
 
 train, judge = task(seed=0)
+figure, axes = plt.subplots(1, 15, figsize=(9, 0.8))
+for axis, image in zip(axes, train[0], strict=True):
+    axis.imshow(image, cmap="gray_r")
+    axis.axis("off")
+
+# %% [markdown]
+# A phase says how long, what is unfrozen, and with which optimizer. `summary` tells what has been done, `plot` draws
+# the curves, with a line where the phase changes.
+
+# %%
 learner = TransferLearner(with_weights(), 5)
 phases = [warm_up(EPOCHS), fine_tune(EPOCHS)]
 learner.fit(train, validation_data=judge, phases=phases, batch_size=8, seed=0, verbose=0)

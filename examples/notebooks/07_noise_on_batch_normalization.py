@@ -55,7 +55,7 @@ def outputs(layer, batch_size):
 
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.6), sharex=True, sharey=True)
-bins = {"bins": np.linspace(1.3, 2.2, 60), "histtype": "step", "density": True}
+bins = {"bins": np.linspace(1.3, 2.7, 90), "histtype": "step", "density": True}
 for size in (4, 16, 128):
     found = outputs(keras.layers.BatchNormalization(), size)
     left.hist(found, **bins, label=f"batches of {size}: deviation {found.std():.3f}")
@@ -68,12 +68,13 @@ for name, arguments in {
     right.hist(found, **bins, label=f"{name}: deviation {found.std():.3f}")
 for axis, title in ((left, "BatchNormalization"), (right, "NoisyBatchNormalization, batches of 128")):
     axis.set(xlabel="one pixel of one image, normalized", ylabel="density", title=title)
-    axis.legend(frameon=False)
+    axis.legend(frameon=False, loc="upper right", fontsize=8)
 
 # %% [markdown]
-# Blue and orange are nearly the same left and right: this is the noise of small batches. It is a little larger on the
-# right, where the image itself need not be among those that are drawn. In inference there is no noise at all: the layer
-# is Keras' own, with the same weights, so it can be put into a network that has been trained, and taken out again.
+# Blue and orange are about as wide left and right: this is the noise of small batches. They do not lie in the same
+# place, for on the left the image itself is always among the four, on the right it need not be among those that are
+# drawn. In inference there is no noise at all: the layer is Keras' own, with the same weights, so it can be put into a
+# network that has been trained, and taken out again.
 
 # %%
 trained = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(8, 3), keras.layers.BatchNormalization()])
