@@ -27,7 +27,7 @@ from sklearn.datasets import load_digits
 import keras_reg
 
 SMOKE = os.environ.get("KERAS_REG_SMOKE") == "1"
-DEPTH, EPOCHS = 20, 1 if SMOKE else 6
+DEPTH, EPOCHS = (6, 1) if SMOKE else (20, 6)
 
 x, y = load_digits(return_X_y=True)
 x = (x / 16).astype("float32")
