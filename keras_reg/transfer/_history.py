@@ -1,5 +1,7 @@
 """The histories of phases: joined, and drawn."""
 
+import io
+
 import keras
 
 from keras_reg._validation import fail
@@ -40,14 +42,12 @@ def draw(histories, metrics=None):
         histories: {name of a phase: `History`}.
         metrics: Names without "val_"; by default the loss and all metrics that are logged.
     """
-    from matplotlib.figure import Figure
-
     joined = join(histories.values()).history
     known = list(dict.fromkeys(name.removeprefix("val_") for name in joined if not name.startswith("learning_rate")))
     chosen = known if metrics is None else [metrics] if isinstance(metrics, str) else list(metrics)
     if not chosen or not set(chosen) <= set(joined):
         fail(f"`metrics` must be among what was logged: {known}.", metrics=metrics)
-    figure = Figure(figsize=(4.6 * len(chosen), 3.6), layout="constrained")
+    figure = _figure(figsize=(4.6 * len(chosen), 3.6), layout="constrained")
     for axis, name in zip(figure.subplots(1, len(chosen), squeeze=False)[0], chosen, strict=True):
         for key, style in ((name, ":"), (f"val_{name}", "-")):
             if key in joined:
@@ -59,6 +59,19 @@ def draw(histories, metrics=None):
         axis.spines[["top", "right"]].set_visible(False)
         axis.legend(frameon=False)
     return figure
+
+
+def _figure(**options):
+    """A figure that a notebook shows once: pyplot's would be shown as open and as a result, a bare one as text."""
+    from matplotlib.figure import Figure
+
+    class Curves(Figure):
+        def _repr_png_(self):
+            buffer = io.BytesIO()
+            self.savefig(buffer, format="png")
+            return buffer.getvalue()
+
+    return Curves(**options)
 
 
 def _mark_borders(axis, histories):

@@ -271,6 +271,7 @@ def test_plot_marks_the_borders():
         borders = [line.get_xdata()[0] for line in axis.lines if len(line.get_xdata()) == 2]
         assert len(curves) == 2 and borders == [2.5, 3.5]
         assert [text.get_text() for text in axis.texts] == ["warm up", "all", "top"]
+    assert figure._repr_png_().startswith(b"\x89PNG")  # a notebook shows it, whether or not pyplot was imported
     assert len(learner.plot("loss").axes) == 1
     with raises_received("metrics"):
         learner.plot("auc")
