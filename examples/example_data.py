@@ -7,6 +7,8 @@ import pathlib
 import keras
 import numpy as np
 
+KERAS_DATASETS = ("cifar10", "cifar100", "mnist", "fashion_mnist")
+
 Data = collections.namedtuple("Data", "name x_train y_train x_val y_val classes")
 
 
@@ -15,7 +17,7 @@ def load(source=None, labelled=None, seed=0):
 
     Args:
         source: `None` for scikit-learn's digits (8 x 8), a folder `<class>/*.jpg` or `{train,test}/<class>/*.jpg`, an
-            .npz with x_train, y_train, x_test and y_test, or `tfds:NAME`.
+            .npz with x_train, y_train, x_test and y_test, `tfds:NAME`, or one of `KERAS_DATASETS`, which is downloaded.
         labelled: How many images are trained on, the same number of each class; all where `None`. Of data without a
             test part, the others validate.
         seed: Which images these are.
@@ -31,8 +33,10 @@ def load(source=None, labelled=None, seed=0):
         name, parts = pathlib.Path(source).name, _folder(pathlib.Path(source))
     elif pathlib.Path(source).suffix == ".npz":
         name, parts = pathlib.Path(source).stem, _npz(source)
+    elif source in KERAS_DATASETS:
+        name, parts = source, _keras(source)
     else:
-        raise ValueError(f"Expected an image folder, an .npz or tfds:NAME. Received: data={source!r}")
+        raise ValueError(f"Expected an image folder, an .npz, tfds:NAME or cifar10. Received: data={source!r}")
     x, y, x_val, y_val = parts
     chosen = _balanced(y, labelled, seed)
     if x_val is None:
@@ -42,17 +46,24 @@ def load(source=None, labelled=None, seed=0):
     return Data(name, _scale(x[chosen]), y[chosen], _scale(x_val), y_val, int(max(y.max(), y_val.max())) + 1)
 
 
-def arguments(doc, epochs, smoke):
-    """The command line of an example that compares runs on these images, parsed: the arguments of its `main`."""
+def command_line(doc, epochs, smoke, labelled=200):
+    """The parser of an example that compares runs on these images; `None` leaves a default to the example."""
     parser = argparse.ArgumentParser(description=doc)
-    parser.add_argument("--data", help="image folder, .npz with x_train ... y_test, or tfds:NAME (default: digits)")
+    sources = "image folder, .npz with x_train ... y_test, tfds:NAME, or cifar10 as keras.datasets has it"
+    parser.add_argument("--data", help=f"{sources} (default: digits)")
     parser.add_argument("--backend", choices=("tensorflow", "jax", "torch"), help="default: tensorflow")
-    parser.add_argument("--labelled", type=int, default=200, help="how many images are trained on (default: 200)")
+    default = f" (default: {labelled})" if labelled else ""
+    parser.add_argument("--labelled", type=int, default=labelled, help=f"how many images are trained on{default}")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=epochs)
     parser.add_argument("--out", default="runs", help="folder for the picture and the numbers (default: runs)")
     parser.add_argument("--smoke", action="store_true", help=smoke)
-    given = parser.parse_args()
+    return parser
+
+
+def arguments(doc, epochs, smoke):
+    """The command line of an example that compares runs on these images, parsed: the arguments of its `main`."""
+    given = command_line(doc, epochs, smoke).parse_args()
     return given.data, given.labelled, given.seeds, given.epochs, given.out, given.smoke
 
 
@@ -84,7 +95,15 @@ def _digits():
 
 def _npz(path):
     with np.load(path) as arrays:
-        x, y, x_val, y_val = (arrays[name] for name in ("x_train", "y_train", "x_test", "y_test"))
+        return _with_channels(*(arrays[name] for name in ("x_train", "y_train", "x_test", "y_test")))
+
+
+def _keras(name):
+    (x, y), (x_val, y_val) = getattr(keras.datasets, name).load_data()
+    return _with_channels(x, y, x_val, y_val)
+
+
+def _with_channels(x, y, x_val, y_val):
     x, x_val = (images[..., None] if images.ndim == 3 else images for images in (x, x_val))
     return x, y.reshape(-1).astype("int64"), x_val, y_val.reshape(-1).astype("int64")
 

@@ -1,0 +1,154 @@
+"""The rungs of `cifar10_ladder.py`: what each one adds, the networks and the augmentations that they make."""
+
+import collections
+import dataclasses
+
+import keras
+
+import keras_reg
+from keras_reg import layers
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Everything that a rung can switch on; the plain network has all of it off."""
+
+    capacity: int = 0  # index into `Size.networks`
+    noise: float = 0.0  # deviation of the noise that half of the images get
+    erasing: bool = False
+    normalization: str = "none"  # "batch" or "instance"
+    dropout: float = 0.0
+    l2: float = 0.0
+    flip_and_crop: bool = False
+    gamma: float = 1.0
+    rotation: float = 0.0  # degrees
+    skips: bool = False
+    mix: bool = False
+    smoothing: float = 0.0
+    bn_noise: float = 0.0
+    drop_path: float = 0.0
+    ema: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """How much is trained: `networks` are (widths, convolutions of a stage), one for each step of capacity."""
+
+    networks: tuple
+    labelled: int | None
+    epochs: int
+    batch: int
+    dense: int
+    ema_momentum: float
+    dtype: str = "float32"
+    on_device: bool = False
+
+
+SIZES = {
+    "small": Size(
+        networks=(((16, 32, 64), 1), ((16, 32, 64), 2), ((24, 48, 96), 2)),
+        labelled=5000, epochs=20, batch=32, dense=128, ema_momentum=0.998,
+    ),
+    "full": Size(
+        networks=(((64, 128, 256), 2), ((96, 192, 384), 3), ((128, 256, 512), 4)),
+        labelled=None, epochs=60, batch=256, dense=512, ema_momentum=0.999, dtype="mixed_bfloat16", on_device=True,
+    ),
+}  # fmt: skip
+
+# What a rung adds to `base`, and the accuracies (validation, training) that the course reports in per cent.
+Rung = collections.namedtuple("Rung", "name adds base course")
+
+PLAIN = "plain convolutional network"
+STEPS = [
+    ("+ random erasing", {"erasing": True}, (80, None)),
+    ("+ batch normalization", {"normalization": "batch"}, (84, None)),
+    ("+ dropout 0.2 in each block", {"dropout": 0.2}, (86.6, None)),
+    ("+ L2 5e-4", {"l2": 5e-4}, None),
+    ("+ flip, crop with padding 2", {"flip_and_crop": True}, (90.6, 92)),
+    ("+ exponential rate, gamma 0.96", {"gamma": 0.96}, (90.6, 98)),
+    ("+ rotation by up to 5 degrees", {"rotation": 5.0}, None),
+    ("+ capacity", {"capacity": 1}, (93, 96)),
+    ("+ skip connections", {"skips": True}, (93, 97)),
+    ("+ capacity once more", {"capacity": 2}, (94.5, 98.3)),
+    ("+ MixUp or CutMix", {"mix": True}, None),
+    ("+ label smoothing 0.1", {"smoothing": 0.1}, None),
+    ("+ noisy batch normalization 0.1", {"bn_noise": 0.1}, None),
+    ("+ stochastic depth, up to 0.1", {"drop_path": 0.1}, None),
+    ("+ average of the weights", {"ema": True}, None),
+]
+ASIDE = [  # one thing changed on another rung than the one below
+    ("aside: Gaussian noise on the plain network", {"noise": 0.01}, PLAIN, (80.9, None)),
+    (
+        "aside: instance for batch normalization",
+        {"normalization": "instance"},
+        "+ flip, crop with padding 2",
+        (91.6, 93.7),
+    ),
+]
+
+
+def _climb():
+    rungs = [Rung(PLAIN, {}, None, (78, None))]
+    for name, adds, course in STEPS:
+        rungs.append(Rung(name, adds, rungs[-1].name, course))
+    return {rung.name: rung for rung in [*rungs, *(Rung(*aside) for aside in ASIDE)]}
+
+
+RUNGS = _climb()
+
+
+def recipe(name):
+    """Everything that is on at a rung: what it adds, on top of the rung that it stands on."""
+    rung = RUNGS[name]
+    return dataclasses.replace(recipe(rung.base) if rung.base else Recipe(), **rung.adds)
+
+
+def _normalize(x, kind):
+    if kind == "batch":
+        return keras.layers.BatchNormalization()(x)
+    return keras.layers.GroupNormalization(groups=-1)(x) if kind == "instance" else x
+
+
+def _convolve(x, width, kind, pool=False):
+    x = keras.layers.Conv2D(width, 3, padding="same", kernel_initializer="he_normal")(x)
+    if pool and x.shape[1] >= 4:  # images of 8 x 8 are small after the first two
+        x = keras.layers.MaxPooling2D()(x)
+    return _normalize(keras.layers.ReLU()(x), kind)
+
+
+def network(recipe, size, shape, classes):
+    """Stages of a convolution that halves the map and of others that keep it, which `skips` makes residual."""
+    widths, convolutions = size.networks[recipe.capacity]
+    inputs = x = keras.Input(shape)
+    for width in widths:
+        x = _convolve(x, width, recipe.normalization, pool=True)
+        for _ in range(convolutions - 1):
+            y = _convolve(x, width, recipe.normalization)
+            x = keras.layers.Add()([x, y]) if recipe.skips else y
+        if recipe.dropout:
+            x = keras.layers.Dropout(recipe.dropout)(x)
+    x = keras.layers.Flatten()(x)
+    x = keras.layers.Dense(size.dense, "relu", kernel_initializer="he_normal")(x)
+    x = keras.layers.Dense(classes, kernel_initializer="he_normal", dtype="float32")(x)  # logits
+    model = keras.Model(inputs, x)
+    added = {"kernel_l2": recipe.l2, "bn_noise": recipe.bn_noise, "drop_path": recipe.drop_path}
+    added = {name: value for name, value in added.items() if value}
+    return keras_reg.surgery.regularize(model, **added) if added else model
+
+
+def augmentation(recipe, seed=None):
+    """What happens to a batch on its way into the network, or `None`. Pixels are standardised: 0 is their mean."""
+    found = []
+    if recipe.flip_and_crop:
+        found += [keras.layers.RandomFlip("horizontal"), layers.RandomPadCrop(2)]
+    if recipe.rotation:
+        turn = recipe.rotation / 360
+        found.append(keras.layers.RandomRotation(turn, fill_mode="constant", fill_value=0.0))
+    if recipe.noise:
+        found.append(layers.RandomApply(keras.layers.GaussianNoise(recipe.noise), rate=0.5))
+    if recipe.erasing:
+        found.append(layers.RandomErasing(rate=0.75, scale=(0.01, 0.3), ratio=(1, 1), fill_value=0.0))
+    if recipe.mix:
+        mixers = [layers.MixUp(0.2, rate=0.5), layers.CutMix(1.0, rate=0.5)]
+        found.append(layers.RandomChoice(mixers, mode="sample"))
+    return layers.Pipeline(found, seed=seed) if found else None
