@@ -158,6 +158,16 @@ def resume(path, settings):
     return done
 
 
+def merge(paths):
+    """The results of several processes that have shared the seeds or the rungs."""
+    found = [json.loads(pathlib.Path(path).read_text()) for path in paths]
+    if any(one["settings"] != found[0]["settings"] for one in found):
+        raise ValueError(f"Expected results of the same settings. Received: {paths}")
+    runs = {(run["seed"], run["rung"]): run for one in found for run in one["runs"]}
+    order = {name: index for index, name in enumerate(RUNGS)}
+    return {**found[0], "runs": [runs[key] for key in sorted(runs, key=lambda key: (key[0], order[key[1]]))]}
+
+
 def save(done, path):
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
@@ -199,12 +209,12 @@ def spread(values, sign="", digits=1):
 def table(done):
     """The result in Markdown."""
     rows, on_device = summary(done), done["settings"]["on_device"]
-    time_name = "seconds" if on_device else "CPU s / 2"
+    time_name = "seconds" if on_device else "CPU seconds"
     lines = [f"| rung | train % | validation % | step | gap | epochs | {time_name} | course: validation % |"]
     lines.append("| --- | --: | --: | --: | --: | --: | --: | --: |")
     for row in rows:
         steps = step(row, rows)
-        seconds = row["seconds"] if on_device else row["cpu_seconds"] / 2  # of two cores, whoever else was there
+        seconds = row["seconds"] if on_device else row["cpu_seconds"]  # whoever else was on the machine
         course = row["rung"].course
         cells = [
             row["rung"].name, spread(row["train"]), spread(row["validation"]),
@@ -250,18 +260,23 @@ def draw(done, path):
 
 
 # %%
-def main(source=None, size="small", labelled=None, seeds=3, epochs=None, out="runs", only=None, show=None, smoke=False):
-    """Runs the ladder, or those rungs whose names contain one of `only`; `show` draws what an earlier run has left."""
+def main(
+    source=None, size="small", labelled=None, seeds=3, epochs=None, out="runs", first_seed=0, only=None, show=None,
+    smoke=False,
+):  # fmt: skip
+    """Runs the ladder, or those rungs whose names contain one of `only`; `show` draws what earlier runs have left."""
     out = pathlib.Path(out)
     if show:
-        done = json.loads(pathlib.Path(show).read_text())
+        done = merge(show)
     else:
         chosen = dataclasses.replace(SIZES[size], **(SMOKE if smoke else {}))
         given = {"labelled": labelled, "epochs": epochs}
         chosen = dataclasses.replace(chosen, **{k: v for k, v in given.items() if v is not None and not smoke})
         names = [name for name in RUNGS if only is None or any(part in name for part in only)]
         path = out / f"ladder_{size}.json"
-        done = climb(source, chosen, chosen.labelled, range(1 if smoke else seeds), names, path)
+        done = climb(
+            source, chosen, chosen.labelled, range(first_seed, first_seed + (1 if smoke else seeds)), names, path
+        )
         print(f"\nResults: {path}")
     draw(done, out / "ladder.png")
     print(f"Picture: {out / 'ladder.png'}\n")
@@ -273,7 +288,8 @@ if __name__ == "__main__":
     parser = command_line(__doc__, None, "one seed, one epoch, a tiny network: does it run?", labelled=None)
     parser.add_argument("--size", choices=SIZES, default="small", help="default: small")
     parser.add_argument("--only", nargs="+", help="rungs whose names contain one of these")
-    parser.add_argument("--show", metavar="JSON", help="draws the picture and prints the table of an earlier run")
+    parser.add_argument("--first-seed", type=int, default=0, help="to share the seeds among processes")
+    parser.add_argument("--show", nargs="+", metavar="JSON", help="picture and table of these results, without a run")
     given = parser.parse_args()
     main(
         given.data,
