@@ -264,10 +264,11 @@ def main(
     source=None, size="small", labelled=None, seeds=3, epochs=None, out="runs", first_seed=0, only=None, show=None,
     smoke=False,
 ):  # fmt: skip
-    """Runs the ladder, or those rungs whose names contain one of `only`; `show` draws what earlier runs have left."""
+    """Runs the ladder, or those rungs whose names contain one of `only`; `show` puts together what runs have left."""
     out = pathlib.Path(out)
     if show:
         done = merge(show)
+        save(done, out / f"ladder_{size}.json")
     else:
         chosen = dataclasses.replace(SIZES[size], **(SMOKE if smoke else {}))
         given = {"labelled": labelled, "epochs": epochs}
@@ -290,15 +291,6 @@ if __name__ == "__main__":
     parser.add_argument("--only", nargs="+", help="rungs whose names contain one of these")
     parser.add_argument("--first-seed", type=int, default=0, help="to share the seeds among processes")
     parser.add_argument("--show", nargs="+", metavar="JSON", help="picture and table of these results, without a run")
-    given = parser.parse_args()
-    main(
-        given.data,
-        given.size,
-        given.labelled,
-        given.seeds,
-        given.epochs,
-        given.out,
-        given.only,
-        given.show,
-        given.smoke,
-    )
+    given = vars(parser.parse_args())
+    del given["backend"]  # set above, before Keras was imported
+    main(given.pop("data"), **given)

@@ -1,0 +1,208 @@
+"""The CIFAR-10 ladder: each rung adds one thing to the one below; runs are kept, resumed, merged, and shown."""
+
+import collections
+import dataclasses
+import importlib
+import json
+
+import keras
+import numpy as np
+import pytest
+from harness import ROOT
+
+import keras_reg
+
+# Layers that a rung adds to the network (at tiny sizes, two stages), and steps that it adds to the augmentation.
+ADDED = {
+    "plain convolutional network": ({}, []),
+    "+ random erasing": ({}, ["RandomErasing"]),
+    "+ batch normalization": ({"BatchNormalization": 2}, []),
+    "+ dropout 0.2 in each block": ({"Dropout": 2}, []),
+    "+ L2 5e-4": ({}, []),
+    "+ flip, crop with padding 2": ({}, ["RandomFlip", "RandomPadCrop"]),
+    "+ exponential rate, gamma 0.96": ({}, []),
+    "+ rotation by up to 5 degrees": ({}, ["RandomRotation"]),
+    "+ capacity": ({"Conv2D": 2, "ReLU": 2, "BatchNormalization": 2}, []),
+    "+ skip connections": ({"Add": 2}, []),
+    "+ capacity once more": ({}, []),
+    "+ MixUp or CutMix": ({}, ["RandomChoice"]),
+    "+ label smoothing 0.1": ({}, []),
+    "+ noisy batch normalization 0.1": ({"NoisyBatchNormalization": 4, "BatchNormalization": -4}, []),
+    "+ stochastic depth, up to 0.1": ({"DropPath": 2}, []),
+    "+ average of the weights": ({}, []),
+    "aside: Gaussian noise on the plain network": ({}, ["RandomApply"]),
+    "aside: instance for batch normalization": ({"GroupNormalization": 2, "BatchNormalization": -2}, []),
+}
+
+
+@pytest.fixture
+def ladder(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    return importlib.import_module("cifar10_ladder")
+
+
+FOUND = {}  # each rung is compared with the one below and with the one above
+
+
+def parts(ladder, name):
+    """Counts of the layers of a rung's network, the steps of its augmentation, and the number of parameters."""
+    if name not in FOUND:
+        on = ladder.recipe(name)
+        size = dataclasses.replace(ladder.SIZES["small"], **ladder.SMOKE)
+        network, augmentation = ladder.network(on, size, (8, 8, 3), 4), ladder.augmentation(on)
+        steps = [type(layer).__name__ for layer in augmentation.layers] if augmentation else []
+        layers = collections.Counter(type(layer).__name__ for layer in network.layers)
+        FOUND[name] = layers, steps, network.count_params()
+    return FOUND[name]
+
+
+@pytest.mark.parametrize("name", ADDED)
+def test_a_rung_adds_one_thing_to_the_one_below(ladder, name):
+    rung, (in_network, in_augmentation) = ladder.RUNGS[name], ADDED[name]
+    layers, steps, parameters = parts(ladder, name)
+    if rung.base is None:
+        assert not rung.adds and not steps
+        assert set(layers) == {"InputLayer", "Conv2D", "MaxPooling2D", "ReLU", "Flatten", "Dense"}
+        return
+    assert len(rung.adds) == 1
+    layers_below, steps_below, parameters_below = parts(ladder, rung.base)
+    names = {*layers, *layers_below}
+    more = {kind: layers[kind] - layers_below[kind] for kind in names if layers[kind] != layers_below[kind]}
+    assert more == in_network
+    assert [step for step in steps if step not in steps_below] == in_augmentation
+    assert [step for step in steps if step not in in_augmentation] == steps_below
+    grows = "capacity" in rung.adds or rung.adds.get("normalization") == "batch"
+    assert (parameters > parameters_below) == grows
+
+
+def test_the_rungs_are_those_that_are_listed_and_stand_on_each_other(ladder):
+    names = list(ladder.RUNGS)
+    assert names == list(ADDED)
+    climbed = [rung for rung in ladder.RUNGS.values() if not rung.name.startswith("aside")]
+    assert [rung.base for rung in climbed] == [None, *[rung.name for rung in climbed[:-1]]]
+
+
+def test_what_is_not_a_layer_is_in_the_compiled_model(ladder):
+    size = dataclasses.replace(ladder.SIZES["small"], **ladder.SMOKE)
+    names = "+ average of the weights", "plain convolutional network"
+    last, plain = (ladder.build(ladder.recipe(name), size, (8, 8, 3), 4, 0) for name in names)
+    assert isinstance(last.loss, keras.losses.Loss) and last._user_loss.smoothing == 0.1
+    assert last.optimizer.use_ema and last.optimizer.ema_momentum == size.ema_momentum
+    assert not plain.optimizer.use_ema and type(plain.loss) is keras.losses.SparseCategoricalCrossentropy
+    assert not isinstance(plain, keras_reg.training.AugmentedModel)
+    kernels = [layer for layer in last.model.layers if hasattr(layer, "kernel")]
+    assert kernels and all(np.isclose(float(layer.kernel_regularizer.l2), 5e-4) for layer in kernels)
+    assert not any(layer.bias_regularizer for layer in kernels)
+    for layer in plain.layers:
+        if hasattr(layer, "kernel"):
+            assert type(layer.kernel_initializer) is keras.initializers.HeNormal
+            assert layer.kernel_regularizer is None
+    assert float(keras.ops.convert_to_numpy(plain.optimizer.learning_rate)) == pytest.approx(1e-3)
+
+
+class Recorder:
+    """A model whose `fit` keeps what it is given."""
+
+    history = {"accuracy": [0.5]}  # noqa: RUF012
+
+    def fit(self, *data, **arguments):
+        self.arguments = arguments
+        return self
+
+
+def test_the_rate_decays_from_its_rung_on(ladder):
+    data = collections.namedtuple("Data", "x_train y_train")(np.zeros((4, 8, 8, 3)), np.zeros(4, int))
+    rates = {}
+    for name in ("+ flip, crop with padding 2", "+ exponential rate, gamma 0.96"):
+        model = Recorder()
+        assert ladder.fit(model, ladder.recipe(name), ladder.SIZES["small"], data, 0) == 0.5
+        rates[name] = [callback.gamma for callback in model.arguments["callbacks"]]
+        assert model.arguments["epochs"] == ladder.SIZES["small"].epochs
+    assert list(rates.values()) == [[], [0.96]]
+
+
+def test_the_top_rung_trains_at_full_size(ladder, tmp_path, capsys):
+    """Half precision, data on the device, everything on: one epoch of a tiny network on digits."""
+    done = ladder.main(size="full", only=["average"], out=tmp_path, smoke=True)
+    (run,) = done["runs"]
+    assert run["rung"] == "+ average of the weights" and 0 <= run["validation"] <= 1 and run["cpu_seconds"] > 0
+    assert keras.config.dtype_policy().name == "float32"
+    assert json.loads((tmp_path / "ladder_full.json").read_text()) == done
+    assert "| + average of the weights |" in capsys.readouterr().out
+
+
+@pytest.fixture
+def runs(ladder, monkeypatch):
+    """In the place of training: accuracies from the number of the rung and the seed; returns what was asked for."""
+    asked, names = [], list(ladder.RUNGS)
+
+    def run(name, size, data, seed):
+        asked.append((seed, name))
+        height = names.index(name)
+        return {
+            "rung": name, "seed": seed, "train": 0.9, "validation": 0.5 + 0.01 * height + 0.001 * seed * (height > 0),
+            "running": 0.8, "epochs": size.epochs, "seconds": 5.0, "cpu_seconds": 4.0, "parameters": 100,
+        }  # fmt: skip
+
+    monkeypatch.setattr(ladder, "run", run)
+    return asked
+
+
+def test_runs_are_kept_resumed_and_shown(ladder, runs, tmp_path, capsys):
+    first = ladder.main(seeds=2, labelled=40, only=["plain conv", "erasing"], out=tmp_path)
+    names = list(ADDED)[:2]
+    assert runs == [(seed, name) for seed in (0, 1) for name in names]  # whole ladders first
+    printed = capsys.readouterr().out
+    assert "| plain convolutional network | 90.0 ± 0.0 | 50.0 ± 0.0 |  | 40.0 | 20 | 4 | ~78 |" in printed
+    assert "| + random erasing | 90.0 ± 0.0 | 51.0 ± 0.1 | +1.0 ± 0.1 | 39.0 | 20 | 4 | ~80 |" in printed
+    runs.clear()
+    again = ladder.main(seeds=2, labelled=40, only=["plain conv", "erasing", "L2"], out=tmp_path)
+    assert runs == [(0, "+ L2 5e-4"), (1, "+ L2 5e-4")] and again["runs"][:4] == first["runs"]
+    runs.clear()
+    shown = ladder.main(show=[tmp_path / "ladder_small.json"], out=tmp_path / "shown")
+    assert not runs and shown["runs"] == sorted(again["runs"], key=lambda run: run["seed"])
+    assert (tmp_path / "shown" / "ladder.png").stat().st_size > 10_000
+    assert "| + L2 5e-4 |" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"other settings.*epochs"):
+        ladder.main(seeds=2, labelled=40, epochs=3, out=tmp_path)
+
+
+def test_shares_of_several_processes_are_merged(ladder, runs, tmp_path):
+    for seed in (1, 0):
+        ladder.main(seeds=1, first_seed=seed, labelled=40, only=["plain conv", "erasing"], out=tmp_path / str(seed))
+    parts = [tmp_path / str(seed) / "ladder_small.json" for seed in (1, 0)]
+    done = ladder.main(show=parts, out=tmp_path)
+    assert [(run["seed"], run["rung"]) for run in done["runs"]] == [(s, n) for s in (0, 1) for n in list(ADDED)[:2]]
+    assert json.loads((tmp_path / "ladder_small.json").read_text()) == done
+    other = ladder.main(seeds=1, labelled=50, only=["plain conv"], out=tmp_path / "other")
+    assert other["settings"] != done["settings"]
+    with pytest.raises(ValueError, match="same settings"):
+        ladder.main(show=[*parts, tmp_path / "other" / "ladder_small.json"], out=tmp_path)
+
+
+def test_images_are_standardised_by_those_that_train(ladder):
+    data = ladder.standardised(ladder.load(None, 200, 0))
+    np.testing.assert_allclose(data.x_train.mean((0, 1, 2)), 0, atol=1e-4)
+    np.testing.assert_allclose(data.x_train.std((0, 1, 2)), 1, atol=1e-4)
+    assert abs(data.x_val.mean()) > 1e-4  # by the same numbers, not by its own
+
+
+def test_batches_on_the_device_are_a_new_order_in_each_epoch(ladder):
+    x = np.arange(10, dtype="float32").reshape(10, 1)
+    batches = ladder.OnDevice(x, np.arange(10), 3, seed=0)
+    epochs = []
+    for _ in range(2):
+        found = [tuple(map(keras.ops.convert_to_numpy, batches[i])) for i in range(len(batches))]
+        assert all((images[:, 0] == labels).all() for images, labels in found)
+        epochs.append(np.concatenate([labels for _, labels in found]))
+        batches.on_epoch_end()
+    assert all(len(set(epoch)) == 9 for epoch in epochs)
+    assert (epochs[0] != epochs[1]).any()
+
+
+def test_cifar10_comes_from_keras(ladder, monkeypatch):
+    images, labels = np.full((6, 4, 4, 3), 255, "uint8"), np.arange(6)[:, None] % 2
+    monkeypatch.setattr(keras.datasets.cifar10, "load_data", lambda: ((images, labels), (images[:2], labels[:2])))
+    data = ladder.load("cifar10", 4)
+    assert data.x_train.shape == (4, 4, 4, 3) and data.x_train.max() == 1 and data.y_train.shape == (4,)
+    assert data.x_val.shape == (2, 4, 4, 3) and data.classes == 2
