@@ -23,11 +23,8 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
-import matplotlib
-
-matplotlib.use("agg")
-import matplotlib.pyplot as plt
 import numpy as np
+from cifar10_results import draw, merge, table
 from cifar10_rungs import RUNGS, SIZES, augmentation, network, recipe
 from example_data import command_line, load
 
@@ -126,11 +123,11 @@ def run(name, size, data, seed):
 
 
 # %%
-def climb(source, size, labelled, seeds, names, path):
+def climb(source, size, seeds, names, path):
     """Runs what is missing in the JSON at `path`, and returns all that is in it then."""
     done = None
     for seed in seeds:
-        data = standardised(load(source, labelled, seed))
+        data = standardised(load(source, size.labelled, seed))
         settings = {
             "data": data.name, "images": len(data.x_train), "judged_on": len(data.x_val),
             "backend": keras.backend.backend(), **json.loads(json.dumps(dataclasses.asdict(size))),
@@ -158,16 +155,6 @@ def resume(path, settings):
     return done
 
 
-def merge(paths):
-    """The results of several processes that have shared the seeds or the rungs."""
-    found = [json.loads(pathlib.Path(path).read_text()) for path in paths]
-    if any(one["settings"] != found[0]["settings"] for one in found):
-        raise ValueError(f"Expected results of the same settings. Received: {paths}")
-    runs = {(run["seed"], run["rung"]): run for one in found for run in one["runs"]}
-    order = {name: index for index, name in enumerate(RUNGS)}
-    return {**found[0], "runs": [runs[key] for key in sorted(runs, key=lambda key: (key[0], order[key[1]]))]}
-
-
 def save(done, path):
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
@@ -176,87 +163,8 @@ def save(done, path):
 
 
 # %% [markdown]
-# The table: means and standard deviations over the seeds. A step is the difference to the rung that this one stands on,
-# seed by seed. The course's numbers come from other networks on all of the images: they stand beside, for the shape.
-
-
-# %%
-def summary(done):
-    """A row for each rung that was run: arrays of per cent over the seeds, sorted by seed."""
-    rows = []
-    for rung in RUNGS.values():
-        runs = sorted((one for one in done["runs"] if one["rung"] == rung.name), key=lambda one: one["seed"])
-        if runs:
-            row = {key: np.array([one[key] for one in runs]) for key in runs[0] if key != "rung"}
-            rows.append({**row, **{k: 100 * row[k] for k in ("train", "validation", "running")}, "rung": rung})
-    return rows
-
-
-def step(row, rows):
-    """The differences of validation accuracy to the rung below, for the seeds that both have."""
-    below = next((other for other in rows if other["rung"].name == row["rung"].base), None)
-    if below is None:
-        return None
-    _, here, there = np.intersect1d(row["seed"], below["seed"], return_indices=True)
-    return row["validation"][here] - below["validation"][there]
-
-
-def spread(values, sign="", digits=1):
-    deviation = f" ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 else ""
-    return f"{values.mean():{sign}.{digits}f}{deviation}"
-
-
-def table(done):
-    """The result in Markdown."""
-    rows, on_device = summary(done), done["settings"]["on_device"]
-    time_name = "seconds" if on_device else "CPU seconds"
-    lines = [f"| rung | train % | validation % | step | gap | epochs | {time_name} | course: validation % |"]
-    lines.append("| --- | --: | --: | --: | --: | --: | --: | --: |")
-    for row in rows:
-        steps = step(row, rows)
-        seconds = row["seconds"] if on_device else row["cpu_seconds"]  # whoever else was on the machine
-        course = row["rung"].course
-        cells = [
-            row["rung"].name, spread(row["train"]), spread(row["validation"]),
-            "" if steps is None or not len(steps) else spread(steps, "+"),
-            f"{(row['train'] - row['validation']).mean():.1f}", f"{row['epochs'][0]}", f"{seconds.mean():.0f}",
-            "" if course is None else f"~{course[0]}" + (f" (train ~{course[1]})" if course[1] else ""),
-        ]  # fmt: skip
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-# %% [markdown]
-# The picture: a ladder that is climbed from below. The bar between training and validation is the gap.
-
-
-# %%
-def draw(done, path):
-    rows = summary(done)
-    figure, axis = plt.subplots(figsize=(10, 0.42 * len(rows) + 1.5), layout="constrained")
-    aside = [row for row in rows if row["rung"].name.startswith("aside")]
-    rows = [row for row in rows if row not in aside]
-    heights = [*range(len(rows)), *(-1.5 - i for i in range(len(aside)))]
-    for height, row in zip(heights, rows + aside, strict=True):
-        train, validation = row["train"].mean(), row["validation"].mean()
-        axis.plot([validation, train], [height] * 2, color="#d9d9d9", lw=7, solid_capstyle="round", zorder=1)
-        axis.plot(row["validation"], [height] * len(row["validation"]), ".", color="#d0402b", alpha=0.5, ms=5)
-        label = dict(zip(("train", "validation", "course"), ("training", "validation", "course"), strict=True))
-        label = label if height == 0 else dict.fromkeys(label)
-        axis.plot(train, height, "o", mfc="white", color="#555555", ms=7, label=label["train"])
-        axis.plot(validation, height, "o", color="#d0402b", ms=8, label=label["validation"])
-        axis.annotate(f"{validation:.1f}", (validation, height), (-9, 0), textcoords="offset points", ha="right",
-                      va="center", fontsize=9, color="#d0402b")  # fmt: skip
-        if row["rung"].course:
-            axis.plot(row["rung"].course[0], height, "D", mfc="none", color="#3b6ea5", ms=6, label=label["course"])
-    axis.plot([row["validation"].mean() for row in rows], heights[: len(rows)], "-", color="#d0402b", lw=1, zorder=0)
-    axis.set_yticks(heights, [row["rung"].name for row in rows + aside])
-    axis.set_xlabel("accuracy (%)")
-    axis.legend(frameon=False, loc="lower right")
-    axis.spines[["top", "right"]].set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+# What was found (`cifar10_results.py`): a table, means and standard deviations over the seeds, in which a step is the
+# difference to the rung below, seed by seed; and a picture, a ladder that is climbed from below.
 
 
 # %%
@@ -266,19 +174,21 @@ def main(
 ):  # fmt: skip
     """Runs the ladder, or those rungs whose names contain one of `only`; `show` puts together what runs have left."""
     out = pathlib.Path(out)
+    names = [name for name in RUNGS if only is None or any(part in name for part in only)]
+    if not names:
+        raise ValueError(f"Expected parts of the names of rungs, {list(RUNGS)}. Received: only={only}")
     if show:
-        done = merge(show)
-        save(done, out / f"ladder_{size}.json")
+        done, path = merge(show), out / pathlib.Path(show[0]).name
+        save(done, path)
     else:
-        chosen = dataclasses.replace(SIZES[size], **(SMOKE if smoke else {}))
-        given = {"labelled": labelled, "epochs": epochs}
-        chosen = dataclasses.replace(chosen, **{k: v for k, v in given.items() if v is not None and not smoke})
-        names = [name for name in RUNGS if only is None or any(part in name for part in only)]
-        path = out / f"ladder_{size}.json"
-        done = climb(
-            source, chosen, chosen.labelled, range(first_seed, first_seed + (1 if smoke else seeds)), names, path
-        )
-        print(f"\nResults: {path}")
+        path = out / f"ladder_{size}{'_smoke' if smoke else ''}.json"
+        given = SMOKE if smoke else {"labelled": labelled, "epochs": epochs}
+        size = dataclasses.replace(SIZES[size], **{key: value for key, value in given.items() if value is not None})
+        if smoke:
+            seeds = 1
+            path.unlink(missing_ok=True)  # it asks whether everything runs
+        done = climb(source, size, range(first_seed, first_seed + seeds), names, path)
+    print(f"\nResults: {path}")
     draw(done, out / "ladder.png")
     print(f"Picture: {out / 'ladder.png'}\n")
     print(table(done))
