@@ -178,8 +178,10 @@ def main(
     if not names:
         raise ValueError(f"Expected parts of the names of rungs, {list(RUNGS)}. Received: only={only}")
     if show:
-        done, path = merge(show), out / pathlib.Path(show[0]).name
-        save(done, path)
+        done, path = merge(show), pathlib.Path(show[0])
+        if len(show) > 1:
+            path = out / path.name
+            save(done, path)
     else:
         path = out / f"ladder_{size}{'_smoke' if smoke else ''}.json"
         given = SMOKE if smoke else {"labelled": labelled, "epochs": epochs}
