@@ -55,8 +55,8 @@ def table(done):
     """The result in Markdown."""
     rows, on_device = summary(done), done["settings"]["on_device"]
     time_name = "seconds" if on_device else "CPU seconds"
-    lines = [f"| rung | train % | validation % | step | gap | epochs | {time_name} | course: validation % |"]
-    lines.append("| --- | --: | --: | --: | --: | --: | --: | --: |")
+    lines = [f"| rung | train % | validation % | step | gap | seeds | epochs | {time_name} | course: validation % |"]
+    lines.append("| --- |" + " --: |" * 8)
     for row in rows:
         steps = step(row, rows)
         seconds = row["seconds"] if on_device else row["cpu_seconds"]  # whoever else was on the machine
@@ -64,7 +64,7 @@ def table(done):
         cells = [
             row["rung"].name, spread(row["train"]), spread(row["validation"]),
             "" if steps is None or not len(steps) else spread(steps, "+"),
-            f"{(row['train'] - row['validation']).mean():.1f}", f"{row['epochs'][0]}", f"{seconds.mean():.0f}",
+            f"{(row['train'] - row['validation']).mean():.1f}", f"{len(row['seed'])}", f"{row['epochs'][0]}", f"{seconds.mean():.0f}",
             "" if course is None else f"~{course[0]}" + (f" (train ~{course[1]})" if course[1] else ""),
         ]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
