@@ -64,7 +64,8 @@ def table(done):
         cells = [
             row["rung"].name, spread(row["train"]), spread(row["validation"]),
             "" if steps is None or not len(steps) else spread(steps, "+"),
-            f"{(row['train'] - row['validation']).mean():.1f}", f"{len(row['seed'])}", f"{row['epochs'][0]}", f"{seconds.mean():.0f}",
+            f"{(row['train'] - row['validation']).mean():.1f}", f"{len(row['seed'])}",
+            f"{row['epochs'][0]}", f"{seconds.mean():.0f}",
             "" if course is None else f"~{course[0]}" + (f" (train ~{course[1]})" if course[1] else ""),
         ]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
