@@ -31,17 +31,18 @@ def small():
 def test_every_benchmark_runs_and_is_reported(bench, tmp_path, monkeypatch, capsys):
     path = tmp_path / "found" / "performance.json"
     quick = ["--quick", "--json", str(path)]
-    bench.bench_layers.main(quick, sizes=(TINY,), rows=("MixUp", "CutMix"), modes=(COMPILED,))
+    bench.bench_layers.main(quick, sizes=(TINY,), rows=("CutMix",), modes=(COMPILED,))
     bench.bench_tf_data.main(quick, sizes=(TINY,), rows=("CutMix",))
     bench.bench_memory.main(quick, shape=TINY, rows=("CutMix",), modes=(COMPILED,))
     bench.bench_losses.main([*quick, "--no-memory", "--repeats", "2"], shapes=[(8, 16)])
     bench.bench_scale.main(quick, batches=(2, 2, 4, 4), sides=(8, 8, 16), classes=(3, 5), layers=("CutMix",))
     monkeypatch.setattr(bench.bench_training, "resnet18", lambda width: small())
+    monkeypatch.setattr(bench.bench_training, "FORMS", ("integer",))
     bench.bench_training.main(quick, steps=1, rounds=1, batch_size=4)
     monkeypatch.setattr(bench.bench_import, "once", lambda ours: [1.0, 0.02 * ours, 0.2 * ours])
     bench.bench_import.main(quick)
     printed = capsys.readouterr().out
-    assert "does not run" not in printed.replace("MixUp: Keras does not run (xla)", "")
+    assert "does not run" not in printed.replace("CutMix: Keras does not run (xla)", "")
     assert "missed by 100%: keras_reg alone, processor" in printed
 
     results = json.loads(path.read_text())
@@ -60,8 +61,10 @@ def test_every_benchmark_runs_and_is_reported(bench, tmp_path, monkeypatch, caps
 
 @pytest.mark.skipif(BACKEND == "tensorflow", reason="the GPU is measured with JAX and PyTorch")
 def test_what_is_measured_on_a_gpu_runs_without_one(bench, monkeypatch):
+    monkeypatch.setattr(bench.bench_gpu, "MODES", (COMPILED,))
     found = bench.bench_gpu.layer_table((TINY,), ("float32",), 0, 1, rows=("CutMix",))
     assert all(row["copy"] > 0 and row["ms"] > 0 for row in found)
+    monkeypatch.setattr(bench.bench_training, "FORMS", ("integer",))
     assert bench.bench_gpu.waits(small) == {"plain": 0, "augmented": 0}
 
 

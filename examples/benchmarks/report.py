@@ -129,12 +129,20 @@ def machine(results):
 PARTS = {"layers": layers, "losses": losses, "training": training, "memory": memory, "tf_data": tf_data}
 
 
+PICTURES = {
+    "performance.png": "Time of a batch over the time of a copy of it, for each layer, backend and package",
+    "scale.png": "Milliseconds over batch size, image size and number of classes",
+}
+
+
 def fill(page, results):
     """The page with the text between `<!-- name -->` and `<!-- end -->` made anew."""
     made = {name: make(results[name]) for name, make in PARTS.items() if name in results}
     made |= {"machine": machine(results)} | ({"speed_up": speed_up(results["layers"])} if "layers" in results else {})
+    drawn = [name for name in PICTURES if (ROOT / "docs/figures" / name).exists()]
+    made |= {name: f"![{PICTURES[name]}](figures/{name})" for name in drawn}
     for name, text in made.items():
-        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        pattern = re.compile(rf"(<!-- {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
         page = pattern.sub(lambda match, text=text: f"{match[1]}\n{text}\n\n{match[2]}", page)
     return page
 
