@@ -88,7 +88,7 @@ bench: $(BACKENDS:%=$(DONE)/%) $(DONE)/tensorflow $(DONE)/extra-test $(DONE)/pac
 	@for backend in $(BACKENDS); do for file in $(filter-out %/bench_gpu.py,$(wildcard examples/benchmarks/bench_*.py)); do \
 		KERAS_BACKEND=$$backend TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python $$file --json $(RESULTS) $(ARGS) || exit 1; \
 	done; done
-	@$(BIN)/python examples/benchmarks/draw.py $(RESULTS) --out $(dir $(RESULTS))
+	@$(BIN)/python examples/benchmarks/draw.py $(RESULTS) --out runs
 
 notebooks notebooks-rebuild: $(DONE)/$(or $(BACKEND),tensorflow) $(DONE)/extra-examples $(DONE)/extra-notebooks $(DONE)/package
 	@KERAS_BACKEND=$(or $(BACKEND),tensorflow) TF_CPP_MIN_LOG_LEVEL=3 \

@@ -50,7 +50,7 @@ def series(name, batches, sides, classes, layers=ROWS):
             labels = np.zeros((128, count), "float32")
             labels[np.arange(128), ids % count] = 1
             functions["Labels mixed, one-hot", count] = layer_call("Choice of MixUp and CutMix", images, labels)
-            functions[LOSS, count] = loss_call(ids, count)
+            functions[LOSS, count] = loss_call(ids % count, count)
             functions["copy", count] = labels.copy
         return functions
     shapes = {b: (b, 32, 32, 3) for b in batches} if name == "images" else {s * s: (16, s, s, 3) for s in sides}
