@@ -15,7 +15,7 @@ import sys
 from bench_layers import batch, data_for
 from benchmarking import BACKEND, parse, parser, save, verdict, works
 from contenders import LINKS, OTHERS, PER_BATCH, TARGETED, contenders, names
-from modes import COMPILED, MODES
+from modes import COMPILED, MODES, forget
 
 SHAPE = (64, 224, 224, 3)  # 38 MB: `malloc` gives arrays of more than 32 MB back to the system at once
 
@@ -53,6 +53,7 @@ def peak_of(call):
 def measure(name, shape, modes):
     """{(who, mode): batches}."""
     arrays, found = batch(shape, "float32"), {}
+    forget()
     for contender in contenders(name):
         data = data_for(contender, arrays, "float32")
         for mode in modes:

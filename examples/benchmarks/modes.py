@@ -51,6 +51,14 @@ def in_turn(who, *chain):
     return Contender(who, run, chain)
 
 
+def forget():
+    """Before another row: PyTorch falls back to eager where one piece of code is compiled for the ninth time."""
+    if BACKEND == "torch":
+        import torch
+
+        torch.compiler.reset()
+
+
 def _tensorflow_wait(results):
     import tensorflow as tf
 

@@ -149,7 +149,7 @@ def _torchvision(module, name, dtype, classes):
 
     runs = {
         "RandomErasing, constant": lambda: erase(0),
-        "RandomErasing, pixel noise": lambda: erase("random"),
+        "RandomErasing, pixel noise": lambda: erase("random") if dtype != "uint8" else None,
         "MixUp, one draw a batch": lambda: module.MixUp(alpha=0.2, num_classes=classes),
         "CutMix, one draw a batch": lambda: module.CutMix(alpha=1.0, num_classes=classes),
     }
