@@ -536,7 +536,9 @@ def _torch_draw(function, key, shape):
 if BACKEND == "torch":
     import torch
 
-    # A generator cannot be traced: under torch.compile the graph breaks here and goes on behind the draw.
+    # A generator cannot be traced: under torch.compile the graph breaks here and goes on behind the draw. A key is made
+    # of numbers that are new each time, for each of which what uses it would be compiled again.
+    fold = torch.compiler.disable(fold)
     _torch_key = torch.compiler.disable(_torch_key)
     _torch_draw = torch.compiler.disable(_torch_draw)
 

@@ -1,6 +1,7 @@
 """Data for training: arrays in batches, and what a dataset gives when it is gone through."""
 
 import hashlib
+import itertools
 
 import keras
 import numpy as np
@@ -95,7 +96,7 @@ def to_numpy(x):
 def batches_of(data):
     """One pass through a dataset, as (x, y, sample_weight) in NumPy; `None` for what there is not."""
     if isinstance(data, keras.utils.PyDataset):
-        batches = (data[index] for index in range(data.num_batches))
+        batches = (data[i] for i in (itertools.count() if data.num_batches is None else range(data.num_batches)))
     else:
         batches = iter(data)
     for batch in batches:
@@ -120,6 +121,14 @@ def _first(data):
     return found
 
 
+def has_an_end(data):
+    """Whether a pass through a dataset comes to an end, as far as it says so itself."""
+    cardinality = getattr(data, "cardinality", None)
+    if isinstance(data, keras.utils.PyDataset):
+        return data.num_batches is not None
+    return not (callable(cardinality) and int(cardinality()) == -1)
+
+
 def repeats(data):
     """What a second pass gives: "the same", "another order" or "other images"; "nothing" where there is none.
 
@@ -127,8 +136,7 @@ def repeats(data):
     """
     if isinstance(data, Batches):
         return "the same"
-    endless = getattr(data, "cardinality", None)
-    if iter(data) is data or (callable(endless) and int(endless()) == -1):
+    if iter(data) is data or not has_an_end(data):
         return "nothing"
     first = _first(data)
     if first == _first(data):

@@ -1,12 +1,14 @@
 """Labels that fit the head."""
 
+import itertools
+
 import keras
 import numpy as np
 from keras import tree
 
 from keras_reg._validation import fail
 from keras_reg.losses import LabelSmoothingCrossentropy
-from keras_reg.transfer._data import Batches, batches_of
+from keras_reg.transfer._data import Batches, batches_of, has_an_end
 
 SPARSE_NAMES = ("sparse_categorical_crossentropy", keras.losses.sparse_categorical_crossentropy)
 
@@ -18,10 +20,19 @@ def check_labels(name, data, model, loss):
     if isinstance(data, Batches):
         labels = data.arrays[1] if len(data.arrays) > 1 else None
     else:
-        # One batch of a dataset: a pass could take long. What can be gone through only once is left alone. The others
-        # are checked where the features are computed once, which is a pass anyway.
+        # One batch of a dataset, so that the usual mistakes show at once; what can be gone through only once is left
+        # alone. The others follow before the first phase.
         labels = None if iter(data) is data else next(batches_of(data))[1]
     check_batch(name, labels, model, loss)
+
+
+def check_every_batch(name, data, model, loss, steps=None):
+    """The same for a whole dataset, which takes a pass through it, of `steps` batches where there is no end."""
+    if data is None or isinstance(data, Batches) or _classes(model, loss) is None or iter(data) is data:
+        return
+    if has_an_end(data) or steps is not None:
+        for _, labels, _ in itertools.islice(batches_of(data), steps):
+            check_batch(name, labels, model, loss)
 
 
 def check_batch(name, labels, model, loss):

@@ -11,7 +11,7 @@ from keras_reg.transfer._data import Batches, EpochOf
 from keras_reg.transfer._features import Store, extract, refusal_by_data, refusal_by_settings
 from keras_reg.transfer._freeze import freeze, unfreeze
 from keras_reg.transfer._history import AlignedHistory, make_history
-from keras_reg.transfer._labels import check_batch
+from keras_reg.transfer._labels import check_batch, check_every_batch
 from keras_reg.transfer._layers import TrainableMap
 from keras_reg.transfer._optimizer import PhaseOptimizer
 from keras_reg.transfer._rates import rate_groups
@@ -39,6 +39,7 @@ class Run:
         self.verbose, self.fit_arguments = verbose, fit_arguments
         self.before = TrainableMap(learner.trainer)
         self.memories, self.loss_scale = {}, None
+        self.labels_are_checked = False
         self.features = None  # (train, validation) as `Batches`, as long as the backbone stays as it is
         self.folder = None
 
@@ -82,6 +83,7 @@ class Run:
         if phase.unfreeze is not None:
             self.features = None
         refusal = self._find_features(phase)
+        self._check_all_labels()
         trainer = learner.trainer if refusal else learner.parts.head_model
         if not trainer.trainable_variables:
             fail("A phase must train something: nothing is unfrozen and the head has no weights to train.", phase=phase)
@@ -162,3 +164,11 @@ class Run:
     def _check_labels(self, name, labels):
         name = "train" if name == "train" else "validation_data"
         check_batch(name, labels, self.learner.model, self.learner.loss)
+
+    def _check_all_labels(self):
+        """Before the first phase; where features were computed, all labels have been looked at."""
+        if self.features is None and not self.labels_are_checked:
+            fitted, steps = (self.learner.model, self.learner.loss), self.fit_arguments
+            check_every_batch("train", self.train, *fitted, steps.get("steps_per_epoch"))
+            check_every_batch("validation_data", self.validation, *fitted, steps.get("validation_steps"))
+        self.labels_are_checked = True

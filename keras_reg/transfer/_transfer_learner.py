@@ -128,8 +128,8 @@ class TransferLearner:
 
         Raises:
             ValueError: If an argument does not fit, as a backup of another model, or labels beyond the head's
-                classes. Of arrays all are looked at before anything is trained; of a dataset those of the first
-                batch, and of all batches where features are computed once.
+                classes. All are looked at before anything is trained: those of a dataset while its features are
+                computed or in a pass of its own, those of one without an end in the first `steps_per_epoch` batches.
         """
         unknown = [name for name in fit_arguments if name not in FIT_ARGUMENTS]
         if unknown:

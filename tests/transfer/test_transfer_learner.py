@@ -346,16 +346,17 @@ class InBatches(keras.utils.PyDataset):
         return X[part], self.y[part]
 
 
+@pytest.mark.parametrize("cache", ["auto", False])
 @pytest.mark.parametrize("wrong", ["train", "validation_data"])
-def test_a_label_out_of_range_in_the_last_batch_of_a_dataset(wrong):
-    """Found while the features are computed, before anything has been trained."""
+def test_a_label_out_of_range_in_the_last_batch_of_a_dataset(wrong, cache):
+    """Found before anything has been trained: while the features are computed, or in a pass of its own."""
     late = Y.copy()
     late[-1] = 3
     data = {"train": InBatches(Y), "validation_data": InBatches(Y)} | {wrong: InBatches(late)}
     learner = scaled()
     before = learner.model.get_weights()
     with raises_received(wrong, "labels=[3]"):
-        learner.fit(**data, phases=QUICK, verbose=0)
+        learner.fit(**data, phases=[Phase("warm up", 1, cache_features=cache)], verbose=0)
     assert_close(learner.model.get_weights(), before, atol=0)
     assert learner.history == {}
 
