@@ -63,7 +63,7 @@ def draw_layers(results, path):
     handles = [plt.Rectangle((0, 0), 1, 1, color=colour) for colour in COLOURS.values()]
     figure.legend(handles, COLOURS, loc="upper center", ncol=len(COLOURS), frameon=False, fontsize=11)
     figure.tight_layout(rect=(0, 0, 1, 0.97))
-    figure.savefig(path, dpi=100)
+    figure.savefig(path, dpi=75)
     plt.close(figure)
 
 
@@ -117,7 +117,7 @@ def draw_scale(results, path):
             if i == len(backends) - 1:
                 axis.set_xlabel(label)
         axes[i, 0].set_ylabel("milliseconds")
-    figure.savefig(path, dpi=100)
+    figure.savefig(path, dpi=75)
     plt.close(figure)
 
 
