@@ -15,8 +15,8 @@ import bench_training
 import keras
 import numpy as np
 from benchmarking import BACKEND, parse, parser, save, verdict
-from contenders import CHAIN, TARGETED
 from modes import MODES
+from rows import CHAIN, TARGETED
 
 SIZES = ((1024, 32, 32, 3), (256, 224, 224, 3))
 QUICK = ((32, 32, 32, 3), (2, 224, 224, 3))

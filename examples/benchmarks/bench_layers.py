@@ -13,8 +13,9 @@ import keras
 import numpy as np
 import peers
 from benchmarking import BACKEND, by_turns, copies, parse, parser, save, verdict, works
-from contenders import CHAIN, LINKS, PER_BATCH, TARGETED, contenders, names
+from contenders import contenders
 from modes import COMPILED, MODES, Contender, forget
+from rows import CHAIN, LINKS, PER_BATCH, TARGETED, names
 
 SIZES = ((256, 32, 32, 3), (64, 224, 224, 3), (8, 512, 512, 3))
 QUICK = ((256, 32, 32, 3), (16, 224, 224, 3))

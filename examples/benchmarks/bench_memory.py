@@ -14,8 +14,9 @@ import sys
 
 from bench_layers import batch, data_for
 from benchmarking import BACKEND, parse, parser, save, verdict, works
-from contenders import LINKS, OTHERS, PER_BATCH, TARGETED, contenders, names
+from contenders import contenders
 from modes import COMPILED, MODES, forget
+from rows import LINKS, OTHERS, PER_BATCH, TARGETED, names
 
 SHAPE = (64, 224, 224, 3)  # 38 MB: `malloc` gives arrays of more than 32 MB back to the system at once
 

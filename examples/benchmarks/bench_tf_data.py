@@ -13,7 +13,8 @@ import time
 import tensorflow as tf
 from bench_layers import QUICK, SIZES, batch
 from benchmarking import BACKEND, parse, parser, save, verdict, works
-from contenders import LINKS, PER_BATCH, contenders, names
+from contenders import contenders
+from rows import LINKS, PER_BATCH, names
 
 MODES = ("map", "xla")
 

@@ -15,29 +15,9 @@ import functools
 import keras
 import peers
 from modes import Contender, in_turn
+from rows import CHAIN
 
 from keras_reg import layers
-
-CHAIN = "Chain of erasing, MixUp and CutMix"
-LINKS = ("RandomErasing, constant", "MixUp", "CutMix")
-TARGETED = (
-    "RandomErasing, constant",
-    "RandomErasing, pixel noise",
-    "RandomErasing, channel noise",
-    "MixUp",
-    "CutMix",
-    "Choice of MixUp and CutMix",
-    "Pipeline of erasing and choice",
-)
-PER_BATCH = ("MixUp, one draw a batch", "CutMix, one draw a batch")
-OTHERS = ("RandomPadCrop", "RandomResizedCrop", "PCAColorJitter", "LabelNoise", "RandomApply of erasing")
-BLENDING = ("MixUp", "Choice", "Pipeline", "Chain", "PCA", "RandomResizedCrop")  # integer images become floats
-
-
-def names(quick=False, dtype="float32"):
-    """The rows of a table. Integer images are compared where they stay integers."""
-    found = [*TARGETED, CHAIN, *(() if quick else (*PER_BATCH, *OTHERS))]
-    return found if dtype != "uint8" else [name for name in found if not name.startswith(BLENDING)]
 
 
 def contenders(name, dtype="float32", classes=10):

@@ -12,6 +12,7 @@ import matplotlib
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import matplotlib.ticker
+from rows import CHAIN, TARGETED
 
 BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
 BEST = {"tensorflow": ("xla", "graph"), "jax": ("jit",), "torch": ("eager",)}  # the first in which a contender runs
@@ -25,16 +26,6 @@ COLOURS = {
     "torchvision": "#b98a5e",
     "kornia": "#86a873",
 }
-ROWS = (
-    "RandomErasing, constant",
-    "RandomErasing, pixel noise",
-    "RandomErasing, channel noise",
-    "MixUp",
-    "CutMix",
-    "Choice of MixUp and CutMix",
-    "Pipeline of erasing and choice",
-    "Chain of erasing, MixUp and CutMix",
-)
 
 
 def best(rows, backend, size):
@@ -70,7 +61,7 @@ def draw_layers(results, path):
 def draw_bars(axis, found, named):
     places, names = [], []
     y = 0.0
-    for layer in [row for row in ROWS if row in found]:
+    for layer in [row for row in (*TARGETED, CHAIN) if row in found]:
         top = y
         for who in [who for who in COLOURS if who in found[layer]]:
             row = found[layer][who]

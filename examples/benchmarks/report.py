@@ -9,7 +9,8 @@ import pathlib
 import re
 import statistics
 
-from draw import BACKENDS, ROWS, best
+from draw import BACKENDS, best
+from rows import CHAIN, TARGETED
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -25,7 +26,7 @@ def layers(found):
     parts = []
     for size in sizes:
         chosen = {backend: best(found[backend]["rows"], backend, size) for backend in BACKENDS if backend in found}
-        rows = [[row, *(_cell(cells.get(row, {})) for cells in chosen.values())] for row in ROWS]
+        rows = [[row, *(_cell(cells.get(row, {})) for cells in chosen.values())] for row in (*TARGETED, CHAIN)]
         rows.append(["*NumPy's fresh copy*", *(f"{_copy(cells):.1f}" if cells else "" for cells in chosen.values())])
         parts.append(f"**{size}**, float32\n\n" + table([""] + [BACKENDS[backend] for backend in chosen], rows))
     return "\n\n".join(parts)
@@ -89,7 +90,7 @@ def training(found):
 def memory(found):
     rows = []
     backends = [backend for backend in BACKENDS if backend in found]
-    for layer in ROWS:
+    for layer in (*TARGETED, CHAIN):
         cells = []
         for backend in backends:
             here = [

@@ -118,7 +118,8 @@ class BatchAugmentation(keras.layers.Layer):
         content = {name: getattr(batch, name) for name in CONTENT}
         strengths = [_read(weight, batch.framework) for weight in weights]
         arguments = (strengths, content, u, noise, select)
-        done = self._programs.run(batch.framework, program, (cast, batch.sparse, self._arguments_now()), *arguments)
+        made_for = (cast, batch.sparse, repr([layer.arguments_now() for layer in self.walk()]))
+        done = self._programs.run(batch.framework, program, made_for, *arguments)
         return dataclasses.replace(batch, **done)
 
     def cast_images(self, batch):
@@ -137,9 +138,9 @@ class BatchAugmentation(keras.layers.Layer):
         """This layer and those in it."""
         return [self]
 
-    def _arguments_now(self):
+    def arguments_now(self):
         """What a program is made for: arguments may be set anew, and then another program is needed."""
-        return repr([[id(x), *(getattr(x, name) for name in (*x.strengths, *x.arguments))] for x in self.walk()])
+        return [id(self), self.compute_dtype, *(getattr(self, name) for name in (*self.strengths, *self.arguments))]
 
     def inference(self, batch):
         """What the layer does to the batch when it is not training."""

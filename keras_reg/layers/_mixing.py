@@ -103,7 +103,8 @@ def mix(batch, plan, num_classes, data_format):
         """Pixels: blended, then cut."""
         host = batch.framework.host_array(array, arithmetic=plan.blend is not None)
         if host is not None:
-            done = _on_host.mixed(host, plan.partner, weight, plan.box, data_format == "channels_first")
+            first = len(array.shape) == 4 and data_format == "channels_first"  # a map may have no channels
+            done = _on_host.mixed(host, plan.partner, weight, plan.box, first)
             return batch.framework.from_host(done, array)
         partner, result = other(array), array
         if plan.blend is not None:

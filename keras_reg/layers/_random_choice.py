@@ -88,6 +88,9 @@ class RandomChoice(Composite):
     def is_one_program(self, framework):
         return self.fused or super().is_one_program(framework)
 
+    def arguments_now(self):
+        return [*super().arguments_now(), self.weights_of_layers]
+
     def draw(self, batch, u):
         """The number of the layer that each sample goes through, (batch,) or (1,), as a float."""
         ops = batch.ops

@@ -100,6 +100,31 @@ def test_box_by_box_on_the_host_it_is_the_same_function(name, layout, dtype, mon
     assert (found[0] != images).any() and not np.shares_memory(found[0], images)
 
 
+@pytest.mark.parametrize("channels", [None, 1])
+@pytest.mark.parametrize("layout", [{}, FIRST])
+@pytest.mark.parametrize("name", ["MixUp", "CutMix", "RandomChoice"])
+def test_masks_are_mixed_on_the_host_as_elsewhere(name, layout, channels, monkeypatch):
+    """With an axis of channels and without one, which has a place of its own in each layout."""
+    images, _ = batch(channels_first=bool(layout))
+    mask = np.random.default_rng(1).integers(0, 3, (9, 6, 10)).astype("int32")
+    mask = mask if channels is None else np.expand_dims(mask, 1 if layout else -1)
+    makers = {"MixUp": lambda **k: MixUp(0.7, num_classes=3, **k), "CutMix": lambda **k: CutMix(num_classes=3, **k)}
+    makers["RandomChoice"] = lambda seed, **k: RandomChoice(
+        [makers[n](**k) for n in ("MixUp", "CutMix")], None, "sample", seed
+    )
+    layer = makers[name](seed=2, **layout)
+
+    def call():
+        return layer({"images": images, "segmentation_masks": mask}, index=5)
+
+    found = to_numpy(call()) if BACKEND == "torch" else in_a_worker(call)
+    monkeypatch.setattr("keras_reg._backend.Framework.host_array", lambda *_, **__: None)
+    plain = to_numpy(call()) if BACKEND == "torch" else in_a_worker(call)
+    for key, array in found.items():
+        assert_close(array, plain[key], rtol=2e-6, atol=2e-6)
+    assert (found["images"] != images).any()
+
+
 def test_a_partner_that_is_no_number_stays_out_on_the_host():
     images, labels = batch()
     images[3] = np.nan
@@ -138,6 +163,16 @@ def test_an_argument_that_is_set_anew_counts_and_copies_compile_for_themselves()
     layer.layers[0].fill_value = -2
     found = to_numpy(layer(images))
     assert (found == -2).any() and not (found == -1).any()
+
+
+@pytest.mark.usefixtures("compile_all")
+def test_weights_of_a_choice_that_are_set_anew_count():
+    layer = RandomChoice([MixUp(10.0), CutMix()], [1, 0], "sample", seed=0)
+    images = batch()[0]
+    blended = [np.isin(to_numpy(layer(images)), images).mean()]
+    layer.weights_of_layers = [0, 1]
+    blended.append(np.isin(to_numpy(layer(images)), images).mean())
+    assert blended[0] < 0.01 and blended[1] == 1
 
 
 @pytest.mark.usefixtures("compile_all")

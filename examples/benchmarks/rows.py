@@ -1,0 +1,22 @@
+"""The names of the rows of the tables, by what is asked of them. What each row runs is in contenders.py."""
+
+TARGETED = (
+    "RandomErasing, constant",
+    "RandomErasing, pixel noise",
+    "RandomErasing, channel noise",
+    "MixUp",
+    "CutMix",
+    "Choice of MixUp and CutMix",
+    "Pipeline of erasing and choice",
+)
+CHAIN = "Chain of erasing, MixUp and CutMix"
+LINKS = ("RandomErasing, constant", "MixUp", "CutMix")
+PER_BATCH = ("MixUp, one draw a batch", "CutMix, one draw a batch")
+OTHERS = ("RandomPadCrop", "RandomResizedCrop", "PCAColorJitter", "LabelNoise", "RandomApply of erasing")
+BLENDING = ("MixUp", "Choice", "Pipeline", "Chain", "PCA", "RandomResizedCrop")  # integer images become floats
+
+
+def names(quick=False, dtype="float32"):
+    """The rows of a table. Integer images are compared where they stay integers."""
+    found = [*TARGETED, CHAIN, *(() if quick else (*PER_BATCH, *OTHERS))]
+    return found if dtype != "uint8" else [name for name in found if not name.startswith(BLENDING)]
