@@ -25,10 +25,12 @@ class Framework:
 
     `name` is "tensorflow", "jax", "torch" or "numpy". `ops` is `keras.ops`, or the same names over the arrays that
     Keras' backend cannot hold: TensorFlow's in a tf.data graph under JAX or PyTorch, NumPy's in a data-loading worker.
+    `random` names the framework that draws random numbers, where it is another one.
     """
 
-    def __init__(self, name, namespace, restore=None, in_program=False):
+    def __init__(self, name, namespace, restore=None, in_program=False, random=None):
         self.name, self.ops, self.restore = name, namespace, restore
+        self.random = random or name
         self.native = namespace is ops
         self.in_program = in_program  # whether what runs now is compiled as a whole, by `Programs`
         # TensorFlow has the memory for the batch between two layers at hand, and is faster with one program for each
@@ -72,6 +74,11 @@ class Framework:
         torch = sys.modules["torch"]
         return torch.from_numpy(array).view(like.dtype)
 
+    @property
+    def passes(self):
+        """Passes over whole arrays of NumPy, (copy, blend), on all cores where PyTorch is at hand, or `None`."""
+        return (_torch_copy, _torch_blend) if self.random == "torch" else None
+
 
 def _torch_host_array(tensor, arithmetic):
     torch = sys.modules["torch"]
@@ -82,6 +89,18 @@ def _torch_host_array(tensor, arithmetic):
     if tensor.dtype in (torch.bfloat16, torch.float16):
         return None if arithmetic else tensor.detach().view(torch.int16).numpy()
     return tensor.detach().numpy()
+
+
+def _torch_copy(array):
+    copy = np.empty(array.shape, array.dtype)  # of NumPy, which asks for huge pages
+    sys.modules["torch"].from_numpy(copy).copy_(sys.modules["torch"].from_numpy(array))
+    return copy
+
+
+def _torch_blend(own, other, kept, out):
+    torch = sys.modules["torch"]
+    own, other, kept, out = map(torch.from_numpy, (own, other, kept, out))
+    torch.lerp(other, own, kept, out=out)
 
 
 def _through_product(arrays, xp, matmul):
@@ -99,6 +118,25 @@ def _through_product(arrays, xp, matmul):
 
 
 NATIVE = Framework(BACKEND, ops)
+
+
+def on_host(arrays, computed_in):
+    """(NumPy's arrays on the memory of these tensors, their framework), or `None` where NumPy cannot stand in for it.
+
+    A small operation costs PyTorch ten times what it costs NumPy, and a layer has fifty of them. The random numbers are
+    PyTorch's all the same. `restore` of the framework gives a tensor back as itself where nothing has changed it.
+    """
+    if BACKEND != "torch" or computed_in not in ("float32", "float64"):
+        return None
+    found = [_torch_host_array(array, arithmetic=True) for array in arrays]
+    if any(array is None for array in found):
+        return None
+    known = {id(array): (array, tensor) for array, tensor in zip(found, arrays, strict=True)}
+
+    def restore(array):
+        return known[id(array)][1] if id(array) in known else sys.modules["torch"].from_numpy(array)
+
+    return found, Framework("numpy", _numpy_ops(), restore, random="torch")
 
 
 def framework_of(arrays):
@@ -202,7 +240,7 @@ def _numpy_ops():
     }
     return types.SimpleNamespace(
         **same,
-        cast=lambda x, dtype: np.asarray(x).astype(dtype),
+        cast=lambda x, dtype: np.asarray(x).astype(dtype, copy=False),
         convert_to_tensor=lambda x, dtype=None: np.asarray(x, dtype=dtype),
         stop_gradient=lambda x: x,
         switch=lambda index, branches, *operands: branches[int(index)](*operands),
@@ -414,7 +452,7 @@ class RandomSource:
 
     def key(self, framework=NATIVE, index=None):
         """A key for one call. With `index`, an integer or a scalar tensor, the key is a function of seed and index."""
-        return getattr(self, f"_{framework.name}_key")(index)
+        return getattr(self, f"_{framework.random}_key")(index)
 
     def _numpy_key(self, index):
         words = (0, *self.call_words()) if index is None else (1, int(index))
@@ -492,8 +530,8 @@ def uniform(key, shape, framework=NATIVE):
         return jax.random.uniform(key, shape)
     if framework.name == "tensorflow":
         return sys.modules["tensorflow"].random.stateless_uniform(shape, key)
-    if framework.name == "torch":
-        return _torch_draw("rand", key, shape)
+    if framework.random == "torch":
+        return _torch_draw("rand", key, shape, framework)
     return np.random.default_rng(key).random(shape, "float32")
 
 
@@ -505,8 +543,8 @@ def normal(key, shape, framework=NATIVE):
         return jax.random.normal(key, shape)
     if framework.name == "tensorflow":
         return sys.modules["tensorflow"].random.stateless_normal(shape, key)
-    if framework.name == "torch":
-        return _torch_draw("randn", key, shape)
+    if framework.random == "torch":
+        return _torch_draw("randn", key, shape, framework)
     return np.random.default_rng(key).standard_normal(shape, "float32")
 
 
@@ -522,15 +560,18 @@ def _torch_key(source, index):
     return np.random.SeedSequence([source.entropy, *words])
 
 
-def _torch_draw(function, key, shape):
+def _torch_draw(function, key, shape, framework):
     torch = sys.modules["torch"]
-    device = ops.zeros(()).device  # where Keras puts new tensors; "meta" while it infers shapes
+    native = framework.name == "torch"
+    # Where Keras puts new tensors; "meta" while it infers shapes.
+    device = ops.zeros(()).device if native else torch.device("cpu")
     generator = None
     if device.type != "meta":
         generator = torch.Generator(device=device)
         generator.manual_seed(int(key.generate_state(1, np.uint64)[0]))
     shape = tuple(int(size) for size in shape)
-    return getattr(torch, function)(shape, generator=generator, device=device, dtype=torch.float32)
+    drawn = getattr(torch, function)(shape, generator=generator, device=device, dtype=torch.float32)
+    return drawn if native else drawn.numpy()
 
 
 if BACKEND == "torch":

@@ -8,14 +8,15 @@ from keras_reg._strength import Strength, deserialize, plain, serialize
 from keras_reg._validation import check_data_format, check_integer, check_seed, fail
 from keras_reg.layers._batch import (
     CONTENT,
-    FIELDS,
     Batch,
     Form,
     check_numbers,
     check_sizes,
     dtype_of,
-    fields,
+    each,
     is_float,
+    leaves,
+    leaves_of,
     map_arrays,
     static,
     to_tensors,
@@ -34,6 +35,7 @@ class BatchAugmentation(keras.layers.Layer):
 
     columns = 0
     mixes = False
+    works_on_host = True  # whether NumPy is fast enough at it where PyTorch's tensors lie in reach
     blends = False  # whether pixels are computed with, so that integer images become floats
     strengths = ()
 
@@ -69,8 +71,9 @@ class BatchAugmentation(keras.layers.Layer):
 
     def __call__(self, data, labels=None, sample_weight=None, **kwargs):
         data, labels, sample_weight = map(written_out, (data, labels, sample_weight))
-        check_numbers(Form(data, labels, sample_weight).batch)
-        arrays = [array for array in keras.tree.flatten((data, labels, sample_weight)) if array is not None]
+        form = Form(data, labels, sample_weight)
+        check_numbers(form.batch)
+        arrays = [*leaves_of(form.batch), *leaves(form.batch.others)]
         symbolic = any(isinstance(array, keras.KerasTensor) for array in arrays)
         if not symbolic and not framework_of(arrays).native:
             return self._run(data, labels, sample_weight, **kwargs)
@@ -88,16 +91,23 @@ class BatchAugmentation(keras.layers.Layer):
         self.check_compute_dtype(batch)
         lifted = len(batch.images.shape) == 3
         if lifted:
-            batch = _each(batch, lambda array: batch.ops.expand_dims(array, 0))
+            batch = each(batch, lambda array: batch.ops.expand_dims(array, 0))
         batch = self.inference(batch) if training is False else self.augment(batch, index)
         if lifted:
-            batch = _each(batch, lambda array: batch.ops.squeeze(array, 0))
+            batch = each(batch, lambda array: batch.ops.squeeze(array, 0))
         if batch.framework.restore is not None:
-            batch = _each(batch, batch.framework.restore)
+            batch = each(batch, batch.framework.restore)
         return form.restore(batch)
 
     def augment(self, batch, index=None):
         """One draw for the whole call, then the pure function."""
+        on_host = batch.on_host(self.compute_dtype) if self.works_on_host else None
+        if on_host is None:
+            return self._augment(batch, index)
+        done = each(self._augment(on_host, index), on_host.framework.restore)
+        return dataclasses.replace(done, framework=batch.framework)
+
+    def _augment(self, batch, index):
         key = self.random.key(batch.framework, index)
         u = uniform(key, (batch.size(), max(self.columns, 1)), batch.framework)
         return self.apply(batch, u, key, cast=True)
@@ -192,12 +202,6 @@ class BatchAugmentation(keras.layers.Layer):
     @classmethod
     def from_config(cls, config):
         return cls(**{name: deserialize(value) for name, value in config.items()})
-
-
-def _each(batch, function):
-    """The batch with `function` applied to every array."""
-    done = [map_arrays(function, field) for field in fields(batch)]
-    return dataclasses.replace(batch, **dict(zip(FIELDS, done, strict=True)))
 
 
 def _read(weight, framework):

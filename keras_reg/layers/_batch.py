@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_reg._backend import NATIVE, Framework, framework_of
+from keras_reg._backend import NATIVE, Framework, framework_of, on_host
 from keras_reg._validation import fail
 
 FIELDS = ("images", "labels", "sample_weights", "masks", "boxes")  # what a call gives, in a `Batch`
@@ -45,6 +45,16 @@ class Batch:
 
     def settled(self, *arrays):
         return self.framework.settle(*arrays)
+
+    def on_host(self, computed_in):
+        """This batch as NumPy's arrays, or `None` where NumPy cannot stand in for its framework."""
+        arrays = []
+        each(self, arrays.append)  # `flatten` has another order of the keys of a dict
+        found = on_host(arrays, computed_in)
+        if found is None:
+            return None
+        arrays, framework = iter(found[0]), found[1]
+        return dataclasses.replace(each(self, lambda _: next(arrays)), framework=framework)
 
 
 class Form:
@@ -114,7 +124,7 @@ def written_out(data):
 
 def to_tensors(batch):
     """Every array as a tensor of the framework that this batch is handled by."""
-    arrays = [array for array in keras.tree.flatten(fields(batch)) if array is not None]
+    arrays = leaves_of(batch)
     batch.framework = framework_of(arrays)
     convert = _converter(batch.framework)
     for name in FIELDS:
@@ -123,7 +133,7 @@ def to_tensors(batch):
 
 def check_numbers(batch):
     """Refuses strings and objects, before a framework stumbles over them."""
-    for array in keras.tree.flatten(fields(batch)):
+    for array in leaves_of(batch):
         dtype = getattr(array, "dtype", None)
         no_number = getattr(dtype, "kind", "") in ("U", "S", "O") or getattr(dtype, "name", "") == "string"
         if no_number or isinstance(array, (str, bytes)):
@@ -174,9 +184,7 @@ def check_sizes(batch, rank_3=False):
     if rank == 3 or size is None:
         return
     for name in ("labels", "sample_weights", "masks", "boxes"):
-        for array in keras.tree.flatten(getattr(batch, name)):
-            if array is None:
-                continue
+        for array in leaves(getattr(batch, name)):
             if len(array.shape) == 0 or static(array, 0) not in (None, size):
                 name = {"masks": "segmentation_masks", "boxes": "bounding_boxes"}.get(name, name)
                 fail(f"Expected `{name}` for a batch of {size} images.", shape=tuple(array.shape))
@@ -209,6 +217,25 @@ def spread(values, like, ops):
     return ops.reshape(values, [-1] + [1] * (len(like.shape) - 1))
 
 
+def leaves(structure):
+    """The arrays of a structure, without `None`."""
+    if structure is None or hasattr(structure, "shape"):  # nearly always; `keras.tree` takes its time
+        return [] if structure is None else [structure]
+    return [array for array in keras.tree.flatten(structure) if array is not None]
+
+
+def leaves_of(batch):
+    return [array for field in fields(batch) for array in leaves(field)]
+
+
 def map_arrays(function, *structures):
     """`keras.tree.map_structure` that leaves `None` alone."""
+    if structures[0] is None or hasattr(structures[0], "shape"):
+        return None if structures[0] is None else function(*structures)
     return keras.tree.map_structure(lambda *leaves: None if leaves[0] is None else function(*leaves), *structures)
+
+
+def each(batch, function):
+    """The batch with `function` applied to every array of it."""
+    done = {name: getattr(batch, name) for name in CONTENT}
+    return dataclasses.replace(batch, **{name: map_arrays(function, found) for name, found in done.items()})

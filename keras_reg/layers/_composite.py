@@ -9,7 +9,7 @@ from keras_reg._backend import fold, seed_words
 from keras_reg._strength import deserialize
 from keras_reg._validation import check_data_format, check_seed, fail
 from keras_reg.layers._augmentation import BatchAugmentation
-from keras_reg.layers._batch import dtype_of, is_map, map_arrays, spread
+from keras_reg.layers._batch import dtype_of, is_map, leaves, map_arrays, spread
 
 
 class Composite(BatchAugmentation):
@@ -37,6 +37,10 @@ class Composite(BatchAugmentation):
     @property
     def mixes(self):
         return any(getattr(layer, "mixes", False) for layer in self.layers)
+
+    @property
+    def works_on_host(self):
+        return all(getattr(layer, "works_on_host", False) for layer in self.layers)
 
     @property
     def blends(self):
@@ -126,7 +130,7 @@ def apply_foreign(layer, batch, training):
     """A layer of Keras on the images, and on masks, label maps and boxes where it can move them."""
     if not hasattr(layer, "transform_segmentation_masks"):
         return dataclasses.replace(batch, images=_back(layer(batch.images, training=training), batch))
-    maps = [x for x in keras.tree.flatten(batch.labels) if x is not None and is_map(x, batch.images, layer.data_format)]
+    maps = [x for x in leaves(batch.labels) if is_map(x, batch.images, layer.data_format)]
     if maps and (batch.masks is not None or len(maps) > 1 or batch.terms):
         raise ValueError(f"`{layer.name}` moves one dense map along with the images. Received: several")
     mask = batch.masks if not maps else maps[0]

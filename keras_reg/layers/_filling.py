@@ -71,7 +71,7 @@ class Filling:
         )
 
     def _fill_on_host(self, batch, host, boxes, noise):
-        first = not self.last
+        first, passes = not self.last, batch.framework.passes
 
         def as_pixels(values):
             return batch.framework.host_array(batch.ops.cast(values, batch.images.dtype))
@@ -79,19 +79,19 @@ class Filling:
         if self.mode == "constant":
             constant = as_pixels(batch.ops.convert_to_tensor(self.value))
             constant = constant.reshape((-1, 1, 1)) if first else constant
-            return _on_host.filled(host, boxes, lambda *_: constant, first)
+            return _on_host.filled(host, boxes, lambda *_: constant, first, passes)
         if self.mode == "channel_noise":
             colours = as_pixels(noise)
             colours = colours[..., None, None] if first else colours
-            return _on_host.filled(host, boxes, lambda i, box, region: colours[i, box], first)
-        tile, rows = as_pixels(noise[0]), np.asarray(self._rows(batch, noise[1]))
+            return _on_host.filled(host, boxes, lambda i, box, region: colours[i, box], first, passes)
+        tile, starts = as_pixels(noise[0]), np.asarray(self._starts(batch, noise[1]))[:, 0].tolist()
+        tile = np.moveaxis(tile, 1, 0) if first else tile
 
         def of_tile(i, box, region):
-            across = (slice(None), region[-1]) if first else region[-1:]
-            found = tile[(rows[i, region[-2]], *across)]
-            return np.moveaxis(found, 1, 0) if first else found
+            *channels, rows, columns = region
+            return tile[(*channels, slice(rows.start + starts[i], rows.stop + starts[i]), columns)]
 
-        return _on_host.filled(host, boxes, of_tile, first)
+        return _on_host.filled(host, boxes, of_tile, first, passes)
 
     def _per_channel(self, values, ops):
         """(batch or 1, channels), to broadcast over the images."""
@@ -104,15 +104,16 @@ class Filling:
             return ops.cast(self.value, dtype)
         return self._per_channel(ops.convert_to_tensor([self.value], dtype=dtype), ops)
 
-    def _rows(self, batch, shifts):
-        """Which row of the tile each row of each image takes, (batch, height): a random one first, then in order."""
+    def _starts(self, batch, shifts):
+        """The row of the tile that the first row of each image takes, (batch, 1); the others follow in order."""
         ops = batch.ops
         height, _ = height_width(batch.images, self.data_format, ops)
         shifts = ops.cast(ops.floor(shifts * ops.cast(height + 1, "float32")), "int32")
-        (shifts,) = batch.settled(ops.minimum(shifts, height))
-        return shifts + ops.expand_dims(ops.arange(0, height, dtype="int32"), 0)
+        return batch.settled(ops.minimum(shifts, height))[0]
 
     def _shifted(self, batch, tile, shifts):
         ops = batch.ops
-        noise = ops.take(ops.cast(batch.settled(tile)[0], dtype_of(batch.images)), self._rows(batch, shifts), axis=0)
+        height, _ = height_width(batch.images, self.data_format, ops)
+        rows = self._starts(batch, shifts) + ops.expand_dims(ops.arange(0, height, dtype="int32"), 0)
+        noise = ops.take(ops.cast(batch.settled(tile)[0], dtype_of(batch.images)), rows, axis=0)
         return noise if self.last else ops.transpose(noise, (0, 2, 1, 3))

@@ -6,7 +6,7 @@ from keras_reg._backend import is_concrete
 from keras_reg._strength import plain
 from keras_reg._validation import check_rate, fail
 from keras_reg.layers._augmentation import BatchAugmentation, check_num_classes, selected
-from keras_reg.layers._batch import dtype_of, is_float, is_map, map_arrays, spread, static
+from keras_reg.layers._batch import dtype_of, is_float, is_map, leaves, map_arrays, spread, static
 from keras_reg.layers._mixing import check_ids, hot_rows
 
 
@@ -64,7 +64,7 @@ class LabelNoise(BatchAugmentation):
         self.num_classes = num_classes
 
     def check(self, batch):
-        arrays = [array for array in keras.tree.flatten(batch.labels) if array is not None]
+        arrays = leaves(batch.labels)
         if not arrays:
             raise ValueError("Expected labels, to put noise on. Received: images alone")
         for array in arrays:

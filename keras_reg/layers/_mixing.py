@@ -9,7 +9,17 @@ import numpy as np
 from keras_reg._backend import is_concrete
 from keras_reg._validation import fail
 from keras_reg.layers import _on_host
-from keras_reg.layers._batch import dtype_of, height_width, is_float, is_integer, is_map, map_arrays, spread, static
+from keras_reg.layers._batch import (
+    dtype_of,
+    height_width,
+    is_float,
+    is_integer,
+    is_map,
+    leaves,
+    map_arrays,
+    spread,
+    static,
+)
 from keras_reg.layers._boxes import concatenate_boxes
 
 COLUMNS = 5  # chosen or not, lambda, shift of the partner, top and left of the box
@@ -104,7 +114,7 @@ def mix(batch, plan, num_classes, data_format):
         host = batch.framework.host_array(array, arithmetic=plan.blend is not None)
         if host is not None:
             first = len(array.shape) == 4 and data_format == "channels_first"  # a map may have no channels
-            done = _on_host.mixed(host, plan.partner, weight, plan.box, first)
+            done = _on_host.mixed(host, plan.partner, weight, plan.box, first, batch.framework.passes)
             return batch.framework.from_host(done, array)
         partner, result = other(array), array
         if plan.blend is not None:
@@ -183,7 +193,7 @@ def _mix_sparse(mixed, batch, plan, label, other, data_format):
     for labels, share in batch.terms or [(batch.labels, ones)]:
         own = map_arrays(first, labels)
         rest = map_arrays(second, labels, own)
-        if all(a is b for a, b in zip(keras.tree.flatten(own), keras.tree.flatten(rest), strict=True)):
+        if all(a is b for a, b in zip(leaves(own), leaves(rest), strict=True)):
             terms.append((own, ones))  # mixed already: one term holds it all
             break
         terms.append((own, share * weight))
@@ -225,13 +235,9 @@ def _one_hot_map(array, num_classes, data_format, ops):
 
 def check_labels(batch, num_classes, blends, data_format, layer):
     """What a mixer must know before it mixes: integer labels need `num_classes`, maps the size of the images."""
-    for array in keras.tree.flatten(batch.labels):
-        if array is None:
-            continue
+    for array in leaves(batch.labels):
         _check_label(array, batch, num_classes, blends, data_format, layer)
-    for array in keras.tree.flatten(batch.masks):
-        if array is None:
-            continue
+    for array in leaves(batch.masks):
         if not is_map(array, batch.images, data_format) or len(array.shape) > 4:
             fail("Expected `segmentation_masks` of the height and width of the images.", shape=tuple(array.shape))
         if blends and not is_float(array):

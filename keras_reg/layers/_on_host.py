@@ -6,44 +6,78 @@ are several times as fast. NumPy also asks for large pages, which PyTorch does n
 
 import numpy as np
 
-_CHUNK = 2**16  # numbers that are worked on at a time, so that they stay in the cache between operations
+_CHUNK = 2**15  # numbers that are worked on at a time, so that they stay in the cache between operations
 
 
-def mixed(own, partner, blend, box, channels_first):
-    """Each image blended with its partner by `blend`, and cut from it in `box`; either may be `None`."""
+def mixed(own, partner, blend, box, channels_first, passes=None):
+    """Each image blended with its partner by `blend`, and cut from it in `box`; either may be `None`.
+
+    `passes` are copy(array), into a fresh one, and blend(own, other, kept, out), which writes
+    kept * own + (1 - kept) * other into `out`, where all have a row an image.
+    """
+    copy, blend_rows = passes or PASSES
     partner = np.asarray(partner)
-    out = own.copy() if blend is None or not len(own) else _blended(own, partner, np.asarray(blend))
+    out = copy(own) if blend is None or not len(own) else _blended(own, partner, np.asarray(blend), blend_rows)
     if box is not None:
         for i, region in boxes(box, channels_first):
             out[(i, *region)] = own[(partner[i], *region)]
     return out
 
 
-def _blended(own, partner, kept):
+def _blended(own, partner, kept, blend_rows):
     rows, out = own.reshape(len(own), -1), np.empty(own.shape, own.dtype)
     flat, kept = out.reshape(rows.shape), kept.astype(own.dtype)[:, None]
-    step = max(1, _CHUNK // max(1, rows.shape[1]))
-    buffer = np.empty((min(step, len(own)), rows.shape[1]), own.dtype)
-    with np.errstate(all="ignore"):  # not a number among the pixels is the user's
-        for start in range(0, len(own), step):
-            part = slice(start, start + step)
-            np.multiply(rows[part], kept[part], out=flat[part])
-            other = _taken(rows, partner[part], buffer)
-            np.multiply(other, 1 - kept[part], out=other)
-            flat[part] += other
+    # Partners that lie behind one another, as a cyclic shift has them twice, are used where they lie.
+    starts = np.flatnonzero(np.diff(partner, prepend=-2) != 1).tolist()
+    for start, end in zip(starts, [*starts[1:], len(own)], strict=True):
+        first, run = int(partner[start]), slice(start, end)
+        blend_rows(rows[run], rows[first : first + end - start], kept[run], flat[run])
     # Exactly itself or exactly its partner, whatever the other holds.
-    for i in np.flatnonzero((kept >= 1) | (kept <= 0)):
+    for i in np.flatnonzero((kept >= 1) | (kept <= 0)).tolist():
         out[i] = own[i] if kept[i] >= 1 else own[partner[i]]
     return out
 
 
-def _taken(rows, index, buffer):
-    return np.take(rows, index, axis=0, out=buffer[: len(index)], mode="clip")
+def _blend_in_pieces(own, other, kept, out):
+    wide = max(1, min(_CHUNK, own.shape[1]))
+    high = max(1, _CHUNK // wide)
+    buffer, given = np.empty((min(high, len(own)), wide), own.dtype), 1 - kept
+    with np.errstate(all="ignore"):  # not a number among the pixels is the user's
+        for top in range(0, len(own), high):
+            for left in range(0, own.shape[1], wide):
+                piece = slice(top, top + high), slice(left, left + wide)
+                here = out[piece]
+                product = buffer[: here.shape[0], : here.shape[1]]
+                np.multiply(own[piece], kept[piece[0]], out=here)
+                np.multiply(other[piece], given[piece[0]], out=product)
+                np.add(here, product, out=here)
 
 
-def filled(images, all_boxes, fill, channels_first):
+PASSES = (np.copy, _blend_in_pieces)
+
+
+def moved(images, down, across, fill, channels_first):
+    """The images moved up by `down` rows and to the left by `across` columns, each (batch,), filled from the side."""
+    out = np.full(images.shape, fill, images.dtype)
+    channels = (slice(None),) if channels_first else ()
+    height, width = images.shape[2:4] if channels_first else images.shape[1:3]
+    for i, (row, column) in enumerate(zip(down.tolist(), across.tolist(), strict=True)):
+        (top, bottom), (left, right) = _overlap(row, height), _overlap(column, width)
+        here = (i, *channels, slice(top, bottom), slice(left, right))
+        out[here] = images[(i, *channels, slice(top + row, bottom + row), slice(left + column, right + column))]
+    return out
+
+
+def _overlap(offset, size):
+    """The places, first and behind the last, that are still in the image when `offset` is added."""
+    first = min(max(0, -offset), size)
+    return first, max(first, min(size, size - offset))
+
+
+def filled(images, all_boxes, fill, channels_first, passes=None):
     """The images with their boxes filled: `fill(i, box, region)` returns what goes into one, to broadcast over it."""
-    out = images.copy()
+    copy, _ = passes or PASSES
+    out = copy(images)
     for number, box in enumerate(all_boxes):
         for i, region in boxes(box, channels_first):
             out[(i, *region)] = fill(i, number, region)

@@ -68,6 +68,7 @@ class PCAColorJitter(BatchAugmentation):
 
     columns = 1
     blends = True
+    works_on_host = False
     strengths = ("stddev", "rate")
     arguments = ("eigenvalues", "eigenvectors", "value_range", "data_format", "seed")
 

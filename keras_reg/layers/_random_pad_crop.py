@@ -1,9 +1,11 @@
 import dataclasses
 
 import keras
+import numpy as np
 
 from keras_reg._strength import plain
 from keras_reg._validation import check_choice, check_integer, check_number, check_rate, fail
+from keras_reg.layers import _on_host
 from keras_reg.layers._augmentation import BatchAugmentation, check_fill, selected
 from keras_reg.layers._batch import dtype_of, height_width, is_map, map_arrays, static
 from keras_reg.layers._boxes import FORMATS, check_boxes, crop_boxes
@@ -108,16 +110,23 @@ class RandomPadCrop(BatchAugmentation):
         def move_map(array):
             if not is_map(array, batch.images, self.data_format):
                 return array
-            return self._move(array, offsets, self.mask_fill_value, ops)
+            return self._move(array, offsets, self.mask_fill_value, batch)
 
         if batch.boxes is not None:
             ones, size = ops.ones_like(down), height_width(batch.images, self.data_format, ops)
             still = (offsets[0] == 0) & (offsets[1] == 0)
             moves = (down, across, ones, ones, size)
             batch = crop_boxes(batch, *moves, self.bounding_box_format, self.data_format, still)
-        return map_pixels(batch, lambda images: self._move(images, offsets, self.fill_value, ops), move_map)
+        return map_pixels(batch, lambda images: self._move(images, offsets, self.fill_value, batch), move_map)
 
-    def _move(self, array, offsets, fill, ops):
+    def _move(self, array, offsets, fill, batch):
+        ops = batch.ops
+        host = batch.framework.host_array(array) if self.fill_mode == "constant" else None
+        if host is not None:
+            first = len(array.shape) == 4 and self.data_format == "channels_first"
+            fill = batch.framework.host_array(ops.cast(ops.convert_to_tensor(fill), array.dtype))
+            done = _on_host.moved(host, *map(np.asarray, offsets), fill, first)
+            return batch.framework.from_host(done, array)
         last = self.data_format == "channels_last" or len(array.shape) == 3
         channels_last = array if last else ops.transpose(array, (0, 2, 3, 1))
         shape = ops.shape(channels_last)

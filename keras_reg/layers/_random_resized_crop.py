@@ -62,6 +62,7 @@ class RandomResizedCrop(BatchAugmentation):
 
     columns = 4
     blends = True
+    works_on_host = False
     arguments = ("size", "scale", "ratio", "bounding_box_format", "data_format", "seed")
 
     def __init__(

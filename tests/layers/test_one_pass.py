@@ -100,6 +100,37 @@ def test_box_by_box_on_the_host_it_is_the_same_function(name, layout, dtype, mon
     assert (found[0] != images).any() and not np.shares_memory(found[0], images)
 
 
+@only("torch", why="the others compile what is worth it")
+@pytest.mark.parametrize("dtype", ["float32", "float64", "uint8"])
+@pytest.mark.parametrize("layout", [{}, FIRST])
+@pytest.mark.parametrize("name", [name for name in LAYERS if name != "PCAColorJitter"])  # PyTorch is faster at it
+def test_planned_on_the_host_it_is_the_same_function(name, layout, dtype, monkeypatch):
+    import torch
+
+    images, labels = (torch.as_tensor(array) for array in batch(dtype, channels_first=bool(layout)))
+    if layout and name in ("Pipeline", "RandomApply"):
+        pytest.skip("its parts have the layout of Keras")
+    layer = LAYERS[name](seed=2, **layout)
+    with monkeypatch.context() as patch:
+        patch.delattr("keras.ops.where")  # NumPy's is taken
+        found = to_numpy(layer(images, labels, index=5))
+    monkeypatch.setattr("keras_reg.layers._batch.on_host", lambda *_: None)
+    assert_alike(name, found, to_numpy(layer(images, labels, index=5)))
+    assert (found[0] != batch(dtype, channels_first=bool(layout))[0]).any()
+
+
+@only("torch", why="the others compile what is worth it")
+def test_what_the_host_leaves_alone_is_given_back_itself():
+    import torch
+
+    images, labels = map(torch.as_tensor, batch())
+    weights = torch.ones(9, dtype=torch.float64)
+    found = RandomErasing(seed=0)(images, labels, weights)
+    assert found[0] is not images and found[1] is labels and found[2] is weights
+    untouched = RandomErasing(0)(images, labels)
+    assert untouched[0] is images
+
+
 @pytest.mark.parametrize("channels", [None, 1])
 @pytest.mark.parametrize("layout", [{}, FIRST])
 @pytest.mark.parametrize("name", ["MixUp", "CutMix", "RandomChoice"])
