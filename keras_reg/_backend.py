@@ -200,7 +200,6 @@ def _numpy_ops():
             "clip",
             "concatenate",
             "cos",
-            "einsum",
             "equal",
             "exp",
             "expand_dims",
@@ -242,6 +241,7 @@ def _numpy_ops():
         **same,
         cast=lambda x, dtype: np.asarray(x).astype(dtype, copy=False),
         convert_to_tensor=lambda x, dtype=None: np.asarray(x, dtype=dtype),
+        einsum=functools.partial(np.einsum, optimize=True),  # by products of matrices: up to 80 times as fast
         stop_gradient=lambda x: x,
         switch=lambda index, branches, *operands: branches[int(index)](*operands),
     )
@@ -417,6 +417,7 @@ def seed_words(*words):
 
 
 _WORKER_CALLS = itertools.count()
+_TENSORFLOW_GENERATOR = "philox"  # what TensorFlow itself selects under XLA is 25 times slower on a CPU
 _JAX_GENERATOR = "threefry2x32"  # whose keys are the two words of Keras' seeds, whatever `jax_default_prng_impl` says
 
 
@@ -529,7 +530,7 @@ def uniform(key, shape, framework=NATIVE):
 
         return jax.random.uniform(key, shape)
     if framework.name == "tensorflow":
-        return sys.modules["tensorflow"].random.stateless_uniform(shape, key)
+        return sys.modules["tensorflow"].random.stateless_uniform(shape, key, alg=_TENSORFLOW_GENERATOR)
     if framework.random == "torch":
         return _torch_draw("rand", key, shape, framework)
     return np.random.default_rng(key).random(shape, "float32")
@@ -542,7 +543,7 @@ def normal(key, shape, framework=NATIVE):
 
         return jax.random.normal(key, shape)
     if framework.name == "tensorflow":
-        return sys.modules["tensorflow"].random.stateless_normal(shape, key)
+        return sys.modules["tensorflow"].random.stateless_normal(shape, key, alg=_TENSORFLOW_GENERATOR)
     if framework.random == "torch":
         return _torch_draw("randn", key, shape, framework)
     return np.random.default_rng(key).standard_normal(shape, "float32")
