@@ -16,7 +16,7 @@ from bench_layers import batch, data_for
 from benchmarking import BACKEND, parse, parser, save, verdict, works
 from contenders import contenders
 from modes import COMPILED, MODES, forget
-from rows import LINKS, OTHERS, PER_BATCH, TARGETED, names
+from rows import LINKS, TARGETED, names
 
 SHAPE = (64, 224, 224, 3)  # 38 MB: `malloc` gives arrays of more than 32 MB back to the system at once
 
@@ -76,7 +76,7 @@ def main(argv=None, shape=SHAPE, rows=None, modes=MODES):
     given = parse(parser(__doc__), argv)
     if given.quick:
         modes, rows = ([mode for mode in modes if mode in COMPILED[:3]] or ["eager"]), rows or LINKS
-    rows = rows or [name for name in names() if name not in (*PER_BATCH, *OTHERS)]
+    rows = rows or names(targeted=True)
     found = []
     print(f"\nPeak memory that a call adds on {BACKEND}, float32 {'x'.join(map(str, shape))}: batches, with the result")
     for name in rows:

@@ -14,7 +14,7 @@ import tensorflow as tf
 from bench_layers import QUICK, SIZES, batch
 from benchmarking import BACKEND, parse, parser, save, verdict, works
 from contenders import contenders
-from rows import LINKS, PER_BATCH, names
+from rows import LINKS, names
 
 MODES = ("map", "xla")
 
@@ -97,13 +97,13 @@ def targets(found):
     verdict("as many images per second as any other", others)
 
 
-def main(argv=None, sizes=SIZES, rows=None):
+def main(argv=None, sizes=None, rows=None):
     given = parse(parser(__doc__), argv)
-    sizes = QUICK[-1:] if given.quick and sizes is SIZES else sizes
-    rows = rows or (LINKS if given.quick else [name for name in names() if name not in PER_BATCH])
+    sizes = sizes or (QUICK[-1:] if given.quick else SIZES[:2])
+    rows = rows or (LINKS if given.quick else names(targeted=True))
     found = []
     for shape in sizes:
-        found += table(shape, rows, *((0.02, 3) if given.quick else (0.3, 7)))
+        found += table(shape, rows, *((0.02, 3) if given.quick else (0.2, 5)))
     targets(found)
     save(given.json, "tf_data", found, given.quick)
     return found

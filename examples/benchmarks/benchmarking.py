@@ -132,7 +132,8 @@ def machine():
     versions = {"python": platform.python_version(), "keras": keras.__version__, "numpy": np.__version__}
     versions[BACKEND] = __import__(BACKEND).__version__
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    return {"cpu": cpu, "cores": os.cpu_count(), "load": load, "system": platform.platform(), **versions}
+    tuned = {name: os.environ[name] for name in ("GLIBC_TUNABLES",) if name in os.environ}
+    return {"cpu": cpu, "cores": os.cpu_count(), "load": load, "system": platform.platform(), **versions, **tuned}
 
 
 def save(path, benchmark, rows, quick):
@@ -143,7 +144,8 @@ def save(path, benchmark, rows, quick):
     entry = {"quick": bool(quick), "date": time.strftime("%Y-%m-%d"), "machine": machine(), "rows": rows}
     results.setdefault(benchmark, {})[BACKEND] = entry
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+    text = json.dumps(json.loads(json.dumps(results), parse_float=lambda x: float(f"{float(x):.4g}")), sort_keys=True)
+    path.write_text(text.replace("}, {", "},\n{") + "\n")  # a line for each row
 
 
 def verdict(target, cells, shown=4):

@@ -16,7 +16,7 @@ OTHERS = ("RandomPadCrop", "RandomResizedCrop", "PCAColorJitter", "LabelNoise", 
 BLENDING = ("MixUp", "Choice", "Pipeline", "Chain", "PCA", "RandomResizedCrop")  # integer images become floats
 
 
-def names(quick=False, dtype="float32"):
+def names(targeted=False, dtype="float32"):
     """The rows of a table. Integer images are compared where they stay integers."""
-    found = [*TARGETED, CHAIN, *(() if quick else (*PER_BATCH, *OTHERS))]
+    found = [*TARGETED, CHAIN, *(() if targeted else (*PER_BATCH, *OTHERS))]
     return found if dtype != "uint8" else [name for name in found if not name.startswith(BLENDING)]
