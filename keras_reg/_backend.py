@@ -55,7 +55,17 @@ class Framework:
             if tf.config.list_physical_devices("GPU"):  # where products of matrices are rounded, and barriers kept
                 return tuple(tf.raw_ops.XlaOptimizationBarrier(input=arrays))
             return _through_product(arrays, self.ops, tf.linalg.matmul)
+        if _torch_compiles():  # its fusions do the same
+            return _through_product(arrays, self.ops, self.ops.matmul)
         return arrays
+
+    def computes_in(self, dtype):
+        """The dtype to compute with pixels in: on a CPU, XLA makes a slow loop of several operations in bfloat16."""
+        if dtype != "bfloat16" or not (self.name == "jax" or self.in_program):
+            return dtype
+        if self.name == "jax":
+            return "float32" if sys.modules["jax"].default_backend() == "cpu" else dtype
+        return dtype if sys.modules["tensorflow"].config.list_physical_devices("GPU") else "float32"
 
     def host_array(self, tensor, arithmetic=False):
         """A NumPy array on the memory of `tensor`, or `None` where NumPy cannot reach it or a gradient is wanted.
@@ -65,7 +75,7 @@ class Framework:
         """
         if self.name == "numpy":
             slow = tensor.dtype.itemsize < 4 or tensor.dtype.kind != "f"
-            return None if arithmetic and slow else tensor
+            return None if arithmetic and slow and self.passes is None else tensor
         return _torch_host_array(tensor, arithmetic) if self.name == "torch" else None
 
     def from_host(self, array, like):
@@ -82,25 +92,43 @@ class Framework:
 
 def _torch_host_array(tensor, arithmetic):
     torch = sys.modules["torch"]
-    if torch.compiler.is_compiling() or type(tensor) is not torch.Tensor or tensor.device.type != "cpu":
-        return None
-    if tensor.requires_grad and torch.is_grad_enabled():
+    if not _in_reach(tensor):
         return None
     if tensor.dtype in (torch.bfloat16, torch.float16):
         return None if arithmetic else tensor.detach().view(torch.int16).numpy()
     return tensor.detach().numpy()
 
 
+def _in_reach(tensor):
+    torch = sys.modules["torch"]
+    if _torch_compiles() or type(tensor) is not torch.Tensor or tensor.device.type != "cpu":
+        return False
+    return tensor.layout is torch.strided and not (tensor.requires_grad and torch.is_grad_enabled())
+
+
+def _torch_to_numpy(tensor):
+    torch = sys.modules["torch"]
+    if tensor.dtype is torch.bfloat16:
+        return tensor.detach().view(torch.int16).numpy().view(np.dtype("bfloat16"))
+    return tensor.detach().numpy()
+
+
+def _numpy_to_torch(array):
+    torch = sys.modules["torch"]
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view("int16")).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
 def _torch_copy(array):
     copy = np.empty(array.shape, array.dtype)  # of NumPy, which asks for huge pages
-    sys.modules["torch"].from_numpy(copy).copy_(sys.modules["torch"].from_numpy(array))
+    _numpy_to_torch(copy).copy_(_numpy_to_torch(array))
     return copy
 
 
 def _torch_blend(own, other, kept, out):
-    torch = sys.modules["torch"]
-    own, other, kept, out = map(torch.from_numpy, (own, other, kept, out))
-    torch.lerp(other, own, kept, out=out)
+    own, other, kept, out = map(_numpy_to_torch, (own, other, kept, out))
+    sys.modules["torch"].lerp(other, own, kept, out=out)
 
 
 def _through_product(arrays, xp, matmul):
@@ -120,27 +148,32 @@ def _through_product(arrays, xp, matmul):
 NATIVE = Framework(BACKEND, ops)
 
 
-def on_host(arrays, computed_in):
-    """(NumPy's arrays on the memory of these tensors, their framework), or `None` where NumPy cannot stand in for it.
+def in_reach(arrays):
+    """Whether NumPy can stand in for the framework of these tensors, on their memory: for PyTorch on a CPU.
 
-    A small operation costs PyTorch ten times what it costs NumPy, and a layer has fifty of them. The random numbers are
-    PyTorch's all the same. `restore` of the framework gives a tensor back as itself where nothing has changed it.
+    A small operation costs PyTorch ten times what it costs NumPy, and a layer has fifty of them.
     """
-    if BACKEND != "torch" or computed_in not in ("float32", "float64"):
-        return None
-    found = [_torch_host_array(array, arithmetic=True) for array in arrays]
-    if any(array is None for array in found):
-        return None
-    known = {id(array): (array, tensor) for array, tensor in zip(found, arrays, strict=True)}
+    return BACKEND == "torch" and all(map(_in_reach, arrays))
+
+
+def on_host(tensors):
+    """NumPy's arrays on the memory of these tensors, and their framework, whose random numbers are PyTorch's still.
+
+    `restore` of the framework gives a tensor back as itself where nothing has changed it.
+    """
+    found = list(map(_torch_to_numpy, tensors))
+    known = {id(array): (array, tensor) for array, tensor in zip(found, tensors, strict=True)}
 
     def restore(array):
-        return known[id(array)][1] if id(array) in known else sys.modules["torch"].from_numpy(array)
+        return known[id(array)][1] if id(array) in known else _numpy_to_torch(array)
 
     return found, Framework("numpy", _numpy_ops(), restore, random="torch")
 
 
 def framework_of(arrays):
     """The framework that these arrays (tensors, NumPy arrays or nested lists) are to be handled by."""
+    if _torch_compiles():
+        return NATIVE
     if any(_is_foreign(array, "tensorflow", "Tensor") for array in arrays):
         return Framework("tensorflow", _tensorflow_ops())
     if any(_is_foreign(array, "torch", "Tensor") for array in arrays):
@@ -148,6 +181,10 @@ def framework_of(arrays):
     if _in_worker() and not _in_graph() and all(isinstance(array, (np.ndarray, np.generic)) for array in arrays):
         return Framework("numpy", _numpy_ops())
     return NATIVE
+
+
+def _torch_compiles():
+    return BACKEND == "torch" and sys.modules["torch"].compiler.is_compiling()
 
 
 def _is_foreign(array, module, name):
@@ -346,8 +383,7 @@ def is_concrete(x):
     if isinstance(x, (np.ndarray, np.generic, int, float)):
         return True
     if BACKEND == "torch" and isinstance(x, sys.modules["torch"].Tensor):
-        compiling = sys.modules["torch"].compiler.is_compiling()
-        return x.device.type == "cpu" and not compiling
+        return x.device.type == "cpu" and not _torch_compiles()
     if "tensorflow" in sys.modules and isinstance(x, sys.modules["tensorflow"].Tensor):
         return hasattr(x, "numpy") and "GPU" not in x.device
     if "jax" in sys.modules and isinstance(x, sys.modules["jax"].Array):
@@ -628,7 +664,7 @@ def fused_crossentropy(logits, ids, share, floor, total):
     """
     if BACKEND == "tensorflow":
         return _tensorflow_crossentropy(logits, ids, share, floor, total)
-    if BACKEND == "torch" and not sys.modules["torch"].compiler.is_compiling():
+    if BACKEND == "torch" and not _torch_compiles():
         return _torch_crossentropy().apply(logits, ids.long().unsqueeze(-1), share, floor, total)[0]
     return None
 

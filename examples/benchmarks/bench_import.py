@@ -32,7 +32,7 @@ def once(ours):
 
 def main(argv=None, rounds=None):
     given = parse(parser(__doc__), argv)
-    rounds = rounds or (2 if given.quick else 15)
+    rounds = rounds or (2 if given.quick else 9)
     once(True)  # writes the byte code
     plain, ours = zip(*[(once(False), once(True)) for _ in range(rounds)], strict=True)
     columns = {

@@ -18,6 +18,7 @@ from keras_reg.layers._batch import (
     leaves,
     leaves_of,
     map_arrays,
+    spec_of,
     static,
     to_tensors,
     written_out,
@@ -101,7 +102,7 @@ class BatchAugmentation(keras.layers.Layer):
 
     def augment(self, batch, index=None):
         """One draw for the whole call, then the pure function."""
-        on_host = batch.on_host(self.compute_dtype) if self.works_on_host else None
+        on_host = batch.on_host(self.cast_images) if self.works_on_host else None
         if on_host is None:
             return self._augment(batch, index)
         done = each(self._augment(on_host, index), on_host.framework.restore)
@@ -116,13 +117,13 @@ class BatchAugmentation(keras.layers.Layer):
         """`transform`, as one compiled program where the batch is worth it; `cast`: to the layer's dtype first."""
         noise = self.draw_noise(batch, key)
         if not worth_compiling(batch.images, batch.framework) or not self.is_one_program(batch.framework):
-            return self.transform(self.cast_images(batch) if cast else batch, u, noise, select)
+            return self._transform(batch, u, noise, select, cast)
         weights = [weight for layer in self.walk() for weight in layer._held.values()]
 
         def program(framework, strengths, content, u, noise, select):
             strengths = dict(zip(map(id, weights), strengths, strict=True))
             inner = Batch(framework, **content, sparse=batch.sparse, strengths=strengths)
-            inner = self.transform(self.cast_images(inner) if cast else inner, u, noise, select)
+            inner = self._transform(inner, u, noise, select, cast)
             return {name: getattr(inner, name) for name in CONTENT}
 
         content = {name: getattr(batch, name) for name in CONTENT}
@@ -131,6 +132,15 @@ class BatchAugmentation(keras.layers.Layer):
         made_for = (cast, batch.sparse, repr([layer.arguments_now() for layer in self.walk()]))
         done = self._programs.run(batch.framework, program, made_for, *arguments)
         return dataclasses.replace(batch, **done)
+
+    def _transform(self, batch, u, noise, select, cast):
+        batch = self.cast_images(batch) if cast else batch
+        dtype = dtype_of(batch.images)
+        wide = batch.framework.computes_in(dtype)
+        if wide == dtype:
+            return self.transform(batch, u, noise, select)
+        done = self.transform(dataclasses.replace(batch, images=batch.ops.cast(batch.images, wide)), u, noise, select)
+        return dataclasses.replace(done, images=batch.ops.cast(done.images, dtype))
 
     def cast_images(self, batch):
         if not is_float(batch.images) and not self.blends:
@@ -187,7 +197,7 @@ class BatchAugmentation(keras.layers.Layer):
         """The specification of the result; a subclass changes what it changes."""
         images = batch.images
         if is_float(images) or self.blends:
-            images = keras.KerasTensor(tuple(images.shape), self.compute_dtype)
+            images = spec_of(tuple(images.shape), self.compute_dtype)
         return dataclasses.replace(batch, images=images)
 
     def compute_output_shape(self, input_shape, *args):

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_reg._backend import NATIVE, Framework, framework_of, on_host
+from keras_reg._backend import NATIVE, Framework, framework_of, in_reach, on_host
 from keras_reg._validation import fail
 
 FIELDS = ("images", "labels", "sample_weights", "masks", "boxes")  # what a call gives, in a `Batch`
@@ -46,15 +46,14 @@ class Batch:
     def settled(self, *arrays):
         return self.framework.settle(*arrays)
 
-    def on_host(self, computed_in):
-        """This batch as NumPy's arrays, or `None` where NumPy cannot stand in for its framework."""
-        arrays = []
-        each(self, arrays.append)  # `flatten` has another order of the keys of a dict
-        found = on_host(arrays, computed_in)
-        if found is None:
+    def on_host(self, prepare):
+        """`prepare` of this batch as NumPy's arrays, or `None` where NumPy cannot stand in for its framework."""
+        if not in_reach(arrays_of(self)):
             return None
-        arrays, framework = iter(found[0]), found[1]
-        return dataclasses.replace(each(self, lambda _: next(arrays)), framework=framework)
+        batch = prepare(self)
+        arrays, framework = on_host(arrays_of(batch))
+        arrays = iter(arrays)
+        return dataclasses.replace(each(batch, lambda _: next(arrays)), framework=framework)
 
 
 class Form:
@@ -190,6 +189,11 @@ def check_sizes(batch, rank_3=False):
                 fail(f"Expected `{name}` for a batch of {size} images.", shape=tuple(array.shape))
 
 
+def spec_of(shape, dtype):
+    """A specification, with a name: Keras counts those without, and torch.compile compiles anew for each count."""
+    return keras.KerasTensor(shape, dtype, name="spec")
+
+
 def spatial_axes(data_format):
     return (1, 2) if data_format == "channels_last" else (2, 3)
 
@@ -239,3 +243,10 @@ def each(batch, function):
     """The batch with `function` applied to every array of it."""
     done = {name: getattr(batch, name) for name in CONTENT}
     return dataclasses.replace(batch, **{name: map_arrays(function, found) for name, found in done.items()})
+
+
+def arrays_of(batch):
+    """All arrays, in the order in which `each` comes to them: `keras.tree.flatten` has another one for a dict."""
+    found = []
+    each(batch, found.append)
+    return found

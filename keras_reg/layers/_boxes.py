@@ -5,7 +5,7 @@ import dataclasses
 import keras
 
 from keras_reg._validation import fail
-from keras_reg.layers._batch import height_width, spread
+from keras_reg.layers._batch import height_width, spec_of, spread
 
 FORMATS = ("xyxy", "yxyx", "xywh", "center_xywh", "rel_xyxy", "rel_yxyx", "rel_xywh")
 CLASS_KEYS = ("classes", "labels")
@@ -57,7 +57,7 @@ def concatenate_boxes(boxes, plan, ops):
 def spec_of_concatenated(boxes):
     def double(array):
         count = None if array.shape[1] is None else 2 * array.shape[1]
-        return keras.KerasTensor((array.shape[0], count, *array.shape[2:]), array.dtype)
+        return spec_of((array.shape[0], count, *array.shape[2:]), array.dtype)
 
     return keras.tree.map_structure(double, boxes)
 

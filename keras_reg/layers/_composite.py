@@ -9,7 +9,7 @@ from keras_reg._backend import fold, seed_words
 from keras_reg._strength import deserialize
 from keras_reg._validation import check_data_format, check_seed, fail
 from keras_reg.layers._augmentation import BatchAugmentation
-from keras_reg.layers._batch import dtype_of, is_map, leaves, map_arrays, spread
+from keras_reg.layers._batch import dtype_of, is_map, leaves, map_arrays, spec_of, spread
 
 
 class Composite(BatchAugmentation):
@@ -188,4 +188,4 @@ def spec_after(layer, batch, composite):
     if isinstance(layer, BatchAugmentation):
         return layer.output_spec(batch)
     shape = layer.compute_output_shape(tuple(batch.images.shape))
-    return dataclasses.replace(batch, images=keras.KerasTensor(shape, composite.compute_dtype))
+    return dataclasses.replace(batch, images=spec_of(shape, composite.compute_dtype))

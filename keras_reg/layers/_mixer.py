@@ -1,11 +1,9 @@
 import dataclasses
 
-import keras
-
 from keras_reg._strength import Strength, plain
 from keras_reg._validation import check_choice, check_number, check_rate
 from keras_reg.layers._augmentation import BatchAugmentation, check_num_classes, selected
-from keras_reg.layers._batch import is_float, map_arrays
+from keras_reg.layers._batch import is_float, map_arrays, spec_of
 from keras_reg.layers._beta import BetaQuantile
 from keras_reg.layers._boxes import check_boxes, spec_of_concatenated
 from keras_reg.layers._mixing import COLUMNS, check_labels, label_spec, make_plan, mask_spec, mix
@@ -68,9 +66,7 @@ def mixed_spec(spec, batch, layer):
     return dataclasses.replace(
         spec,
         labels=map_arrays(label, batch.labels),
-        sample_weights=map_arrays(
-            lambda w: w if is_float(w) else keras.KerasTensor(w.shape, "float32"), batch.sample_weights
-        ),
+        sample_weights=map_arrays(lambda w: w if is_float(w) else spec_of(w.shape, "float32"), batch.sample_weights),
         masks=map_arrays(mask, batch.masks),
         boxes=None if batch.boxes is None else spec_of_concatenated(batch.boxes),
     )

@@ -3,7 +3,6 @@
 import dataclasses
 from typing import Any
 
-import keras
 import numpy as np
 
 from keras_reg._backend import is_concrete
@@ -17,6 +16,7 @@ from keras_reg.layers._batch import (
     is_map,
     leaves,
     map_arrays,
+    spec_of,
     spread,
     static,
 )
@@ -293,8 +293,8 @@ def label_spec(array, batch, num_classes, blends, data_format):
     if is_float(array):
         return array
     if is_integer(array) and (len(array.shape) == 1 or static(array, 1) == 1):
-        return keras.KerasTensor((array.shape[0], num_classes), "float32")
-    return keras.KerasTensor(array.shape, "float32")
+        return spec_of((array.shape[0], num_classes), "float32")
+    return spec_of(array.shape, "float32")
 
 
 def mask_spec(array, num_classes, blends, data_format):
@@ -304,4 +304,4 @@ def mask_spec(array, num_classes, blends, data_format):
     last = data_format == "channels_last"
     sizes = array.shape[1:3] if last or len(array.shape) == 3 else array.shape[2:4]
     shape = (*sizes, num_classes) if last else (num_classes, *sizes)
-    return keras.KerasTensor((array.shape[0], *shape), "float32")
+    return spec_of((array.shape[0], *shape), "float32")

@@ -4,7 +4,7 @@ import keras
 
 from keras_reg._validation import check_choice, check_integer, check_range
 from keras_reg.layers._augmentation import BatchAugmentation
-from keras_reg.layers._batch import dtype_of, height_width, is_map
+from keras_reg.layers._batch import dtype_of, height_width, is_map, spec_of
 from keras_reg.layers._boxes import FORMATS, check_boxes, crop_boxes
 from keras_reg.layers._composite import keep_unselected
 from keras_reg.layers._random_pad_crop import gather_pixels, map_pixels
@@ -149,12 +149,12 @@ class RandomResizedCrop(BatchAugmentation):
             rank = len(array.shape)
             sizes = self.sizes
             start = 1 if rank == 3 or self.data_format == "channels_last" else 2
-            return keras.KerasTensor((*array.shape[:start], *sizes, *array.shape[start + 2 :]), array.dtype)
+            return spec_of((*array.shape[:start], *sizes, *array.shape[start + 2 :]), array.dtype)
 
         images = batch.images
         start = len(images.shape) - (3 if self.data_format == "channels_last" else 2)
         shape = (*images.shape[:start], *self.sizes, *images.shape[start + 2 :])
-        return map_pixels(batch, lambda images: keras.KerasTensor(shape, self.compute_dtype), sized)
+        return map_pixels(batch, lambda images: spec_of(shape, self.compute_dtype), sized)
 
     inference_spec = output_spec
 
