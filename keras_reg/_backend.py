@@ -689,7 +689,8 @@ def _tensorflow_crossentropy(logits, ids, share, floor, total):
         losses = -share * tf.gather(z, ids, batch_dims=1)
         if floor is not None:
             losses -= weighted_sum(z, floor, tf.reduce_sum)
-        exps = tf.exp(z)
+        with tf.control_dependencies([losses]):  # the last that needs z, whose memory can then become that of exps
+            exps = tf.exp(z)
         sums = tf.reduce_sum(exps, axis=-1)
 
         def gradient(upstream):

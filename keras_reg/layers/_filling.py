@@ -82,8 +82,14 @@ class Filling:
             return _on_host.filled(host, boxes, lambda *_: constant, first, passes)
         if self.mode == "channel_noise":
             colours = as_pixels(noise)
-            colours = colours[..., None, None] if first else colours
-            return _on_host.filled(host, boxes, lambda i, box, region: colours[i, box], first, passes)
+
+            def of_colour(i, box, region):
+                if first:
+                    return colours[i, box][:, None, None]
+                # A whole row of the box: NumPy copies rows at once, and three channels one by one.
+                return np.repeat(colours[i, box][None], region[-1].stop - region[-1].start, axis=0)
+
+            return _on_host.filled(host, boxes, of_colour, first, passes)
         tile, starts = as_pixels(noise[0]), np.asarray(self._starts(batch, noise[1]))[:, 0].tolist()
         tile = np.moveaxis(tile, 1, 0) if first else tile
 
