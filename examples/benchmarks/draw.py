@@ -12,6 +12,7 @@ import matplotlib
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import matplotlib.ticker
+import PIL.Image
 from rows import CHAIN, TARGETED
 
 BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
@@ -42,7 +43,7 @@ def best(rows, backend, size):
 
 def draw_layers(results, path):
     backends = [backend for backend in BACKENDS if backend in results]
-    sizes = list(dict.fromkeys(row["size"] for backend in backends for row in results[backend]["rows"]))
+    sizes = list(dict.fromkeys(row["size"] for backend in backends for row in results[backend]["rows"]))[:2]
     shape = len(sizes), len(backends)
     figure, axes = plt.subplots(*shape, figsize=(5 * shape[1] + 2, 4.6 * shape[0]), sharex=True, squeeze=False)
     for i, size in enumerate(sizes):
@@ -54,8 +55,15 @@ def draw_layers(results, path):
     handles = [plt.Rectangle((0, 0), 1, 1, color=colour) for colour in COLOURS.values()]
     figure.legend(handles, COLOURS, loc="upper center", ncol=len(COLOURS), frameon=False, fontsize=11)
     figure.tight_layout(rect=(0, 0, 1, 0.97))
+    save(figure, path)
+
+
+def save(figure, path):
+    """In 64 colours, which halves the file."""
     figure.savefig(path, dpi=75)
     plt.close(figure)
+    with PIL.Image.open(path) as image:
+        image.convert("RGB").quantize(64, dither=PIL.Image.Dither.NONE).save(path, optimize=True)
 
 
 def draw_bars(axis, found, named):
@@ -108,8 +116,7 @@ def draw_scale(results, path):
             if i == len(backends) - 1:
                 axis.set_xlabel(label)
         axes[i, 0].set_ylabel("milliseconds")
-    figure.savefig(path, dpi=75)
-    plt.close(figure)
+    save(figure, path)
 
 
 def main(argv=None):

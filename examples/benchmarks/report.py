@@ -79,7 +79,7 @@ def losses(found):
 def training(found):
     rows = [
         [f"{BACKENDS[backend]}, {row['labels']} labels", f"{row['step_ms']:.0f}"]
-        + [f"{100 * value:.1f} %" for value in (row["ratio"] - 1, row["processor"] - 1, row["alone"])]
+        + [f"{100 * value:+.1f} %".replace("-0.0", "+0.0") for value in (row["ratio"] - 1, row["processor"] - 1, row["alone"])]
         for backend in BACKENDS
         if backend in found
         for row in found[backend]["rows"]
@@ -89,7 +89,7 @@ def training(found):
 
 def memory(found):
     rows = []
-    backends = [backend for backend in BACKENDS if backend in found]
+    backends = [b for b in BACKENDS if b in found and any(row["batches"] > 0.5 for row in found[b]["rows"])]
     for layer in (*TARGETED, CHAIN):
         cells = []
         for backend in backends:
