@@ -79,7 +79,10 @@ def losses(found):
 def training(found):
     rows = [
         [f"{BACKENDS[backend]}, {row['labels']} labels", f"{row['step_ms']:.0f}"]
-        + [f"{100 * value:+.1f} %".replace("-0.0", "+0.0") for value in (row["ratio"] - 1, row["processor"] - 1, row["alone"])]
+        + [
+            f"{100 * value:+.1f} %".replace("-0.0", "+0.0")
+            for value in (row["ratio"] - 1, row["processor"] - 1, row["alone"])
+        ]
         for backend in BACKENDS
         if backend in found
         for row in found[backend]["rows"]
