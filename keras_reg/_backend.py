@@ -55,8 +55,6 @@ class Framework:
             if tf.config.list_physical_devices("GPU"):  # where products of matrices are rounded, and barriers kept
                 return tuple(tf.raw_ops.XlaOptimizationBarrier(input=arrays))
             return _through_product(arrays, self.ops, tf.linalg.matmul)
-        if _torch_compiles():  # its fusions do the same
-            return _through_product(arrays, self.ops, self.ops.matmul)
         return arrays
 
     def computes_in(self, dtype):
