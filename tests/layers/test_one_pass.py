@@ -254,6 +254,7 @@ def test_a_network_with_an_augmentation_inside_trains():
 
 
 @only("torch", why="torch.compile is PyTorch's")
+@pytest.mark.filterwarnings("ignore:Dynamo cannot trace optree")  # by which Keras 3.10 takes its nests apart
 def test_a_compiled_pipeline_is_compiled_once():
     """Eight compilations later torch.compile would give up and run eagerly."""
     import torch
