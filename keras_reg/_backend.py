@@ -25,12 +25,13 @@ class Framework:
 
     `name` is "tensorflow", "jax", "torch" or "numpy". `ops` is `keras.ops`, or the same names over the arrays that
     Keras' backend cannot hold: TensorFlow's in a tf.data graph under JAX or PyTorch, NumPy's in a data-loading worker.
-    `random` names the framework that draws random numbers, where it is another one.
+    `random` names the framework that draws random numbers, where it is another one. `passes` are those over whole
+    arrays of NumPy, copy(array) and blend(own, other, kept, out), where something is faster at them than NumPy.
     """
 
-    def __init__(self, name, namespace, restore=None, in_program=False, random=None):
+    def __init__(self, name, namespace, restore=None, in_program=False, random=None, passes=None):
         self.name, self.ops, self.restore = name, namespace, restore
-        self.random = random or name
+        self.random, self.passes = random or name, passes or {}
         self.native = namespace is ops
         self.in_program = in_program  # whether what runs now is compiled as a whole, by `Programs`
         # TensorFlow has the memory for the batch between two layers at hand, and is faster with one program for each
@@ -65,36 +66,10 @@ class Framework:
             return "float32" if sys.modules["jax"].default_backend() == "cpu" else dtype
         return dtype if sys.modules["tensorflow"].config.list_physical_devices("GPU") else "float32"
 
-    def host_array(self, tensor, arithmetic=False):
-        """A NumPy array on the memory of `tensor`, or `None` where NumPy cannot reach it or a gradient is wanted.
-
-        Numbers that NumPy does not know (bfloat16), or computes with slowly, come as integers of their size, and not at
-        all for `arithmetic`. `from_host` turns a new array into a tensor again.
-        """
-        if self.name == "numpy":
-            slow = tensor.dtype.itemsize < 4 or tensor.dtype.kind != "f"
-            return None if arithmetic and slow and self.passes is None else tensor
-        return _torch_host_array(tensor, arithmetic) if self.name == "torch" else None
-
-    def from_host(self, array, like):
-        if self.name == "numpy":
-            return array
-        torch = sys.modules["torch"]
-        return torch.from_numpy(array).view(like.dtype)
-
     @property
-    def passes(self):
-        """Passes over whole arrays of NumPy, (copy, blend), on all cores where PyTorch is at hand, or `None`."""
-        return (_torch_copy, _torch_blend) if self.random == "torch" else None
-
-
-def _torch_host_array(tensor, arithmetic):
-    torch = sys.modules["torch"]
-    if not _in_reach(tensor):
-        return None
-    if tensor.dtype in (torch.bfloat16, torch.float16):
-        return None if arithmetic else tensor.detach().view(torch.int16).numpy()
-    return tensor.detach().numpy()
+    def on_host(self):
+        """Whether arrays are NumPy's, so that a slice of one costs nothing."""
+        return self.name == "numpy"
 
 
 def _in_reach(tensor):
@@ -165,7 +140,8 @@ def on_host(tensors):
     def restore(array):
         return known[id(array)][1] if id(array) in known else _numpy_to_torch(array)
 
-    return found, Framework("numpy", _numpy_ops(), restore, random="torch")
+    passes = {"copy": _torch_copy, "blend": _torch_blend}
+    return found, Framework("numpy", _numpy_ops(), restore, random="torch", passes=passes)
 
 
 def framework_of(arrays):

@@ -1,12 +1,16 @@
 """Settings of the whole test run, and what every test starts from."""
 
+import atexit
 import os
 import pathlib
+import shutil
 import tempfile
 
 # Before Keras is imported: a run reads no configuration of the person who starts it, and stays quiet.
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-os.environ.setdefault("KERAS_HOME", tempfile.mkdtemp(prefix="keras_reg_home_"))
+if "KERAS_HOME" not in os.environ:
+    os.environ["KERAS_HOME"] = tempfile.mkdtemp(prefix="keras_reg_home_")
+    atexit.register(shutil.rmtree, os.environ["KERAS_HOME"], ignore_errors=True)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "Agg")
 

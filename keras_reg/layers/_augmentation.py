@@ -10,13 +10,13 @@ from keras_reg.layers._batch import (
     CONTENT,
     Batch,
     Form,
+    arrays_of,
     check_numbers,
     check_sizes,
     dtype_of,
     each,
     is_float,
     leaves,
-    leaves_of,
     map_arrays,
     spec_of,
     static,
@@ -74,7 +74,7 @@ class BatchAugmentation(keras.layers.Layer):
         data, labels, sample_weight = map(written_out, (data, labels, sample_weight))
         form = Form(data, labels, sample_weight)
         check_numbers(form.batch)
-        arrays = [*leaves_of(form.batch), *leaves(form.batch.others)]
+        arrays = [*arrays_of(form.batch), *leaves(form.batch.others)]
         symbolic = any(isinstance(array, keras.KerasTensor) for array in arrays)
         if not symbolic and not framework_of(arrays).native:
             return self._run(data, labels, sample_weight, **kwargs)
@@ -102,19 +102,20 @@ class BatchAugmentation(keras.layers.Layer):
 
     def augment(self, batch, index=None):
         """One draw for the whole call, then the pure function."""
-        on_host = batch.on_host(self.cast_images) if self.works_on_host else None
-        if on_host is None:
-            return self._augment(batch, index)
-        done = each(self._augment(on_host, index), on_host.framework.restore)
-        return dataclasses.replace(done, framework=batch.framework)
-
-    def _augment(self, batch, index):
         key = self.random.key(batch.framework, index)
         u = uniform(key, (batch.size(), max(self.columns, 1)), batch.framework)
         return self.apply(batch, u, key, cast=True)
 
     def apply(self, batch, u, key, select=None, cast=False):
-        """`transform`, as one compiled program where the batch is worth it; `cast`: to the layer's dtype first."""
+        """`transform`, by NumPy where it is faster; `cast`: to the layer's dtype first."""
+        if not (self.works_on_host and batch.is_in_reach(u, select)):
+            return self._apply(batch, u, key, select, cast)
+        host, u, select = (self.cast_images(batch) if cast else batch).on_host(u, select)
+        done = each(self._apply(host, u, key, select), host.framework.restore)
+        return dataclasses.replace(done, framework=batch.framework)
+
+    def _apply(self, batch, u, key, select, cast=False):
+        """`transform`, as one compiled program where the batch is worth it."""
         noise = self.draw_noise(batch, key)
         if not worth_compiling(batch.images, batch.framework) or not self.is_one_program(batch.framework):
             return self._transform(batch, u, noise, select, cast)

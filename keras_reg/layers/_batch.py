@@ -46,14 +46,15 @@ class Batch:
     def settled(self, *arrays):
         return self.framework.settle(*arrays)
 
-    def on_host(self, prepare):
-        """`prepare` of this batch as NumPy's arrays, or `None` where NumPy cannot stand in for its framework."""
-        if not in_reach(arrays_of(self)):
-            return None
-        batch = prepare(self)
-        arrays, framework = on_host(arrays_of(batch))
+    def is_in_reach(self, *more):
+        return in_reach([*arrays_of(self), *leaves(more)])
+
+    def on_host(self, *more):
+        """This batch, and more tensors or `None`, as NumPy's arrays, once `is_in_reach` has said that they can be."""
+        arrays, framework = on_host([*arrays_of(self), *leaves(more)])
         arrays = iter(arrays)
-        return dataclasses.replace(each(batch, lambda _: next(arrays)), framework=framework)
+        batch = dataclasses.replace(each(self, lambda _: next(arrays)), framework=framework)
+        return batch, *(None if tensor is None else next(arrays) for tensor in more)
 
 
 class Form:
@@ -98,7 +99,7 @@ class Form:
     def restore(self, batch):
         """The result in the form of the call."""
         if self.kind is not None and issubclass(self.kind, dict):
-            found = {**dict(zip(KEYS, fields(batch), strict=True)), **batch.others}
+            found = {key: getattr(batch, name) for key, name in zip(KEYS, FIELDS, strict=True)} | batch.others
             return {key: found[key] for key in self.keys}
         values = (batch.images, batch.labels, batch.sample_weights)[: self.length]
         if self.kind is None:
@@ -123,8 +124,7 @@ def written_out(data):
 
 def to_tensors(batch):
     """Every array as a tensor of the framework that this batch is handled by."""
-    arrays = leaves_of(batch)
-    batch.framework = framework_of(arrays)
+    batch.framework = framework_of(arrays_of(batch))
     convert = _converter(batch.framework)
     for name in FIELDS:
         setattr(batch, name, map_arrays(convert, getattr(batch, name)))
@@ -132,7 +132,7 @@ def to_tensors(batch):
 
 def check_numbers(batch):
     """Refuses strings and objects, before a framework stumbles over them."""
-    for array in leaves_of(batch):
+    for array in arrays_of(batch):
         dtype = getattr(array, "dtype", None)
         no_number = getattr(dtype, "kind", "") in ("U", "S", "O") or getattr(dtype, "name", "") == "string"
         if no_number or isinstance(array, (str, bytes)):
@@ -149,10 +149,6 @@ def _converter(framework):
             raise ValueError(f"Expected arrays of numbers. Received: {type(array).__name__}") from error
 
     return convert
-
-
-def fields(batch):
-    return [getattr(batch, name) for name in FIELDS]
 
 
 def is_float(array):
@@ -198,6 +194,11 @@ def spatial_axes(data_format):
     return (1, 2) if data_format == "channels_last" else (2, 3)
 
 
+def channels_first(array, data_format):
+    """Whether the channels stand in front; those of a map may be missing."""
+    return len(array.shape) == 4 and data_format == "channels_first"
+
+
 def height_width(images, data_format, ops):
     shape = ops.shape(images)
     return tuple(shape[axis] for axis in spatial_axes(data_format))
@@ -226,10 +227,6 @@ def leaves(structure):
     if structure is None or hasattr(structure, "shape"):  # nearly always; `keras.tree` takes its time
         return [] if structure is None else [structure]
     return [array for array in keras.tree.flatten(structure) if array is not None]
-
-
-def leaves_of(batch):
-    return [array for field in fields(batch) for array in leaves(field)]
 
 
 def map_arrays(function, *structures):

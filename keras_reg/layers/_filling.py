@@ -52,9 +52,8 @@ class Filling:
 
     def fill(self, batch, boxes, noise):
         """The images of the batch with their boxes filled."""
-        host = batch.framework.host_array(batch.images)
-        if host is not None:
-            return batch.framework.from_host(self._fill_on_host(batch, host, boxes, noise), batch.images)
+        if batch.framework.on_host:
+            return self._fill_on_host(batch, boxes, noise)
         ops, images = batch.ops, batch.images
         size = height_width(images, self.data_format, ops)
         regions = [inside(box, *size, 4, self.data_format, ops) for box in boxes]
@@ -70,16 +69,19 @@ class Filling:
             region, self._constant(batch) if self.mode == "constant" else self._shifted(batch, *noise), images
         )
 
-    def _fill_on_host(self, batch, host, boxes, noise):
-        first, passes = not self.last, batch.framework.passes
+    def _fill_on_host(self, batch, boxes, noise):
+        first = not self.last
+
+        def fill(values):
+            return _on_host.filled(batch.images, boxes, values, first, **batch.framework.passes)
 
         def as_pixels(values):
-            return batch.framework.host_array(batch.ops.cast(values, batch.images.dtype))
+            return batch.ops.cast(values, batch.images.dtype)
 
         if self.mode == "constant":
-            constant = as_pixels(batch.ops.convert_to_tensor(self.value))
+            constant = as_pixels(self.value)
             constant = constant.reshape((-1, 1, 1)) if first else constant
-            return _on_host.filled(host, boxes, lambda *_: constant, first, passes)
+            return fill(lambda *_: constant)
         if self.mode == "channel_noise":
             colours = as_pixels(noise)
 
@@ -89,15 +91,15 @@ class Filling:
                 # A whole row of the box: NumPy copies rows at once, and three channels one by one.
                 return np.repeat(colours[i, box][None], region[-1].stop - region[-1].start, axis=0)
 
-            return _on_host.filled(host, boxes, of_colour, first, passes)
-        tile, starts = as_pixels(noise[0]), np.asarray(self._starts(batch, noise[1]))[:, 0].tolist()
+            return fill(of_colour)
+        tile, starts = as_pixels(noise[0]), self._starts(batch, noise[1])[:, 0].tolist()
         tile = np.moveaxis(tile, 1, 0) if first else tile
 
         def of_tile(i, box, region):
             *channels, rows, columns = region
             return tile[(*channels, slice(rows.start + starts[i], rows.stop + starts[i]), columns)]
 
-        return _on_host.filled(host, boxes, of_tile, first, passes)
+        return fill(of_tile)
 
     def _per_channel(self, values, ops):
         """(batch or 1, channels), to broadcast over the images."""

@@ -9,6 +9,7 @@ from keras_reg._backend import is_concrete
 from keras_reg._validation import fail
 from keras_reg.layers import _on_host
 from keras_reg.layers._batch import (
+    channels_first,
     dtype_of,
     height_width,
     is_float,
@@ -111,11 +112,9 @@ def mix(batch, plan, num_classes, data_format):
 
     def combine(array, weight):
         """Pixels: blended, then cut."""
-        host = batch.framework.host_array(array, arithmetic=plan.blend is not None)
-        if host is not None:
-            first = len(array.shape) == 4 and data_format == "channels_first"  # a map may have no channels
-            done = _on_host.mixed(host, plan.partner, weight, plan.box, first, batch.framework.passes)
-            return batch.framework.from_host(done, array)
+        if batch.framework.on_host:
+            first = channels_first(array, data_format)
+            return _on_host.mixed(array, plan.partner, weight, plan.box, first, **batch.framework.passes)
         partner, result = other(array), array
         if plan.blend is not None:
             result = blended(array, partner, spread(ops.cast(weight, array.dtype), array, ops), ops)

@@ -9,36 +9,8 @@ import numpy as np
 _CHUNK = 2**15  # numbers that are worked on at a time, so that they stay in the cache between operations
 
 
-def mixed(own, partner, blend, box, channels_first, passes=None):
-    """Each image blended with its partner by `blend`, and cut from it in `box`; either may be `None`.
-
-    `passes` are copy(array), into a fresh one, and blend(own, other, kept, out), which writes
-    kept * own + (1 - kept) * other into `out`, where all have a row an image.
-    """
-    copy, blend_rows = passes or PASSES
-    partner = np.asarray(partner)
-    out = copy(own) if blend is None or not len(own) else _blended(own, partner, np.asarray(blend), blend_rows)
-    if box is not None:
-        for i, region in boxes(box, channels_first):
-            out[(i, *region)] = own[(partner[i], *region)]
-    return out
-
-
-def _blended(own, partner, kept, blend_rows):
-    rows, out = own.reshape(len(own), -1), np.empty(own.shape, own.dtype)
-    flat, kept = out.reshape(rows.shape), kept.astype(own.dtype)[:, None]
-    # Partners that lie behind one another, as a cyclic shift has them twice, are used where they lie.
-    starts = np.flatnonzero(np.diff(partner, prepend=-2) != 1).tolist()
-    for start, end in zip(starts, [*starts[1:], len(own)], strict=True):
-        first, run = int(partner[start]), slice(start, end)
-        blend_rows(rows[run], rows[first : first + end - start], kept[run], flat[run])
-    # Exactly itself or exactly its partner, whatever the other holds.
-    for i in np.flatnonzero((kept >= 1) | (kept <= 0)).tolist():
-        out[i] = own[i] if kept[i] >= 1 else own[partner[i]]
-    return out
-
-
-def _blend_in_pieces(own, other, kept, out):
+def blend_in_pieces(own, other, kept, out):
+    """Writes kept * own + (1 - kept) * other into `out`, where all have a row an image."""
     wide = max(1, min(_CHUNK, own.shape[1]))
     high = max(1, _CHUNK // wide)
     buffer, given = np.empty((min(high, len(own)), wide), own.dtype), 1 - kept
@@ -53,13 +25,33 @@ def _blend_in_pieces(own, other, kept, out):
                 np.add(here, product, out=here)
 
 
-PASSES = (np.copy, _blend_in_pieces)
+def mixed(own, partner, weight, box, channels_first, copy=np.copy, blend=blend_in_pieces):
+    """Each image blended with its partner by `weight`, and cut from it in `box`; either may be `None`."""
+    out = copy(own) if weight is None or not len(own) else _blended(own, partner, weight, blend)
+    if box is not None:
+        for i, region in boxes(box, channels_first):
+            out[(i, *region)] = own[(partner[i], *region)]
+    return out
+
+
+def _blended(own, partner, kept, blend):
+    rows, out = own.reshape(len(own), -1), np.empty(own.shape, own.dtype)
+    flat, kept = out.reshape(rows.shape), kept.astype(own.dtype)[:, None]
+    # Partners that lie behind one another, as a cyclic shift has them twice, are used where they lie.
+    starts = np.flatnonzero(np.diff(partner, prepend=-2) != 1).tolist()
+    for start, end in zip(starts, [*starts[1:], len(own)], strict=True):
+        first, run = int(partner[start]), slice(start, end)
+        blend(rows[run], rows[first : first + end - start], kept[run], flat[run])
+    # Exactly itself or exactly its partner, whatever the other holds.
+    for i in np.flatnonzero((kept >= 1) | (kept <= 0)).tolist():
+        out[i] = own[i] if kept[i] >= 1 else own[partner[i]]
+    return out
 
 
 def moved(images, down, across, fill, channels_first):
     """The images moved up by `down` rows and to the left by `across` columns, each (batch,), filled from the side."""
     out = np.full(images.shape, fill, images.dtype)
-    channels = (slice(None),) if channels_first else ()
+    channels = _channels(channels_first)
     height, width = images.shape[2:4] if channels_first else images.shape[1:3]
     for i, (row, column) in enumerate(zip(down.tolist(), across.tolist(), strict=True)):
         (top, bottom), (left, right) = _overlap(row, height), _overlap(column, width)
@@ -74,9 +66,8 @@ def _overlap(offset, size):
     return first, max(first, min(size, size - offset))
 
 
-def filled(images, all_boxes, fill, channels_first, passes=None):
+def filled(images, all_boxes, fill, channels_first, copy=np.copy, **_):
     """The images with their boxes filled: `fill(i, box, region)` returns what goes into one, to broadcast over it."""
-    copy, _ = passes or PASSES
     out = copy(images)
     for number, box in enumerate(all_boxes):
         for i, region in boxes(box, channels_first):
@@ -86,9 +77,14 @@ def filled(images, all_boxes, fill, channels_first, passes=None):
 
 def boxes(box, channels_first):
     """(index of the image, slices of its box) for each image that has one."""
-    top, left, height, width = (np.asarray(x) for x in box)
-    channels = (slice(None),) if channels_first else ()
+    top, left, height, width = box
+    channels = _channels(channels_first)
     bottom, right = (top + height).tolist(), (left + width).tolist()
     top, left = top.tolist(), left.tolist()
     for i in np.flatnonzero((height > 0) & (width > 0)).tolist():
         yield i, (*channels, slice(top[i], bottom[i]), slice(left[i], right[i]))
+
+
+def _channels(first):
+    """What selects all channels, where they stand between the image and its rows."""
+    return (slice(None),) if first else ()

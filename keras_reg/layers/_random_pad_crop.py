@@ -1,13 +1,12 @@
 import dataclasses
 
 import keras
-import numpy as np
 
 from keras_reg._strength import plain
 from keras_reg._validation import check_choice, check_integer, check_number, check_rate, fail
 from keras_reg.layers import _on_host
 from keras_reg.layers._augmentation import BatchAugmentation, check_fill, selected
-from keras_reg.layers._batch import dtype_of, height_width, is_map, map_arrays, static
+from keras_reg.layers._batch import channels_first, dtype_of, height_width, is_map, map_arrays, static
 from keras_reg.layers._boxes import FORMATS, check_boxes, crop_boxes
 
 
@@ -121,23 +120,19 @@ class RandomPadCrop(BatchAugmentation):
 
     def _move(self, array, offsets, fill, batch):
         ops = batch.ops
-        host = batch.framework.host_array(array) if self.fill_mode == "constant" else None
-        if host is not None:
-            first = len(array.shape) == 4 and self.data_format == "channels_first"
-            fill = batch.framework.host_array(ops.cast(ops.convert_to_tensor(fill), array.dtype))
-            done = _on_host.moved(host, *map(np.asarray, offsets), fill, first)
-            return batch.framework.from_host(done, array)
-        last = self.data_format == "channels_last" or len(array.shape) == 3
-        channels_last = array if last else ops.transpose(array, (0, 2, 3, 1))
-        shape = ops.shape(channels_last)
+        first = channels_first(array, self.data_format)
+        if batch.framework.on_host and self.fill_mode == "constant":
+            return _on_host.moved(array, *offsets, fill, first)
+        pixels = ops.transpose(array, (0, 2, 3, 1)) if first else array
+        shape = ops.shape(pixels)
         rows, rows_in = self._indices(shape[1], offsets[0], ops)
         columns, columns_in = self._indices(shape[2], offsets[1], ops)
-        moved = gather_pixels(channels_last, rows, columns, ops)
+        moved = gather_pixels(pixels, rows, columns, ops)
         if self.fill_mode == "constant":
             within = ops.expand_dims(rows_in, 2) & ops.expand_dims(columns_in, 1)
             within = within if len(array.shape) == 3 else ops.expand_dims(within, -1)
             moved = ops.where(within, moved, ops.cast(fill, dtype_of(array)))
-        return moved if last else ops.transpose(moved, (0, 3, 1, 2))
+        return ops.transpose(moved, (0, 3, 1, 2)) if first else moved
 
     def _indices(self, size, offset, ops):
         """Where each new row (or column) comes from, (batch, size), and whether that lies in the image."""

@@ -4,7 +4,7 @@ import keras
 
 from keras_reg._validation import check_choice, check_integer, check_range
 from keras_reg.layers._augmentation import BatchAugmentation
-from keras_reg.layers._batch import dtype_of, height_width, is_map, spec_of
+from keras_reg.layers._batch import channels_first, dtype_of, height_width, is_map, spec_of
 from keras_reg.layers._boxes import FORMATS, check_boxes, crop_boxes
 from keras_reg.layers._composite import keep_unselected
 from keras_reg.layers._random_pad_crop import gather_pixels, map_pixels
@@ -120,12 +120,12 @@ class RandomResizedCrop(BatchAugmentation):
         def nearest(array):
             if not is_map(array, batch.images, self.data_format):
                 return array
-            last = self.data_format == "channels_last" or len(array.shape) == 3
-            array = array if last else ops.transpose(array, (0, 2, 3, 1))
+            first = channels_first(array, self.data_format)
+            array = ops.transpose(array, (0, 2, 3, 1)) if first else array
             sizes = ops.shape(array)
             rows = _nearest(top, tall, new_height, sizes[1], ops)
             moved = gather_pixels(array, rows, _nearest(left, wide, new_width, sizes[2], ops), ops)
-            return moved if last else ops.transpose(moved, (0, 3, 1, 2))
+            return ops.transpose(moved, (0, 3, 1, 2)) if first else moved
 
         if batch.boxes is not None:
             scales = (new_height / tall, new_width / wide)

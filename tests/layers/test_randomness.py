@@ -7,7 +7,7 @@ results. With about 60 bits in a fingerprint an honest repeat does not happen.
 import keras
 import numpy as np
 import pytest
-from harness import BACKEND, only, run_in_fresh_process, to_numpy
+from harness import BACKEND, jit, only, run_in_fresh_process, to_numpy
 
 from keras_reg.layers import MixUp, Pipeline, RandomApply, RandomChoice, RandomErasing
 
@@ -257,6 +257,15 @@ def test_replicas_do_not_share_numbers():
         """
     )
     assert printed.split() == ["40", "40"]
+
+
+@only("tensorflow", "jax", why="PyTorch draws in eager code even in a compiled function")
+@pytest.mark.parametrize("fill_mode", ["channel_noise", "pixel_noise"])
+def test_a_compiler_draws_the_same_numbers(fill_mode):
+    """TensorFlow's functions select another generator under XLA unless it is named."""
+    layer = RandomErasing(1.0, fill_mode=fill_mode, seed=3)
+    draw = jit(lambda images: layer(images, index=2), layer, xla=True)
+    np.testing.assert_allclose(to_numpy(draw(IMAGES)), to_numpy(layer(IMAGES, index=2)), rtol=1e-6, atol=1e-6)
 
 
 @only("jax")
