@@ -34,9 +34,8 @@ class Framework:
         self.random, self.passes = random or name, passes or {}
         self.native = namespace is ops
         self.in_program = in_program  # whether what runs now is compiled as a whole, by `Programs`
-        # TensorFlow has the memory for the batch between two layers at hand, and is faster with one program for each
-        # than with one in which every pixel of a mixer's partner is computed again; JAX asks for fresh memory.
-        self.fuses_layers = name == "jax"
+        self.fuses = name == "jax" or in_program  # what is done with pixels into one loop
+        self.draws_in_programs = name == "jax"  # TensorFlow draws a number for each pixel by one core there
 
     def settle(self, *arrays):
         """The same arrays, of small numbers on which many pixels depend, kept out of the loop over the pixels.

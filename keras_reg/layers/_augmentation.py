@@ -38,6 +38,7 @@ class BatchAugmentation(keras.layers.Layer):
     mixes = False
     works_on_host = True  # whether NumPy is fast enough at it where PyTorch's tensors lie in reach
     blends = False  # whether pixels are computed with, so that integer images become floats
+    draws_pixels = False  # whether `draw_noise` draws about as many numbers as there are pixels
     strengths = ()
 
     def __init__(self, seed=None, data_format=None, **kwargs):

@@ -52,7 +52,8 @@ class Composite(BatchAugmentation):
 
     def is_one_program(self, framework):
         ours = all(isinstance(layer, BatchAugmentation) for layer in self.layers)
-        return framework.fuses_layers and ours and all(layer.is_one_program(framework) for layer in self.layers)
+        fit = framework.draws_in_programs or not any(layer.draws_pixels for layer in self.walk())
+        return ours and fit and all(layer.is_one_program(framework) for layer in self.layers)
 
     def walk(self):
         return [self, *(x for layer in self.layers if isinstance(layer, BatchAugmentation) for x in layer.walk())]

@@ -10,7 +10,7 @@ from keras_reg._backend import fold, normal, uniform
 from keras_reg._validation import is_number
 from keras_reg.layers import _on_host
 from keras_reg.layers._batch import dtype_of, height_width, is_float
-from keras_reg.layers._mixing import inside
+from keras_reg.layers._rows import Rows
 
 
 @dataclasses.dataclass
@@ -54,20 +54,19 @@ class Filling:
         """The images of the batch with their boxes filled."""
         if batch.framework.on_host:
             return self._fill_on_host(batch, boxes, noise)
-        ops, images = batch.ops, batch.images
-        size = height_width(images, self.data_format, ops)
-        regions = [inside(box, *size, 4, self.data_format, ops) for box in boxes]
+        ops, rows = batch.ops, Rows(batch.images, batch, self.data_format)
+        pixels, regions = rows.pixels, [rows.inside(box) for box in boxes]
         if self.mode == "channel_noise":
-            colours = ops.cast(batch.settled(noise)[0], dtype_of(images))
+            (noise,) = batch.settled(noise)
             for i, region in enumerate(regions):
-                images = ops.where(region, self._per_channel(colours[:, i], ops), images)
-            return images
+                colours = rows.of_channels(noise[:, i])
+                pixels = ops.where(region, ops.cast(colours, dtype_of(pixels)), pixels)
+            return rows.restore(pixels)
         region = regions[0]
         for other in regions[1:]:
             region = region | other
-        return ops.where(
-            region, self._constant(batch) if self.mode == "constant" else self._shifted(batch, *noise), images
-        )
+        new = self._constant(rows) if self.mode == "constant" else self._shifted(rows, *noise)
+        return rows.restore(ops.where(region, new, pixels))
 
     def _fill_on_host(self, batch, boxes, noise):
         first = not self.last
@@ -101,16 +100,11 @@ class Filling:
 
         return fill(of_tile)
 
-    def _per_channel(self, values, ops):
-        """(batch or 1, channels), to broadcast over the images."""
-        values = ops.expand_dims(ops.expand_dims(values, 1), 1)
-        return values if self.last else ops.transpose(values, (0, 3, 1, 2))
-
-    def _constant(self, batch):
-        ops, dtype = batch.ops, dtype_of(batch.images)
+    def _constant(self, rows):
+        ops, dtype = rows.ops, dtype_of(rows.pixels)
         if is_number(self.value):
             return ops.cast(self.value, dtype)
-        return self._per_channel(ops.convert_to_tensor([self.value], dtype=dtype), ops)
+        return rows.of_channels(ops.convert_to_tensor([self.value], dtype=dtype))
 
     def _starts(self, batch, shifts):
         """The row of the tile that the first row of each image takes, (batch, 1); the others follow in order."""
@@ -119,9 +113,9 @@ class Filling:
         shifts = ops.cast(ops.floor(shifts * ops.cast(height + 1, "float32")), "int32")
         return batch.settled(ops.minimum(shifts, height))[0]
 
-    def _shifted(self, batch, tile, shifts):
-        ops = batch.ops
+    def _shifted(self, rows, tile, shifts):
+        ops, batch = rows.ops, rows.batch
         height, _ = height_width(batch.images, self.data_format, ops)
-        rows = self._starts(batch, shifts) + ops.expand_dims(ops.arange(0, height, dtype="int32"), 0)
-        noise = ops.take(ops.cast(batch.settled(tile)[0], dtype_of(batch.images)), rows, axis=0)
+        numbers = self._starts(batch, shifts) + ops.expand_dims(ops.arange(0, height, dtype="int32"), 0)
+        noise = ops.take(rows.join(ops.cast(batch.settled(tile)[0], dtype_of(rows.pixels))), numbers, axis=0)
         return noise if self.last else ops.transpose(noise, (0, 2, 1, 3))

@@ -22,6 +22,7 @@ from keras_reg.layers._batch import (
     static,
 )
 from keras_reg.layers._boxes import concatenate_boxes
+from keras_reg.layers._rows import Rows
 
 COLUMNS = 5  # chosen or not, lambda, shift of the partner, top and left of the box
 
@@ -65,17 +66,6 @@ def share_kept(box, height, width, ops):
     return ops.cast(area - box[2] * box[3], "float32") / ops.cast(area, "float32")
 
 
-def inside(box, height, width, rank, data_format, ops):
-    """Which pixels lie in the box, to broadcast over arrays of this rank: (batch, H, W), (batch, H, W, 1), ..."""
-    top, left, box_height, box_width = (ops.reshape(x, [-1, 1, 1]) for x in box)
-    rows = ops.reshape(ops.arange(0, height, dtype="int32"), [1, -1, 1])
-    columns = ops.reshape(ops.arange(0, width, dtype="int32"), [1, 1, -1])
-    found = (rows >= top) & (rows < top + box_height) & (columns >= left) & (columns < left + box_width)
-    if rank == 4:
-        found = ops.expand_dims(found, -1 if data_format == "channels_last" else 1)
-    return found
-
-
 def blended(own, other, weight, ops):
     """weight * own + (1 - weight) * other: exact at 0 and 1, where nothing of the other leaks in, NaN included."""
     mixed = weight * own + (1 - weight) * other
@@ -105,7 +95,6 @@ def make_plan(batch, u, chosen, kept, cut, data_format):
 def mix(batch, plan, num_classes, data_format):
     """The batch with every part of every sample mixed by one plan."""
     ops = batch.ops
-    height, width = height_width(batch.images, data_format, ops)
 
     def other(array):
         return ops.take(array, plan.partner, axis=0)
@@ -115,13 +104,13 @@ def mix(batch, plan, num_classes, data_format):
         if batch.framework.on_host:
             first = channels_first(array, data_format)
             return _on_host.mixed(array, plan.partner, weight, plan.box, first, **batch.framework.passes)
-        partner, result = other(array), array
+        rows = Rows(array, batch, data_format)
+        partner, result = other(rows.pixels), rows.pixels
         if plan.blend is not None:
-            result = blended(array, partner, spread(ops.cast(weight, array.dtype), array, ops), ops)
+            result = blended(result, partner, rows.of_images(ops.cast(weight, array.dtype)), ops)
         if plan.box is not None:
-            region = inside(plan.box, height, width, len(array.shape), data_format, ops)
-            result = ops.where(region, partner, result)
-        return result
+            result = ops.where(rows.inside(plan.box), partner, result)
+        return rows.restore(result)
 
     def linear(array):
         """Label-like: in float32 at least, back in the dtype that it came in."""
@@ -161,12 +150,11 @@ def _mix_sparse(mixed, batch, plan, label, other, data_format):
     """In a training step: integers stay integers and become terms, and the dominant label is kept for the metrics."""
     ops, weight = batch.ops, plan.weight
     cuts = plan.box is not None
-    size = height_width(batch.images, data_format, ops)
 
     def cut(array):
         """A dense map is cut there and then, so both terms of a cut sample hold the same map."""
-        region = inside(plan.box, *size, len(array.shape), data_format, ops)
-        return ops.where(region, other(array), array)
+        rows = Rows(array, batch, data_format)
+        return rows.restore(ops.where(rows.inside(plan.box), other(rows.pixels), rows.pixels))
 
     def cut_map(array):
         return cuts and is_map(array, batch.images, data_format)

@@ -8,7 +8,7 @@ from keras_reg.layers._augmentation import BatchAugmentation, check_channels, ch
 from keras_reg.layers._batch import dtype_of, height_width, is_float, is_map, map_arrays, static
 from keras_reg.layers._boxes import FORMATS, check_boxes, drop_erased
 from keras_reg.layers._filling import Filling
-from keras_reg.layers._mixing import inside
+from keras_reg.layers._rows import Rows
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
@@ -141,6 +141,10 @@ class RandomErasing(BatchAugmentation):
         return None if self.is_off() else self.filling.draw(batch, self.counts[1], key)
 
     @property
+    def draws_pixels(self):
+        return self.fill_mode == "pixel_noise"
+
+    @property
     def filling(self):
         return Filling(self.fill_mode, self.fill_value, self.value_range, self.data_format)
 
@@ -184,15 +188,16 @@ class RandomErasing(BatchAugmentation):
         return tuple(ops.cast(x, "int32") for x in (top, left, ops.where(exists, tall, 0.0), wide))
 
     def _fill_maps(self, batch, boxes):
-        ops, size = batch.ops, height_width(batch.images, self.data_format, batch.ops)
+        ops = batch.ops
 
         def fill(array):
             if not is_map(array, batch.images, self.data_format):
                 return array
+            rows = Rows(array, batch, self.data_format)
+            pixels, value = rows.pixels, ops.cast(self.mask_fill_value, dtype_of(array))
             for box in boxes:
-                region = inside(box, *size, len(array.shape), self.data_format, ops)
-                array = ops.where(region, ops.cast(self.mask_fill_value, dtype_of(array)), array)
-            return array
+                pixels = ops.where(rows.inside(box), value, pixels)
+            return rows.restore(pixels)
 
         return dataclasses.replace(batch, labels=map_arrays(fill, batch.labels), masks=map_arrays(fill, batch.masks))
 

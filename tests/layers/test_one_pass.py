@@ -33,6 +33,9 @@ LAYERS = {
     "RandomChoice": lambda seed, **k: RandomChoice([MixUp(0.5, 0.7, **k), CutMix(**k)], None, "sample", seed),
     "Pipeline": lambda **k: Pipeline([RandomErasing(0.5), MixUp(0.5), RandomPadCrop(1), LabelNoise(0.3)], **k),
     "RandomPadCrop": lambda **k: RandomPadCrop((7, 4), 0.7, fill_value=2, **k),
+    "Pipeline of noise": lambda **k: Pipeline(
+        [RandomErasing(1.0, fill_mode="pixel_noise", value_range=(1, 4)), CutMix()], **k
+    ),
     "RandomApply": lambda **k: RandomApply(CutMix(), 0.5, **k),
     "PCAColorJitter": lambda **k: PCAColorJitter(0.1, 0.7, **k),
 }
@@ -76,7 +79,7 @@ def test_compiled_as_one_program_it_is_the_same_function(name, monkeypatch):
     assert not programs(layer)
     monkeypatch.setattr("keras_reg._backend.WORTH_COMPILING", 1)
     found = to_numpy(layer(*batch(), index=3))
-    split = isinstance(layer, (Pipeline, RandomApply)) and BACKEND == "tensorflow"
+    split = name == "Pipeline of noise" and BACKEND == "tensorflow"  # which draws it faster outside
     assert all(programs(part) for part in (layer.layers if split else [layer]))
     assert_alike(name, found, plain)
     assert (found[0] != batch()[0]).any()
@@ -124,7 +127,7 @@ def test_box_by_box_on_the_host_it_is_the_same_function(name, layout, dtype, mon
 def test_planned_on_the_host_it_is_the_same_function(name, layout, dtype, monkeypatch):
     import torch
 
-    if layout and name in ("Pipeline", "RandomApply"):
+    if layout and name.startswith(("Pipeline", "RandomApply")):
         pytest.skip("its parts have the layout of Keras")
     whole, short = dtype == "uint8", dtype in ("float16", "bfloat16")
     images, labels = map(torch.as_tensor, batch(dtype if whole else "float32", channels_first=bool(layout)))
@@ -239,7 +242,7 @@ def test_a_tf_data_map_compiles_itself():
     found = map_in_tf_data(layer, (images, ids), 7, num_parallel_calls=2)
     assert [len(x) for x, _ in found] == [7, 7, 4]
     assert all((x == -1).any(axis=(1, 2, 3)).all() and np.allclose(y.sum(1), 1) for x, y in found)
-    assert any(name == "tensorflow" for name, _ in programs(layer.layers[1]))
+    assert any(name == "tensorflow" for name, _ in programs(layer))
 
 
 @only("torch", why="Others have no such flag")
