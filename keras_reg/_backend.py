@@ -25,8 +25,8 @@ class Framework:
 
     `name` is "tensorflow", "jax", "torch" or "numpy". `ops` is `keras.ops`, or the same names over the arrays that
     Keras' backend cannot hold: TensorFlow's in a tf.data graph under JAX or PyTorch, NumPy's in a data-loading worker.
-    `random` names the framework that draws random numbers, where it is another one. `passes` are those over whole
-    arrays of NumPy, copy(array) and blend(own, other, kept, out), where something is faster at them than NumPy.
+    `random` names the framework that draws random numbers, where it is another one. `passes` are functions for
+    `_on_host` that are faster than its own.
     """
 
     def __init__(self, name, namespace, restore=None, in_program=False, random=None, passes=None):

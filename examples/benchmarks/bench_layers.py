@@ -1,6 +1,7 @@
 """Milliseconds a batch of each augmentation layer beside Keras' own and other packages', on one backend.
 
     KERAS_BACKEND=jax python examples/benchmarks/bench_layers.py [--quick] [--json FILE]
+    KERAS_BACKEND=jax python examples/benchmarks/bench_layers.py --rows MixUp --sizes 64x224x224x3 --modes jit
 
 All take turns in one process; each number is the median over the turns, after warm-up. The limits are NumPy's copy of
 the batch into a fresh array and into one that is there, and one elementwise pass in the same mode. What is compared
@@ -164,23 +165,29 @@ def _chains(ours):
             yield ", ".join(key[:3]), row["ms"] / max(links), 2.0
 
 
+def _size(text):
+    return tuple(map(int, text.split("x")))
+
+
 def main(argv=None, sizes=SIZES, rows=None, modes=MODES, dtypes=None):
     made = parser(__doc__)
     made.add_argument("--seconds", type=float, help="for each number (default 0.15, quick 0.01)")
     made.add_argument("--dtypes", nargs="+", default=dtypes or DTYPES, choices=(*DTYPES, "float16"))
     made.add_argument("--modes", nargs="+", default=modes, choices=MODES)
+    made.add_argument("--rows", nargs="+", default=rows, metavar="ROW", help="all unless given; names as in the tables")
+    made.add_argument("--sizes", nargs="+", default=sizes, type=_size, metavar="BxHxWxC")
     given = parse(made, argv)
     seconds = given.seconds or (0.01 if given.quick else 0.15)
     if given.quick:
-        sizes, given.dtypes = QUICK if sizes is SIZES else sizes, given.dtypes[:1]
+        given.sizes, given.dtypes = QUICK if given.sizes is SIZES else given.sizes, given.dtypes[:1]
         given.modes = [mode for mode in given.modes if mode != "compile"]  # most of a minute for a row
     for package, why in peers.missing().items():
         print(f"{package} is left out: {why}. How to install it: peers.py")
     found = []
-    for shape in sizes:
+    for shape in given.sizes:
         for dtype in given.dtypes:
             targeted = given.quick or dtype != "float32" or shape == SIZES[2]
-            here = rows or names(targeted, dtype)
+            here = given.rows or names(targeted, dtype)
             found += table(shape, dtype, here, given.modes, seconds, 3 if given.quick else 7)
     targets(found)
     save(given.json, "layers", found, given.quick)

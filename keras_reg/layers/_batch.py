@@ -21,7 +21,8 @@ class Batch:
     `labels` may be a nest of arrays (a model with several outputs). In a training step, where `sparse` is true, integer
     labels stay integers: a mixture is then `terms`, a list of (labels, weights of shape (batch,)), and `dominant` is
     the original label that weighs most, with its weight. `strengths` are the present values of the weights behind
-    `Strength` arguments, by the id of the weight, where they were read beforehand.
+    `Strength` arguments, by the id of the weight, where they were read beforehand. `fresh` is whether the memory of the
+    images was taken in this call and is nobody else's, so that it may be written to.
     """
 
     framework: Framework = NATIVE
@@ -35,6 +36,7 @@ class Batch:
     terms: list | None = None
     dominant: tuple | None = None
     strengths: dict = dataclasses.field(default_factory=dict)
+    fresh: bool = False
 
     @property
     def ops(self):

@@ -130,7 +130,7 @@ def transform_part(layer, batch, u, key, select):
 def apply_foreign(layer, batch, training):
     """A layer of Keras on the images, and on masks, label maps and boxes where it can move them."""
     if not hasattr(layer, "transform_segmentation_masks"):
-        return dataclasses.replace(batch, images=_back(layer(batch.images, training=training), batch))
+        return dataclasses.replace(batch, images=_back(layer(batch.images, training=training), batch), fresh=False)
     maps = [x for x in leaves(batch.labels) if is_map(x, batch.images, layer.data_format)]
     if maps and (batch.masks is not None or len(maps) > 1 or batch.terms):
         raise ValueError(f"`{layer.name}` moves one dense map along with the images. Received: several")
@@ -151,7 +151,7 @@ def apply_foreign(layer, batch, training):
         )
     if batch.boxes is not None:
         found["boxes"] = map_arrays(lambda x: _back(x, batch), moved["bounding_boxes"])
-    return dataclasses.replace(batch, **found)
+    return dataclasses.replace(batch, fresh=False, **found)
 
 
 def _back(array, batch):

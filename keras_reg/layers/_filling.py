@@ -72,7 +72,7 @@ class Filling:
         first = not self.last
 
         def fill(values):
-            return _on_host.filled(batch.images, boxes, values, first, **batch.framework.passes)
+            return _on_host.filled(batch.images, boxes, values, first, batch.fresh, **batch.framework.passes)
 
         def as_pixels(values):
             return batch.ops.cast(values, batch.images.dtype)

@@ -99,11 +99,11 @@ def mix(batch, plan, num_classes, data_format):
     def other(array):
         return ops.take(array, plan.partner, axis=0)
 
-    def combine(array, weight):
+    def combine(array, weight, fresh=False):
         """Pixels: blended, then cut."""
         if batch.framework.on_host:
             first = channels_first(array, data_format)
-            return _on_host.mixed(array, plan.partner, weight, plan.box, first, **batch.framework.passes)
+            return _on_host.mixed(array, plan.partner, weight, plan.box, first, fresh, **batch.framework.passes)
         rows = Rows(array, batch, data_format)
         partner, result = other(rows.pixels), rows.pixels
         if plan.blend is not None:
@@ -134,7 +134,8 @@ def mix(batch, plan, num_classes, data_format):
 
     mixed = dataclasses.replace(
         batch,
-        images=combine(batch.images, plan.blend),
+        images=combine(batch.images, plan.blend, batch.fresh),
+        fresh=batch.framework.on_host,
         boxes=None if batch.boxes is None else concatenate_boxes(batch.boxes, plan, ops),
         sample_weights=map_arrays(linear, batch.sample_weights),
         masks=map_arrays(pixels, batch.masks),

@@ -1,16 +1,24 @@
 """Passes over pixels that NumPy can reach: one fresh array, and then only the pixels that change.
 
 Where a compiler fuses, comparing every pixel with its box is free; where each operation is a pass over memory, slices
-are several times as fast. NumPy also asks for large pages, which PyTorch does not: fresh memory costs a quarter.
+are several times as fast. NumPy also asks for large pages, which PyTorch does not: fresh memory costs a quarter. Images
+that are `fresh`, made by the layer before and seen by nobody else, are changed where they lie.
+
+Two functions may be replaced by faster ones: `copy`, of an array into a fresh one, and blend(own, other, kept, out),
+which writes kept * own + (1 - kept) * other into `out`, where all have a row an image.
 """
 
 import numpy as np
 
 _CHUNK = 2**15  # numbers that are worked on at a time, so that they stay in the cache between operations
+_LARGE = 2**16  # bytes of an image from which on a call for each costs little
+
+
+def _copy(array):
+    return np.copy(array, order="C")  # whatever its strides: an image of it is one row
 
 
 def blend_in_pieces(own, other, kept, out):
-    """Writes kept * own + (1 - kept) * other into `out`, where all have a row an image."""
     wide = max(1, min(_CHUNK, own.shape[1]))
     high = max(1, _CHUNK // wide)
     buffer, given = np.empty((min(high, len(own)), wide), own.dtype), 1 - kept
@@ -25,18 +33,46 @@ def blend_in_pieces(own, other, kept, out):
                 np.add(here, product, out=here)
 
 
-def mixed(own, partner, weight, box, channels_first, copy=np.copy, blend=blend_in_pieces):
+def mixed(own, partner, weight, box, channels_first, fresh=False, copy=_copy, blend=blend_in_pieces):
     """Each image blended with its partner by `weight`, and cut from it in `box`; either may be `None`."""
-    out = copy(own) if weight is None or not len(own) else _blended(own, partner, weight, blend)
-    if box is not None:
-        for i, region in boxes(box, channels_first):
-            out[(i, *region)] = own[(partner[i], *region)]
+    if own.size == 0:
+        return np.copy(own)
+    kept = None if weight is None else weight.astype(own.dtype)[:, None]
+    regions = () if box is None else boxes(box, channels_first)
+    if own[0].nbytes >= _LARGE and (fresh or (kept is not None and box is not None)):
+        return _mixed_one_by_one(own, partner, kept, dict(regions), own if fresh else copy(own), blend)
+    out = copy(own) if kept is None else _blended(own, partner, kept, blend)
+    for i, region in regions:
+        out[(i, *region)] = own[(partner[i], *region)]
     return out
+
+
+def _mixed_one_by_one(own, partner, kept, regions, out, blend):
+    """Image by image, into `out`, which is `own` or a copy: what is cut into an image finds it in the cache."""
+    for i, other in _from_partner_to_partner(own, partner) if out is own else enumerate(own[i] for i in partner):
+        if kept is not None and kept[i] <= 0:  # exactly its partner, whatever its own holds
+            out[i] = other
+        elif kept is not None and kept[i] < 1:
+            blend(*(image.reshape(1, -1) for image in (own[i], other)), kept[i : i + 1], out[i].reshape(1, -1))
+        if i in regions:
+            out[(i, *regions[i])] = other[regions[i]]
+    return out
+
+
+def _from_partner_to_partner(images, partner):
+    """(i, its partner as it was) for each image, which may then be changed: only the first of a round is kept aside."""
+    done = np.zeros(len(images), bool)
+    for first in range(len(images)):
+        i, saved = first, None if done[first] else images[first].copy()
+        while not done[i]:
+            done[i], following = True, int(partner[i])
+            yield i, saved if following == first else images[following]
+            i = following
 
 
 def _blended(own, partner, kept, blend):
     rows, out = own.reshape(len(own), -1), np.empty(own.shape, own.dtype)
-    flat, kept = out.reshape(rows.shape), kept.astype(own.dtype)[:, None]
+    flat = out.reshape(rows.shape)
     # Partners that lie behind one another, as a cyclic shift has them twice, are used where they lie.
     starts = np.flatnonzero(np.diff(partner, prepend=-2) != 1).tolist()
     for start, end in zip(starts, [*starts[1:], len(own)], strict=True):
@@ -66,9 +102,9 @@ def _overlap(offset, size):
     return first, max(first, min(size, size - offset))
 
 
-def filled(images, all_boxes, fill, channels_first, copy=np.copy, **_):
+def filled(images, all_boxes, fill, channels_first, fresh=False, copy=_copy, **_):
     """The images with their boxes filled: `fill(i, box, region)` returns what goes into one, to broadcast over it."""
-    out = copy(images)
+    out = images if fresh else copy(images)
     for number, box in enumerate(all_boxes):
         for i, region in boxes(box, channels_first):
             out[(i, *region)] = fill(i, number, region)

@@ -153,7 +153,8 @@ class RandomErasing(BatchAugmentation):
             return batch
         chosen = selected(u[:, 0], self.strength("rate", batch), select)
         boxes = self.draw_boxes(batch, u, chosen)
-        batch = dataclasses.replace(batch, images=self.filling.fill(batch, boxes, noise))
+        images = self.filling.fill(batch, boxes, noise)
+        batch = dataclasses.replace(batch, images=images, fresh=batch.framework.on_host)
         if self.mask_fill_value is not None:
             batch = self._fill_maps(batch, boxes)
         for box in boxes if batch.boxes is not None else ():

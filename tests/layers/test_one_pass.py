@@ -39,7 +39,8 @@ LAYERS = {
     "RandomApply": lambda **k: RandomApply(CutMix(), 0.5, **k),
     "PCAColorJitter": lambda **k: PCAColorJitter(0.1, 0.7, **k),
 }
-ON_HOST = ["MixUp", "CutMix", "constant", "channel_noise", "pixel_noise", "RandomChoice", "RandomPadCrop"]
+LAYERS["chain"] = lambda **k: Pipeline([MixUp(1.0), CutMix(), RandomErasing(0.5, fill_value=7), MixUp(0.3, 0.5)], **k)
+ON_HOST = ["chain", "MixUp", "CutMix", "constant", "channel_noise", "pixel_noise", "RandomChoice", "RandomPadCrop"]
 EXACT = ("CutMix", "constant", "channel_noise", "pixel_noise", "RandomPadCrop", "RandomApply")
 
 
@@ -54,6 +55,13 @@ def compile_all(monkeypatch):
     monkeypatch.setattr("keras_reg._backend.WORTH_COMPILING", 1)
 
 
+@pytest.fixture(params=["small", "large"])
+def image_size(request, monkeypatch):
+    """Images that count as large are mixed where they lie, once they are nobody else's."""
+    if request.param == "large":
+        monkeypatch.setattr("keras_reg.layers._on_host._LARGE", 1)
+
+
 def in_a_worker(function):
     """What `function` returns in a thread, where NumPy arrays stay with NumPy."""
     with ThreadPoolExecutor(1) as pool:
@@ -65,6 +73,11 @@ def assert_alike(name, found, expected, tolerance=2e-6):
     if name in EXACT:
         assert_same_bits(found[0], expected[0])
     assert_close(found, expected, rtol=tolerance, atol=tolerance)
+
+
+def blends(name):
+    """How often the pixels of a layer of `LAYERS` are blended."""
+    return 2 if name == "chain" else 1
 
 
 def programs(layer):
@@ -99,11 +112,15 @@ def test_bfloat16_is_computed_in_float32_and_rounded_once(name):
     assert_same_bits(found(images, labels, index=3)[0], keras.ops.cast(wide, "bfloat16"))
 
 
+@pytest.mark.usefixtures("image_size")
 @pytest.mark.parametrize("dtype", ["float32", "uint8", "float16"])
 @pytest.mark.parametrize("layout", [{}, FIRST])
 @pytest.mark.parametrize("name", ON_HOST)
 def test_box_by_box_on_the_host_it_is_the_same_function(name, layout, dtype, monkeypatch):
+    if layout and name == "chain":
+        pytest.skip("its parts have the layout of Keras")
     images, labels = batch(dtype, channels_first=bool(layout))
+    given = images.copy()
     layer = LAYERS[name](seed=2, **layout)
     if dtype == "float16":
         layer.dtype_policy = "float16"
@@ -115,23 +132,26 @@ def test_box_by_box_on_the_host_it_is_the_same_function(name, layout, dtype, mon
     monkeypatch.setattr("keras_reg._backend.Framework.on_host", False)
     plain = to_numpy(call()) if BACKEND == "torch" else in_a_worker(call)
     rounded_once = dtype == "float16" and BACKEND == "torch"  # by its lerp, and thrice by what stands beside it
-    assert_alike(name, found, plain, 2**-10 if rounded_once else 2e-6)
-    assert found[0].dtype == dtype or "MixUp" in name or name == "RandomChoice"
+    assert_alike(name, found, plain, blends(name) * 2**-10 if rounded_once else 2e-6)
+    assert found[0].dtype == dtype or name in ("MixUp", "RandomChoice", "chain")
     assert (found[0] != images).any() and not np.shares_memory(found[0], images)
+    assert_same_bits(images, given)
 
 
 @only("torch", why="the others compile what is worth it")
+@pytest.mark.usefixtures("image_size")
 @pytest.mark.parametrize("dtype", ["float32", "float64", "uint8", "float16", "bfloat16"])
 @pytest.mark.parametrize("layout", [{}, FIRST])
 @pytest.mark.parametrize("name", [name for name in LAYERS if name != "PCAColorJitter"])  # PyTorch is faster at it
 def test_planned_on_the_host_it_is_the_same_function(name, layout, dtype, monkeypatch):
     import torch
 
-    if layout and name.startswith(("Pipeline", "RandomApply")):
+    if layout and name.startswith(("Pipeline", "RandomApply", "chain")):
         pytest.skip("its parts have the layout of Keras")
     whole, short = dtype == "uint8", dtype in ("float16", "bfloat16")
     images, labels = map(torch.as_tensor, batch(dtype if whole else "float32", channels_first=bool(layout)))
     images = images.to(getattr(torch, dtype))
+    given = images.clone()
     layer = LAYERS[name](seed=2, **layout)
     if short:
         layer.dtype_policy = dtype
@@ -141,8 +161,9 @@ def test_planned_on_the_host_it_is_the_same_function(name, layout, dtype, monkey
     monkeypatch.setattr("keras_reg.layers._batch.in_reach", lambda *_: False)
     plain = layer(images, labels, index=5)
     assert [x.dtype for x in found] == [x.dtype for x in plain]
+    assert torch.equal(images, given)
     found, plain = ([to_numpy(x.double() if x.dtype is torch.bfloat16 else x) for x in pair] for pair in (found, plain))
-    assert_alike(name, found, plain, torch.finfo(images.dtype).eps if short else 2e-6)
+    assert_alike(name, found, plain, blends(name) * torch.finfo(images.dtype).eps if short else 2e-6)
     assert (found[0] != to_numpy(images.double())).any()
 
 
