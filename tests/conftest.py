@@ -11,6 +11,10 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 if "KERAS_HOME" not in os.environ:
     os.environ["KERAS_HOME"] = tempfile.mkdtemp(prefix="keras_reg_home_")
     atexit.register(shutil.rmtree, os.environ["KERAS_HOME"], ignore_errors=True)
+    # What one worker or fresh process has compiled, the others of this run need not compile again.
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.environ["KERAS_HOME"] + "/jax")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
