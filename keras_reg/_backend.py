@@ -34,7 +34,7 @@ class Framework:
         self.random, self.passes = random or name, passes or {}
         self.native = namespace is ops
         self.in_program = in_program  # whether what runs now is compiled as a whole, by `Programs`
-        self.fuses = name == "jax" or in_program  # what is done with pixels into one loop
+        self.fuses = name == "jax" or in_program  # whether a compiler makes one loop of what is done with pixels
         self.draws_in_programs = name == "jax"  # TensorFlow draws a number for each pixel by one core there
 
     def settle(self, *arrays):

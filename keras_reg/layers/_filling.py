@@ -71,7 +71,7 @@ class Filling:
     def _fill_on_host(self, batch, boxes, noise):
         first = not self.last
 
-        def fill(values):
+        def filled_by(values):
             return _on_host.filled(batch.images, boxes, values, first, batch.fresh, **batch.framework.passes)
 
         def as_pixels(values):
@@ -80,7 +80,7 @@ class Filling:
         if self.mode == "constant":
             constant = as_pixels(self.value)
             constant = constant.reshape((-1, 1, 1)) if first else constant
-            return fill(lambda *_: constant)
+            return filled_by(lambda *_: constant)
         if self.mode == "channel_noise":
             colours = as_pixels(noise)
 
@@ -90,7 +90,7 @@ class Filling:
                 # A whole row of the box: NumPy copies rows at once, and three channels one by one.
                 return np.repeat(colours[i, box][None], region[-1].stop - region[-1].start, axis=0)
 
-            return fill(of_colour)
+            return filled_by(of_colour)
         tile, starts = as_pixels(noise[0]), self._starts(batch, noise[1])[:, 0].tolist()
         tile = np.moveaxis(tile, 1, 0) if first else tile
 
@@ -98,7 +98,7 @@ class Filling:
             *channels, rows, columns = region
             return tile[(*channels, slice(rows.start + starts[i], rows.stop + starts[i]), columns)]
 
-        return fill(of_tile)
+        return filled_by(of_tile)
 
     def _constant(self, rows):
         ops, dtype = rows.ops, dtype_of(rows.pixels)

@@ -1,6 +1,7 @@
 """The fast ways over the pixels, compiled as one program or box by box on the host, beside the plain operations."""
 
 import copy
+import functools
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
@@ -177,6 +178,28 @@ def test_what_the_host_leaves_alone_is_given_back_itself():
     assert found[0] is not images and found[1] is labels and found[2] is weights
     untouched = RandomErasing(0)(images, labels)
     assert untouched[0] is images
+
+
+def test_what_a_layer_of_keras_returns_is_not_written_to(monkeypatch):
+    """It may be something that the layer keeps."""
+    monkeypatch.setattr("keras_reg.layers._on_host._LARGE", 1)
+    images, labels = batch()
+
+    class Keeps(keras.layers.Layer):
+        kept = keras.ops.convert_to_tensor(images)
+
+        def call(self, inputs):
+            return self.kept
+
+        def compute_output_shape(self, input_shape):
+            return input_shape
+
+    for last in (MixUp(1.0), CutMix(), RandomErasing(1.0)):
+        layer = Pipeline([RandomErasing(1.0), Keeps(), last], seed=0)
+        call = functools.partial(layer, images, labels)
+        found, _ = to_numpy(call()) if BACKEND == "torch" else in_a_worker(call)
+        assert (found != images).any()
+        assert_same_bits(to_numpy(Keeps.kept), images)
 
 
 @pytest.mark.parametrize("channels", [None, 1])
