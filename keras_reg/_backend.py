@@ -334,6 +334,17 @@ def _tensorflow_ops():
     )
 
 
+def as_written(function):
+    """`function`, which AutoGraph takes as it is: to translate all that it calls takes the first tf.data map seconds.
+
+    What layers of Keras' `call` do is not translated anyway.
+    """
+    tf = sys.modules.get("tensorflow")
+    if tf is None or tf.executing_eagerly():
+        return function
+    return tf.autograph.experimental.do_not_convert(function)
+
+
 def read_outside(variable, framework):
     """The present value of one of Keras' variables, a scalar, where a batch lives outside of Keras' backend.
 

@@ -3,7 +3,15 @@ import dataclasses
 import keras
 import numpy as np
 
-from keras_reg._backend import Programs, RandomSource, framework_of, read_outside, uniform, worth_compiling
+from keras_reg._backend import (
+    Programs,
+    RandomSource,
+    as_written,
+    framework_of,
+    read_outside,
+    uniform,
+    worth_compiling,
+)
 from keras_reg._strength import Strength, deserialize, plain, serialize
 from keras_reg._validation import check_data_format, check_integer, check_seed, fail
 from keras_reg.layers._batch import (
@@ -72,6 +80,9 @@ class BatchAugmentation(keras.layers.Layer):
         return name not in self._held and plain(getattr(self, name)) == 0
 
     def __call__(self, data, labels=None, sample_weight=None, **kwargs):
+        return as_written(self._enter)(data, labels, sample_weight, **kwargs)
+
+    def _enter(self, data, labels, sample_weight, **kwargs):
         data, labels, sample_weight = map(written_out, (data, labels, sample_weight))
         form = Form(data, labels, sample_weight)
         check_numbers(form.batch)

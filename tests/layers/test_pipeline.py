@@ -1,3 +1,5 @@
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -98,6 +100,24 @@ def test_a_pipeline_with_layers_of_keras_maps_over_tf_data(parallel):
     found = map_in_tf_data(layer, (images, labels), batch_size=8, num_parallel_calls=parallel)
     assert [x.shape for x, _ in found] == [(8, 8, 6, 1), (8, 8, 6, 1), (4, 8, 6, 1)]
     assert all(np.allclose(y.sum(axis=1), 1) and y.shape[1] == 4 for _, y in found)
+
+
+@pytest.mark.parametrize("within", ["alone", "choice", "beside a layer of Keras"])
+def test_autograph_leaves_it_as_it_is(within):
+    """Translating what it calls would take seconds before the first batch."""
+
+    class Watching(RandomErasing):
+        def transform(self, *args):
+            files.append(sys._getframe().f_code.co_filename)
+            return super().transform(*args)
+
+    files, layer = [], Watching(0.5)
+    if within == "choice":
+        layer = RandomChoice([layer, RandomApply(layer)])
+    if within == "beside a layer of Keras":
+        layer = Pipeline([keras.layers.RandomFlip(seed=8), layer])
+    map_in_tf_data(layer, addressed(4), batch_size=4)
+    assert files and set(files) == {__file__}
 
 
 def test_keras_own_mixers_are_refused():
