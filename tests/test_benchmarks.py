@@ -66,22 +66,29 @@ def test_every_benchmark_runs_and_is_reported(bench, tmp_path, monkeypatch, caps
         row for row in results["layers"][BACKEND]["rows"] if row["layer"] == "CutMix" and row["who"] == "keras_reg"
     )
     assert f"| CutMix | **{ours['ms']:.1f}** ({ours['ms'] / ours['copy']:.1f}); Keras " in page
+    assert results["import"][BACKEND]["targets"][0]["cells"] == 4
+    assert (
+        "    | import keras_reg under 0.1 s over import keras | keras_reg alone, processor, least of 2 | 0.2 | 0.1 |"
+        in page
+    )
     assert "Quick mode" in page and bench.report.fill(page, results) == page
 
 
 @pytest.mark.skipif(BACKEND == "tensorflow", reason="the GPU is measured with JAX and PyTorch")
 def test_what_is_measured_on_a_gpu_runs_without_one(bench, monkeypatch):
     monkeypatch.setattr(bench.bench_gpu, "MODES", (COMPILED,))
-    found = bench.bench_gpu.layer_table((TINY,), ("float32",), 0, 1, rows=("CutMix",))
+    found = bench.bench_gpu.layer_table((TINY, (2, 8, 8, 3)), ("float32", "bfloat16"), 0, 1, rows=("CutMix",))
     assert all(row["copy"] > 0 and row["ms"] > 0 for row in found)
+    assert len({(row["size"], row["dtype"]) for row in found if row["who"] == "keras_reg"}) == 4
     monkeypatch.setattr(bench.bench_training, "FORMS", ("integer",))
     assert bench.bench_gpu.waits(small) == {"plain": 0, "augmented": 0}
 
 
 def test_a_target_is_met_only_where_every_cell_meets_it(bench, capsys):
-    bench.benchmarking.verdict("fast", [("a", 1.0, 1.2), ("b", 1.2, 1.2)])
+    assert bench.benchmarking.verdict("fast", [("a", 1.0, 1.2), ("b", 1.2, 1.2)])["missed"] == []
     assert " ".join(capsys.readouterr().out.split()) == "met fast: all of 2; closest 1.2 of 1.2 (b)"
-    bench.benchmarking.verdict("fast", [("a", 1.0, 1.2), ("b", 2.4, 1.2), ("c", 1.8, 1.2)])
+    found = bench.benchmarking.verdict("fast", [("a", 1.0, 1.2), ("b", 2.4, 1.2), ("c", 1.8, 1.2)])
+    assert found == {"target": "fast", "cells": 3, "missed": [("b", 2.4, 1.2), ("c", 1.8, 1.2)]}
     assert "missed fast: by 2 of 3 2.4 of 1.2, missed by 100%: b 1.8" in " ".join(capsys.readouterr().out.split())
 
 

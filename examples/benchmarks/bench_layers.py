@@ -113,10 +113,11 @@ def cells_of(found):
 
 
 def targets(found):
-    """Prints which targets are met; two cores of a CPU are what they are meant for."""
+    """Prints and returns which targets are met; two cores of a CPU are what they are meant for."""
     cells = cells_of(found)
     ours = {key: cell["keras_reg"] for key, cell in cells.items()}
     print(f"\nTargets on {BACKEND}")
+    made = []
     for text, side, modes, limit in (
         ("compiled, 224x224: at most 1.2 fresh copies", 224, COMPILED[:3], 1.2),
         ("compiled, 32x32: at most 3 fresh copies", 32, COMPILED[:3], 3.0),
@@ -125,18 +126,15 @@ def targets(found):
         if (modes == ("eager",)) == (BACKEND == "torch"):
             chosen = {k: row for k, row in ours.items() if f"x{side}x{side}x" in k[0] and k[2] in modes}
             chosen = {", ".join(key): row for key, row in chosen.items() if key[3] in TARGETED}
-            verdict(f"{text}", [(key, row["ms"] / row["copy"], limit) for key, row in chosen.items()])
-            verdict(f"{text} of malloc", [(key, row["ms"] / row["copy_malloc"], limit) for key, row in chosen.items()])
+            for what, key in ((text, "copy"), (f"{text} of malloc", "copy_malloc")):
+                made.append(verdict(what, [(name, row["ms"] / row[key], limit) for name, row in chosen.items()]))
     beside = {key: cell for key, cell in cells.items() if "Keras" in cell}
-    verdict(
-        "twice as fast as Keras, or within 1.2 elementwise passes",
-        [(", ".join(key), *_against_keras(cell)) for key, cell in beside.items()],
-    )
+    nearest = [(", ".join(key), *_against_keras(cell)) for key, cell in beside.items()]
+    made.append(verdict("twice as fast as Keras, or within 1.2 elementwise passes", nearest))
     if beside:
         faster = statistics.geometric_mean(c["Keras"]["ms"] / c["keras_reg"]["ms"] for c in beside.values())
-        verdict(
-            "5 times as fast as Keras in the geometric mean (1 / times)", [(f"{faster:.2f} times", 1 / faster, 1 / 5)]
-        )
+        mean = [(f"{faster:.2f} times", 1 / faster, 1 / 5)]
+        made.append(verdict("5 times as fast as Keras in the geometric mean (1 / times)", mean))
     for text, chosen in (
         ("not slower than another package", lambda who: who not in ("keras_reg", "Keras", peers.IN_PLACE)),
         ("not slower than timm where it changes its input, which ours never do", lambda who: who == peers.IN_PLACE),
@@ -148,8 +146,8 @@ def targets(found):
             if chosen(who) and key[3] not in PER_BATCH
         ]
         if others:
-            verdict(text, others)
-    verdict("a chain of three under twice its dearest link", list(_chains(ours)))
+            made.append(verdict(text, others))
+    return [*made, verdict("a chain of three under twice its dearest link", list(_chains(ours)))]
 
 
 def _against_keras(cell):
@@ -189,8 +187,7 @@ def main(argv=None, sizes=SIZES, rows=None, modes=MODES, dtypes=None):
             targeted = given.quick or dtype != "float32" or shape == SIZES[2]
             here = given.rows or names(targeted, dtype)
             found += table(shape, dtype, here, given.modes, seconds, 3 if given.quick else 7)
-    targets(found)
-    save(given.json, "layers", found, given.quick)
+    save(given.json, "layers", found, given.quick, targets(found))
     return found
 
 

@@ -128,16 +128,17 @@ def targets(results):
     ours = [row for row in results if row["loss"].startswith("keras_reg")]
     shown = [("x".join(map(str, row["shape"])) + f", {row['loss']}", row) for row in ours]
     print(f"\nTargets of the loss on {BACKEND}")
-    verdict("at most 1.15 of the plain sparse crossentropy", [(name, row["to_plain"], 1.15) for name, row in shown])
+    times = [(name, row["to_plain"], 1.15) for name, row in shown]
     plain = {tuple(row["shape"]): row["peak_in_logits"] for row in results if row["loss"] == "plain"}
-    verdict(
-        "no array of one-hot size beyond what the plain one makes (0.1 of one for noise)",
-        [
-            (name, row["peak_in_logits"], plain[tuple(row["shape"])] + 0.1)
-            for name, row in shown
-            if row["peak_in_logits"] is not None
-        ],
-    )
+    memory = [
+        (name, row["peak_in_logits"], plain[tuple(row["shape"])] + 0.1)
+        for name, row in shown
+        if row["peak_in_logits"] is not None
+    ]
+    return [
+        verdict("at most 1.15 of the plain sparse crossentropy", times),
+        verdict("no array of one-hot size beyond what the plain one makes (0.1 of one for noise)", memory),
+    ]
 
 
 def main(argv=None, shapes=None):
@@ -165,8 +166,7 @@ def main(argv=None, shapes=None):
                 flush=True,
             )
     print("Peak memory: what one call adds, in arrays of the size of the logits; the gradient itself is one of them.")
-    targets(results)
-    save(given.json, "losses", results, given.quick)
+    save(given.json, "losses", results, given.quick, targets(results))
     return results
 
 

@@ -68,6 +68,16 @@ def exponent(points):
     return math.log(slow / fast) / math.log(high / low)
 
 
+def targets(rows):
+    copied = {row["series"]: row["exponent"] for row in rows if row["row"] == "copy"}
+    cells = [
+        (f"{row['row']}, {row['series']}", row["exponent"], max(1.0, copied[row["series"]]) + TOLERANCE)
+        for row in rows
+        if row["row"] != "copy"
+    ]
+    return [verdict("linear or better, or as the copy grows (0.1 for noise)", cells)]
+
+
 def main(argv=None, batches=BATCHES, sides=SIDES, classes=CLASSES, layers=ROWS):
     given = parse(parser(__doc__), argv)
     if given.quick:
@@ -81,14 +91,7 @@ def main(argv=None, batches=BATCHES, sides=SIDES, classes=CLASSES, layers=ROWS):
             rows.append({"series": name, "row": row, "points": points, "exponent": exponent(points)})
             cells = "  ".join(f"{size}: {ms:.2f}" for size, ms in points)
             print(f"  {row:40}exponent {rows[-1]['exponent']:5.2f}   {cells}")
-    copied = {row["series"]: row["exponent"] for row in rows if row["row"] == "copy"}
-    cells = [
-        (f"{row['row']}, {row['series']}", row["exponent"], max(1.0, copied[row["series"]]) + TOLERANCE)
-        for row in rows
-        if row["row"] != "copy"
-    ]
-    verdict("linear or better, or as the copy grows (0.1 for noise)", cells)
-    save(given.json, "scale", rows, given.quick)
+    save(given.json, "scale", rows, given.quick, targets(rows))
     return rows
 
 

@@ -136,12 +136,16 @@ def machine():
     return {"cpu": cpu, "cores": os.cpu_count(), "load": load, "system": platform.platform(), **versions, **tuned}
 
 
-def save(path, benchmark, rows, quick):
-    """Puts the rows of one benchmark on one backend into the file, in the place of earlier ones."""
+def save(path, benchmark, rows, quick, targets=()):
+    """Puts what one benchmark found on one backend into the file, in the place of what was there.
+
+    `targets` are verdicts; one without a cell, for what was not measured, is left out.
+    """
     if not path:
         return
     results = json.loads(path.read_text()) if path.exists() else {}
     entry = {"quick": bool(quick), "date": time.strftime("%Y-%m-%d"), "machine": machine(), "rows": rows}
+    entry["targets"] = [target for target in targets if target["cells"]]
     results.setdefault(benchmark, {})[BACKEND] = entry
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(json.loads(json.dumps(results), parse_float=lambda x: float(f"{float(x):.4g}")), sort_keys=True)
@@ -149,17 +153,20 @@ def save(path, benchmark, rows, quick):
 
 
 def verdict(target, cells, shown=4):
-    """Prints whether a target is met; `cells` is a list of (name of the cell, measured value, its limit)."""
+    """Prints whether a target is met, and returns what it found.
+
+    `cells` is a list of (name of the cell, measured value, its limit).
+    """
+    missed = sorted((cell for cell in cells if cell[1] > cell[2]), key=lambda cell: cell[2] / cell[1])
     if not cells:
         print(f"  not measured  {target}")
-        return
-    missed = sorted((cell for cell in cells if cell[1] > cell[2]), key=lambda cell: cell[2] / cell[1])
-    name, value, limit = max(cells, key=lambda cell: cell[1] / cell[2])
-    if not missed:
+    elif not missed:
+        name, value, limit = max(cells, key=lambda cell: cell[1] / cell[2])
         print(f"  met           {target}: all of {len(cells)}; closest {value:.3g} of {limit:.3g} ({name})")
-        return
-    print(f"  missed        {target}: by {len(missed)} of {len(cells)}")
+    else:
+        print(f"  missed        {target}: by {len(missed)} of {len(cells)}")
     for name, value, limit in missed[:shown]:
         print(f"                  {value:.3g} of {limit:.3g}, missed by {value / limit - 1:.0%}: {name}")
     if len(missed) > shown:
         print(f"                  and {len(missed) - shown} more")
+    return {"target": target, "cells": len(cells), "missed": missed}

@@ -119,6 +119,25 @@ def tf_data(found):
     return "\n\n".join(parts)
 
 
+def targets(results):
+    """How many cells meet each target, and every one that misses it, folded away."""
+    met, missed = {}, {}
+    for found in results.values():
+        for backend, entry in found.items():
+            for one in entry.get("targets", []):
+                met.setdefault(one["target"], {})[backend] = f"{one['cells'] - len(one['missed'])} of {one['cells']}"
+                rows = [[one["target"], name, f"{value:.3g}", f"{limit:.3g}"] for name, value, limit in one["missed"]]
+                missed.setdefault(backend, []).extend(rows)
+    backends = [backend for backend in BACKENDS if backend in missed]
+    lines = [[name, *(cells.get(backend, "") for backend in backends)] for name, cells in met.items()]
+    parts = [table(["met by", *(BACKENDS[backend] for backend in backends)], lines)]
+    for backend in backends:
+        if missed[backend]:
+            cells = table(["target", "cell", "measured", "limit"], missed[backend]).replace("\n", "\n    ")
+            parts.append(f'??? note "{BACKENDS[backend]}: the {len(missed[backend])} that miss"\n\n    {cells}')
+    return "\n\n".join(parts)
+
+
 def machine(results):
     """A sentence on where this was measured."""
     entries = [entry for found in results.values() for entry in found.values()]
@@ -142,7 +161,9 @@ PICTURES = {
 def fill(page, results):
     """The page with the text between `<!-- name -->` and `<!-- end -->` made anew."""
     made = {name: make(results[name]) for name, make in PARTS.items() if name in results}
-    made |= {"machine": machine(results)} | ({"speed_up": speed_up(results["layers"])} if "layers" in results else {})
+    made |= {"machine": machine(results), "targets": targets(results)} | (
+        {"speed_up": speed_up(results["layers"])} if "layers" in results else {}
+    )
     drawn = [name for name in PICTURES if (ROOT / "docs/figures" / name).exists()]
     made |= {name: f"![{PICTURES[name]}](figures/{name})" for name in drawn}
     for name, text in made.items():
