@@ -240,6 +240,10 @@ def _check_label(array, batch, num_classes, blends, data_format, layer):
         if blends and not batch.sparse and not is_float(array):
             _check_integer_map(array, num_classes, "labels", data_format, layer)
         return
+    one_number = rank == 1 or (rank == 2 and static(array, 1) == 1)
+    if one_number and num_classes is not None and is_float(array):
+        shape = tuple(array.shape)
+        fail(f"Expected integer class ids, or labels of shape (batch, {num_classes}).", dtype=dtype, shape=shape)
     if rank >= 3 and not blends:
         fail("Expected dense labels of the height and width of the images.", shape=tuple(array.shape))
     if is_float(array) or dtype == "bool" or batch.sparse:
@@ -254,8 +258,7 @@ def _check_label(array, batch, num_classes, blends, data_format, layer):
         )  # fmt: skip
     if rank > 2 or (rank == 2 and static(array, 1) not in (1, num_classes)):
         fail(f"Expected integer labels of shape (batch,), (batch, 1) or (batch, {num_classes}).", shape=array.shape)
-    class_ids = rank == 1 or static(array, 1) == 1
-    if class_ids and is_concrete(array):
+    if one_number and is_concrete(array):
         check_ids(array, num_classes)
 
 

@@ -62,7 +62,7 @@ def _per_class(name, values):
 
 
 def smoothed_crossentropy(y_true, y_pred, shares, from_logits, axis):
-    """The loss of each element, in float32 at least, and which elements count (`None` for all of them)."""
+    """The loss of each element, in float32 at least, which elements count (`None`: all), whether targets are ids."""
     y_true, y_pred = _as_tensor(y_true), _as_float(y_pred)
     shape, rank = tuple(y_pred.shape), len(y_pred.shape)
     if not -rank <= axis < rank:
@@ -77,7 +77,20 @@ def smoothed_crossentropy(y_true, y_pred, shares, from_logits, axis):
     if axis != rank - 1:
         y_pred = ops.moveaxis(y_pred, axis, -1)
         y_true = y_true if of_ids else ops.moveaxis(y_true, axis, -1)
-    return (_crossentropy_of_ids if of_ids else _crossentropy_of_distributions)(y_true, y_pred, shares, from_logits)
+    crossentropy = _crossentropy_of_ids if of_ids else _crossentropy_of_distributions
+    losses, counted = crossentropy(y_true, y_pred, shares, from_logits)
+    return losses if from_logits else _of_probabilities(losses, y_pred, counted), counted, of_ids
+
+
+def _of_probabilities(losses, y_pred, counted):
+    """Logits for which nobody has said `from_logits` betray themselves, sooner or later, by a number below zero."""
+    least = ops.min(y_pred, axis=-1)
+    wrong = least < -keras.config.epsilon()
+    wrong = wrong if counted is None else ops.logical_and(wrong, counted)
+    if is_concrete(wrong) and ops.convert_to_numpy(wrong).any():
+        least = float(ops.convert_to_numpy(least).min())
+        fail("`y_pred` must be probabilities; logits need `from_logits=True`.", least=least)
+    return ops.where(wrong, float("nan"), losses)
 
 
 def _as_tensor(x):

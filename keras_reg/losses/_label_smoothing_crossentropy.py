@@ -1,3 +1,5 @@
+import warnings
+
 import keras
 from keras import ops
 
@@ -64,6 +66,9 @@ class LabelSmoothingCrossentropy(keras.losses.Loss):
     their dtype can tell the classes apart. An id out of range is a `ValueError` where looking at it costs little (NumPy
     arrays and eager tensors on the CPU), and otherwise a loss of NaN, never a number that means nothing.
 
+    It takes class ids and distributions in turn, and warns once: a metric named "accuracy" does not, so labels to train
+    on that are mixed and one-hot need one-hot labels for validation.
+
     Logits in float16 and bfloat16 are taken to float32 first, and the losses are reduced there.
 
     Args:
@@ -84,7 +89,9 @@ class LabelSmoothingCrossentropy(keras.losses.Loss):
 
     Call arguments:
         y_true: Class ids or distributions.
-        y_pred: Logits or probabilities, of two classes or more. Probabilities are scaled to sum to 1.
+        y_pred: Logits or probabilities, of two classes or more. Probabilities are scaled to sum to 1; where one is
+            negative, as with logits and `from_logits` forgotten, the loss is a `ValueError` (eager tensors on the CPU)
+            or NaN.
         sample_weight: Weights of the elements, as in `keras.losses.Loss`.
 
     Raises:
@@ -95,7 +102,8 @@ class LabelSmoothingCrossentropy(keras.losses.Loss):
     >>> loss = keras_reg.losses.LabelSmoothingCrossentropy(0.1, from_logits=True)
     >>> logits = [[2.0, 0.0, -1.0]]
     >>> mixed = 0.7 * loss([0], logits) + 0.3 * loss([2], logits)
-    >>> bool(ops.isclose(loss([[0.7, 0.0, 0.3]], logits), mixed))
+    >>> of_soft = keras_reg.losses.LabelSmoothingCrossentropy(0.1, from_logits=True)
+    >>> bool(ops.isclose(of_soft([[0.7, 0.0, 0.3]], logits), mixed))
     True
 
     References:
@@ -124,6 +132,7 @@ class LabelSmoothingCrossentropy(keras.losses.Loss):
         self.prior = prior
         self.axis = axis
         self._dtype_argument = dtype
+        self._met = []  # the forms of labels
         self._masked = None if ignore_class is None else Masked()
 
     def __call__(self, y_true, y_pred, sample_weight=None):
@@ -132,8 +141,19 @@ class LabelSmoothingCrossentropy(keras.losses.Loss):
         return ops.cast(Reduction(self, y_true)((), y_pred, sample_weight), self.dtype)
 
     def call(self, y_true, y_pred):
-        losses, counted = smoothed_crossentropy(y_true, y_pred, self._shares, self.from_logits, self.axis)
+        losses, counted, of_ids = smoothed_crossentropy(y_true, y_pred, self._shares, self.from_logits, self.axis)
+        self._remember(of_ids)
         return losses if counted is None else self._masked([losses, counted])
+
+    def _remember(self, of_ids):
+        """Tells once that the labels are of two forms."""
+        if of_ids not in self._met:
+            self._met.append(of_ids)
+            if len(self._met) == 2:
+                warnings.warn(
+                    f"`{self.name}` has met both class ids and distributions. In `fit`, give training and validation "
+                    'labels one form: Keras chooses what "accuracy" means by those that it meets first.'
+                )
 
     def get_config(self):
         return {

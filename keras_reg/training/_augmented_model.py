@@ -60,7 +60,7 @@ class AugmentedModel(AugmentedStep, keras.Model):
     def __init__(self, model, augmentation, images=None, **kwargs):
         _check_model(model)
         if not isinstance(augmentation, keras.layers.Layer):
-            fail("`augmentation` must be a Keras layer.", augmentation=augmentation)
+            fail("`augmentation` must be a Keras layer; `Pipeline` makes one of several.", augmentation=augmentation)
         if images is not None and not isinstance(images, (str, int)):
             fail("`images` must be the name or the position of an input.", images=images)
         super().__init__(**kwargs)
@@ -149,6 +149,8 @@ class AugmentedModel(AugmentedStep, keras.Model):
         if isinstance(y, Mixture):
             self._mixing.weights = y.weights
             y = y.labels[0] if y.weights is None else y.stacked()
+            if self._mixing.weights is None:
+                _check_not_ids(y, y_pred)
         try:
             return super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
         finally:
@@ -173,6 +175,16 @@ class AugmentedModel(AugmentedStep, keras.Model):
         for part in ("model", "augmentation"):
             config[part] = keras.saving.deserialize_keras_object(config[part], custom_objects=custom_objects)
         return cls(**config)
+
+
+def _check_not_ids(y, y_pred):
+    """Class ids that are floats would be mixed like what a regression aims at."""
+    shape, outputs = (tuple(getattr(array, "shape", ())) for array in (y, y_pred))
+    if not outputs or outputs[-1] in (None, 1) or shape not in (outputs[:-1], (*outputs[:-1], 1)):
+        return
+    dtype = keras.backend.standardize_dtype(y.dtype)
+    if keras.backend.is_float_dtype(dtype):
+        fail("Expected integer class ids, or one label for each output.", dtype=dtype, shape=shape, outputs=outputs)
 
 
 def _check_model(model):

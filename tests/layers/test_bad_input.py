@@ -38,6 +38,9 @@ SHAPES = {
     "integer labels without num_classes": (lambda: MixUp(), (IMAGES, IDS), ["num_classes=None"]),
     "integer column without num_classes": (lambda: CutMix(), (IMAGES, IDS[:, None]), ["num_classes=None"]),
     "soft labels of another width": (lambda: MixUp(num_classes=5), (IMAGES, HOT), ["(4, 4)"]),
+    "class ids that are floats": (lambda: MixUp(num_classes=4), (IMAGES, 1.0 * IDS), ["float", "(4,)"]),
+    "a column of ids that are floats": (lambda: CutMix(num_classes=4), (IMAGES, 1.0 * IDS[:, None]), ["(4, 1)"]),
+    "grey images without channels": (lambda: RandomErasing(), (IMAGES[..., 0], IDS), ["(4, 8, 6)", "labels=(4,)"]),
     "integer labels of rank 3": (lambda: CutMix(num_classes=4), (IMAGES, np.ones((4, 2, 2), int)), ["(4, 2, 2)"]),
     "integer maps without num_classes": (lambda: MixUp(), (IMAGES, np.ones((4, 8, 6), int)), ["num_classes=None"]),
     "a ratio that no box can satisfy": (

@@ -93,11 +93,15 @@ def test_what_is_ignored_may_be_nan(from_logits):
     y[1] = 2
     soft = np.eye(CLASSES)[y]
     outputs[1] = float("nan")
-    loss = LabelSmoothingCrossentropy(0.1, from_logits, ignore_class=2)
     variable = keras.Variable(outputs)
     for targets in (y, soft):
-        found = gradients(lambda targets=targets: loss(targets, ops.multiply(variable, 1.0)), [variable])[0]
-        assert np.isfinite(to_numpy(loss(targets, outputs)))
+        loss = LabelSmoothingCrossentropy(0.1, from_logits, ignore_class=2)
+
+        def value(targets=targets, loss=loss):
+            return loss(targets, ops.multiply(variable, 1.0))
+
+        found = gradients(value, [variable])[0]
+        assert np.isfinite(to_numpy(value()))
         assert (found[1] == 0).all() and np.isfinite(found).all() and (np.delete(found, 1, 0) != 0).all()
 
 
@@ -308,3 +312,33 @@ def test_ids_out_of_range_beside_an_ignored_one():
     ids, logits = np.array([-1, 2, 7]), batch(3)[1]
     with raises_received("y_true=[7]"):
         label_smoothing_crossentropy(ids, logits, from_logits=True, ignore_class=-1)
+
+
+@pytest.mark.parametrize("kind", ["ids", "soft"])
+def test_logits_that_were_taken_for_probabilities(kind):
+    """Refused where they can be looked at, else NaN, but where an element does not count."""
+    y, outputs = batch(5)
+    targets = y if kind == "ids" else np.eye(CLASSES, dtype="float32")[y]
+    loss = LabelSmoothingCrossentropy(0.1, ignore_class=int(y[0]), reduction=None)
+    with raises_received("from_logits=True", "least=-"):
+        loss(targets, outputs)
+    outputs = to_numpy(ops.softmax(outputs))
+    outputs[(y == y[0]).argmax(), 0] = -1.0
+    assert np.isfinite(to_numpy(loss(targets, outputs))).all()
+    wrong = (y != y[0]).argmax()
+    outputs[wrong, 0] = -1.0
+    if BACKEND != "torch":
+        compiled = jit(lambda t, p: loss(t, p))
+        found = to_numpy(compiled(ops.convert_to_tensor(targets), ops.convert_to_tensor(outputs)))
+        np.testing.assert_array_equal(np.isnan(found), np.arange(len(y)) == wrong)
+
+
+def test_labels_of_two_forms_are_told_of_once():
+    """A metric named "accuracy" is wrong for one of them: mixed labels to train on, class ids to validate with."""
+    y, outputs = batch(4)
+    loss = LabelSmoothingCrossentropy(0.1, from_logits=True)
+    hot = np.eye(CLASSES, dtype="float32")[y]
+    loss(hot, outputs), loss(hot, outputs)
+    with pytest.warns(UserWarning, match="both class ids and distributions"):
+        loss(y, outputs)
+    loss(hot, outputs), loss(y, outputs)

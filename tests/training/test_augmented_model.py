@@ -591,5 +591,7 @@ def test_refuses_data_at_trace_time():
         augmented().augment(x[0], y)
     with raises_received("labels"):
         augmented().augment(x, y[:7])
+    with raises_received("dtype='float32'", "outputs="):
+        augmented().train_on_batch(x, y.astype("float32"))
     with pytest.raises(ValueError, match="float dtype"):
         augmented(augmentation=layers.MixUp(dtype="int32")).train_on_batch((x * 255).astype("uint8"), y)
