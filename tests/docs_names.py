@@ -30,7 +30,7 @@ def names(text):
     found = {
         "__name__": "documentation", "keras": keras, "keras_reg": keras_reg, "np": np, "num_classes": CLASSES,
         "x": x, "y": y, "x_train": x, "y_train": y, "x_val": x[:8], "y_val": y[:8], "images": x, "labels": y,
-        "network": small_network(), "model": model,
+        "network": small_network(), "model": model, "layer": keras_reg.layers.CutMix(num_classes=CLASSES),
     }  # fmt: skip
     if "tf." in text or "dataset." in text:
         import tensorflow as tf

@@ -136,7 +136,11 @@ def test_few_blocks_are_left_out():
 
 
 # JAX compiles for longer than the other two run: there, the pages that put most together.
-RUN = [page for page in TEXTS if new_code_of(page) and (BACKEND != "jax" or page in ("README.md", "docs/which.md"))]
+RUN = [
+    page
+    for page in TEXTS
+    if new_code_of(page) and (BACKEND != "jax" or page in ("README.md", "docs/start.md", "docs/which.md"))
+]
 
 
 @pytest.mark.parametrize("page", RUN)

@@ -66,8 +66,8 @@ class LabelSmoothingCrossentropy(keras.losses.Loss):
     their dtype can tell the classes apart. An id out of range is a `ValueError` where looking at it costs little (NumPy
     arrays and eager tensors on the CPU), and otherwise a loss of NaN, never a number that means nothing.
 
-    It takes class ids and distributions in turn, and warns once: a metric named "accuracy" does not, so labels to train
-    on that are mixed and one-hot need one-hot labels for validation.
+    It warns once when class ids follow distributions: a metric named "accuracy" cannot take both, so one-hot labels to
+    train on, as mixers make them in `tf.data`, need one-hot labels for validation.
 
     Logits in float16 and bfloat16 are taken to float32 first, and the losses are reduced there.
 
@@ -102,8 +102,7 @@ class LabelSmoothingCrossentropy(keras.losses.Loss):
     >>> loss = keras_reg.losses.LabelSmoothingCrossentropy(0.1, from_logits=True)
     >>> logits = [[2.0, 0.0, -1.0]]
     >>> mixed = 0.7 * loss([0], logits) + 0.3 * loss([2], logits)
-    >>> of_soft = keras_reg.losses.LabelSmoothingCrossentropy(0.1, from_logits=True)
-    >>> bool(ops.isclose(of_soft([[0.7, 0.0, 0.3]], logits), mixed))
+    >>> bool(ops.isclose(loss([[0.7, 0.0, 0.3]], logits), mixed))
     True
 
     References:
@@ -132,7 +131,7 @@ class LabelSmoothingCrossentropy(keras.losses.Loss):
         self.prior = prior
         self.axis = axis
         self._dtype_argument = dtype
-        self._met = []  # the forms of labels
+        self._met_distributions = self._told = False
         self._masked = None if ignore_class is None else Masked()
 
     def __call__(self, y_true, y_pred, sample_weight=None):
@@ -146,14 +145,14 @@ class LabelSmoothingCrossentropy(keras.losses.Loss):
         return losses if counted is None else self._masked([losses, counted])
 
     def _remember(self, of_ids):
-        """Tells once that the labels are of two forms."""
-        if of_ids not in self._met:
-            self._met.append(of_ids)
-            if len(self._met) == 2:
-                warnings.warn(
-                    f"`{self.name}` has met both class ids and distributions. In `fit`, give training and validation "
-                    'labels one form: Keras chooses what "accuracy" means by those that it meets first.'
-                )
+        """Tells once that class ids, to validate with, follow distributions, to train on."""
+        if of_ids and self._met_distributions and not self._told:
+            self._told = True
+            warnings.warn(
+                f"`{self.name}` has met distributions and now class ids. In `fit`, give training and validation "
+                'labels one form: Keras chooses what "accuracy" means by those that it meets first.'
+            )
+        self._met_distributions = self._met_distributions or not of_ids
 
     def get_config(self):
         return {

@@ -338,7 +338,7 @@ def test_labels_of_two_forms_are_told_of_once():
     y, outputs = batch(4)
     loss = LabelSmoothingCrossentropy(0.1, from_logits=True)
     hot = np.eye(CLASSES, dtype="float32")[y]
-    loss(hot, outputs), loss(hot, outputs)
-    with pytest.warns(UserWarning, match="both class ids and distributions"):
+    loss(y, outputs), loss(hot, outputs), loss(hot, outputs)
+    with pytest.warns(UserWarning, match="distributions and now class ids"):
         loss(y, outputs)
     loss(hot, outputs), loss(y, outputs)
