@@ -1,5 +1,4 @@
 import dataclasses
-import warnings
 
 import keras
 import numpy as np
@@ -199,8 +198,6 @@ class BatchAugmentation(keras.layers.Layer):
         check_sizes(form.batch, rank_3=not self.mixes)
         self.check(form.batch)
         self.check_compute_dtype(form.batch)
-        if self.mixes and form.batch.labels is None and training is not False:
-            warnings.warn(f"`{self.name}` within a model mixes images, and not their labels: use `AugmentedModel`.")
         spec = self.inference_spec(form.batch) if training is False else self.output_spec(form.batch)
         # New objects even for what passes through: a graph could not tell an input from the output that it is.
         return map_arrays(lambda array: keras.KerasTensor(array.shape, array.dtype), form.restore(spec))

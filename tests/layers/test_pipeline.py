@@ -120,15 +120,6 @@ def test_autograph_leaves_it_as_it_is(within):
     assert files and set(files) == {__file__}
 
 
-@pytest.mark.parametrize("make", [CutMix, lambda: Pipeline([RandomErasing(), MixUp()])])
-def test_a_mixer_within_a_model_warns(make):
-    """It would mix the images, and leave the labels."""
-    with pytest.warns(UserWarning, match="not their labels"):
-        keras.Sequential([keras.Input((8, 6, 3)), make(), keras.layers.Flatten()])
-    inputs = keras.Input((8, 6, 3)), keras.Input((4,))
-    keras.Model(inputs, make()(inputs))
-
-
 def test_keras_own_mixers_are_refused():
     if not hasattr(keras.layers, "MixUp"):
         pytest.skip("this Keras has none")
