@@ -47,7 +47,7 @@ class Size:
 SIZES = {
     "small": Size(
         networks=(((16, 32, 64), 1), ((16, 32, 64), 2), ((24, 48, 96), 2)),
-        labelled=5000, epochs=20, batch=32, dense=128, ema_momentum=0.998,
+        labelled=5000, epochs=40, batch=32, dense=128, ema_momentum=0.998,
     ),
     "full": Size(
         networks=(((64, 128, 256), 2), ((96, 192, 384), 3), ((128, 256, 512), 4)),

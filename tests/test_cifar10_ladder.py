@@ -157,8 +157,8 @@ def test_runs_are_kept_resumed_and_shown(ladder, runs, tmp_path, capsys):
     names = list(ADDED)[:2]
     assert runs == [(seed, name) for seed in (0, 1) for name in names]  # whole ladders first
     printed = capsys.readouterr().out
-    assert "| plain convolutional network | 90.0 ± 0.0 | 50.0 ± 0.0 |  | 40.0 | 2 | 20 | 4 | ~78 |" in printed
-    assert "| + random erasing | 90.0 ± 0.0 | 51.1 ± 0.1 | +1.1 ± 0.1 | 38.9 | 2 | 20 | 4 | ~80 |" in printed
+    assert "| plain convolutional network | 90.0 ± 0.0 | 50.0 ± 0.0 |  | 40.0 | 2 | 40 | 4 | ~78 |" in printed
+    assert "| + random erasing | 90.0 ± 0.0 | 51.1 ± 0.1 | +1.1 ± 0.1 | 38.9 | 2 | 40 | 4 | ~80 |" in printed
     runs.clear()
     again = ladder.main(seeds=2, labelled=40, only=["plain conv", "erasing", "L2"], out=tmp_path)
     assert runs == [(0, "+ L2 5e-4"), (1, "+ L2 5e-4")] and again["runs"][:4] == first["runs"]
