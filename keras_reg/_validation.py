@@ -10,6 +10,11 @@ def fail(expected, **received):
     raise ValueError(f"{expected} Received: {came}")
 
 
+def fits(shape, expected):
+    """Whether two static shapes can be the same; `None` is any size."""
+    return len(shape) == len(expected) and all(a == b or None in (a, b) for a, b in zip(shape, expected, strict=True))
+
+
 def is_number(value):
     """True for a finite real number that is not a bool (NumPy scalars count)."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)

@@ -165,6 +165,11 @@ def dtype_of(array):
     return keras.backend.standardize_dtype(array.dtype)
 
 
+def one_number_each(array):
+    """Whether labels are one number for each sample, (batch,) or (batch, 1), as class ids are."""
+    return len(array.shape) == 1 or (len(array.shape) == 2 and static(array, 1) == 1)
+
+
 def static(array, axis):
     """The size of an axis where it is known before the call runs, else `None`."""
     size = array.shape[axis]

@@ -6,7 +6,7 @@ from keras_reg._backend import is_concrete
 from keras_reg._strength import plain
 from keras_reg._validation import check_rate, fail
 from keras_reg.layers._augmentation import BatchAugmentation, check_num_classes, selected
-from keras_reg.layers._batch import dtype_of, is_float, is_map, leaves, map_arrays, spread, static
+from keras_reg.layers._batch import dtype_of, is_float, is_map, leaves, map_arrays, one_number_each, spread
 from keras_reg.layers._mixing import check_ids, hot_rows
 
 
@@ -92,7 +92,7 @@ class LabelNoise(BatchAugmentation):
         chosen = selected(u[:, 0], self.strength("rate", batch), select)
 
         def redraw(array):
-            ids = len(array.shape) == 1 or static(array, 1) == 1
+            ids = one_number_each(array)
             classes = self.num_classes if ids else ops.shape(array)[1]
             count = ops.cast(classes, "float32")
             drawn = ops.cast(ops.minimum(ops.floor(u[:, 1] * count), count - 1), "int32")

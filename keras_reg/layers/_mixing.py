@@ -17,6 +17,7 @@ from keras_reg.layers._batch import (
     is_map,
     leaves,
     map_arrays,
+    one_number_each,
     spec_of,
     spread,
     static,
@@ -240,8 +241,7 @@ def _check_label(array, batch, num_classes, blends, data_format, layer):
         if blends and not batch.sparse and not is_float(array):
             _check_integer_map(array, num_classes, "labels", data_format, layer)
         return
-    one_number = rank == 1 or (rank == 2 and static(array, 1) == 1)
-    if one_number and num_classes is not None and is_float(array):
+    if one_number_each(array) and num_classes is not None and is_float(array):
         shape = tuple(array.shape)
         fail(f"Expected integer class ids, or labels of shape (batch, {num_classes}).", dtype=dtype, shape=shape)
     if rank >= 3 and not blends:
@@ -258,7 +258,7 @@ def _check_label(array, batch, num_classes, blends, data_format, layer):
         )  # fmt: skip
     if rank > 2 or (rank == 2 and static(array, 1) not in (1, num_classes)):
         fail(f"Expected integer labels of shape (batch,), (batch, 1) or (batch, {num_classes}).", shape=array.shape)
-    if one_number and is_concrete(array):
+    if one_number_each(array) and is_concrete(array):
         check_ids(array, num_classes)
 
 
@@ -283,7 +283,7 @@ def label_spec(array, batch, num_classes, blends, data_format):
         return mask_spec(array, num_classes, blends, data_format)
     if is_float(array):
         return array
-    if is_integer(array) and (len(array.shape) == 1 or static(array, 1) == 1):
+    if is_integer(array) and one_number_each(array):
         return spec_of((array.shape[0], num_classes), "float32")
     return spec_of(array.shape, "float32")
 

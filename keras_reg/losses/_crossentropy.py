@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_reg._backend import fused_crossentropy, is_concrete, weighted_sum
-from keras_reg._validation import check_integer, check_number, fail, is_number
+from keras_reg._validation import check_integer, check_number, fail, fits, is_number
 
 # The integers that a float dtype tells apart. Above them class ids merge in silence.
 EXACT_UP_TO = {"bfloat16": 2**8, "float16": 2**11, "float32": 2**24}
@@ -105,20 +105,15 @@ def _as_float(x):
 def _are_ids(targets, outputs, axis):
     """Whether targets of this shape are class ids (one for each element) rather than distributions."""
     elements, single = outputs[:axis] + outputs[axis + 1 :], (*outputs[:axis], 1, *outputs[axis + 1 :])
-    if _fit(targets, elements) or (_fit(targets, single) and targets[axis] == 1):
+    if fits(targets, elements) or (fits(targets, single) and targets[axis] == 1):
         return True
-    if not _fit(targets, outputs):
+    if not fits(targets, outputs):
         fail(
             f"`y_true` must be class ids of shape {elements} or {single}, or distributions of shape {outputs}, where "
             f"`y_pred` has shape {outputs} with the classes on axis {axis}.",
             **{"y_true.shape": targets},
         )
     return False
-
-
-def _fit(shape, expected):
-    """Whether two static shapes can be the same; `None` is any size."""
-    return len(shape) == len(expected) and all(a == b or None in (a, b) for a, b in zip(shape, expected, strict=True))
 
 
 # Class ids ----------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_reg._backend import AugmentedStep
-from keras_reg._validation import fail
+from keras_reg._validation import fail, fits
 from keras_reg.layers import Pipeline
 from keras_reg.layers._augmentation import BatchAugmentation
 from keras_reg.layers._batch import Batch, check_sizes, map_arrays
@@ -180,10 +180,11 @@ class AugmentedModel(AugmentedStep, keras.Model):
 def _check_not_ids(y, y_pred):
     """Class ids that are floats would be mixed like what a regression aims at."""
     shape, outputs = (tuple(getattr(array, "shape", ())) for array in (y, y_pred))
-    if not outputs or outputs[-1] in (None, 1) or shape not in (outputs[:-1], (*outputs[:-1], 1)):
+    if not shape or not outputs or outputs[-1] in (None, 1):
         return
     dtype = keras.backend.standardize_dtype(y.dtype)
-    if keras.backend.is_float_dtype(dtype):
+    ids = fits(shape, outputs[:-1]) or (shape[-1] == 1 and fits(shape[:-1], outputs[:-1]))
+    if ids and keras.backend.is_float_dtype(dtype):
         fail("Expected integer class ids, or one label for each output.", dtype=dtype, shape=shape, outputs=outputs)
 
 

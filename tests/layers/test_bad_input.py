@@ -97,6 +97,11 @@ def test_bad_batches_while_a_model_is_built(row):
         keras.Model(inputs, make()(inputs))
 
 
+def test_grey_images_without_channels_in_batches_of_unknown_size():
+    with raises_received("labels=(None,)"):
+        map_in_tf_data(RandomErasing(), (IMAGES[..., 0], IDS), batch_size=3)
+
+
 EAGER = {
     "ids out of range": (lambda: MixUp(num_classes=3), (IMAGES, IDS), ["most=3"]),
     "negative ids": (lambda: CutMix(num_classes=4), (IMAGES, IDS - 1), ["least=-1"]),

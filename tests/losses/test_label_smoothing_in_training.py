@@ -327,7 +327,9 @@ def test_logits_that_were_taken_for_probabilities(kind):
     assert np.isfinite(to_numpy(loss(targets, outputs))).all()
     wrong = (y != y[0]).argmax()
     outputs[wrong, 0] = -1.0
-    if BACKEND != "torch":
+    with raises_received("least=-1.0"):
+        loss(targets, outputs)
+    if BACKEND != "torch":  # where a compiled step runs the loss eagerly
         compiled = jit(lambda t, p: loss(t, p))
         found = to_numpy(compiled(ops.convert_to_tensor(targets), ops.convert_to_tensor(outputs)))
         np.testing.assert_array_equal(np.isnan(found), np.arange(len(y)) == wrong)
@@ -342,3 +344,13 @@ def test_labels_of_two_forms_are_told_of_once():
     with pytest.warns(UserWarning, match="distributions and now class ids"):
         loss(y, outputs)
     loss(hot, outputs), loss(y, outputs)
+
+
+def test_fit_tells_of_one_hot_training_labels_beside_class_ids():
+    """As a mixer makes them in tf.data; the accuracy of the validation is not one then."""
+    y, x = batch(4)
+    model = keras.Sequential([keras.Input(x.shape[1:]), keras.layers.Dense(CLASSES)])
+    model.compile("sgd", LabelSmoothingCrossentropy(0.1, from_logits=True), metrics=["accuracy"])
+    hot = np.eye(CLASSES, dtype="float32")[y]
+    with pytest.warns(UserWarning, match="distributions and now class ids"):
+        model.fit(x, hot, validation_data=(x, y), verbose=0)
