@@ -673,8 +673,11 @@ def _tensorflow_crossentropy(logits, ids, share, floor, total):
         losses = -share * tf.gather(z, ids, batch_dims=1)
         if floor is not None:
             losses -= weighted_sum(z, floor, tf.reduce_sum)
-        with tf.control_dependencies([losses]):  # the last that needs z, whose memory can then become that of exps
-            exps = tf.exp(z)
+        # One array of the size of the logits, not two: the exponentials wait for the last that reads z. XLA knows no
+        # control dependencies, but not that this is 0 either, and its temporary for the sum is gone by then.
+        nothing = 0.0 * tf.cast(tf.math.is_nan(losses), z.dtype)
+        with tf.control_dependencies([losses]):
+            exps = tf.exp(z + nothing[:, None])
         sums = tf.reduce_sum(exps, axis=-1)
 
         def gradient(upstream):

@@ -58,3 +58,12 @@ def test_the_same_seed_labels_the_same_images_and_as_many_of_each_class(quicksta
 def test_other_data_are_refused(quickstart, data):
     with pytest.raises(ValueError, match="Received: data="):
         quickstart.main(data)
+
+
+def test_the_first_model(monkeypatch, tmp_path, capsys):
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    found = importlib.import_module("first_model").main(
+        ["--seeds", "0", "--epochs", "1", "--json", str(tmp_path / "found.json")]
+    )
+    assert json.loads((tmp_path / "found.json").read_text())["program"] == list(found["program"])
+    assert "plain" in capsys.readouterr().out

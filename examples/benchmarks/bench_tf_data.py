@@ -5,9 +5,14 @@
 A map runs in a TensorFlow graph whatever the backend. The rate is images over processor seconds, of all threads taken
 together, which says what a core achieves and which other programs disturb little. "xla" is the same function compiled,
 `tf.function(layer, jit_compile=True)`. Maps take turns; the number is the median over the turns.
+
+Before that: the processor seconds of a process' first `dataset.map(pipeline)`, in which everything is traced once.
 """
 
+import argparse
 import statistics
+import subprocess
+import sys
 import time
 
 import tensorflow as tf
@@ -83,6 +88,27 @@ def table(shape, rows, seconds, rounds):
     return found
 
 
+def first_map():
+    """Processor seconds that the first map of a process takes. Runs in a process of its own."""
+    from keras_reg import layers
+
+    mixers = [layers.MixUp(0.2, num_classes=10), layers.CutMix(1.0, num_classes=10)]
+    pipeline = layers.Pipeline([layers.RandomErasing(rate=0.25), layers.RandomChoice(mixers, mode="sample")])
+    images, labels = tf.zeros((64, 32, 32, 3)), tf.range(64) % 10
+    dataset = tf.data.Dataset.from_tensor_slices((images, labels)).batch(16)
+    start = time.process_time()
+    dataset.map(pipeline)
+    return time.process_time() - start
+
+
+def first_maps(rounds):
+    command, found = [sys.executable, __file__, "--first"], []
+    for _ in range(rounds):
+        found.append(float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1]))
+    seconds = statistics.median(found)
+    print(f"\nFirst dataset.map(pipeline) of a process under {BACKEND}: {seconds:.2f} processor seconds")
+
+
 def targets(found):
     cells = {}
     for row in found:
@@ -98,7 +124,13 @@ def targets(found):
 
 
 def main(argv=None, sizes=None, rows=None):
-    given = parse(parser(__doc__), argv)
+    made = parser(__doc__)
+    made.add_argument("--first", action="store_true", help=argparse.SUPPRESS)
+    given = parse(made, argv)
+    if given.first:
+        print(first_map())
+        return None
+    first_maps(1 if given.quick else 3)
     sizes = sizes or (QUICK[-1:] if given.quick else SIZES[:2])
     rows = rows or (LINKS if given.quick else names(targeted=True))
     found = []
