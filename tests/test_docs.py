@@ -135,15 +135,7 @@ def test_few_blocks_are_left_out():
     assert sum(len(code_of(page)) for page in TEXTS) > 40
 
 
-# JAX compiles for longer than the other two run: there, the pages that put most together.
-RUN = [
-    page
-    for page in TEXTS
-    if new_code_of(page) and (BACKEND != "jax" or page in ("README.md", "docs/start.md", "docs/which.md"))
-]
-
-
-@pytest.mark.parametrize("page", RUN)
+@pytest.mark.parametrize("page", [page for page in TEXTS if new_code_of(page)])
 def test_code_runs(page, monkeypatch, tmp_path):
     """The blocks of a page run in order, in one namespace."""
     pytest.importorskip("matplotlib")
