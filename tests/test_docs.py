@@ -10,7 +10,7 @@ import urllib.parse
 import docs_names
 import harness
 import pytest
-from harness import BACKEND, only, public_objects
+from harness import only, public_objects
 
 DOCS = harness.ROOT / "docs"
 API = sorted((DOCS / "api").glob("*.md"))
