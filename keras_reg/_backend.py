@@ -378,7 +378,7 @@ def is_concrete(x):
 
 # Compiled programs --------------------------------------------------------------------------------------------------
 
-WORTH_COMPILING = 2**18  # numbers in a batch, from which on one fused pass wins back what calling it costs
+WORTH_COMPILING = 2**16  # numbers in a batch, from which on one fused pass wins back what calling it costs
 _USUAL_BATCH = 256  # what a batch whose size is not known yet is taken for
 _CAN_COMPILE = sys.platform != "darwin"  # where TensorFlow has XLA for some devices only
 
