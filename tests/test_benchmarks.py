@@ -41,6 +41,7 @@ def test_every_benchmark_runs_and_is_reported(bench, tmp_path, monkeypatch, caps
     path = tmp_path / "found" / "performance.json"
     quick = ["--quick", "--json", str(path)]
     bench.bench_layers.main(quick, sizes=(TINY,), rows=("CutMix",), modes=(COMPILED,))
+    assert 0 < bench.bench_tf_data.first_map() < 60
     bench.bench_tf_data.main(quick, sizes=(TINY,), rows=("CutMix",))
     bench.bench_memory.main(quick, shape=TINY, rows=("CutMix",), modes=(COMPILED,))
     bench.bench_losses.main([*quick, "--no-memory", "--repeats", "2"], shapes=[(8, 16)])

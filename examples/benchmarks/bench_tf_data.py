@@ -130,7 +130,8 @@ def main(argv=None, sizes=None, rows=None):
     if given.first:
         print(first_map())
         return None
-    first_maps(1 if given.quick else 3)
+    if not given.quick:
+        first_maps(3)
     sizes = sizes or (QUICK[-1:] if given.quick else SIZES[:2])
     rows = rows or (LINKS if given.quick else names(targeted=True))
     found = []
