@@ -44,9 +44,6 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 WHEEL = $$(ls dist/*.whl)
 SOURCES := $(shell find keras_reg -name '*.py') keras_reg/py.typed pyproject.toml README.md LICENSE
 BACKENDS = $(or $(BACKEND),tensorflow jax torch)
-# What measures and shows is tested on a current Keras only.
-OLDEST_WITHOUT = $(addprefix --ignore=tests/,test_benchmarks.py test_cifar10_ladder.py callbacks/test_examples.py \
-	transfer/test_example.py)
 # The tests of one file stay together: some share what is slow to make.
 PARALLEL = -n $(JOBS) --dist loadfile
 say = @printf '\033[1m-- %s\033[0m\n' "$(1)"
@@ -74,7 +71,7 @@ test: $(DONE)/tensorflow $(DONE)/jax $(BACKENDS:%=$(DONE)/%) $(DONE)/extra-test 
 
 test-oldest: $(VENV)-oldest/done
 	$(call say,Tests on Keras $(KERAS_OLDEST) and $(OLDEST_BACKEND))
-	@KERAS_BACKEND=$(OLDEST_BACKEND) KERAS_REG_TEST_INSTALLED=1 $(VENV)-oldest/bin/python -P -m pytest -q $(PARALLEL) $(OLDEST_WITHOUT) $(ARGS)
+	@KERAS_BACKEND=$(OLDEST_BACKEND) KERAS_REG_TEST_INSTALLED=1 $(VENV)-oldest/bin/python -P -m pytest -q $(PARALLEL) $(ARGS)
 
 docs: $(DONE)/extra-docs $(DONE)/package
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

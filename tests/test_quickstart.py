@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from harness import BACKEND, ROOT, digits, only
+from harness import BACKEND, ROOT, digits
 
 
 @pytest.fixture
@@ -60,7 +60,6 @@ def test_other_data_are_refused(quickstart, data):
         quickstart.main(data)
 
 
-@only("tensorflow")  # whose numbers are on the page; the page's program runs on each backend in test_docs.py
 def test_the_first_model(monkeypatch, tmp_path, capsys):
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
     found = importlib.import_module("first_model").main(
