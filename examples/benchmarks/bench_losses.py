@@ -8,13 +8,11 @@ and with XLA), `jax.jit`, PyTorch eager. The calls take turns, so that a busy mo
 """
 
 import argparse
-import subprocess
-import sys
 
 import keras
 import numpy as np
 from bench_memory import peak_bytes, reset_peak
-from benchmarking import BACKEND, by_turns, parse, parser, save, verdict
+from benchmarking import BACKEND, by_turns, number_of, parse, parser, save, verdict
 from keras import ops
 
 import keras_reg
@@ -120,8 +118,7 @@ def peak_of(name, shape):
 
 
 def peak(name, shape):
-    command = [sys.executable, __file__, "--peak", name, str(shape[0]), str(shape[1])]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+    return number_of(__file__, "--peak", name, *shape)
 
 
 def targets(results):

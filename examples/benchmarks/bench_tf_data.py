@@ -6,22 +6,21 @@ A map runs in a TensorFlow graph whatever the backend. The rate is images over p
 together, which says what a core achieves and which other programs disturb little. "xla" is the same function compiled,
 `tf.function(layer, jit_compile=True)`. Maps take turns; the number is the median over the turns.
 
-Before that: the processor seconds of a process' first `dataset.map(pipeline)`, in which everything is traced once.
+Before that: the processor seconds of a process' first `dataset.map` of a pipeline, which traces everything once.
 """
 
 import argparse
 import statistics
-import subprocess
-import sys
 import time
 
 import tensorflow as tf
 from bench_layers import QUICK, SIZES, batch
-from benchmarking import BACKEND, parse, parser, save, verdict, works
-from contenders import contenders
+from benchmarking import BACKEND, number_of, parse, parser, save, verdict, works
+from contenders import contenders, own_layer
 from rows import LINKS, names
 
 MODES = ("map", "xla")
+PIPELINE = "Pipeline of erasing and choice"
 
 
 class Pull:
@@ -90,23 +89,11 @@ def table(shape, rows, seconds, rounds):
 
 def first_map():
     """Processor seconds that the first map of a process takes. Runs in a process of its own."""
-    from keras_reg import layers
-
-    mixers = [layers.MixUp(0.2, num_classes=10), layers.CutMix(1.0, num_classes=10)]
-    pipeline = layers.Pipeline([layers.RandomErasing(rate=0.25), layers.RandomChoice(mixers, mode="sample")])
-    images, labels = tf.zeros((64, 32, 32, 3)), tf.range(64) % 10
+    pipeline, (images, labels, *_) = own_layer(PIPELINE), batch((64, 32, 32, 3), "float32")
     dataset = tf.data.Dataset.from_tensor_slices((images, labels)).batch(16)
     start = time.process_time()
-    dataset.map(pipeline)
+    dataset.map(lambda images, labels: pipeline((images, labels)))
     return time.process_time() - start
-
-
-def first_maps(rounds):
-    command, found = [sys.executable, __file__, "--first"], []
-    for _ in range(rounds):
-        found.append(float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1]))
-    seconds = statistics.median(found)
-    print(f"\nFirst dataset.map(pipeline) of a process under {BACKEND}: {seconds:.2f} processor seconds")
 
 
 def targets(found):
@@ -131,7 +118,8 @@ def main(argv=None, sizes=None, rows=None):
         print(first_map())
         return None
     if not given.quick:
-        first_maps(3)
+        first = statistics.median(number_of(__file__, "--first") for _ in range(3))
+        print(f"\nFirst dataset.map of a process, {PIPELINE}, under {BACKEND}: {first:.2f} processor seconds")
     sizes = sizes or (QUICK[-1:] if given.quick else SIZES[:2])
     rows = rows or (LINKS if given.quick else names(targeted=True))
     found = []

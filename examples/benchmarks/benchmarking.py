@@ -10,6 +10,7 @@ import platform
 import random
 import re
 import statistics
+import subprocess
 import sys
 import time
 
@@ -92,6 +93,12 @@ def _silence():
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
+
+
+def number_of(script, *arguments):
+    """The number that a script prints last, run with these arguments in a process of its own."""
+    command = [sys.executable, script, *map(str, arguments)]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
 
 
 def copies(array):
