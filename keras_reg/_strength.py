@@ -1,6 +1,9 @@
 import keras
+import numpy as np
 
-from keras_reg._validation import check_number
+from keras_reg._validation import check_number, fail, native
+
+LARGEST = float(np.finfo("float32").max)  # what the weight behind a strength can hold
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
@@ -11,7 +14,7 @@ class Strength:
     `keras_reg.callbacks.StrengthSchedule` moves without recompiling.
 
     Args:
-        value: Finite number of at least 0: the full strength, where training starts too.
+        value: Finite float32 number of at least 0: the full strength, where training starts too.
 
     Raises:
         ValueError: If `value` is not a finite number of at least 0.
@@ -24,8 +27,7 @@ class Strength:
     """
 
     def __init__(self, value):
-        check_number("value", value, low=0)
-        self.value = value
+        self.value = check_number("value", value, low=0, high=LARGEST)
 
     def __repr__(self):
         return f"Strength({self.value!r})"
@@ -50,12 +52,14 @@ def plain(value):
 
 
 def serialize(value):
-    """What goes into a layer's config."""
-    return keras.saving.serialize_keras_object(value) if isinstance(value, Strength) else value
+    """What goes into a layer's config: what JSON knows."""
+    return keras.saving.serialize_keras_object(value) if isinstance(value, Strength) else native(value)
 
 
 def deserialize(value):
     """What came out of a layer's config: a `Strength` again where it was one."""
     if isinstance(value, dict) and value.get("class_name") == "Strength":
-        return Strength(**value["config"])
+        if set(value.get("config") or ()) != {"value"}:
+            fail('Expected the config of a `Strength`, {"value": number}.', config=value.get("config"))
+        return Strength(value["config"]["value"])
     return value

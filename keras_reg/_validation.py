@@ -1,13 +1,55 @@
-"""Argument checks: one style, what is expected and then what came."""
+"""Argument checks: one style, what is expected and then what came.
+
+A check returns the argument as plain Python has it: NumPy's numbers pass wherever Python's do, and become Python's.
+"""
 
 import math
 import numbers
 
+import numpy as np
+
+_LONGEST = 1000  # characters of a value in a message
+
 
 def fail(expected, **received):
     """Raises a `ValueError` that says what was expected and what came."""
-    came = ", ".join(f"{name}={value!r}" for name, value in received.items())
+    came = ", ".join(f"{name}={_shown(value)}" for name, value in received.items())
     raise ValueError(f"{expected} Received: {came}")
+
+
+def _shown(value):
+    try:
+        text = repr(value)
+    except Exception:  # a number of more digits than Python prints, or an object that is broken
+        return f"{type(value).__name__} that cannot be printed"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def native(value):
+    """`value` as plain Python has it, so that it compares, prints and is saved as such.
+
+    NumPy's numbers, strings and arrays become Python's numbers, strings and nested lists; tuples and lists are copied,
+    so that nobody changes them afterwards; other objects stay what they are.
+    """
+    if isinstance(value, (np.generic, np.ndarray)):
+        value = value.tolist()
+    if isinstance(value, tuple):
+        return tuple(map(native, value))
+    if isinstance(value, list):
+        return list(map(native, value))
+    if isinstance(value, (bool, int, float)):
+        return value if type(value) in (bool, int, float) else _base(value)
+    if isinstance(value, numbers.Real):  # `fractions.Fraction`, `numpy.longdouble`
+        try:
+            return float(value)
+        except OverflowError:
+            return value
+    return value
+
+
+def _base(value):
+    """A member of an `IntEnum` and the like as the number that it is."""
+    return int(value) if isinstance(value, int) else float(value)
 
 
 def fits(shape, expected):
@@ -17,7 +59,12 @@ def fits(shape, expected):
 
 def is_number(value):
     """True for a finite real number that is not a bool (NumPy scalars count)."""
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond all floats
+        return False
 
 
 def is_integer(value):
@@ -27,51 +74,64 @@ def is_integer(value):
 
 def check_number(name, value, low=-math.inf, high=math.inf, open_low=False, open_high=False):
     """A finite number in the interval from `low` to `high`, ends included unless open."""
-    inside = is_number(value) and low <= value <= high
-    if inside and not (open_low and value == low) and not (open_high and value == high):
-        return
+    number = native(value)
+    inside = is_number(number) and low <= number <= high
+    if inside and not (open_low and number == low) and not (open_high and number == high):
+        return number
     left, right = "(" if open_low or low == -math.inf else "[", ")" if open_high or high == math.inf else "]"
     fail(f"`{name}` must be a number in {left}{low}, {high}{right}.", **{name: value})
 
 
 def check_rate(name, value):
     """A probability: a number in [0, 1]."""
-    check_number(name, value, 0, 1)
+    return check_number(name, value, 0, 1)
 
 
-def check_integer(name, value, low=None, optional=False):
-    """An integer of at least `low`; `None` passes where `optional`."""
-    if optional and value is None:
-        return
-    if not is_integer(value) or (low is not None and value < low):
-        least = "" if low is None else f" of at least {low}"
-        none = " or None" if optional else ""
-        fail(f"`{name}` must be an integer{least}{none}.", **{name: value})
+def check_integer(name, value, low=None, optional=False, high=None):
+    """An integer of at least `low` and at most `high`; `None` passes where `optional`."""
+    number = native(value)
+    if optional and number is None:
+        return number
+    if is_integer(number) and (low is None or number >= low) and (high is None or number <= high):
+        return number
+    least = "" if low is None else f" of at least {low}"
+    most = "" if high is None else f" and at most {high}"
+    none = " or None" if optional else ""
+    fail(f"`{name}` must be an integer{least}{most}{none}.", **{name: value})
 
 
 def check_range(name, value, low=-math.inf, high=math.inf, open_low=False):
     """A pair (least, most) of finite numbers in order, both from `low` to `high`."""
-    pair = isinstance(value, (tuple, list)) and len(value) == 2 and all(map(is_number, value))
-    if not pair or not low <= value[0] <= value[1] <= high or (open_low and value[0] == low):
-        left = "(" if open_low or low == -math.inf else "["
-        right = ")" if high == math.inf else "]"
-        fail(
-            f"`{name}` must be a pair (least, most) with least <= most, both in {left}{low}, {high}{right}.",
-            **{name: value},
-        )
+    pair = native(value)
+    right_kind = isinstance(pair, (tuple, list)) and len(pair) == 2 and all(map(is_number, pair))
+    if right_kind and low <= pair[0] <= pair[1] <= high and not (open_low and pair[0] == low):
+        return pair
+    left = "(" if open_low or low == -math.inf else "["
+    right = ")" if high == math.inf else "]"
+    fail(
+        f"`{name}` must be a pair (least, most) with least <= most, both in {left}{low}, {high}{right}.",
+        **{name: value},
+    )
 
 
 def check_choice(name, value, choices):
     """One of `choices`."""
-    if not any(value is choice or (type(value) is type(choice) and value == choice) for choice in choices):
+    found = native(value)
+    if not any(found is choice or (type(found) is type(choice) and found == choice) for choice in choices):
         fail(f"`{name}` must be one of {', '.join(map(repr, choices))}.", **{name: value})
+    return found
+
+
+def check_flag(name, value):
+    """True or False."""
+    return check_choice(name, value, (True, False))
 
 
 def check_seed(seed):
     """`None` or an integer that is not negative."""
-    check_integer("seed", seed, low=0, optional=True)
+    return check_integer("seed", seed, low=0, optional=True)
 
 
 def check_data_format(data_format):
     """`None`, "channels_last" or "channels_first"."""
-    check_choice("data_format", data_format, (None, "channels_last", "channels_first"))
+    return check_choice("data_format", data_format, (None, "channels_last", "channels_first"))
