@@ -437,8 +437,21 @@ def seed_words(*words):
 
 
 _WORKER_CALLS = itertools.count()
+_PHILOX_STEP = 256  # by how much TensorFlow moves the counter of a Philox generator for each draw
 _TENSORFLOW_GENERATOR = "philox"  # what TensorFlow itself selects under XLA is 25 times slower on a CPU
 _JAX_GENERATOR = "threefry2x32"  # whose keys are the two words of Keras' seeds, whatever `jax_default_prng_impl` says
+
+
+class _Counter:
+    """Counts calls: no two threads get the same number. Unlike `itertools.count`, it can be read and set."""
+
+    def __init__(self):
+        self.value, self._lock = 0, threading.Lock()
+
+    def __next__(self):
+        with self._lock:
+            self.value += 1
+            return self.value - 1
 
 
 class RandomSource:
@@ -453,8 +466,8 @@ class RandomSource:
 
     def __init__(self, seed, salt):
         self.entropy = seed_words(random.getrandbits(31) if seed is None else seed, salt)
-        self.generator = keras.random.SeedGenerator(self.entropy)
-        self._counter = itertools.count()  # next() on it is atomic in CPython
+        self._make_generator()
+        self._counter = _Counter()
         self._lock = threading.Lock()
         self._tensorflow_state = None
         if BACKEND == "tensorflow":
@@ -468,8 +481,30 @@ class RandomSource:
 
     def __setstate__(self, state):
         self.__dict__.update(state)
+        self._make_generator()
+        self._counter, self._lock, self._tensorflow_state = _Counter(), threading.Lock(), None
+
+    def _make_generator(self):
         self.generator = keras.random.SeedGenerator(self.entropy)
-        self._counter, self._lock, self._tensorflow_state = itertools.count(), threading.Lock(), None
+        self.generator.state.random_source = self  # how `random_sources` finds it
+
+    def position(self):
+        """How many draws there were, eagerly (or anywhere on PyTorch) and in compiled code: plain integers."""
+        compiled = 0
+        if BACKEND == "jax":
+            compiled = ops.convert_to_numpy(self.generator.state)[1]
+        elif BACKEND == "tensorflow":
+            compiled = self._read_tensorflow_state()[0] // _PHILOX_STEP
+        return {"eager": self._counter.value, "compiled": int(compiled)}
+
+    def move_to(self, eager, compiled, entropy=None):
+        """Goes on from a `position`, of another stream where its entropy is given."""
+        self.entropy = self.entropy if entropy is None else entropy
+        self._counter.value = eager
+        if BACKEND == "jax":
+            self.generator.state.assign(ops.convert_to_tensor([self.entropy, compiled], self.generator.state.dtype))
+        elif BACKEND == "tensorflow":
+            self._tensorflow_state.assign([compiled * _PHILOX_STEP, 0, self.entropy])
 
     def key(self, framework=NATIVE, index=None):
         """A key for one call. With `index`, an integer or a scalar tensor, the key is a function of seed and index."""
@@ -505,20 +540,58 @@ class RandomSource:
             return tf.constant([self.entropy, next(self._counter)], tf.int64)
         if self._tensorflow_state is None:
             self._make_tensorflow_state()
-        # Reads and advances under one lock, where assign_add lets parallel calls read the same value.
+        # Reads and advances under one lock, where assign_add lets parallel calls read the same value. The entropy is in
+        # the state, too: code that was compiled before another stream was taken up then draws from that one.
         state = tf.raw_ops.RngReadAndSkip(
             resource=self._tensorflow_state.handle, alg=tf.constant(1, tf.int32), delta=tf.constant(1, tf.uint64)
         )
-        count = state[0] // 256  # one step of the Philox counter is 256 numbers
-        return tf.stack([tf.constant(self.entropy, tf.int64), count + (1 + _replica_id(tf)) * (1 << 41)])
+        return tf.stack([state[2], state[0] // _PHILOX_STEP + (1 + _replica_id(tf)) * (1 << 41)])
 
     def _make_tensorflow_state(self):
         import tensorflow as tf
 
         with tf.init_scope():
             self._tensorflow_state = tf.Variable(
-                tf.zeros([3], tf.int64), trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
+                tf.constant([0, 0, self.entropy], tf.int64),
+                trainable=False,
+                aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
             )
+
+    def _read_tensorflow_state(self):
+        return np.zeros(3, "int64") if self._tensorflow_state is None else self._tensorflow_state.read_value().numpy()
+
+
+def random_sources(variables):
+    """The sources whose generators are among these variables."""
+    found = {id(v): getattr(v, "random_source", None) for v in variables}
+    return [source for source in found.values() if source is not None]
+
+
+def process_random_state():
+    """Where the random numbers stand that belong to no layer: those of Python, NumPy and PyTorch. A nest of arrays.
+
+    Keras shuffles arrays by NumPy's under JAX and by PyTorch's under PyTorch, whose unseeded dropout draws there too.
+    """
+    version, words, gauss = random.getstate()
+    state = {"python": [version, np.array(words, "uint32"), gauss], "numpy": np.random.get_state(legacy=False)}
+    if BACKEND == "torch":
+        torch = sys.modules["torch"]
+        state["torch"] = torch.get_rng_state().numpy()
+        if torch.cuda.is_available():
+            state["cuda"] = [found.numpy() for found in torch.cuda.get_rng_state_all()]
+    return state
+
+
+def set_process_random_state(state):
+    """Puts back what `process_random_state` returned."""
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(map(int, words)), gauss))
+    np.random.set_state(state["numpy"])
+    if BACKEND == "torch" and "torch" in state:
+        torch = sys.modules["torch"]
+        torch.set_rng_state(torch.from_numpy(state["torch"]))
+        if "cuda" in state and len(state["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all([torch.from_numpy(found) for found in state["cuda"]])
 
 
 def _replica_id(tf):

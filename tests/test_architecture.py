@@ -10,13 +10,15 @@ import pytest
 
 PACKAGE = harness.ROOT / "keras_reg"
 FRAMEWORKS = {"tensorflow", "tf_keras", "jax", "jaxlib", "flax", "torch", "torchvision"}
-BASE = {"_validation", "_backend", "_strength"}  # what stands below every namespace
+BASE = {"_validation", "_backend", "_strength", "_storage", "_random_state"}  # what stands below every namespace
 
 # Part of the package -> the parts it may import. A part is a namespace or a file beside them.
 ARROWS = {
     "_validation": set(),
     "_backend": {"_validation"},
     "_strength": {"_validation", "_backend"},
+    "_storage": set(),
+    "_random_state": {"_validation", "_backend"},
     "layers": BASE,
     "losses": BASE,
     "callbacks": BASE,

@@ -12,6 +12,7 @@ from keras_reg._backend import (
     uniform,
     worth_compiling,
 )
+from keras_reg._random_state import KeepsPosition
 from keras_reg._strength import Strength, deserialize, plain, serialize
 from keras_reg._validation import check_data_format, check_integer, check_seed, fail
 from keras_reg.layers._batch import (
@@ -34,7 +35,7 @@ from keras_reg.layers._batch import (
 from keras_reg.layers._strength_weight import hold
 
 
-class BatchAugmentation(keras.layers.Layer):
+class BatchAugmentation(KeepsPosition, keras.layers.Layer):
     """What all batch augmentations share: call forms, frameworks, random numbers, dtypes.
 
     A subclass sets `columns` (uniform numbers for each image) and `mixes` (whether images meet each other), and writes

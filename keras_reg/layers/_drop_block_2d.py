@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_reg._backend import RandomSource, uniform
+from keras_reg._random_state import KeepsPosition
 from keras_reg._strength import Strength, serialize
 from keras_reg._validation import check_choice, check_data_format, check_integer, check_seed
 from keras_reg.layers._strength_weight import given, hold
@@ -14,7 +15,7 @@ LARGEST_SCALE = 1000.0  # for units that almost surely drop; float16 ends at 655
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
-class DropBlock2D(keras.layers.Layer):
+class DropBlock2D(KeepsPosition, keras.layers.Layer):
     """Drops square blocks of a feature map, so many that the expected share of dropped units is `rate`.
 
     Blocks lie wholly inside the map and may overlap; those larger than the map cover it along that side. Units in the

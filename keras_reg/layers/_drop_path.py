@@ -2,13 +2,14 @@ import keras
 from keras import ops
 
 from keras_reg._backend import RandomSource, uniform
+from keras_reg._random_state import KeepsPosition
 from keras_reg._strength import Strength, plain, serialize
 from keras_reg._validation import check_integer, check_seed
 from keras_reg.layers._strength_weight import given, hold
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
-class DropPath(keras.layers.Layer):
+class DropPath(KeepsPosition, keras.layers.Layer):
     """Drops the whole input of some examples, and scales that of the others by 1 / (1 - rate).
 
     Put at the end of a residual branch, before the addition, it trains each example on a random part of the depth.

@@ -2,11 +2,12 @@ import keras
 from keras import ops
 
 from keras_reg._backend import RandomSource, fold, uniform
+from keras_reg._random_state import KeepsPosition
 from keras_reg._validation import check_choice, check_data_format, check_number, check_seed, fail
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
-class FractionalMaxPooling2D(keras.layers.Layer):
+class FractionalMaxPooling2D(KeepsPosition, keras.layers.Layer):
     """Takes the maximum over random regions, most of them of one or two rows by one or two columns.
 
     A side of length n shrinks to floor(n / ratio), with regions between the boundaries a_0 = 0 < a_1 < ... = n that

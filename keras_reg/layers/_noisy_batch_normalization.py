@@ -2,6 +2,7 @@ import keras
 from keras import ops
 
 from keras_reg._backend import RandomSource, normal, uniform
+from keras_reg._random_state import KeepsPosition
 from keras_reg._strength import Strength, serialize
 from keras_reg._validation import check_choice, check_integer, check_seed, fail
 from keras_reg.layers._example_moments import (
@@ -16,7 +17,7 @@ from keras_reg.layers._strength_weight import given, hold
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
-class NoisyBatchNormalization(keras.layers.BatchNormalization):
+class NoisyBatchNormalization(KeepsPosition, keras.layers.BatchNormalization):
     """Batch normalization with the noise of small batches put back, in the amount that one asks for.
 
     Normalizes by the moments of the batch and disturbs the result in training: with `noise="output"` it adds

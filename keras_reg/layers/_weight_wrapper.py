@@ -3,11 +3,12 @@ import inspect
 import keras
 
 from keras_reg._backend import RandomSource, fold
+from keras_reg._random_state import KeepsPosition
 from keras_reg._validation import check_seed, fail
 from keras_reg.layers._strength_weight import hold
 
 
-class WeightWrapper(keras.layers.Wrapper):
+class WeightWrapper(KeepsPosition, keras.layers.Wrapper):
     """A layer that in training is called with other kernels than it stores.
 
     A subclass writes `disturb(kernel, key, strength)`, a pure function: the kernel of one call.
