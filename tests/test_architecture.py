@@ -10,7 +10,8 @@ import pytest
 
 PACKAGE = harness.ROOT / "keras_reg"
 FRAMEWORKS = {"tensorflow", "tf_keras", "jax", "jaxlib", "flax", "torch", "torchvision"}
-BASE = {"_validation", "_backend", "_strength", "_storage", "_random_state"}  # what stands below every namespace
+# What stands below every namespace.
+BASE = {"_validation", "_backend", "_strength", "_storage", "_random_state", "_optimizers"}
 
 # Part of the package -> the parts it may import. A part is a namespace or a file beside them.
 ARROWS = {
@@ -19,6 +20,7 @@ ARROWS = {
     "_strength": {"_validation", "_backend"},
     "_storage": set(),
     "_random_state": {"_validation", "_backend"},
+    "_optimizers": set(),
     "layers": BASE,
     "losses": BASE,
     "callbacks": BASE,

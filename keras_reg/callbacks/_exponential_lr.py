@@ -3,8 +3,8 @@ import warnings
 
 import keras
 
+from keras_reg._optimizers import members
 from keras_reg._validation import check_choice, check_number, fail
-from keras_reg.callbacks._optimizers import members
 from keras_reg.callbacks._stateful_callback import StatefulCallback
 
 # A learning rate kept in half precision comes back this much changed; a person changes it by more.

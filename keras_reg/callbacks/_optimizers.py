@@ -1,15 +1,8 @@
-"""The optimizers that really move weights, behind `LossScaleOptimizer`, `MultiOptimizer` and other wrappers."""
+"""The weights that a model has at the end of `fit`, under optimizers that average them."""
 
 import keras
 
-
-def members(optimizer):
-    """The list of optimizers that hold a learning rate: `optimizer` itself, or those that it wraps."""
-    if hasattr(optimizer, "inner_optimizer"):
-        return members(optimizer.inner_optimizer)
-    if hasattr(optimizer, "optimizers"):
-        return [member for inner in optimizer.optimizers for member in members(inner)]
-    return [] if optimizer is None else [optimizer]
+from keras_reg._optimizers import members
 
 
 def keeps_averages(optimizer):

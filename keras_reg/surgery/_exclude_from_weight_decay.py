@@ -1,5 +1,6 @@
 import keras
 
+from keras_reg._optimizers import members
 from keras_reg._validation import fail
 
 ENDINGS = ("bias", "gamma", "beta")
@@ -9,17 +10,22 @@ def exclude_from_weight_decay(optimizer, model):
     """Keeps biases and normalization parameters out of an optimizer's weight decay.
 
     Decayed are kernels and embeddings: everything of two or more dimensions but what is named a bias, gamma or beta.
+    Frozen weights are settled too, for the time when they train again.
+
+    A `.keras` file does not keep what is excluded, as it is no part of an optimizer's config. Call this again after
+    `load_model`: the optimizer keeps its state.
 
     Args:
-        optimizer: A `keras.optimizers.Optimizer` that has not been built: call this before the first training step.
-            What was excluded before is forgotten. The inner optimizer of a `LossScaleOptimizer` is found.
-        model: A built model or layer.
+        optimizer: A `keras.optimizers.Optimizer`, new or in the middle of a training. What was excluded before is
+            forgotten. The optimizers inside of a `LossScaleOptimizer` or a `MultiOptimizer` are found.
+        model: A built model or layer. Where the optimizer has trained already, give the model that is compiled with
+            it, so that its training step is made anew. A step that you have compiled yourself must be compiled again.
 
     Returns:
         `optimizer`, to be given to `compile`.
 
     Raises:
-        ValueError: If `optimizer` is no optimizer or is built, or `model` has no weights.
+        ValueError: If `optimizer` is no optimizer or a `MultiOptimizer` that is not built, or `model` has no weights.
 
     Example:
 
@@ -32,13 +38,27 @@ def exclude_from_weight_decay(optimizer, model):
         fail("`optimizer` must be a `keras.optimizers.Optimizer`.", optimizer=optimizer)
     if not isinstance(model, keras.layers.Layer) or not model.weights:
         fail("`model` must be a model or layer that is built: without weights nothing can be excluded.", model=model)
-    inner = optimizer
-    while isinstance(getattr(inner, "inner_optimizer", None), keras.optimizers.Optimizer):
-        inner = inner.inner_optimizer
-    if inner.built:
-        fail("`optimizer` must not be built yet: its weight decay is settled.", optimizer=optimizer)
-    inner.exclude_from_weight_decay(var_list=[v for v in model.trainable_weights if not _decays(v)])
+    if _gets_more_members(optimizer):
+        fail(
+            "`optimizer` must know its members: call `optimizer.build(model.trainable_variables)` before.",
+            optimizer=optimizer,
+        )
+    inner = members(optimizer)
+    for member in inner:
+        member.exclude_from_weight_decay(var_list=[v for v in model.weights if not _decays(v)])
+    if _has_step(model) and any(member in inner for member in members(model.optimizer)):
+        model.make_train_function(force=True)  # the compiled one still decays what it decayed
     return optimizer
+
+
+def _gets_more_members(optimizer):
+    """A `MultiOptimizer` may be given a function that makes its members when it is built."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    return hasattr(optimizer, "optimizers") and not optimizer.built
+
+
+def _has_step(model):
+    return isinstance(model, keras.Model) and getattr(model, "train_function", None) is not None
 
 
 def _decays(variable):

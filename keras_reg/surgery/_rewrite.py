@@ -83,6 +83,6 @@ def copy_weights(old, new):
     if len(weights) != len(old.weights):
         weights = [w for w in weights if not hasattr(w, "strength")]
     for source, target in zip(old.weights, weights, strict=True):
-        target.assign(source)
+        target.assign(keras.ops.copy(source))  # JAX gives away the buffers that a step takes
     if hasattr(new, "finalize_state"):  # layers such as Normalization compute with what they make from their weights
         new.finalize_state()

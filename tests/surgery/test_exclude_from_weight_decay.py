@@ -56,12 +56,85 @@ def test_training_goes_on_from_there():
     np.testing.assert_array_equal(to_numpy(model.layers[0].bias), 1)
 
 
-def test_errors():
-    model = model_of()
-    optimizer = keras.optimizers.AdamW()
-    optimizer.build(model.trainable_variables)
+def decaying_model():
+    """A kernel and a bias of ones, and data without a gradient: x is 0, and y is met."""
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, kernel_initializer="ones")])
+    model.layers[0].bias.assign([1.0, 1.0])
+    return model
+
+
+def step(model):
+    """What one step of pure decay leaves of a kernel and a bias of ones."""
+    model.layers[0].set_weights([np.ones((3, 2)), np.ones(2)])
+    model.fit(np.zeros((4, 3), "float32"), np.ones((4, 2), "float32"), verbose=0)
+    return [float(to_numpy(w).ravel()[0]) for w in model.layers[0].weights]
+
+
+def test_an_optimizer_that_has_trained_keeps_its_state_and_the_compiled_step_follows():
+    model = decaying_model()
+    model.compile(keras.optimizers.AdamW(0.1, weight_decay=0.5), "mse")
+    np.testing.assert_allclose(step(model), [0.95, 0.95], rtol=1e-6)
+    before = [to_numpy(v).copy() for v in model.optimizer.variables]
+    assert exclude_from_weight_decay(model.optimizer, model) is model.optimizer
+    for variable, value in zip(model.optimizer.variables, before, strict=True):
+        np.testing.assert_array_equal(to_numpy(variable), value)
+    np.testing.assert_allclose(step(model), [0.95, 1.0], rtol=1e-6)
+    assert int(to_numpy(model.optimizer.iterations)) == 2
+
+
+def test_the_optimizer_given_to_compile_is_found_behind_the_one_that_scales_the_loss():
+    model = decaying_model()
+    optimizer = keras.optimizers.AdamW(0.1, weight_decay=0.5)
+    model.compile(keras.optimizers.LossScaleOptimizer(optimizer), "mse")
+    np.testing.assert_allclose(step(model), [0.95, 0.95], rtol=1e-6)
+    exclude_from_weight_decay(optimizer, model)
+    np.testing.assert_allclose(step(model), [0.95, 1.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_loaded_training_goes_on_as_if_it_had_not_been_saved(tmp_path, wrapped):
+    """Keras' file does not keep what is excluded: excluded again, both go the same way to the bit."""
+    x, y = np.random.default_rng(0).normal(size=(2, 8, 3)).astype("float32")
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3, bias_initializer="ones")])
+    optimizer = keras.optimizers.AdamW(0.1, weight_decay=0.5)
+    optimizer = keras.optimizers.LossScaleOptimizer(optimizer) if wrapped else optimizer
+    model.compile(exclude_from_weight_decay(optimizer, model), "mse")
+    model.fit(x, y, epochs=2, shuffle=False, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    exclude_from_weight_decay(loaded.optimizer, loaded)
+    for each in (model, loaded):
+        each.fit(x, y, epochs=2, shuffle=False, verbose=0)
+    for a, b in zip(model.get_weights(), loaded.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_weights_that_are_frozen_now_do_not_decay_later():
+    model = decaying_model()
+    model.layers[0].trainable = False
+    optimizer = exclude_from_weight_decay(keras.optimizers.AdamW(0.1, weight_decay=0.5), model)
+    model.layers[0].trainable = True
+    model.compile(optimizer, "mse")
+    np.testing.assert_allclose(step(model), [0.95, 1.0], rtol=1e-6)
+
+
+@pytest.mark.skipif(not hasattr(keras.optimizers, "MultiOptimizer"), reason="needs `keras.optimizers.MultiOptimizer`")
+def test_every_member_of_several_optimizers_excludes():
+    dense = [keras.layers.Dense(3, kernel_initializer="ones", bias_initializer="ones", name=name) for name in "ab"]
+    model = keras.Sequential([keras.Input((3,)), *dense])
+    of = {name: keras.optimizers.SGD(0.1, weight_decay=0.5) for name in "ab"}
+    optimizer = keras.optimizers.MultiOptimizer(lambda variable: of[variable.path.split("/")[-2]])
     with raises_received("optimizer"):
         exclude_from_weight_decay(optimizer, model)
+    optimizer.build(model.trainable_variables)
+    model.compile(exclude_from_weight_decay(optimizer, model), lambda y_true, y_pred: 0 * y_pred)
+    model.fit(np.zeros((4, 3), "float32"), np.ones((4, 3), "float32"), verbose=0)
+    found = [float(to_numpy(v).ravel()[0]) for v in model.trainable_variables]
+    np.testing.assert_allclose(found, [0.95, 1.0] * 2, rtol=1e-6)
+
+
+def test_errors():
+    model = model_of()
     with raises_received("optimizer"):
         exclude_from_weight_decay("adamw", model)
     for bad in (keras.Sequential([keras.layers.Dense(2)]), "model", model.weights):
