@@ -98,8 +98,7 @@ class BatchAugmentation(KeepsPosition, keras.layers.Layer):
 
     def _run(self, data, labels=None, sample_weight=None, training=True, index=None):
         form = Form(data, labels, sample_weight)
-        batch = form.batch
-        to_tensors(batch)
+        batch = to_tensors(form.batch)
         check_sizes(batch, rank_3=not self.mixes)
         self.check(batch)
         self.check_compute_dtype(batch)

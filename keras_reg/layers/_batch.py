@@ -10,7 +10,7 @@ from keras_reg._backend import NATIVE, Framework, framework_of, in_reach, on_hos
 from keras_reg._validation import fail
 
 FIELDS = ("images", "labels", "sample_weights", "masks", "boxes")  # what a call gives, in a `Batch`
-CONTENT = (*FIELDS, "terms", "dominant")  # and what becomes of it in a training step
+CONTENT = ("images", "terms", "dominant", "sample_weights", "masks", "boxes")  # where its arrays are
 KEYS = ("images", "labels", "sample_weights", "segmentation_masks", "bounding_boxes")
 
 
@@ -18,25 +18,35 @@ KEYS = ("images", "labels", "sample_weights", "segmentation_masks", "bounding_bo
 class Batch:
     """What belongs to the samples of one batch, while it is being augmented.
 
-    `labels` may be a nest of arrays (a model with several outputs). In a training step, where `sparse` is true, integer
-    labels stay integers: a mixture is then `terms`, a list of (labels, weights of shape (batch,)), and `dominant` is
-    the original label that weighs most, with its weight. `strengths` are the present values of the weights behind
-    `Strength` arguments, by the id of the weight, where they were read beforehand. `fresh` is whether the memory of the
-    images was taken in this call and is nobody else's, so that it may be written to.
+    Labels are `terms`: a list of (labels, weight of shape (batch,), or `None` for 1), each a nest of arrays as the call
+    gave it (a model may have several outputs). There is one term until integer labels are mixed in a training step,
+    where `sparse` is true and they stay integers. `dominant` is what the metrics see where that is not the first term:
+    (labels, weight of each of them, or `None` for 1), the original labels that weigh most. `strengths` are the present
+    values of the weights behind `Strength` arguments, by the id of the weight, where they were read beforehand. `fresh`
+    is whether the memory of the images was taken in this call and is nobody else's, so that it may be written to.
     """
 
     framework: Framework = NATIVE
     images: Any = None
-    labels: Any = None
+    terms: list = dataclasses.field(default_factory=lambda: [(None, None)])
+    dominant: tuple | None = None
     sample_weights: Any = None
     masks: Any = None
     boxes: Any = None
     others: dict = dataclasses.field(default_factory=dict)
     sparse: bool = False
-    terms: list | None = None
-    dominant: tuple | None = None
     strengths: dict = dataclasses.field(default_factory=dict)
     fresh: bool = False
+
+    @classmethod
+    def of(cls, images, labels=None, **fields):
+        """A batch that nothing has happened to."""
+        return cls(images=images, terms=[(labels, None)], **fields)
+
+    @property
+    def labels(self):
+        """The labels of the first term; those of the others have the same structure, shapes and dtypes."""
+        return self.terms[0][0]
 
     @property
     def ops(self):
@@ -71,7 +81,7 @@ class Form:
         else:
             self.kind = None
             self.length = 1 if labels is None and sample_weight is None else 2 if sample_weight is None else 3
-            self.batch = Batch(images=data, labels=labels, sample_weights=sample_weight)
+            self.batch = Batch.of(data, labels, sample_weights=sample_weight)
 
     def _read_dict(self, data, labels, sample_weight):
         if labels is not None or sample_weight is not None:
@@ -83,7 +93,7 @@ class Form:
             fail('Expected a dict with the key "images".', keys=sorted(map(str, data)))
         fields = dict(zip(KEYS, FIELDS, strict=True))
         self.keys = list(data)
-        self.batch = Batch(
+        self.batch = Batch.of(
             **{fields[key]: value for key, value in data.items() if key in fields},
             others={key: value for key, value in data.items() if key not in fields},
         )
@@ -96,7 +106,7 @@ class Form:
                 f"{(labels is not None) + (sample_weight is not None)} further positional arguments"
             )
         self.length = len(data)
-        self.batch = Batch(**dict(zip(("images", "labels", "sample_weights"), data, strict=False)))
+        self.batch = Batch.of(**dict(zip(("images", "labels", "sample_weights"), data, strict=False)))
 
     def restore(self, batch):
         """The result in the form of the call."""
@@ -125,11 +135,9 @@ def written_out(data):
 
 
 def to_tensors(batch):
-    """Every array as a tensor of the framework that this batch is handled by."""
-    batch.framework = framework_of(arrays_of(batch))
-    convert = _converter(batch.framework)
-    for name in FIELDS:
-        setattr(batch, name, map_arrays(convert, getattr(batch, name)))
+    """The batch with every array as a tensor of the framework that it is handled by."""
+    framework = framework_of(arrays_of(batch))
+    return dataclasses.replace(each(batch, _converter(framework)), framework=framework)
 
 
 def check_numbers(batch):
@@ -257,8 +265,14 @@ def map_arrays(function, *structures):
 
 def each(batch, function):
     """The batch with `function` applied to every array of it."""
-    done = {name: getattr(batch, name) for name in CONTENT}
-    return dataclasses.replace(batch, **{name: map_arrays(function, found) for name, found in done.items()})
+    done = {name: map_arrays(function, getattr(batch, name)) for name in CONTENT if name not in ("terms", "dominant")}
+    done["terms"] = [_each_of(pair, function) for pair in batch.terms]
+    done["dominant"] = batch.dominant and _each_of(batch.dominant, function)
+    return dataclasses.replace(batch, **done)
+
+
+def _each_of(pair, function):
+    return tuple(map_arrays(function, part) for part in pair)
 
 
 def arrays_of(batch):

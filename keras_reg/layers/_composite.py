@@ -1,15 +1,13 @@
 """Layers made of layers: one draw and one key for all of them, Keras' own image layers among them."""
 
-import dataclasses
-
 import keras
-from keras import ops as keras_ops
 
 from keras_reg._backend import fold, seed_words
 from keras_reg._strength import deserialize
 from keras_reg._validation import check_data_format, check_seed, fail
 from keras_reg.layers._augmentation import BatchAugmentation
-from keras_reg.layers._batch import dtype_of, is_map, leaves, map_arrays, spec_of, spread
+from keras_reg.layers._foreign import apply_foreign, foreign_spec
+from keras_reg.layers._terms import check_same_size, keep_unselected
 
 
 class Composite(BatchAugmentation):
@@ -127,66 +125,8 @@ def transform_part(layer, batch, u, key, select):
     return keep_unselected(apply_foreign(layer, batch, True), batch, select)
 
 
-def apply_foreign(layer, batch, training):
-    """A layer of Keras on the images, and on masks, label maps and boxes where it can move them."""
-    if not hasattr(layer, "transform_segmentation_masks"):
-        return dataclasses.replace(batch, images=_back(layer(batch.images, training=training), batch), fresh=False)
-    maps = [x for x in leaves(batch.labels) if is_map(x, batch.images, layer.data_format)]
-    if maps and (batch.masks is not None or len(maps) > 1 or batch.terms):
-        raise ValueError(f"`{layer.name}` moves one dense map along with the images. Received: several")
-    mask = batch.masks if not maps else maps[0]
-    data = {"images": batch.images}
-    if mask is not None:
-        lifted = len(mask.shape) == 3
-        data["segmentation_masks"] = batch.ops.expand_dims(mask, -1) if lifted else mask
-    if batch.boxes is not None:
-        data["bounding_boxes"] = batch.boxes
-    moved = layer(data, training=training) if len(data) > 1 else {"images": layer(batch.images, training=training)}
-    found = {"images": _back(moved["images"], batch)}
-    if mask is not None:
-        new = _back(moved["segmentation_masks"], batch)
-        new = batch.ops.cast(batch.ops.squeeze(new, -1) if lifted else new, dtype_of(mask))
-        found["labels" if maps else "masks"] = (
-            map_arrays(lambda x: new if x is mask else x, batch.labels) if maps else new
-        )
-    if batch.boxes is not None:
-        found["boxes"] = map_arrays(lambda x: _back(x, batch), moved["bounding_boxes"])
-    return dataclasses.replace(batch, fresh=False, **found)
-
-
-def _back(array, batch):
-    """What a layer of Keras made, as an array of the framework that the batch is handled by."""
-    return keras_ops.convert_to_numpy(array) if batch.framework.name == "numpy" else array
-
-
-def keep_unselected(done, batch, select):
-    """`done` for the images of `select`, `batch` for the others."""
-    if select is None:
-        return done
-    ops = batch.ops
-
-    def choose(new, old):
-        check_same_size(old, new)
-        return new if new is old else ops.where(spread(select, new, ops), new, ops.cast(old, dtype_of(new)))
-
-    names = ("images", "labels", "masks", "boxes", "terms", "dominant")
-    pairs = {name: (getattr(done, name), getattr(batch, name)) for name in names}
-    kept = {name: old if old is None else map_arrays(choose, new, old) for name, (new, old) in pairs.items()}
-    return dataclasses.replace(batch, **kept)
-
-
-def check_same_size(before, after):
-    """Every size that is known of both, but that of the batch."""
-    pairs = zip(tuple(before.shape)[1:], tuple(after.shape)[1:], strict=False)
-    if len(before.shape) != len(after.shape) or any(None not in pair and pair[0] != pair[1] for pair in pairs):
-        fail(
-            "A layer applied to some images must keep their size.", before=tuple(before.shape), after=tuple(after.shape)
-        )
-
-
 def spec_after(layer, batch, composite):
     """The specification of the batch behind one layer."""
     if isinstance(layer, BatchAugmentation):
         return layer.output_spec(batch)
-    shape = layer.compute_output_shape(tuple(batch.images.shape))
-    return dataclasses.replace(batch, images=spec_of(shape, composite.compute_dtype))
+    return foreign_spec(layer, batch, composite.compute_dtype)

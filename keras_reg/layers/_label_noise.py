@@ -1,13 +1,12 @@
-import dataclasses
-
 import keras
 
 from keras_reg._backend import is_concrete
 from keras_reg._strength import plain
 from keras_reg._validation import check_rate, fail
 from keras_reg.layers._augmentation import BatchAugmentation, check_num_classes, selected
-from keras_reg.layers._batch import dtype_of, is_float, is_map, leaves, map_arrays, one_number_each, spread
+from keras_reg.layers._batch import dtype_of, is_float, is_map, leaves, one_number_each, spread
 from keras_reg.layers._mixing import check_ids, hot_rows
+from keras_reg.layers._terms import map_labels
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
@@ -102,10 +101,4 @@ class LabelNoise(BatchAugmentation):
                 drawn = ops.cast(hot_rows(drawn, classes, ops), dtype_of(array))
             return ops.where(spread(chosen, array, ops), drawn, array)
 
-        if batch.terms is None:
-            clean = batch.dominant
-            if batch.sparse and clean is None:
-                clean = (batch.labels, ops.ones_like(u[:, 0]))
-            return dataclasses.replace(batch, labels=map_arrays(redraw, batch.labels), dominant=clean)
-        terms = [(map_arrays(redraw, labels), weight) for labels, weight in batch.terms]
-        return dataclasses.replace(batch, labels=terms[0][0], terms=terms)
+        return map_labels(batch, redraw, shown=False)

@@ -6,7 +6,9 @@ from keras_reg.layers._augmentation import BatchAugmentation, check_num_classes,
 from keras_reg.layers._batch import is_float, map_arrays, spec_of
 from keras_reg.layers._beta import BetaQuantile
 from keras_reg.layers._boxes import check_boxes, spec_of_concatenated
-from keras_reg.layers._mixing import COLUMNS, check_labels, label_spec, make_plan, mask_spec, mix
+from keras_reg.layers._mixed import mix
+from keras_reg.layers._mixing import COLUMNS, check_labels, label_spec, make_plan, mask_spec
+from keras_reg.layers._terms import map_labels
 
 
 class Mixer(BatchAugmentation):
@@ -64,8 +66,7 @@ def mixed_spec(spec, batch, layer):
         return mask_spec(array, layer.num_classes, layer.blends, layer.data_format)
 
     return dataclasses.replace(
-        spec,
-        labels=map_arrays(label, batch.labels),
+        map_labels(spec, label),
         sample_weights=map_arrays(lambda w: w if is_float(w) else spec_of(w.shape, "float32"), batch.sample_weights),
         masks=map_arrays(mask, batch.masks),
         boxes=None if batch.boxes is None else spec_of_concatenated(batch.boxes),

@@ -1,4 +1,4 @@
-"""MixUp and CutMix as one operation: what a sample keeps of itself, what it takes from its partner, and the labels."""
+"""MixUp and CutMix as one plan: what a sample keeps and takes from its partner, and which labels can be mixed."""
 
 import dataclasses
 from typing import Any
@@ -7,23 +7,17 @@ import numpy as np
 
 from keras_reg._backend import is_concrete
 from keras_reg._validation import fail
-from keras_reg.layers import _on_host
 from keras_reg.layers._batch import (
-    channels_first,
     dtype_of,
     height_width,
     is_float,
     is_integer,
     is_map,
     leaves,
-    map_arrays,
     one_number_each,
     spec_of,
-    spread,
     static,
 )
-from keras_reg.layers._boxes import concatenate_boxes
-from keras_reg.layers._rows import Rows
 
 COLUMNS = 5  # chosen or not, lambda, shift of the partner, top and left of the box
 
@@ -67,12 +61,6 @@ def share_kept(box, height, width, ops):
     return ops.cast(area - box[2] * box[3], "float32") / ops.cast(area, "float32")
 
 
-def blended(own, other, weight, ops):
-    """weight * own + (1 - weight) * other: exact at 0 and 1, where nothing of the other leaks in, NaN included."""
-    mixed = weight * own + (1 - weight) * other
-    return ops.where(weight >= 1, own, ops.where(weight <= 0, other, mixed))
-
-
 def make_plan(batch, u, chosen, kept, cut, data_format):
     """The plan of a batch from its uniform numbers.
 
@@ -93,106 +81,6 @@ def make_plan(batch, u, chosen, kept, cut, data_format):
     return Mix(partner, weight, blend, box)
 
 
-def mix(batch, plan, num_classes, data_format):
-    """The batch with every part of every sample mixed by one plan."""
-    ops = batch.ops
-
-    def other(array):
-        return ops.take(array, plan.partner, axis=0)
-
-    def combine(array, weight, fresh=False):
-        """Pixels: blended, then cut."""
-        if batch.framework.on_host:
-            first = channels_first(array, data_format)
-            return _on_host.mixed(array, plan.partner, weight, plan.box, first, fresh, **batch.framework.passes)
-        rows = Rows(array, batch, data_format)
-        partner, result = other(rows.pixels), rows.pixels
-        if plan.blend is not None:
-            result = blended(result, partner, rows.of_images(ops.cast(weight, array.dtype)), ops)
-        if plan.box is not None:
-            result = ops.where(rows.inside(plan.box), partner, result)
-        return rows.restore(result)
-
-    def linear(array):
-        """Label-like: in float32 at least, back in the dtype that it came in."""
-        dtype = dtype_of(array) if is_float(array) else "float32"
-        array = ops.cast(array, at_least_float32(dtype))
-        weight = spread(ops.cast(plan.weight, array.dtype), array, ops)
-        return ops.cast(blended(array, other(array), weight, ops), dtype)
-
-    def pixels(array):
-        if plan.blend is None:
-            return combine(array, None)
-        if is_float(array):
-            dtype = dtype_of(array)
-            return ops.cast(combine(ops.cast(array, at_least_float32(dtype)), plan.blend), dtype)
-        return combine(_one_hot_map(array, num_classes, data_format, ops), plan.blend)
-
-    def label(array):
-        if is_map(array, batch.images, data_format):
-            return pixels(array)
-        return linear(array if is_float(array) else one_hot(array, num_classes, ops))
-
-    mixed = dataclasses.replace(
-        batch,
-        images=combine(batch.images, plan.blend, batch.fresh),
-        fresh=batch.framework.on_host,
-        boxes=None if batch.boxes is None else concatenate_boxes(batch.boxes, plan, ops),
-        sample_weights=map_arrays(linear, batch.sample_weights),
-        masks=map_arrays(pixels, batch.masks),
-    )
-    if batch.labels is None:
-        return mixed
-    if not batch.sparse:
-        return dataclasses.replace(mixed, labels=map_arrays(label, batch.labels))
-    return _mix_sparse(mixed, batch, plan, label, other, data_format)
-
-
-def _mix_sparse(mixed, batch, plan, label, other, data_format):
-    """In a training step: integers stay integers and become terms, and the dominant label is kept for the metrics."""
-    ops, weight = batch.ops, plan.weight
-    cuts = plan.box is not None
-
-    def cut(array):
-        """A dense map is cut there and then, so both terms of a cut sample hold the same map."""
-        rows = Rows(array, batch, data_format)
-        return rows.restore(ops.where(rows.inside(plan.box), other(rows.pixels), rows.pixels))
-
-    def cut_map(array):
-        return cuts and is_map(array, batch.images, data_format)
-
-    def first(array):
-        if is_float(array):
-            return label(array)
-        return cut(array) if cut_map(array) else array
-
-    def second(array, own):
-        if is_float(array) or (cut_map(array) and plan.blend is None):
-            return own
-        return ops.where(spread(plan.box[2] > 0, array, ops), own, other(array)) if cut_map(array) else other(array)
-
-    def choose(array):
-        if cut_map(array):
-            keep = (plan.box[2] > 0) | (mine >= theirs)
-            return ops.where(spread(keep, array, ops), cut(array), other(array))
-        return ops.where(spread(mine >= theirs, array, ops), array, other(array))
-
-    ones = ops.ones_like(weight)
-    terms = []
-    for labels, share in batch.terms or [(batch.labels, ones)]:
-        own = map_arrays(first, labels)
-        rest = map_arrays(second, labels, own)
-        if all(a is b for a, b in zip(leaves(own), leaves(rest), strict=True)):
-            terms.append((own, ones))  # mixed already: one term holds it all
-            break
-        terms.append((own, share * weight))
-        terms.append((rest, other(share) * (1.0 - weight)))
-    shown, top = batch.dominant or (batch.labels, ones)
-    mine, theirs = top * weight, other(top) * (1.0 - weight)
-    dominant = (map_arrays(choose, shown), ops.maximum(mine, theirs))
-    return dataclasses.replace(mixed, labels=terms[0][0], terms=terms, dominant=dominant)
-
-
 def one_hot(labels, num_classes, ops):
     """Class ids (batch,) or (batch, 1) as float32 (batch, num_classes); out of range gives NaN, never a wrong label."""
     if dtype_of(labels) == "bool" or len(labels.shape) > 2 or (len(labels.shape) == 2 and static(labels, 1) != 1):
@@ -209,11 +97,7 @@ def hot_rows(ids, num_classes, ops):
     return ops.cast(ops.equal(ops.expand_dims(ops.cast(ids, "int32"), -1), classes), "float32")
 
 
-def at_least_float32(dtype):
-    return "float64" if dtype == "float64" else "float32"
-
-
-def _one_hot_map(array, num_classes, data_format, ops):
+def one_hot_map(array, num_classes, data_format, ops):
     """Ids out of range, as the usual 255 for "void", belong to no class: a row of zeros."""
     last = data_format == "channels_last"
     if len(array.shape) == 4:

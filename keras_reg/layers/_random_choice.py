@@ -3,9 +3,11 @@ import numpy as np
 
 from keras_reg._validation import check_choice, fail, is_number
 from keras_reg.layers._augmentation import BatchAugmentation
-from keras_reg.layers._composite import Composite, check_same_size, spec_after, transform_part
+from keras_reg.layers._composite import Composite, spec_after, transform_part
+from keras_reg.layers._mixed import mix
 from keras_reg.layers._mixer import Mixer, mixed_spec
-from keras_reg.layers._mixing import COLUMNS, make_plan, mix
+from keras_reg.layers._mixing import COLUMNS, make_plan
+from keras_reg.layers._terms import check_same_size
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")

@@ -5,10 +5,11 @@ import keras
 from keras_reg._strength import plain
 from keras_reg._validation import check_choice, check_number, check_range, check_rate, fail, is_integer, is_number
 from keras_reg.layers._augmentation import BatchAugmentation, check_channels, check_fill, selected
-from keras_reg.layers._batch import dtype_of, height_width, is_float, is_map, map_arrays, static
+from keras_reg.layers._batch import dtype_of, height_width, is_float, static
 from keras_reg.layers._boxes import FORMATS, check_boxes, drop_erased
 from keras_reg.layers._filling import Filling
 from keras_reg.layers._rows import Rows
+from keras_reg.layers._terms import map_pixels
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
@@ -156,7 +157,7 @@ class RandomErasing(BatchAugmentation):
         images = self.filling.fill(batch, boxes, noise)
         batch = dataclasses.replace(batch, images=images, fresh=batch.framework.on_host)
         if self.mask_fill_value is not None:
-            batch = self._fill_maps(batch, boxes)
+            batch = map_pixels(batch, self.data_format, maps=lambda array: self._fill_map(array, batch, boxes))
         for box in boxes if batch.boxes is not None else ():
             batch = drop_erased(batch, box, self.bounding_box_format, self.data_format)
         return batch
@@ -188,19 +189,12 @@ class RandomErasing(BatchAugmentation):
         left = ops.minimum(ops.floor(u[:, 2] * (width - wide + 1)), width - wide)
         return tuple(ops.cast(x, "int32") for x in (top, left, ops.where(exists, tall, 0.0), wide))
 
-    def _fill_maps(self, batch, boxes):
-        ops = batch.ops
-
-        def fill(array):
-            if not is_map(array, batch.images, self.data_format):
-                return array
-            rows = Rows(array, batch, self.data_format)
-            pixels, value = rows.pixels, ops.cast(self.mask_fill_value, dtype_of(array))
-            for box in boxes:
-                pixels = ops.where(rows.inside(box), value, pixels)
-            return rows.restore(pixels)
-
-        return dataclasses.replace(batch, labels=map_arrays(fill, batch.labels), masks=map_arrays(fill, batch.masks))
+    def _fill_map(self, array, batch, boxes):
+        rows = Rows(array, batch, self.data_format)
+        pixels, value = rows.pixels, batch.ops.cast(self.mask_fill_value, dtype_of(array))
+        for box in boxes:
+            pixels = batch.ops.where(rows.inside(box), value, pixels)
+        return rows.restore(pixels)
 
 
 def _numbers(value):

@@ -1,13 +1,12 @@
-import dataclasses
-
 import keras
 
 from keras_reg._strength import plain
 from keras_reg._validation import check_choice, check_integer, check_number, check_rate, fail
 from keras_reg.layers import _on_host
 from keras_reg.layers._augmentation import BatchAugmentation, check_fill, selected
-from keras_reg.layers._batch import channels_first, dtype_of, height_width, is_map, map_arrays, static
+from keras_reg.layers._batch import channels_first, dtype_of, height_width, static
 from keras_reg.layers._boxes import FORMATS, check_boxes, crop_boxes
+from keras_reg.layers._terms import map_pixels
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
@@ -106,17 +105,16 @@ class RandomPadCrop(BatchAugmentation):
         )
         offsets = batch.settled(ops.cast(down, "int32"), ops.cast(across, "int32"))
 
-        def move_map(array):
-            if not is_map(array, batch.images, self.data_format):
-                return array
-            return self._move(array, offsets, self.mask_fill_value, batch)
+        def filled_with(value):
+            return lambda array: self._move(array, offsets, value, batch)
 
         if batch.boxes is not None:
             ones, size = ops.ones_like(down), height_width(batch.images, self.data_format, ops)
             still = (offsets[0] == 0) & (offsets[1] == 0)
             moves = (down, across, ones, ones, size)
             batch = crop_boxes(batch, *moves, self.bounding_box_format, self.data_format, still)
-        return map_pixels(batch, lambda images: self._move(images, offsets, self.fill_value, batch), move_map)
+        fills = (self.fill_value, self.mask_fill_value, 0)  # pixels from outside count for nothing
+        return map_pixels(batch, self.data_format, *map(filled_with, fills))
 
     def _move(self, array, offsets, fill, batch):
         ops = batch.ops
@@ -142,16 +140,6 @@ class RandomPadCrop(BatchAugmentation):
             index = ops.abs(index)
             index = size - 1 - ops.abs(size - 1 - index)
         return ops.minimum(ops.maximum(index, 0), size - 1), within
-
-
-def map_pixels(batch, move_images, move_map):
-    """The batch with its images moved, and masks and label maps moved along, in what the metrics see too."""
-    dominant = batch.dominant and (map_arrays(move_map, batch.dominant[0]), batch.dominant[1])
-    terms = batch.terms and [(map_arrays(move_map, labels), weight) for labels, weight in batch.terms]
-    return dataclasses.replace(
-        batch, images=move_images(batch.images), labels=map_arrays(move_map, batch.labels), terms=terms,
-        masks=map_arrays(move_map, batch.masks), dominant=dominant,
-    )  # fmt: skip
 
 
 def gather_pixels(array, rows, columns, ops):

@@ -4,10 +4,10 @@ import keras
 
 from keras_reg._validation import check_choice, check_integer, check_range
 from keras_reg.layers._augmentation import BatchAugmentation
-from keras_reg.layers._batch import channels_first, dtype_of, height_width, is_map, spec_of
+from keras_reg.layers._batch import channels_first, dtype_of, height_width, spec_of
 from keras_reg.layers._boxes import FORMATS, check_boxes, crop_boxes
-from keras_reg.layers._composite import keep_unselected
-from keras_reg.layers._random_pad_crop import gather_pixels, map_pixels
+from keras_reg.layers._random_pad_crop import gather_pixels
+from keras_reg.layers._terms import keep_unselected, map_pixels
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
@@ -118,8 +118,6 @@ class RandomResizedCrop(BatchAugmentation):
         top, left, tall, wide = crops
 
         def nearest(array):
-            if not is_map(array, batch.images, self.data_format):
-                return array
             first = channels_first(array, self.data_format)
             array = ops.transpose(array, (0, 2, 3, 1)) if first else array
             sizes = ops.shape(array)
@@ -130,7 +128,7 @@ class RandomResizedCrop(BatchAugmentation):
         if batch.boxes is not None:
             scales = (new_height / tall, new_width / wide)
             batch = crop_boxes(batch, top, left, *scales, self.sizes, self.bounding_box_format, self.data_format)
-        return map_pixels(batch, lambda images: self._resample(images, crops, ops), nearest)
+        return map_pixels(batch, self.data_format, lambda images: self._resample(images, crops, ops), nearest, nearest)
 
     def _resample(self, images, crops, ops):
         top, left, tall, wide = crops
@@ -144,8 +142,6 @@ class RandomResizedCrop(BatchAugmentation):
 
     def output_spec(self, batch):
         def sized(array):
-            if not is_map(array, batch.images, self.data_format):
-                return array
             rank = len(array.shape)
             sizes = self.sizes
             start = 1 if rank == 3 or self.data_format == "channels_last" else 2
@@ -154,7 +150,7 @@ class RandomResizedCrop(BatchAugmentation):
         images = batch.images
         start = len(images.shape) - (3 if self.data_format == "channels_last" else 2)
         shape = (*images.shape[:start], *self.sizes, *images.shape[start + 2 :])
-        return map_pixels(batch, lambda images: spec_of(shape, self.compute_dtype), sized)
+        return map_pixels(batch, self.data_format, lambda images: spec_of(shape, self.compute_dtype), sized, sized)
 
     inference_spec = output_spec
 

@@ -99,7 +99,7 @@ class AugmentedModel(AugmentedStep, keras.Model):
         """
         x, y, sample_weight = map_arrays(ops.convert_to_tensor, (x, y, sample_weight))
         place, found = self._find_images(x)
-        batch = Batch(images=found, labels=y, sample_weights=sample_weight, sparse=True)
+        batch = Batch.of(found, y, sample_weights=sample_weight, sparse=True)
         check_sizes(batch)
         self._augmenter.check(batch)
         self._augmenter.check_compute_dtype(batch)

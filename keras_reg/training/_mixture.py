@@ -22,11 +22,10 @@ class Mixture(NamedTuple):
     @classmethod
     def of(cls, batch):
         """The mixture in an augmented batch, or its plain labels where nothing was mixed."""
-        dominant = batch.labels if batch.dominant is None else batch.dominant[0]
-        if not batch.terms or len(batch.terms) == 1:
-            return batch.labels if batch.dominant is None else cls((batch.labels,), None, dominant)
+        if batch.dominant is None:
+            return batch.labels
         labels, weights = zip(*batch.terms, strict=True)
-        return cls(labels, ops.stack(weights, axis=1), dominant)
+        return cls(labels, None if len(labels) == 1 else ops.stack(weights, axis=1), batch.dominant[0])
 
     def stacked(self):
         """One nest of labels (batch, terms, ...)."""

@@ -1,0 +1,124 @@
+"""Layers of Keras on a whole batch: what belongs to the pixels goes where they go."""
+
+import dataclasses
+
+import keras
+from keras import ops as keras_ops
+
+from keras_reg.layers._batch import channels_first, dtype_of, map_arrays, spatial_axes, spec_of
+from keras_reg.layers._terms import map_pixels
+
+# Image layers of Keras that leave every pixel where it is. Any other that knows masks counts as one that moves pixels.
+_STILL = (
+    "AutoContrast", "ContrastLimitedAdaptiveHistogramEqualization", "Equalization", "RandomBrightness",
+    "RandomColorDegeneration", "RandomColorJitter", "RandomContrast", "RandomErasing", "RandomGaussianBlur",
+    "RandomGrayscale", "RandomHue", "RandomInvert", "RandomPosterization", "RandomSaturation", "RandomSharpness",
+    "Solarization",
+)  # fmt: skip
+STILL = tuple(getattr(keras.layers, name) for name in _STILL if hasattr(keras.layers, name))
+
+
+def moves(layer):
+    """Whether a layer of Keras moves pixels, and masks and boxes with them."""
+    return hasattr(layer, "transform_segmentation_masks") and not isinstance(layer, STILL)
+
+
+def apply_foreign(layer, batch, training):
+    """A layer of Keras on the images and, where it moves them, on masks, label maps, weights of pixels and boxes."""
+    if not moves(layer):
+        return dataclasses.replace(batch, images=_back(layer(batch.images, training=training), batch), fresh=False)
+    maps, weights = [], []
+    map_pixels(batch, layer.data_format, maps=_into(maps), weights=_into(weights))
+    stack = _Stack([*maps, *weights], layer, batch.ops)
+    data = {"images": batch.images, **stack.masks(marked=bool(weights))}
+    if batch.boxes is not None:
+        data["bounding_boxes"] = batch.boxes
+    moved = layer(data, training=training) if len(data) > 1 else {"images": layer(batch.images, training=training)}
+    moved = {name: map_arrays(lambda array: _back(array, batch), value) for name, value in moved.items()}
+    found, inside = stack.taken_apart(moved.get("segmentation_masks"))
+    done = map_pixels(
+        batch,
+        layer.data_format,
+        images=lambda _: moved["images"],
+        maps=lambda _: next(found),
+        weights=lambda _: inside(next(found)),
+    )
+    return dataclasses.replace(done, boxes=moved.get("bounding_boxes"), fresh=False)
+
+
+def _back(array, batch):
+    """What a layer of Keras made, as an array of the framework that the batch is handled by."""
+    return keras_ops.convert_to_numpy(array) if batch.framework.name == "numpy" else array
+
+
+def _into(found):
+    def keep(array):
+        found.append(array)
+        return array
+
+    return keep
+
+
+class _Stack:
+    """Maps as the channels of one, since a layer of Keras moves one mask along with the images.
+
+    Weights of pixels from outside the image are 0. Where the layer fills with another number, one more channel tells
+    them: it is that number plus 1 inside.
+    """
+
+    def __init__(self, arrays, layer, ops):
+        self.arrays, self.ops = arrays, ops
+        self.axis = -1 if layer.data_format == "channels_last" else 1
+        self.fill = getattr(layer, "fill_value", 0) or 0
+        self.marked = False
+
+    def masks(self, marked):
+        """The mask that the layer is given, if any; `marked` is whether there are weights among the maps."""
+        if not self.arrays:
+            return {}
+        self.marked = marked and self.fill != 0
+        stacked = [self._with_channels(array) for array in self.arrays]
+        if len(stacked) > 1 or self.marked:
+            stacked = [self.ops.cast(array, "float32") for array in stacked]
+        if self.marked:
+            stacked.append(self.ops.ones_like(self._channels(stacked[0], 0, 1)) * (self.fill + 1.0))
+        return {"segmentation_masks": stacked[0] if len(stacked) == 1 else self.ops.concatenate(stacked, self.axis)}
+
+    def _with_channels(self, array):
+        return self.ops.expand_dims(array, self.axis) if len(array.shape) == 3 else array
+
+    def _channels(self, array, start, end):
+        return array[..., start:end] if self.axis == -1 else array[:, start:end]
+
+    def taken_apart(self, moved):
+        """An iterator over the moved maps, each as it was given, and what sets weights from outside to 0."""
+        ops, found, start = self.ops, [], 0
+        for array in self.arrays:
+            lifted = len(array.shape) == 3
+            end = start + (1 if lifted else array.shape[self.axis])
+            part = self._channels(moved, start, end)
+            found.append(ops.cast(ops.squeeze(part, self.axis) if lifted else part, dtype_of(array)))
+            start = end
+
+        def inside(weights):
+            if not self.marked:
+                return weights
+            within = self._channels(moved, start, start + 1) > self.fill + 0.5
+            within = ops.squeeze(within, self.axis) if len(weights.shape) == 3 else within
+            return ops.where(within, weights, ops.zeros_like(weights))
+
+        return iter(found), inside
+
+
+def foreign_spec(layer, batch, dtype):
+    """The specification of the batch behind a layer of Keras; `dtype` is that of the images."""
+    shape = layer.compute_output_shape(tuple(batch.images.shape))
+    if not moves(layer):
+        return dataclasses.replace(batch, images=spec_of(shape, dtype))
+    sizes = [shape[axis] for axis in spatial_axes(layer.data_format)]
+
+    def sized(array):
+        start = 2 if channels_first(array, layer.data_format) else 1
+        return spec_of((*array.shape[:start], *sizes, *array.shape[start + 2 :]), dtype_of(array))
+
+    return map_pixels(batch, layer.data_format, lambda _: spec_of(shape, dtype), sized, sized)

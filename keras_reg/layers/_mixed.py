@@ -1,0 +1,184 @@
+"""Every part of a batch mixed by one plan: pixels, labels, sample weights and boxes."""
+
+import dataclasses
+
+from keras_reg.layers import _on_host
+from keras_reg.layers._batch import channels_first, dtype_of, is_float, is_map, leaves, map_arrays, spread
+from keras_reg.layers._boxes import concatenate_boxes
+from keras_reg.layers._mixing import one_hot, one_hot_map
+from keras_reg.layers._rows import Rows
+
+
+def mix(batch, plan, num_classes, data_format):
+    """The batch with every part of every sample mixed by one plan."""
+    mixing = _Mixing(batch, plan, num_classes, data_format)
+    return dataclasses.replace(
+        batch,
+        images=mixing.combine(batch.images, plan.blend, batch.fresh),
+        fresh=batch.framework.on_host,
+        terms=mixing.terms(),
+        dominant=mixing.dominant() if batch.sparse and batch.labels is not None else None,
+        sample_weights=map_arrays(mixing.weight, batch.sample_weights),
+        masks=map_arrays(mixing.pixels, batch.masks),
+        boxes=None if batch.boxes is None else concatenate_boxes(batch.boxes, plan, batch.ops),
+    )
+
+
+@dataclasses.dataclass
+class _Mixing:
+    """One batch, its plan and what is known of its labels."""
+
+    batch: object
+    plan: object
+    num_classes: int | None
+    data_format: str
+
+    @property
+    def ops(self):
+        return self.batch.ops
+
+    def other(self, array):
+        """The same of each sample's partner."""
+        return self.ops.take(array, self.plan.partner, axis=0)
+
+    # Pixels.
+
+    def combine(self, array, weight, fresh=False):
+        """Blended, then cut."""
+        if self.batch.framework.on_host:
+            first, passes = channels_first(array, self.data_format), self.batch.framework.passes
+            return _on_host.mixed(array, self.plan.partner, weight, self.plan.box, first, fresh, **passes)
+        rows = Rows(array, self.batch, self.data_format)
+        partner, result = self.other(rows.pixels), rows.pixels
+        if weight is not None:
+            result = blended(result, partner, rows.of_images(self.ops.cast(weight, array.dtype)), self.ops)
+        if self.plan.box is not None:
+            result = self.ops.where(rows.inside(self.plan.box), partner, result)
+        return rows.restore(result)
+
+    def cut(self, array, other):
+        """`array`, and in the box what the partners have there in `other`."""
+        if array is other:
+            return self.combine(array, None)
+        rows = Rows(array, self.batch, self.data_format)
+        partner = rows.join(self.other(other))
+        return rows.restore(self.ops.where(rows.inside(self.plan.box), partner, rows.pixels))
+
+    def pixels(self, array):
+        """A mask or map of labels: ids become one-hot where they are blended."""
+        if self.plan.blend is None:
+            return self.combine(array, None)
+        if is_float(array):
+            dtype = dtype_of(array)
+            return self.ops.cast(self.combine(self.ops.cast(array, at_least_float32(dtype)), self.plan.blend), dtype)
+        return self.combine(one_hot_map(array, self.num_classes, self.data_format, self.ops), self.plan.blend)
+
+    # Labels and weights.
+
+    def linear(self, array):
+        """In float32 at least, back in the dtype that it came in."""
+        dtype = dtype_of(array) if is_float(array) else "float32"
+        array = self.ops.cast(array, at_least_float32(dtype))
+        weight = spread(self.ops.cast(self.plan.weight, array.dtype), array, self.ops)
+        return self.ops.cast(blended(array, self.other(array), weight, self.ops), dtype)
+
+    def weight(self, array):
+        """Sample weights are mixed like labels; those of pixels go with their pixels."""
+        if not self.is_map(array):
+            return self.linear(array)
+        return self.pixels(array if is_float(array) else self.ops.cast(array, "float32"))
+
+    def is_map(self, array):
+        return is_map(array, self.batch.images, self.data_format)
+
+    def is_cut(self, array):
+        return self.plan.box is not None and self.is_map(array)
+
+    def is_split(self, array):
+        """Whether a label becomes two, because the mixture of integers is not an integer."""
+        whole = self.is_cut(array) and self.plan.blend is None
+        return self.batch.sparse and not is_float(array) and not whole
+
+    def mixed(self, array):
+        """A label that holds the mixture itself."""
+        if self.is_map(array):
+            return self.pixels(array)
+        return self.linear(array if is_float(array) else one_hot(array, self.num_classes, self.ops))
+
+    def own(self, array, other):
+        """The part of a label that comes from its sample; where pixels are cut in, with those of the partner."""
+        if not self.batch.sparse or is_float(array):
+            return self.mixed(array)
+        return self.cut(array, other) if self.is_cut(array) else array
+
+    def given(self, own, other):
+        """The part that comes from the partner."""
+        if not self.is_split(own):
+            return own
+        given = self.other(other)
+        return self.ops.where(spread(self.plan.box[2] > 0, own, self.ops), own, given) if self.is_cut(own) else given
+
+    def terms(self):
+        """Two terms for each where labels are split, and one where they hold the mixture themselves.
+
+        A map that is cut has its own label of one term and its partner's of another: every pair is then a term, as
+        likely as if both were drawn by their weights.
+        """
+        arrays, terms = leaves(self.batch.labels), self.batch.terms
+        split = any(map(self.is_split, arrays))
+        if len(terms) == 1 and not split:
+            return [(map_arrays(self.own, *2 * [terms[0][0]]), None)]
+        crossed = len(terms) > 1 and any(self.is_cut(array) and not is_float(array) for array in arrays)
+        found, kept = [], self.plan.weight
+        for (labels, share), (others, others_share) in _pairs(terms) if crossed else zip(terms, terms, strict=True):
+            share, given = self.weights(share), self.other(self.weights(others_share))
+            share, given = (share * given, share * given) if crossed else (share, given)
+            own = map_arrays(self.own, labels, others)
+            if split:
+                found += [(own, share * kept), (map_arrays(self.given, own, others), given * (1.0 - kept))]
+            else:
+                found.append((own, share))
+        return found
+
+    def weights(self, weights):
+        return self.ops.ones_like(self.plan.weight) if weights is None else weights
+
+    # What the metrics see.
+
+    def dominant(self):
+        """The original labels that weigh most and their weights."""
+        labels, weights = self.batch.dominant or self.batch.terms[0]
+        if weights is None:
+            ones = self.weights(None)
+            weights = map_arrays(lambda _: ones, labels)
+        return map_arrays(self.choice, labels, weights), map_arrays(self.weight_of_choice, labels, weights)
+
+    def shares(self, weight):
+        return weight * self.plan.weight, self.other(weight) * (1.0 - self.plan.weight)
+
+    def choice(self, array, weight):
+        mine, theirs = self.shares(weight)
+        keep, own = mine >= theirs, array
+        if self.is_cut(array):
+            keep, own = keep | (self.plan.box[2] > 0), self.cut(array, array)
+        return self.ops.where(spread(keep, array, self.ops), own, self.other(array))
+
+    def weight_of_choice(self, array, weight):
+        mine, theirs = self.shares(weight)
+        most = self.ops.maximum(mine, theirs)
+        # A map that was cut shows both, each where it is.
+        return self.ops.where(self.plan.box[2] > 0, mine + theirs, most) if self.is_cut(array) else most
+
+
+def _pairs(terms):
+    return [(first, second) for first in terms for second in terms]
+
+
+def blended(own, other, weight, ops):
+    """weight * own + (1 - weight) * other: exact at 0 and 1, where nothing of the other leaks in, NaN included."""
+    mixed = weight * own + (1 - weight) * other
+    return ops.where(weight >= 1, own, ops.where(weight <= 0, other, mixed))
+
+
+def at_least_float32(dtype):
+    return "float64" if dtype == "float64" else "float32"

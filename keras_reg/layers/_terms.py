@@ -1,0 +1,62 @@
+"""What a layer does to labels or to pixels is done to all of them: each term, what the metrics see, masks, weights."""
+
+import dataclasses
+
+from keras_reg._validation import fail
+from keras_reg.layers._batch import arrays_of, dtype_of, each, is_map, map_arrays, spread
+
+
+def map_labels(batch, function, shown=True):
+    """The batch with every array of labels changed; what the metrics see stays the original where not `shown`."""
+    terms = [(map_arrays(function, labels), weight) for labels, weight in batch.terms]
+    dominant = batch.dominant
+    if not shown and batch.sparse and dominant is None:
+        dominant = batch.terms[0]
+    elif shown and dominant is not None:
+        dominant = (map_arrays(function, dominant[0]), dominant[1])
+    return dataclasses.replace(batch, terms=terms, dominant=dominant)
+
+
+def map_pixels(batch, data_format, images=None, maps=None, weights=None):
+    """The batch with functions applied to its images and to what has one value for each of their pixels.
+
+    `maps` is for masks and for labels that are dense maps, `weights` for sample weights of that form; `None` leaves
+    them as they are.
+    """
+
+    def of_pixels(function):
+        def call(array):
+            return function(array) if is_map(array, batch.images, data_format) else array
+
+        return call
+
+    done = batch
+    if maps is not None:
+        done = map_labels(done, of_pixels(maps))
+        done = dataclasses.replace(done, masks=map_arrays(of_pixels(maps), done.masks))
+    if weights is not None:
+        done = dataclasses.replace(done, sample_weights=map_arrays(of_pixels(weights), done.sample_weights))
+    return done if images is None else dataclasses.replace(done, images=images(done.images))
+
+
+def keep_unselected(done, batch, select):
+    """`done` for the images of `select`, `batch` for the others."""
+    if select is None:
+        return done
+    ops, before = batch.ops, iter(arrays_of(batch))
+
+    def choose(new):
+        old = next(before)
+        check_same_size(old, new)
+        return new if new is old else ops.where(spread(select, new, ops), new, ops.cast(old, dtype_of(new)))
+
+    return dataclasses.replace(each(done, choose), fresh=False)
+
+
+def check_same_size(before, after):
+    """Every size that is known of both, but that of the batch."""
+    pairs = zip(tuple(before.shape)[1:], tuple(after.shape)[1:], strict=False)
+    if len(before.shape) != len(after.shape) or any(None not in pair and pair[0] != pair[1] for pair in pairs):
+        fail(
+            "A layer applied to some images must keep their size.", before=tuple(before.shape), after=tuple(after.shape)
+        )
