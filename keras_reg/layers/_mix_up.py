@@ -27,7 +27,7 @@ class MixUp(Mixer):
             of "labels", "sample_weights", "segmentation_masks", "bounding_boxes".
         labels: Integer ids (batch,) or (batch, 1), one-hot, soft or multi-label (batch, classes), regression targets,
             or dense maps (batch, height, width[, classes]). Floats keep their dtype and are mixed in float32.
-        sample_weight: Weights of shape (batch,), mixed like labels.
+        sample_weight: Weights of shape (batch,) or (batch, height, width), mixed like labels.
         training: `False` returns the data as they are. True unless said otherwise.
         index: Integer that names the batch: what is drawn is then a function of `seed` and `index` alone. It makes a
             parallel tf.data map repeatable: `ds.enumerate().map(lambda i, xy: layer(xy, index=i))`.

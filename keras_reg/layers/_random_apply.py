@@ -25,7 +25,7 @@ class RandomApply(Composite):
         data: Images; or a tuple (images, labels) or (images, labels, sample_weight); or a dict with "images" and any
             of "labels", "sample_weights", "segmentation_masks", "bounding_boxes".
         labels: Labels, as the layer takes them.
-        sample_weight: Weights of shape (batch,).
+        sample_weight: Weights of shape (batch,), or (batch, height, width), which go where the pixels go.
         training: `False` for inference. True unless said otherwise.
         index: Integer that names the batch: what is drawn is then a function of `seed` and `index` alone.
 

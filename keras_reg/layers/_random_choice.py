@@ -31,7 +31,7 @@ class RandomChoice(Composite):
         data: Images; or a tuple (images, labels) or (images, labels, sample_weight); or a dict with "images" and any
             of "labels", "sample_weights", "segmentation_masks", "bounding_boxes".
         labels: Labels, as the layers take them.
-        sample_weight: Weights of shape (batch,).
+        sample_weight: Weights of shape (batch,), or (batch, height, width), which go where the pixels go.
         training: `False` returns the data as they are. True unless said otherwise.
         index: Integer that names the batch: what is drawn is then a function of `seed` and `index` alone.
 

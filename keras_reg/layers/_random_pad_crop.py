@@ -32,7 +32,8 @@ class RandomPadCrop(BatchAugmentation):
         data: Images; or a tuple (images, labels) or (images, labels, sample_weight); or a dict with "images" and any
             of "labels", "sample_weights", "segmentation_masks", "bounding_boxes".
         labels: Labels; not changed, except dense maps.
-        sample_weight: Weights; not changed.
+        sample_weight: Weights; not changed, except those of shape (batch, height, width), which move along. Pixels from
+            outside the image weigh 0.
         training: `False` returns the data as they are. True unless said otherwise.
         index: Integer that names the batch: what is drawn is then a function of `seed` and `index` alone.
 

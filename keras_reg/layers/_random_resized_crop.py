@@ -33,7 +33,7 @@ class RandomResizedCrop(BatchAugmentation):
         data: Images; or a tuple (images, labels) or (images, labels, sample_weight); or a dict with "images" and any
             of "labels", "sample_weights", "segmentation_masks", "bounding_boxes".
         labels: Labels; not changed, except dense maps.
-        sample_weight: Weights; not changed.
+        sample_weight: Weights; not changed, except those of shape (batch, height, width), which move along.
         training: `False` resizes the whole image. True unless said otherwise.
         index: Integer that names the batch: what is drawn is then a function of `seed` and `index` alone.
 
