@@ -11,6 +11,7 @@ from keras_reg._validation import fail
 
 FIELDS = ("images", "labels", "sample_weights", "masks", "boxes")  # what a call gives, in a `Batch`
 CONTENT = ("images", "terms", "dominant", "sample_weights", "masks", "boxes")  # where its arrays are
+CLASS_KEYS = ("classes", "labels")  # what the classes of bounding boxes are called
 KEYS = ("images", "labels", "sample_weights", "segmentation_masks", "bounding_boxes")
 
 
@@ -34,19 +35,30 @@ class Batch:
     masks: Any = None
     boxes: Any = None
     others: dict = dataclasses.field(default_factory=dict)
+    boxes_are_labels: bool = False
     sparse: bool = False
     strengths: dict = dataclasses.field(default_factory=dict)
     fresh: bool = False
 
     @classmethod
-    def of(cls, images, labels=None, **fields):
-        """A batch that nothing has happened to."""
-        return cls(images=images, terms=[(labels, None)], **fields)
+    def of(cls, images, labels=None, boxes=None, **fields):
+        """A batch that nothing has happened to. Labels that are boxes and their classes are its boxes."""
+        if not is_boxes(labels):
+            return cls(images=images, terms=[(labels, None)], boxes=boxes, **fields)
+        if boxes is not None:
+            fail("Expected boxes as `labels` or as `bounding_boxes`, not both.", labels=sorted(map(str, labels)))
+        return cls(images=images, boxes=labels, boxes_are_labels=True, **fields)
 
     @property
     def labels(self):
         """The labels of the first term; those of the others have the same structure, shapes and dtypes."""
         return self.terms[0][0]
+
+    def given(self, name):
+        """One of `FIELDS` as the call gave it and gets it back."""
+        if self.boxes_are_labels and name in ("labels", "boxes"):
+            name = "boxes" if name == "labels" else "labels"
+        return getattr(self, name)
 
     @property
     def ops(self):
@@ -111,9 +123,9 @@ class Form:
     def restore(self, batch):
         """The result in the form of the call."""
         if self.kind is not None and issubclass(self.kind, dict):
-            found = {key: getattr(batch, name) for key, name in zip(KEYS, FIELDS, strict=True)} | batch.others
+            found = {key: batch.given(name) for key, name in zip(KEYS, FIELDS, strict=True)} | batch.others
             return {key: found[key] for key in self.keys}
-        values = (batch.images, batch.labels, batch.sample_weights)[: self.length]
+        values = (batch.images, batch.given("labels"), batch.sample_weights)[: self.length]
         if self.kind is None:
             return values[0] if self.length == 1 else values
         return self.kind(values) if self.kind in (tuple, list) else tuple(values)
@@ -159,6 +171,11 @@ def _converter(framework):
             raise ValueError(f"Expected arrays of numbers. Received: {type(array).__name__}") from error
 
     return convert
+
+
+def is_boxes(labels):
+    """Whether labels are the nest of bounding boxes that Keras' layers take: "boxes" with "labels" or "classes"."""
+    return isinstance(labels, dict) and "boxes" in labels and any(key in labels for key in CLASS_KEYS)
 
 
 def is_float(array):

@@ -5,10 +5,9 @@ import dataclasses
 import keras
 
 from keras_reg._validation import fail
-from keras_reg.layers._batch import height_width, spec_of, spread
+from keras_reg.layers._batch import CLASS_KEYS, height_width, spec_of, spread
 
 FORMATS = ("xyxy", "yxyx", "xywh", "center_xywh", "rel_xyxy", "rel_yxyx", "rel_xywh")
-CLASS_KEYS = ("classes", "labels")
 SLIVER = 1e-3  # pixels: what rounding leaves of a box that just left the image
 PADDING = -1  # the class, and the coordinates, of a row that holds no box
 

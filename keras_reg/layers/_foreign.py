@@ -5,7 +5,9 @@ import dataclasses
 import keras
 from keras import ops as keras_ops
 
-from keras_reg.layers._batch import channels_first, dtype_of, map_arrays, spatial_axes, spec_of
+from keras_reg._validation import fail
+from keras_reg.layers._batch import channels_first, dtype_of, each, leaves, map_arrays, spatial_axes, spec_of
+from keras_reg.layers._moving import check_moves, with_batch_axis
 from keras_reg.layers._terms import map_pixels
 
 # Image layers of Keras that leave every pixel where it is. Any other that knows masks counts as one that moves pixels.
@@ -111,9 +113,18 @@ class _Stack:
 
 
 def foreign_spec(layer, batch, dtype):
-    """The specification of the batch behind a layer of Keras; `dtype` is that of the images."""
+    """The specification of the batch behind a layer of Keras, which can do right by all that is in it.
+
+    `dtype` is that of the images behind it.
+    """
+    if moves(layer):
+        check_moves(batch, layer.data_format, layer.name)
+    if len(batch.images.shape) == 3:  # one image
+        done = foreign_spec(layer, with_batch_axis(batch), dtype)
+        return each(done, lambda array: spec_of(array.shape[1:], dtype_of(array)))
     shape = layer.compute_output_shape(tuple(batch.images.shape))
     if not moves(layer):
+        _check_leaves_nothing_behind(layer, batch, shape)
         return dataclasses.replace(batch, images=spec_of(shape, dtype))
     sizes = [shape[axis] for axis in spatial_axes(layer.data_format)]
 
@@ -122,3 +133,18 @@ def foreign_spec(layer, batch, dtype):
         return spec_of((*array.shape[:start], *sizes, *array.shape[start + 2 :]), dtype_of(array))
 
     return map_pixels(batch, layer.data_format, lambda _: spec_of(shape, dtype), sized, sized)
+
+
+def _check_leaves_nothing_behind(layer, batch, shape):
+    """A layer that knows nothing of masks and boxes must keep the size of the images that have them."""
+    layout = getattr(layer, "data_format", None) or keras.config.image_data_format()
+    before = [batch.images.shape[axis] for axis in spatial_axes(layout)]
+    if len(shape) == 4 and before == [shape[axis] for axis in spatial_axes(layout)]:
+        return
+    found = []
+    map_pixels(batch, layout, maps=_into(found), weights=_into(found))
+    if found or batch.boxes is not None:
+        names = [name for name in ("labels", "sample_weights", "masks", "boxes") if leaves(getattr(batch, name))]
+        fail(
+            f"`{layer.name}` changes the size of the images and cannot move what belongs to their pixels.", given=names
+        )

@@ -18,6 +18,7 @@ from keras_reg.layers._batch import (
     spec_of,
     static,
 )
+from keras_reg.layers._moving import check_masks, check_no_boxes_within
 
 COLUMNS = 5  # chosen or not, lambda, shift of the partner, top and left of the box
 
@@ -110,9 +111,9 @@ def check_labels(batch, num_classes, blends, data_format, layer):
     """What a mixer must know before it mixes: integer labels need `num_classes`, maps the size of the images."""
     for array in leaves(batch.labels):
         _check_label(array, batch, num_classes, blends, data_format, layer)
+    check_masks(batch, data_format)
+    check_no_boxes_within(batch.labels, layer)
     for array in leaves(batch.masks):
-        if not is_map(array, batch.images, data_format) or len(array.shape) > 4:
-            fail("Expected `segmentation_masks` of the height and width of the images.", shape=tuple(array.shape))
         if blends and not is_float(array):
             _check_integer_map(array, num_classes, "segmentation_masks", data_format, layer)
     if batch.others:
@@ -128,7 +129,7 @@ def _check_label(array, batch, num_classes, blends, data_format, layer):
     if one_number_each(array) and num_classes is not None and is_float(array):
         shape = tuple(array.shape)
         fail(f"Expected integer class ids, or labels of shape (batch, {num_classes}).", dtype=dtype, shape=shape)
-    if rank >= 3 and not blends:
+    if rank >= 4 and not blends:
         fail("Expected dense labels of the height and width of the images.", shape=tuple(array.shape))
     if is_float(array) or dtype == "bool" or batch.sparse:
         if num_classes is not None and is_float(array) and rank == 2 and static(array, 1) not in (None, 1, num_classes):

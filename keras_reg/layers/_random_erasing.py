@@ -8,6 +8,7 @@ from keras_reg.layers._augmentation import BatchAugmentation, check_channels, ch
 from keras_reg.layers._batch import dtype_of, height_width, is_float, static
 from keras_reg.layers._boxes import FORMATS, check_boxes, drop_erased
 from keras_reg.layers._filling import Filling
+from keras_reg.layers._moving import check_masks, check_no_boxes_within, with_batch_axis
 from keras_reg.layers._rows import Rows
 from keras_reg.layers._terms import map_pixels
 
@@ -125,6 +126,9 @@ class RandomErasing(BatchAugmentation):
             fail("Noise in integer images needs a `value_range`.", value_range=None, dtype=dtype_of(images))
         if batch.boxes is not None:
             check_boxes(batch)
+        check_no_boxes_within(batch.labels, type(self).__name__)
+        if self.mask_fill_value is not None:
+            check_masks(with_batch_axis(batch), self.data_format)
         axes = (-3, -2) if self.data_format == "channels_last" else (-2, -1)
         height, width = (static(images, axis) for axis in axes)
         if height and width and self.scale[0] > self._largest(height, width) / (height * width) + 1e-6:

@@ -6,6 +6,7 @@ from keras_reg.layers import _on_host
 from keras_reg.layers._augmentation import BatchAugmentation, check_fill, selected
 from keras_reg.layers._batch import channels_first, dtype_of, height_width, static
 from keras_reg.layers._boxes import FORMATS, check_boxes, crop_boxes
+from keras_reg.layers._moving import check_moves
 from keras_reg.layers._terms import map_pixels
 
 
@@ -90,6 +91,7 @@ class RandomPadCrop(BatchAugmentation):
     def check(self, batch):
         if batch.boxes is not None:
             check_boxes(batch)
+        check_moves(batch, self.data_format, type(self).__name__)
         check_fill("fill_value", self.fill_value, batch.images)
         axes = (-3, -2) if self.data_format == "channels_last" else (-2, -1)
         sizes = [static(batch.images, axis) for axis in axes]

@@ -6,6 +6,7 @@ from keras_reg._validation import check_choice, check_integer, check_range
 from keras_reg.layers._augmentation import BatchAugmentation
 from keras_reg.layers._batch import channels_first, dtype_of, height_width, spec_of
 from keras_reg.layers._boxes import FORMATS, check_boxes, crop_boxes
+from keras_reg.layers._moving import check_moves
 from keras_reg.layers._random_pad_crop import gather_pixels
 from keras_reg.layers._terms import keep_unselected, map_pixels
 
@@ -85,6 +86,7 @@ class RandomResizedCrop(BatchAugmentation):
     def check(self, batch):
         if batch.boxes is not None:
             check_boxes(batch)
+        check_moves(batch, self.data_format, type(self).__name__)
 
     def transform(self, batch, u, noise=None, select=None):
         return keep_unselected(self._crop(batch, self.draw_crops(batch, u)), batch, select)

@@ -23,7 +23,7 @@ class Mixture(NamedTuple):
     def of(cls, batch):
         """The mixture in an augmented batch, or its plain labels where nothing was mixed."""
         if batch.dominant is None:
-            return batch.labels
+            return batch.given("labels")
         labels, weights = zip(*batch.terms, strict=True)
         return cls(labels, None if len(labels) == 1 else ops.stack(weights, axis=1), batch.dominant[0])
 

@@ -1,0 +1,72 @@
+"""What belongs to pixels and does not go where a layer moves them: refused by name, never left behind."""
+
+import keras
+
+from keras_reg._validation import fail
+from keras_reg.layers._batch import dtype_of, each, is_boxes, is_map, leaves, spec_of
+
+POINTS = ("box", "keypoint", "landmark", "polygon")  # parts of names of what holds places in an image
+COORDINATES = (2, 3, 4)  # numbers of a point, of a point and whether it is seen, or of a box
+
+
+def check_moves(batch, data_format, layer):
+    """A layer that moves pixels knows how to move everything in the batch that has a place in the images."""
+    shapes = {name: _shapes(value, batch) for name, value in batch.others.items()}
+    batch = with_batch_axis(batch)
+    left = [name for name, found in shapes.items() if _has_a_place(name, found, batch, data_format)]
+    if left:
+        fail(
+            f"`{layer}` moves pixels and cannot move these along. It moves `segmentation_masks`, `bounding_boxes`, and "
+            "`labels` and `sample_weights` of the height and width of the images; give the others to another call.",
+            keys=left,
+        )  # fmt: skip
+    check_masks(batch, data_format)
+    check_no_boxes_within(batch.labels, layer)
+    for name, least in (("labels", 4), ("sample_weights", 3)):
+        for array in leaves(getattr(batch, name)):
+            if len(array.shape) >= least and not is_map(array, batch.images, data_format):
+                expected = f"`{layer}` moves pixels: expected dense `{name}` of the height and width of the images."
+                fail(expected, shape=tuple(array.shape))
+
+
+def check_masks(batch, data_format):
+    """Masks have the size of the images."""
+    for array in leaves(batch.masks):
+        if not is_map(array, batch.images, data_format) or len(array.shape) > 4:
+            fail("Expected `segmentation_masks` of the height and width of the images.", shape=tuple(array.shape))
+
+
+def check_no_boxes_within(labels, layer):
+    """Boxes are known as `bounding_boxes`, or where they are all the labels, not as a part of a nest of labels."""
+    if is_boxes(labels):
+        fail(
+            f"`{layer}` takes bounding boxes as `bounding_boxes` or as all of `labels`, not within a nest of labels.",
+            labels=sorted(labels),
+        )  # fmt: skip
+    if isinstance(labels, (dict, list, tuple)):
+        for part in labels.values() if isinstance(labels, dict) else labels:
+            check_no_boxes_within(part, layer)
+
+
+def _shapes(value, batch):
+    """The shapes of the arrays of an entry that no layer knows, each with the axis of the batch."""
+    added = (1,) if len(batch.images.shape) == 3 else ()
+    return [(*added, *array.shape) for array in keras.tree.flatten(value) if hasattr(array, "shape")]
+
+
+def with_batch_axis(batch):
+    """One image as a batch of one: specifications, whose shapes are all that is looked at."""
+    if len(batch.images.shape) == 4:
+        return batch
+    return each(batch, lambda array: spec_of((1, *array.shape), dtype_of(array)))
+
+
+def _has_a_place(name, shapes, batch, data_format):
+    """Whether an entry holds pixels, points or boxes, by its shapes or by its name."""
+    if any(part in str(name).lower() for part in POINTS) and any(len(shape) >= 2 for shape in shapes):
+        return True
+    specs = [spec_of(shape, "float32") for shape in shapes if len(shape) >= 3]
+    return any(
+        len(spec.shape) >= 4 or spec.shape[-1] in COORDINATES or is_map(spec, batch.images, data_format)
+        for spec in specs
+    )

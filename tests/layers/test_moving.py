@@ -1,0 +1,199 @@
+"""What has a place in the images goes where a layer moves the pixels, or is refused by name."""
+
+import keras
+import numpy as np
+import pytest
+from harness import map_in_tf_data, raises_received, to_numpy
+from layers.batches import assert_same_bits, augment
+
+from keras_reg.layers import (
+    CutMix,
+    LabelNoise,
+    MixUp,
+    PCAColorJitter,
+    Pipeline,
+    RandomApply,
+    RandomChoice,
+    RandomErasing,
+    RandomPadCrop,
+    RandomResizedCrop,
+)
+from keras_reg.training import AugmentedModel
+
+COUNT, HEIGHT, WIDTH = 6, 8, 6
+IMAGES = np.random.default_rng(0).random((COUNT, HEIGHT, WIDTH, 3), "float32")
+MOVERS = {
+    "RandomPadCrop": lambda: RandomPadCrop(2, seed=1),
+    "RandomResizedCrop": lambda: RandomResizedCrop((4, 4), seed=1),
+    "a flip by Keras": lambda: Pipeline([keras.layers.RandomFlip(seed=1)]),
+    "a rotation of some": lambda: RandomApply(keras.layers.RandomRotation(0.1, seed=1)),
+    "a choice": lambda: RandomChoice([PCAColorJitter(), keras.layers.RandomTranslation(0.1, 0.1, seed=1)]),
+}
+STANDING = {
+    "RandomErasing": lambda: RandomErasing(1.0, seed=1),
+    "PCAColorJitter": lambda: PCAColorJitter(seed=1),
+    "contrast by Keras": lambda: Pipeline([keras.layers.RandomContrast(0.1, seed=1)]),
+}
+PLACES = {
+    "segmentation_mask": np.zeros((COUNT, HEIGHT, WIDTH, 1), "int32"),
+    "depth": np.zeros((COUNT, HEIGHT, WIDTH), "float32"),
+    "features": np.zeros((COUNT, 2, 2, 7), "float32"),
+    "keypoints": np.zeros((COUNT, 5, 2), "float32"),
+    "landmarks": np.zeros((COUNT, 10), "float32"),
+    "bounding_box": {"boxes": np.zeros((COUNT, 2, 4), "float32"), "classes": np.zeros((COUNT, 2))},
+    "poses": np.zeros((COUNT, 3, 3), "float32"),
+}
+WITHOUT_PLACE = {
+    "image_id": np.arange(COUNT),
+    "camera": np.zeros((COUNT, 1), "int32"),
+    "caption": np.zeros((COUNT, 12), "int32"),
+    "states": np.zeros((COUNT, 5, 16), "float32"),
+    "keypoint_id": np.arange(COUNT),
+}
+
+
+@pytest.mark.parametrize("name", MOVERS)
+@pytest.mark.parametrize("key", PLACES)
+def test_what_cannot_be_moved_is_refused_by_name(name, key):
+    with raises_received(f"keys=['{key}']", "moves pixels"):
+        MOVERS[name]()({"images": IMAGES, key: PLACES[key], "image_id": np.arange(COUNT)})
+
+
+@pytest.mark.parametrize("name", MOVERS)
+def test_it_is_refused_symbolically_and_of_one_image_too(name):
+    with raises_received("depth"):
+        MOVERS[name]()({"images": keras.Input((HEIGHT, WIDTH, 3)), "depth": keras.Input((HEIGHT, WIDTH))})
+    if name in ("RandomPadCrop", "RandomResizedCrop"):
+        with raises_received("depth"):
+            MOVERS[name]()({"images": IMAGES[0], "depth": PLACES["depth"][0]})
+
+
+@pytest.mark.parametrize("name", [*MOVERS, *STANDING])
+def test_what_has_no_place_passes(name):
+    found = to_numpy({**MOVERS, **STANDING}[name]()({"images": IMAGES, **WITHOUT_PLACE}))
+    for key, value in WITHOUT_PLACE.items():
+        np.testing.assert_array_equal(found[key], value)
+
+
+@pytest.mark.parametrize("name", STANDING)
+def test_layers_that_move_nothing_let_everything_pass(name):
+    found = to_numpy(STANDING[name]()({"images": IMAGES, "depth": PLACES["depth"], "keypoints": PLACES["keypoints"]}))
+    np.testing.assert_array_equal(found["depth"], PLACES["depth"])
+
+
+@pytest.mark.parametrize("name", MOVERS)
+def test_masks_maps_and_weights_of_another_size_are_refused(name):
+    small = np.zeros((COUNT, 4, 3), "float32")
+    with raises_received("segmentation_masks", "(6, 4, 3)"):
+        MOVERS[name]()({"images": IMAGES, "segmentation_masks": small})
+    with raises_received("labels", "(6, 4, 3, 2)"):
+        MOVERS[name]()(IMAGES, np.zeros((COUNT, 4, 3, 2), "float32"))
+    with raises_received("sample_weights", "(6, 4, 3)"):
+        MOVERS[name]()(IMAGES, np.zeros(COUNT, "int32"), small)
+
+
+def test_erasing_refuses_masks_that_it_cannot_fill():
+    data = {"images": IMAGES, "segmentation_masks": np.zeros((COUNT, 4, 3), "int32")}
+    with raises_received("segmentation_masks"):
+        RandomErasing(1.0, mask_fill_value=1)(data)
+    RandomErasing(1.0)(data)
+    one = {"images": IMAGES[0], "segmentation_masks": np.zeros((HEIGHT, WIDTH, 1), "int32")}
+    found = to_numpy(RandomErasing(1.0, (0.25, 0.25), (1, 1), mask_fill_value=1)(one))
+    assert found["segmentation_masks"].sum() == 9
+
+
+def test_a_layer_of_keras_that_changes_the_size_and_knows_no_masks_is_refused_beside_them():
+    pool = Pipeline([keras.layers.AveragePooling2D(2)])
+    assert to_numpy(pool(IMAGES)).shape == (COUNT, 4, 3, 3)
+    with raises_received("segmentation_masks"):
+        pool({"images": IMAGES, "segmentation_masks": PLACES["segmentation_mask"]})
+    with raises_received("labels"):
+        pool(IMAGES, PLACES["segmentation_mask"])
+
+
+def test_masks_behind_a_layer_of_keras_that_changes_the_size():
+    """The layer behind it knows their new size before anything runs."""
+    masks = np.round(IMAGES[..., :1] * 9).astype("int32")
+    layer = Pipeline([keras.layers.RandomCrop(4, 4, seed=1), CutMix()], seed=1)
+    data = {"images": masks.astype("float32"), "segmentation_masks": masks, "labels": masks[..., 0]}
+    found = to_numpy(layer(data))
+    np.testing.assert_array_equal(found["segmentation_masks"], found["images"].astype("int32"))
+    np.testing.assert_array_equal(found["labels"], found["images"][..., 0].astype("int32"))
+
+
+# Boxes as labels.
+
+BOXES = np.tile(np.array([[1.0, 2.0, 4.0, 6.0]], "float32"), (COUNT, 1, 1))
+CLASSES = np.arange(COUNT, dtype="float32")[:, None]
+BOX_LAYERS = {
+    "RandomPadCrop": lambda: RandomPadCrop(5, seed=2),
+    "RandomResizedCrop": lambda: RandomResizedCrop((5, 7), seed=2),
+    "RandomErasing": lambda: RandomErasing(1.0, (0.9, 1.0), (0.1, 9.0), seed=2),
+    "MixUp": lambda: MixUp(1.0, seed=2),
+    "a flip by Keras": lambda: Pipeline([keras.layers.RandomFlip(seed=2, bounding_box_format="xyxy")]),
+}
+
+
+@pytest.mark.parametrize("key", ["classes", "labels"])
+@pytest.mark.parametrize("name", BOX_LAYERS)
+def test_boxes_as_labels_are_boxes(name, key):
+    if "Keras" in name and key == "classes":
+        pytest.skip("Keras' layers take labels")
+    nest = {"boxes": BOXES, key: CLASSES}
+    expected = to_numpy(BOX_LAYERS[name]()({"images": IMAGES, "bounding_boxes": nest}))
+    for found in (BOX_LAYERS[name]()(IMAGES, nest), BOX_LAYERS[name]()({"images": IMAGES, "labels": nest}).values()):
+        images, labels = to_numpy(tuple(found))
+        assert_same_bits(images, expected["images"])
+        assert set(labels) == set(nest)
+        for part in labels:
+            np.testing.assert_array_equal(labels[part], expected["bounding_boxes"][part])
+    assert (expected["bounding_boxes"]["boxes"].shape != BOXES.shape) or (
+        expected["bounding_boxes"]["boxes"] != BOXES
+    ).any()
+
+
+def test_boxes_as_labels_in_a_training_step_and_in_tf_data():
+    nest = {"boxes": BOXES, "classes": CLASSES}
+    network = keras.Sequential([keras.Input((HEIGHT, WIDTH, 3)), keras.layers.Flatten(), keras.layers.Dense(1)])
+    x, y, _ = to_numpy(AugmentedModel(network, RandomPadCrop(5, seed=2)).augment(IMAGES, nest))
+    images, labels = augment(RandomPadCrop(5, seed=2), IMAGES, nest)
+    assert_same_bits(x, images)
+    np.testing.assert_array_equal(y["boxes"], labels["boxes"])
+    ((mapped, boxes),) = map_in_tf_data(RandomPadCrop(5, seed=2), (IMAGES, nest), batch_size=COUNT)
+    assert mapped.shape == IMAGES.shape and (boxes["boxes"] != BOXES).any()
+
+
+@pytest.mark.parametrize("make", [lambda: RandomPadCrop(2), MixUp, lambda: RandomErasing(1.0)])
+def test_boxes_that_cannot_be_recognised_are_refused(make):
+    nest = {"boxes": BOXES, "classes": CLASSES}
+    with raises_received("boxes"):
+        make()(IMAGES, {"boxes": BOXES[:, 0], "classes": CLASSES[:, 0]})  # one box an image, without its axis
+    with raises_received("within a nest"):
+        make()(IMAGES, {"objects": nest, "scene": np.eye(COUNT, dtype="float32")})
+    with raises_received("not both"):
+        make()({"images": IMAGES, "labels": nest, "bounding_boxes": nest})
+
+
+def test_cuts_refuse_boxes_as_labels_and_noise_does_not_take_them_for_classes():
+    nest = {"boxes": BOXES, "classes": CLASSES}
+    with raises_received("bounding_boxes"):
+        CutMix()(IMAGES, nest)
+    with raises_received("images alone"):
+        LabelNoise(0.5, 9)(IMAGES, nest)
+
+
+# Labels with an axis of positions.
+
+
+@pytest.mark.parametrize("make", [CutMix, MixUp, lambda **k: RandomChoice([MixUp(), CutMix()], mode="sample", **k)])
+def test_labels_of_positions_are_mixed_by_the_share_that_is_kept(make):
+    """(batch, positions, classes) is no map of the images: each position keeps what the image keeps."""
+    labels = np.random.default_rng(1).random((COUNT, 5, 4), "float32")
+    flat = augment(make(seed=3), IMAGES, labels.reshape(COUNT, 20))
+    found = augment(make(seed=3), IMAGES, labels)
+    assert_same_bits(found[0], flat[0])
+    assert_same_bits(found[1], flat[1].reshape(COUNT, 5, 4))
+    assert (found[1] != labels).any()
+    assert make()(keras.Input((HEIGHT, WIDTH, 3)), keras.Input((5, 4)))[1].shape == (None, 5, 4)
+    with raises_received("(6, 4, 3, 2)"):
+        CutMix()(IMAGES, np.zeros((COUNT, 4, 3, 2), "float32"))  # a dense map of another size
