@@ -142,7 +142,10 @@ def _check_label(array, batch, num_classes, blends, data_format, layer):
             num_classes=None, dtype=dtype, shape=tuple(array.shape),
         )  # fmt: skip
     if rank > 2 or (rank == 2 and static(array, 1) not in (1, num_classes)):
-        fail(f"Expected integer labels of shape (batch,), (batch, 1) or (batch, {num_classes}).", shape=array.shape)
+        fail(
+            f"Expected integer labels of shape (batch,), (batch, 1) or (batch, {num_classes}).",
+            shape=tuple(array.shape),
+        )
     if one_number_each(array) and is_concrete(array):
         check_ids(array, num_classes)
 
