@@ -25,7 +25,8 @@ class CutMix(Mixer):
         data: Images; or a tuple (images, labels) or (images, labels, sample_weight); or a dict with "images" and any
             of "labels", "sample_weights", "segmentation_masks". Masks and dense maps are cut by the same box.
         labels: Integer ids (batch,) or (batch, 1), one-hot, soft or multi-label (batch, classes), regression targets,
-            or dense maps (batch, height, width[, classes]). Floats keep their dtype and are mixed in float32.
+            floats (batch, positions, classes), or dense maps (batch, height, width[, classes]). Floats keep their
+            dtype and are mixed in float32.
         sample_weight: Weights of shape (batch,), mixed like labels, or (batch, height, width), cut by the same box.
         training: `False` returns the data as they are. True unless said otherwise.
         index: Integer that names the batch: what is drawn is then a function of `seed` and `index` alone.

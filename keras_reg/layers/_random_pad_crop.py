@@ -46,7 +46,8 @@ class RandomPadCrop(BatchAugmentation):
         That of the input.
 
     Raises:
-        ValueError: For arguments out of range, and where padding by reflection is not smaller than the image.
+        ValueError: For arguments out of range, where padding by reflection is not smaller than the image, and for what
+            has a place in the images and cannot be moved, as an entry `keypoints`.
 
     Example:
 

@@ -46,7 +46,8 @@ class RandomResizedCrop(BatchAugmentation):
         (batch, *size, channels), or (batch, channels, *size) with "channels_first".
 
     Raises:
-        ValueError: For arguments out of range.
+        ValueError: For arguments out of range, and for what has a place in the images and cannot be moved, as an entry
+            `keypoints`.
 
     Example:
 
