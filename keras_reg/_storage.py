@@ -1,13 +1,17 @@
 """Files that a kill cannot leave half written: they replace what was there in one step, and are read without pickle."""
 
 import contextlib
+import io
 import json
 import os
 import pathlib
+import struct
+import zlib
 
 import numpy as np
 
 UNFINISHED = "unfinished-"  # what the name of a file begins with until it is complete
+_HEAD = struct.Struct("<QI")  # length and checksum, before each nest in a file that grows
 
 
 @contextlib.contextmanager
@@ -33,6 +37,15 @@ def write_bytes(path, content):
         file.write(content)
 
 
+def checksum(path):
+    """A number that tells the content of one file from that of another."""
+    found = 0
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            found = zlib.crc32(block, found)
+    return found
+
+
 def write_nest(path, nest):
     """Replaces the file by one with a nest of dicts, lists, numbers, words, `None` and NumPy arrays."""
     with replacing(path) as unfinished, open(unfinished, "xb") as file:
@@ -44,6 +57,43 @@ def dump_nest(file, nest):
     arrays = {}
     text = json.dumps(_split(nest, arrays), default=lambda number: number.item()).encode()
     np.savez(file, record=np.frombuffer(text, "uint8"), **arrays)
+
+
+def append_nest(path, end, nest):
+    """Writes a nest behind the first `end` bytes of a file that grows, and cuts off the rest; returns the new end."""
+    path, buffer = pathlib.Path(path), io.BytesIO()
+    dump_nest(buffer, nest)
+    content = buffer.getvalue()
+    if path.is_symlink():  # never write where a link leads
+        write_bytes(path, path.read_bytes() if path.is_file() else b"")
+    with open(path, "ab"), open(path, "r+b") as file:
+        file.truncate(end)
+        file.seek(end)
+        file.write(_HEAD.pack(len(content), zlib.crc32(content)) + content)
+    return end + _HEAD.size + len(content)
+
+
+def read_nests(path, end):
+    """The nests in the first `end` bytes of a file that grows; `None` where one of them is damaged."""
+    nests, position = [], 0
+    if end == 0:
+        return nests
+    try:
+        content = pathlib.Path(path).read_bytes()[:end] if os.path.isfile(path) else b""
+    except OSError:
+        return None
+    while position < end:
+        start = position + _HEAD.size
+        if start > len(content):
+            return None
+        length, expected = _HEAD.unpack_from(content, position)
+        position = start + length
+        part = content[start:position]
+        nest = read_nest(io.BytesIO(part)) if zlib.crc32(part) == expected else None
+        if nest is None:
+            return None
+        nests.append(nest)
+    return nests
 
 
 def read_nest(path):

@@ -16,6 +16,7 @@ class GradientWatcher(StatefulCallback):
     """
 
     STATE = ("history", "next_due", "skipped_steps", "steps")
+    GROWING = ("history",)
 
     def __init__(self):
         super().__init__()

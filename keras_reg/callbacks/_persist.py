@@ -3,53 +3,54 @@ import os
 import pathlib
 import tempfile
 import warnings
-import zlib
 
 import keras
-import numpy as np
 
-from keras_reg._validation import fail
-
-# What Keras' own callbacks forget over a restart; they have no `state_dict`.
-KERAS_STATE = {
-    keras.callbacks.History: ("epoch", "history"),
-    keras.callbacks.EarlyStopping: ("best", "best_epoch", "best_weights", "stopped_epoch", "wait"),
-    keras.callbacks.ReduceLROnPlateau: ("best", "cooldown_counter", "wait"),
-    keras.callbacks.ModelCheckpoint: ("best",),
-}
+from keras_reg._random_state import random_state, set_random_state
+from keras_reg._validation import check_flag, fail
+from keras_reg.callbacks._backup import METADATA, Backup
+from keras_reg.callbacks._callback_states import CallbackStates
 
 
 def persist(callbacks, directory, delete_checkpoint=True):
-    """Makes training that was killed go on as if nothing had happened: weights, callbacks and history.
+    """Makes training that was killed go on as if nothing had happened: weights, callbacks, history, random numbers.
 
     Give the returned list to `fit`, and start the same program again after a crash: it continues at the start of the
-    epoch that was interrupted. This is `keras.callbacks.BackupAndRestore`, which keeps the weights, the optimizer and
-    the epoch in `directory`, with the state of the callbacks kept beside it:
+    epoch that was interrupted, and ends with the numbers of a training in one go. Weights, optimizer and epoch are kept
+    in `directory`, as `keras.callbacks.BackupAndRestore` does, and beside them
 
-    - of every callback with `state_dict` and `load_state_dict`, as those in this package;
-    - of `History`, so that `fit` returns the logs of all epochs;
-    - of Keras' `EarlyStopping`, `ReduceLROnPlateau` and `ModelCheckpoint` (its best value);
-    - of the model's `SeedGenerator`s, which no file of Keras holds: dropout goes on with the masks it would have had.
+    - the state of every callback with `state_dict` and `load_state_dict`, as those in this package;
+    - `History`, so that `fit` returns the logs of all epochs;
+    - what Keras' `EarlyStopping`, `ReduceLROnPlateau` and `ModelCheckpoint` (its best value) know;
+    - the random numbers of the model: those of Keras' layers and of the layers of this package, seeded or not, so that
+      dropout and augmentation in the model go on with the next draw;
+    - the random numbers of Python, NumPy and PyTorch, by which Keras shuffles arrays under JAX and PyTorch, and drops
+      out under PyTorch where there is no seed.
 
-    Others start anew. The state of an epoch is written before its weights, and the one before is kept until then, so
-    that a kill at any moment leaves weights and states that belong together; a damaged file is recognised and the
-    epoch before taken.
+    Other callbacks start anew. So does what is outside of the model: a `tf.data` pipeline or a data loader begins with
+    its first draw and its first order (`index=` of the layers of this package makes a draw depend on the number of the
+    batch alone). TensorFlow shuffles arrays by numbers that nobody can read: give `fit` there `shuffle=False`, or data
+    in an order of their own. Draws of `keras.random` without a seed or a `SeedGenerator` are not kept.
+
+    The states of an epoch are written before its weights take their place, and the epoch before is kept, so that a kill
+    at any moment leaves weights and states that belong together. Where a file is damaged, the epoch before is taken,
+    with a warning; where nothing is whole, training starts anew.
 
     Put all callbacks through this function: one that is appended to the list runs after the state has been saved.
-    Training repeats exactly where the data does: the order of shuffled data is not part of any state, and neither is
-    what random layers count outside of the model's variables.
 
     Args:
         callbacks: A callback or a list of them, without `BackupAndRestore`.
-        directory: Local folder for this training run alone. It is removed when training ends.
+        directory: Local folder for this training run alone, or a link to one. What was written there is removed by
+            name when training ends, and the folder if nothing else is in it.
         delete_checkpoint: `False` keeps it: then the same program run again returns at once with the final model.
 
     Returns:
-        A new list of callbacks for `fit`. The model must be built before `fit`, as `BackupAndRestore` asks.
+        A new list of callbacks for `fit`. The model must be built before `fit`.
 
     Raises:
-        ValueError: If there is a `BackupAndRestore` among the callbacks, or, in `fit`, if the directory holds the state
-            of other callbacks.
+        ValueError: If an argument is of another kind or there is a `BackupAndRestore` among the callbacks; in `fit`, if
+            the directory holds the state of other callbacks or of another model, if a state cannot be written, or if
+            the model is not built.
 
     Example:
 
@@ -61,160 +62,108 @@ def persist(callbacks, directory, delete_checkpoint=True):
     >>> history = model.fit(keras.ops.ones((4, 1)), keras.ops.ones((4, 1)), callbacks=callbacks, verbose=0)
     """
     callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
+    if not all(isinstance(callback, keras.callbacks.Callback) for callback in callbacks):
+        fail("`callbacks` must be a Keras callback or a list of them.", callbacks=callbacks)
     if any(isinstance(callback, keras.callbacks.BackupAndRestore) for callback in callbacks):
         fail("`callbacks` must be without `BackupAndRestore`: `persist` adds one.", callbacks=callbacks)
+    _check_directory(directory)
+    delete_checkpoint = check_flag("delete_checkpoint", delete_checkpoint)
     if not any(isinstance(callback, keras.callbacks.History) for callback in callbacks):
         callbacks.append(keras.callbacks.History())
     return [*callbacks, _Persist(callbacks, directory, delete_checkpoint)]
 
 
+def _check_directory(directory):
+    path = os.fspath(directory) if isinstance(directory, (str, os.PathLike)) else None
+    if not isinstance(path, str) or not path or "\0" in path:
+        fail("`directory` must be the path of a local folder.", directory=directory)
+    if os.path.lexists(path) and not os.path.isdir(path):
+        fail("`directory` must be the path of a folder, not of a file.", directory=directory)
+
+
 class _Persist(keras.callbacks.BackupAndRestore):
-    """`BackupAndRestore` with one file of callback states for each of the last two epochs."""
+    """`BackupAndRestore` with states beside the weights; all files are written and read by `Backup`."""
 
     def __init__(self, callbacks, directory, delete_checkpoint):
         super().__init__(os.fspath(directory), double_checkpoint=True, delete_checkpoint=delete_checkpoint)
-        self.directory = pathlib.Path(directory)
-        self.metadata = self.directory / "training_metadata.json"
-        stateful = [c for c in callbacks if hasattr(c, "state_dict") or _keras_names(c)]
-        self.stateful = {f"{index}_{type(callback).__name__}": callback for index, callback in enumerate(stateful)}
+        self.states = CallbackStates(callbacks)
+        self._told = False  # whether Keras holds an epoch to start at
+        self.backup = Backup(directory)
 
     def on_train_begin(self, logs=None):
-        self._mend_metadata()
-        super().on_train_begin(logs)
-        epoch = self._epoch()
-        if self._holds(epoch + 1) and not self._holds(epoch):
-            # Killed after the weights were written and before the number of their epoch was.
-            epoch += 1
-            self._write_epoch(epoch)
-            super().on_train_begin(logs)
-        if epoch:
-            self._load(epoch, logs)
+        if not self.model.built:
+            fail("`persist` needs a model that is built before `fit`.", model=self.model.name)
+        self.states.start_anew()
+        self.states.check()
+        saved, damaged = self.backup.find()
+        if saved is not None:
+            self._take_up(saved)
+            if damaged:
+                self._warn(f"a file that is damaged or foreign: training goes on after epoch {saved.epoch}, before it")
+        elif not self.backup.is_empty():
+            self._take_up_plain()
+
+    def on_train_batch_end(self, batch, logs=None):
+        pass  # nothing is saved within an epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        # Keras keeps the epoch that it was told for the model's next `fit`, also where this one ends in an error.
+        if self._told:
+            self._start_at(0)
 
     def on_epoch_end(self, epoch, logs=None):
-        self._save(epoch + 1)
-        super().on_epoch_end(epoch, logs)
-        for path in self.directory.glob("callbacks-*.npz"):
-            if path not in (self._path(epoch), self._path(epoch + 1)):
-                path.unlink()
+        states, grown = self.states.take()
+        record = {
+            "states": states,
+            "stopped": bool(self.model.stop_training),
+            "shapes": self._shapes(),
+            "random": random_state(self.model),
+        }
+        self.backup.save(epoch + 1, self.model, record, grown)
 
     def on_train_end(self, logs=None):
-        super().on_train_end(logs)
-        # Keras would start the model's next `fit`, too, at the epoch where this one was taken up again.
+        if self.delete_checkpoint:
+            self.backup.remove()
+        if self._told:
+            self._start_at(0)
+
+    def _take_up(self, saved):
+        record, model = saved.record, self.model
+        kept, own = list(record["states"]), self.states.names
+        if kept != own:
+            fail(f"`callbacks` must be those whose states are in {self.backup_dir}: {kept}.", callbacks=own)
+        if record["shapes"] != self._shapes():
+            fail(f"`directory` must be of the same model. There: {record['shapes']}.", shapes=self._shapes())
+        set_random_state(model, record["random"])
+        if model.optimizer is not None and not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+        self.backup.load_weights(saved, model)
+        self.states.put(record["states"], saved.growth)
+        self.backup.take_up(saved)
+        # Killed between the decision to stop and the end of `fit`: no epoch is left to train.
+        self._start_at(self.params["epochs"] if record["stopped"] else saved.epoch)
+
+    def _take_up_plain(self):
+        if self.model.optimizer is not None and not self.model.optimizer.built:
+            self.model.optimizer.build(self.model.trainable_variables)
+        epoch = self.backup.load_plain(self.model)
+        if epoch is None:
+            self._warn("files, but none that is whole: training starts anew")
+        else:
+            self._warn("no state of the callbacks: they start anew")
+            self._start_at(epoch)
+
+    def _warn(self, found):
+        warnings.warn(f"{self.backup_dir} holds {found}.", stacklevel=2)
+
+    def _shapes(self):
+        return [list(weight.shape) for weight in self.model.weights]
+
+    def _start_at(self, epoch):
+        """Tells Keras where `fit` begins; only its own callback can."""
+        self._told = epoch > 0
         with tempfile.TemporaryDirectory() as folder:
-            pathlib.Path(folder, self.metadata.name).write_text(json.dumps({"epoch": 0, "batch": 0}))
+            pathlib.Path(folder, METADATA).write_text(json.dumps({"epoch": epoch, "batch": 0}))
             start = keras.callbacks.BackupAndRestore(folder)
             start.set_model(self.model)
             start.on_train_begin()
-
-    def _path(self, epoch):
-        return self.directory / f"callbacks-{epoch}.npz"
-
-    def _epoch(self):
-        """The number of epochs that are done, as `BackupAndRestore` wrote it, or 0."""
-        return json.loads(self.metadata.read_text())["epoch"] if self.metadata.exists() else 0
-
-    def _write_epoch(self, epoch):
-        self.metadata.write_text(json.dumps({"epoch": epoch, "batch": 0}))
-
-    def _mend_metadata(self):
-        """Writes the number of the epoch again where a kill has cut it off: all else was written before it."""
-        try:
-            self._epoch()
-        except ValueError:
-            paths = self.directory.glob("callbacks-*.npz")
-            self._write_epoch(max((int(path.stem.removeprefix("callbacks-")) for path in paths), default=0))
-
-    def _holds(self, epoch):
-        """Whether the model's weights are those of this epoch."""
-        return self._path(epoch).exists() and _read(self._path(epoch))[0]["weights"] == _fingerprint(self.model)
-
-    def _save(self, epoch):
-        arrays = {}
-        record = {
-            "states": {name: _split(_take(callback), arrays) for name, callback in self.stateful.items()},
-            "stopped": bool(self.model.stop_training),
-            "weights": _fingerprint(self.model),
-            "seeds": _split([keras.ops.convert_to_numpy(seed.value) for seed in _seeds(self.model)], arrays),
-        }
-        text = json.dumps(record, default=lambda number: number.item()).encode()
-        self.directory.mkdir(parents=True, exist_ok=True)
-        unfinished = self.directory / "unfinished.npz"
-        np.savez(unfinished, record=np.frombuffer(text, "uint8"), **arrays)
-        os.replace(unfinished, self._path(epoch))
-
-    def _load(self, epoch, logs):
-        if not self._path(epoch).exists():
-            warnings.warn(f"{self.directory} holds no state of the callbacks: they start anew.", stacklevel=2)
-            return
-        record, arrays = _read(self._path(epoch))
-        saved, own = list(record["states"]), list(self.stateful)
-        if saved != own:
-            fail(f"`callbacks` must be those whose states are in {self.directory}: {saved}.", callbacks=own)
-        for name, callback in self.stateful.items():
-            _put(callback, _join(record["states"][name], arrays))
-        for variable, value in zip(_seeds(self.model), _join(record["seeds"], arrays), strict=True):
-            variable.assign(value)
-        if record["stopped"]:
-            # Killed between the decision to stop and the end of `fit`: no epoch is left to train.
-            self._write_epoch(self.params["epochs"])
-            super().on_train_begin(logs)
-            self._write_epoch(epoch)
-
-
-def _fingerprint(model):
-    checksum = 0
-    for weight in model.get_weights():
-        checksum = zlib.crc32(np.ascontiguousarray(weight).view("uint8"), checksum)
-    return checksum
-
-
-def _seeds(model):
-    """The state of the model's random numbers: the variables that are no weights."""
-    weights = {id(weight) for weight in model.weights}
-    return [variable for variable in model.variables if id(variable) not in weights]
-
-
-def _keras_names(callback):
-    return [name for kind, names in KERAS_STATE.items() if isinstance(callback, kind) for name in names]
-
-
-def _take(callback):
-    if hasattr(callback, "state_dict"):
-        return callback.state_dict()
-    return {name: getattr(callback, name) for name in _keras_names(callback)}
-
-
-def _put(callback, state):
-    if hasattr(callback, "state_dict"):
-        callback.load_state_dict(state)
-        return
-    for name, value in state.items():
-        setattr(callback, name, value)
-
-
-def _split(state, arrays):
-    """`state` with every array moved to `arrays` and its name there left in its place."""
-    if isinstance(state, dict):
-        return {key: _split(value, arrays) for key, value in state.items()}
-    if isinstance(state, (list, tuple)):
-        return [_split(value, arrays) for value in state]
-    if not isinstance(state, np.ndarray):
-        return state
-    name = f"array_{len(arrays)}"
-    # NumPy's files know no bfloat16; float32 holds it exactly.
-    arrays[name] = state.astype("float32") if state.dtype.kind == "V" else state
-    return {"array": name}
-
-
-def _join(state, arrays):
-    """The inverse of `_split`."""
-    if isinstance(state, dict):
-        is_array = set(state) == {"array"} and state["array"] in arrays
-        return arrays[state["array"]] if is_array else {key: _join(value, arrays) for key, value in state.items()}
-    return [_join(value, arrays) for value in state] if isinstance(state, list) else state
-
-
-def _read(path):
-    with np.load(path) as file:
-        arrays = dict(file)
-    return json.loads(arrays.pop("record").tobytes()), arrays

@@ -1,5 +1,3 @@
-import copy
-
 import keras
 
 from keras_reg._validation import fail
@@ -9,9 +7,11 @@ class StatefulCallback(keras.callbacks.Callback):
     """A callback that starts anew with every `fit`, unless a saved state was put in before.
 
     A subclass names the attributes that make up its state in `STATE` and gives them their first values in `reset`.
+    Those in `GROWING` are dicts of lists that are only ever appended to.
     """
 
     STATE = ()
+    GROWING = ()
 
     def __init__(self):
         super().__init__()
@@ -35,7 +35,7 @@ class StatefulCallback(keras.callbacks.Callback):
 
     def state_dict(self):
         """What this callback has seen and decided: JSON-serialisable, but for lists of NumPy arrays of weights."""
-        return {name: copy.copy(getattr(self, name)) for name in self.STATE}
+        return {name: _copied(getattr(self, name)) for name in self.STATE}
 
     def load_state_dict(self, state):
         """Puts back what `state_dict` returned: the next `fit` goes on from there instead of starting anew.
@@ -50,9 +50,16 @@ class StatefulCallback(keras.callbacks.Callback):
             keys = sorted(state) if isinstance(state, dict) else state
             fail(f"`state` must be a state of {type(self).__name__}, with the keys {sorted(self.STATE)}.", state=keys)
         for name in self.STATE:
-            setattr(self, name, copy.copy(state[name]))
+            setattr(self, name, _copied(state[name]))
         self._loaded = True
 
     @classmethod
     def from_config(cls, config):
         return cls(**config)
+
+
+def _copied(value):
+    """New lists and dicts of lists, so that neither side appends to those of the other; what is in them is kept."""
+    if isinstance(value, dict):
+        return {key: _copied(inner) for key, inner in value.items()}
+    return list(value) if isinstance(value, list) else value

@@ -101,7 +101,7 @@ DAMAGES = {
     "states that are ahead": lambda directory: (directory / "callbacks-6.npz").write_bytes(
         (directory / "callbacks-4.npz").read_bytes()
     ),
-    "half a state": lambda directory: (directory / "unfinished.npz").write_bytes(b"PK"),
+    "half a state": lambda directory: (directory / "unfinished-callbacks-6.npz").write_bytes(b"PK"),
 }
 
 
