@@ -536,6 +536,7 @@ class RandomSource:
 
         if index is not None:
             return tf.stack([tf.constant(self.entropy, tf.int64), tf.cast(index, tf.int64) + (1 << 40)])
+        _refuse_recomputing(_is_called_by("inner_recompute_grad"))
         if tf.executing_eagerly():
             return tf.constant([self.entropy, next(self._counter)], tf.int64)
         if self._tensorflow_state is None:
@@ -594,6 +595,27 @@ def set_process_random_state(state):
             torch.cuda.set_rng_state_all([torch.from_numpy(found) for found in state["cuda"]])
 
 
+def _refuse_recomputing(recomputes):
+    """A call that is repeated for its gradient would draw other numbers, and the gradient would be another's.
+
+    JAX repeats what it has traced, which draws the same numbers.
+    """
+    if recomputes:
+        raise ValueError(
+            "What holds random layers must not be rematerialized as a whole: make the model outside of the "
+            '`keras.RematScope`, or name the layers to be rematerialized, by `mode="list_of_layers"`. '
+            "Received: a second call of a random layer, in the backward pass"
+        )
+
+
+def _is_called_by(name):
+    """Whether a function of this name is running. A recomputation of TensorFlow shows nowhere else."""
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_code.co_name != name:
+        frame = frame.f_back
+    return frame is not None
+
+
 def _replica_id(tf):
     context = tf.distribute.get_replica_context()
     if context is None or tf.distribute.get_strategy().num_replicas_in_sync == 1:
@@ -646,6 +668,7 @@ def _torch_key(source, index):
     """Made on the host, so that no draw waits for the device."""
     if index is None:
         torch = sys.modules["torch"]
+        _refuse_recomputing(torch._C._current_graph_task_id() != -1)  # -1 outside of backward passes
         ranks = torch.distributed.is_available() and torch.distributed.is_initialized()
         rank = torch.distributed.get_rank() if ranks else 0
         words = (0, rank, *source.call_words())

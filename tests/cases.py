@@ -334,23 +334,26 @@ CASES = [
         [{"virtual_batch_size": value} for value in (0, -1, 2.5, "few", None)],
         random=False,
     ),
-    layer(layers.DropPath, {"rate": 0.6, "seed": 1}, [*BAD_RATE, {"rate": 1.0}, *BAD_SEED]),
+    layer(
+        layers.DropPath,
+        {"rate": 0.6, "mode": "sample", "seed": 1},
+        [*BAD_RATE, *BAD_SEED, *({"mode": value} for value in ("row", None, 1))],
+    ),
     layer(
         layers.DropBlock2D,
-        {"rate": 0.4, "block_size": 4, "per_channel": False, "seed": 1},
+        {"rate": 0.4, "block_size": (4, 3), "per_channel": False, "seed": 1},
         [
             *BAD_RATE,
             *BAD_SEED,
             *BAD_FORMAT,
-            {"rate": 1.0},
-            *({"block_size": value} for value in (0, -1, 2.5, (3, 3), None)),
+            *({"block_size": value} for value in (0, -1, 2.5, (3,), (3, 0), (3, 2.5), (3, 3, 3), True, None)),
             {"per_channel": "yes"},
         ],
     ),
     layer(
         layers.DropConnect,
         lambda: {"layer": keras.layers.Conv2D(4, 3), "rate": 0.4, "seed": 1},
-        [*BAD_RATE, {"rate": 1.0}, *BAD_SEED, {"layer": None}, {"layer": "dense"}],
+        [*BAD_RATE, *BAD_SEED, {"layer": None}, {"layer": "dense"}, {"dtype": "float64"}],
     ),
     layer(
         layers.WeightNoise,

@@ -5,18 +5,18 @@ import numpy as np
 from keras import ops
 
 from keras_reg._backend import RandomSource, uniform
-from keras_reg._random_state import KeepsPosition
 from keras_reg._strength import Strength, serialize
-from keras_reg._validation import check_choice, check_data_format, check_integer, check_seed
+from keras_reg._validation import check_data_format, check_flag, check_seed, fail, is_integer, native
+from keras_reg.layers._random_layer import RandomLayer, in_compute_dtype
 from keras_reg.layers._strength_weight import given, hold
 
-NEWTON_STEPS = 24  # enough for rates up to 0.99 on maps where the block's coverage differs most
+NEWTON_STEPS = 24  # twice what any rate below 1 needs in float32
 LARGEST_SCALE = 1000.0  # for units that almost surely drop; float16 ends at 65504
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
-class DropBlock2D(KeepsPosition, keras.layers.Layer):
-    """Drops square blocks of a feature map, so many that the expected share of dropped units is `rate`.
+class DropBlock2D(RandomLayer, keras.layers.Layer):
+    """Drops blocks of a feature map, so many that the expected share of dropped units is `rate`.
 
     Blocks lie wholly inside the map and may overlap; those larger than the map cover it along that side. Units in the
     middle are covered by more blocks than units at the border and so are dropped more often. What is kept is divided
@@ -24,8 +24,8 @@ class DropBlock2D(KeepsPosition, keras.layers.Layer):
     is the input.
 
     Args:
-        rate: Share in [0, 1) of the units to drop, or a `keras_reg.Strength`.
-        block_size: Side of a block, a positive integer, even or odd.
+        rate: Share in [0, 1] of the units to drop, or a `keras_reg.Strength`. At 1 the output is 0.
+        block_size: Side of a block, a positive integer, even or odd, or a pair (height, width) of them.
         per_channel: Whether each channel gets blocks of its own. Otherwise all channels of an example share them.
         data_format: "channels_last", "channels_first" or `None` for Keras' own setting.
         seed: Integer of at least 0, or `None`.
@@ -58,14 +58,14 @@ class DropBlock2D(KeepsPosition, keras.layers.Layer):
     """
 
     def __init__(self, rate, block_size=7, per_channel=True, data_format=None, seed=None, **kwargs):
-        rate = given("rate", rate, high=1, open_high=True)
-        check_integer("block_size", block_size, low=1)
-        check_choice("per_channel", per_channel, (True, False))
-        check_data_format(data_format)
-        check_seed(seed)
+        rate = given("rate", rate, high=1)
+        sides = _sides(block_size)
+        per_channel = check_flag("per_channel", per_channel)
+        data_format = check_data_format(data_format)
+        seed = check_seed(seed)
         super().__init__(**kwargs)
         self.rate = rate
-        self.block_size = block_size
+        self.block_size = native(block_size)
         self.per_channel = per_channel
         self.data_format = data_format or keras.config.image_data_format()
         self.seed = seed
@@ -74,8 +74,10 @@ class DropBlock2D(KeepsPosition, keras.layers.Layer):
         self.random = RandomSource(seed, type(self).__name__)
         self.generator = self.random.generator
         self._rate = hold(self, "rate", rate)
+        self._sides = sides
 
     def call(self, inputs, training=False):
+        inputs = in_compute_dtype(self, inputs)
         if not training or self.rate == 0:
             return inputs
         first = self.data_format == "channels_first"
@@ -86,8 +88,8 @@ class DropBlock2D(KeepsPosition, keras.layers.Layer):
 
         # Pooling on CPU knows channels last alone: with channels first they are part of the batch meanwhile.
         outer, inner = (batch * channels, 1) if first else (batch, channels)
-        starts = (outer, _starts(height, self.block_size), _starts(width, self.block_size), inner)
-        dropped = _grow(uniform(self.random.key(), starts) < block_rate, (height, width), self.block_size)
+        starts = (outer, *map(_starts, (height, width), self._sides), inner)
+        dropped = _grow(uniform(self.random.key(), starts) < block_rate, (height, width), self._sides)
         if first:
             dropped = ops.reshape(dropped, (batch, channels, height, width))
         scale = ops.reshape(scale, (1, height, width) if first else (height, width, 1))
@@ -95,8 +97,8 @@ class DropBlock2D(KeepsPosition, keras.layers.Layer):
 
     def _solve(self, height, width):
         if isinstance(self.rate, Strength) or not isinstance(height, int) or not isinstance(width, int):
-            return _solve(ops, height, width, self.block_size, self._rate)
-        return _solve_once(height, width, self.block_size, self.rate)
+            return _solve(ops, height, width, self._sides, ops.convert_to_tensor(self._rate, "float32"))
+        return _solve_once(height, width, self._sides, self.rate)
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -110,6 +112,15 @@ class DropBlock2D(KeepsPosition, keras.layers.Layer):
             "data_format": self.data_format,
             "seed": self.seed,
         }
+
+
+def _sides(block_size):
+    """The height and width of a block."""
+    found = native(block_size)
+    sides = tuple(found) if isinstance(found, (tuple, list)) else (found, found)
+    if len(sides) != 2 or not all(is_integer(side) and side >= 1 for side in sides):
+        fail("`block_size` must be an integer of at least 1, or a pair (height, width) of them.", block_size=block_size)
+    return sides
 
 
 def _least(a, b):
@@ -128,30 +139,35 @@ def _coverage(xp, size, block):
     return xp.minimum(least, size)
 
 
-def _solve(xp, height, width, block, rate):
+def _solve(xp, height, width, sides, rate):
     """The probability of a block at each position, and what to multiply the units that are kept by: (height, width).
 
     A unit that c positions cover is kept with probability (1 - p)^c = exp(-t c). Newton's method finds the t at which
-    the mean of that is 1 - rate. The mean is convex and falls, so that t rises from 0 and never passes the root.
+    minus the logarithm of the mean of that is -log(1 - rate). It is concave and rises, nearly a line, so that t rises
+    from 0 and never passes the root.
     """
-    covers = _coverage(xp, height, block)[:, None] * _coverage(xp, width, block)[None, :]
+    covers = _coverage(xp, height, sides[0])[:, None] * _coverage(xp, width, sides[1])[None, :]
     covers = ops.cast(covers, "float32") if xp is ops else covers.astype("float64")
+    everything = rate >= 1
+    wanted = -xp.log1p(-xp.where(everything, 0.0, rate))
     t = 0.0
     for _ in range(NEWTON_STEPS):
         kept = xp.exp(-t * covers)
-        t = t + (xp.mean(kept - 1) + rate) / xp.mean(covers * kept)
-    return 1 - xp.exp(-t), xp.minimum(xp.exp(t * covers), LARGEST_SCALE)
+        mean = xp.mean(kept)
+        t = t + (wanted + xp.log(mean)) * mean / xp.mean(covers * kept)
+    return xp.where(everything, 1.0, -xp.expm1(-t)), xp.minimum(xp.exp(t * covers), LARGEST_SCALE)
 
 
 @functools.lru_cache(maxsize=256)
-def _solve_once(height, width, block, rate):
-    return _solve(np, height, width, block, rate)
+def _solve_once(height, width, sides, rate):
+    block_rate, scale = _solve(np, height, width, sides, rate)
+    return float(block_rate), scale
 
 
-def _grow(seeds, sizes, block):
+def _grow(seeds, sizes, sides):
     """Each seed (batch, starts, starts, channels) becomes the block that starts there: (batch, height, width, ...)."""
     dropped = ops.cast(seeds, "float32")
-    for axis, size in enumerate(sizes, 1):
+    for axis, (size, block) in enumerate(zip(sizes, sides, strict=True), 1):
         side = _least(block, size)
         window = side if isinstance(side, int) else block
         pads = [[0, 0] for _ in range(4)]

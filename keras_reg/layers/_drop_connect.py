@@ -3,7 +3,7 @@ from keras import ops
 
 from keras_reg._backend import uniform
 from keras_reg._strength import serialize
-from keras_reg.layers._strength_weight import given
+from keras_reg.layers._strength_weight import given, scale_of_kept
 from keras_reg.layers._weight_wrapper import WeightWrapper
 
 
@@ -15,13 +15,17 @@ class DropConnect(WeightWrapper):
     shared by the examples of the batch. The expectation of the kernel is the stored one, which is never changed, and
     inference uses it.
 
+    A quantized layer has integer kernels, which do not train: it is called as it is. A layer made within a
+    `keras.RematScope` is refused in training, as its gradients would be those of the stored kernels.
+
     Args:
         layer: The layer: `Dense`, a convolution, a recurrent or attention layer, or any other with a kernel.
-        rate: Probability in [0, 1) that a weight is dropped, or a `keras_reg.Strength`.
+        rate: Probability in [0, 1] that a weight is dropped, or a `keras_reg.Strength`.
         seed: Integer of at least 0, or `None`.
+        **kwargs: `name` and `trainable`. The `dtype` is that of `layer`.
 
     Call arguments:
-        inputs: What `layer` takes, one tensor.
+        What `layer` takes, by place or by name: tensors, states, masks and flags; and
         training: Whether to drop.
         mask: Passed on where `layer` takes it.
 
@@ -32,7 +36,7 @@ class DropConnect(WeightWrapper):
         That of `layer`.
 
     Raises:
-        ValueError: If `rate` is not in [0, 1), or `layer` is no layer or has no kernel.
+        ValueError: If `rate` is not in [0, 1], or `layer` is no layer or has no kernel.
 
     Example:
 
@@ -48,13 +52,14 @@ class DropConnect(WeightWrapper):
     """
 
     def __init__(self, layer, rate, seed=None, **kwargs):
-        rate = given("rate", rate, high=1, open_high=True)
+        rate = given("rate", rate, high=1)
         super().__init__(layer, "rate", rate, seed, **kwargs)
         self.rate = rate
 
     def disturb(self, kernel, key, strength):
         keep = uniform(key, kernel.shape) >= strength
-        return ops.where(keep, kernel * ops.cast(1 / (1 - strength), kernel.dtype), 0)
+        scale = ops.cast(ops.where(keep, scale_of_kept(strength), 0), kernel.dtype)
+        return ops.where(keep, kernel * scale, 0)
 
     def get_config(self):
         return {**super().get_config(), "rate": serialize(self.rate), "seed": self.seed}

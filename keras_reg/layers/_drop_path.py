@@ -2,21 +2,23 @@ import keras
 from keras import ops
 
 from keras_reg._backend import RandomSource, uniform
-from keras_reg._random_state import KeepsPosition
 from keras_reg._strength import Strength, plain, serialize
-from keras_reg._validation import check_integer, check_seed
-from keras_reg.layers._strength_weight import given, hold
+from keras_reg._validation import check_choice, check_integer, check_seed
+from keras_reg.layers._random_layer import RandomLayer, in_compute_dtype
+from keras_reg.layers._strength_weight import given, hold, scale_of_kept
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
-class DropPath(KeepsPosition, keras.layers.Layer):
+class DropPath(RandomLayer, keras.layers.Layer):
     """Drops the whole input of some examples, and scales that of the others by 1 / (1 - rate).
 
     Put at the end of a residual branch, before the addition, it trains each example on a random part of the depth.
-    The expectation of the output is the input; in inference the output is the input.
+    The expectation of the output is the input; in inference the output is the input. Under `keras.RematScope` the layer
+    is not called again, and a model that is rematerialized as a whole is refused: it would draw other examples.
 
     Args:
-        rate: Probability in [0, 1) that an example is dropped, or a `keras_reg.Strength`.
+        rate: Probability in [0, 1] that an example is dropped, or a `keras_reg.Strength`. At 1 the output is 0.
+        mode: "sample" for a draw for each example, or "batch" for one draw for the whole batch.
         seed: Integer of at least 0, or `None`.
 
     Call arguments:
@@ -30,7 +32,7 @@ class DropPath(KeepsPosition, keras.layers.Layer):
         The shape of the input.
 
     Raises:
-        ValueError: If `rate` is not in [0, 1).
+        ValueError: If an argument is outside of what is said above.
 
     Example:
 
@@ -40,15 +42,17 @@ class DropPath(KeepsPosition, keras.layers.Layer):
     [0.0, 2.0]
 
     References:
-        - [Huang et al., 2016](https://arxiv.org/abs/1603.09382), who drop a branch for the whole batch and scale in
-          inference instead; [Larsson et al., 2017](https://arxiv.org/abs/1605.07648).
+        - [Huang et al., 2016](https://arxiv.org/abs/1603.09382), who drop a branch for the whole batch, as
+          `mode="batch"` does, and scale in inference instead; [Larsson et al., 2017](https://arxiv.org/abs/1605.07648).
     """
 
-    def __init__(self, rate, seed=None, **kwargs):
-        rate = given("rate", rate, high=1, open_high=True)
-        check_seed(seed)
+    def __init__(self, rate, mode="sample", seed=None, **kwargs):
+        rate = given("rate", rate, high=1)
+        mode = check_choice("mode", mode, ("sample", "batch"))
+        seed = check_seed(seed)
         super().__init__(**kwargs)
         self.rate = rate
+        self.mode = mode
         self.seed = seed
         self.supports_masking = True
         self.random = RandomSource(seed, type(self).__name__)
@@ -56,24 +60,26 @@ class DropPath(KeepsPosition, keras.layers.Layer):
         self._rate = hold(self, "rate", rate)
 
     def call(self, inputs, training=False):
+        inputs = in_compute_dtype(self, inputs)
         if not training or self.rate == 0:
             return inputs
-        shape = (ops.shape(inputs)[0], *[1] * (len(inputs.shape) - 1))
-        keep = uniform(self.random.key(), shape) >= self._rate
-        return ops.where(keep, inputs * ops.cast(1 / (1 - self._rate), inputs.dtype), 0)
+        draws = ops.shape(inputs)[0] if self.mode == "sample" else 1
+        keep = uniform(self.random.key(), (draws, *[1] * (len(inputs.shape) - 1))) >= self._rate
+        scale = ops.cast(ops.where(keep, scale_of_kept(self._rate), 0), inputs.dtype)
+        return ops.where(keep, inputs * scale, 0)  # of what is dropped neither infinities nor NaN remain
 
     def compute_output_shape(self, input_shape):
         return input_shape
 
     def get_config(self):
-        return {**super().get_config(), "rate": serialize(self.rate), "seed": self.seed}
+        return {**super().get_config(), "rate": serialize(self.rate), "mode": self.mode, "seed": self.seed}
 
 
 def drop_path_rates(rate, depth):
     """Rates for `depth` residual blocks: from 0 at the first to `rate` at the last, in equal steps.
 
     Args:
-        rate: Number in [0, 1), or a `keras_reg.Strength`, which gives one `Strength` for each block.
+        rate: Number in [0, 1], or a `keras_reg.Strength`, which gives one `Strength` for each block.
         depth: Number of blocks; a single block gets `rate`.
 
     Returns:
@@ -91,7 +97,7 @@ def drop_path_rates(rate, depth):
     References:
         - [Huang et al., 2016](https://arxiv.org/abs/1603.09382), whose first block has rate / depth instead of 0.
     """
-    rate = given("rate", rate, high=1, open_high=True)
-    check_integer("depth", depth, low=1)
+    rate = given("rate", rate, high=1)
+    depth = check_integer("depth", depth, low=1)
     rates = [round(plain(rate) * i / max(depth - 1, 1), 12) for i in range(depth - 1)] + [plain(rate)]
     return [Strength(value) for value in rates] if isinstance(rate, Strength) else rates

@@ -2,12 +2,12 @@ import keras
 from keras import ops
 
 from keras_reg._backend import RandomSource, fold, uniform
-from keras_reg._random_state import KeepsPosition
-from keras_reg._validation import check_choice, check_data_format, check_number, check_seed, fail
+from keras_reg._validation import check_data_format, check_flag, check_number, check_seed, fail, native
+from keras_reg.layers._random_layer import RandomLayer, in_compute_dtype
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
-class FractionalMaxPooling2D(KeepsPosition, keras.layers.Layer):
+class FractionalMaxPooling2D(RandomLayer, keras.layers.Layer):
     """Takes the maximum over random regions, most of them of one or two rows by one or two columns.
 
     A side of length n shrinks to floor(n / ratio), with regions between the boundaries a_0 = 0 < a_1 < ... = n that
@@ -50,15 +50,16 @@ class FractionalMaxPooling2D(KeepsPosition, keras.layers.Layer):
     """
 
     def __init__(self, pool_ratio, pseudo_random=True, overlapping=False, data_format=None, seed=None, **kwargs):
-        ratios = pool_ratio if isinstance(pool_ratio, (tuple, list)) else (pool_ratio,) * 2
+        pool_ratio = native(pool_ratio)
+        ratios = tuple(pool_ratio) if isinstance(pool_ratio, (tuple, list)) else (pool_ratio,) * 2
         if len(ratios) != 2:
             fail("`pool_ratio` must be a number or a pair of numbers.", pool_ratio=pool_ratio)
         for ratio in ratios:
             check_number("pool_ratio", ratio, 1, 2)
-        check_choice("pseudo_random", pseudo_random, (True, False))
-        check_choice("overlapping", overlapping, (True, False))
-        check_data_format(data_format)
-        check_seed(seed)
+        pseudo_random = check_flag("pseudo_random", pseudo_random)
+        overlapping = check_flag("overlapping", overlapping)
+        data_format = check_data_format(data_format)
+        seed = check_seed(seed)
         super().__init__(**kwargs)
         self.pool_ratio = pool_ratio
         self.pseudo_random = pseudo_random
@@ -68,11 +69,11 @@ class FractionalMaxPooling2D(KeepsPosition, keras.layers.Layer):
         self.input_spec = keras.layers.InputSpec(ndim=4)
         self.random = RandomSource(seed, type(self).__name__)
         self.generator = self.random.generator
-        self._ratios = tuple(ratios)
+        self._ratios = ratios
 
     def call(self, inputs, training=False):
         key = self.random.key() if training else None
-        outputs = inputs
+        outputs = in_compute_dtype(self, inputs)
         for number, (axis, ratio) in enumerate(zip(self._axes(), self._ratios, strict=True)):
             size = ops.shape(inputs)[axis]
             count = _pooled(size, ratio)
@@ -131,5 +132,12 @@ def _pool(x, axis, size, count, bounds, overlapping):
     largest = (-(-size // count) if isinstance(size, int) else 3) + int(overlapping)
     outputs = ops.take(x, starts, axis)
     for offset in range(1, largest):
-        outputs = ops.maximum(outputs, ops.take(x, ops.minimum(starts + offset, ends - 1), axis))
+        outputs = _maximum(outputs, ops.take(x, ops.minimum(starts + offset, ends - 1), axis))
     return outputs
+
+
+def _maximum(a, b):
+    """`ops.maximum`, which would round float64 to float32."""
+    if keras.backend.standardize_dtype(a.dtype) != "float64":
+        return ops.maximum(a, b)
+    return ops.where(ops.logical_or(a > b, ops.isnan(a)), a, b)

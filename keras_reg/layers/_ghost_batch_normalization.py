@@ -10,10 +10,11 @@ from keras_reg.layers._example_moments import (
     move_statistics,
     to_weights,
 )
+from keras_reg.layers._random_layer import NotRematerialized
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
-class GhostBatchNormalization(keras.layers.BatchNormalization):
+class GhostBatchNormalization(NotRematerialized, keras.layers.BatchNormalization):
     """Batch normalization by the statistics of virtual batches: consecutive parts of the batch, each by its own.
 
     A large batch is normalized with the noise of small ones. In training each part of `virtual_batch_size` examples
@@ -56,7 +57,7 @@ class GhostBatchNormalization(keras.layers.BatchNormalization):
     """
 
     def __init__(self, virtual_batch_size=32, **kwargs):
-        check_integer("virtual_batch_size", virtual_batch_size, low=1)
+        virtual_batch_size = check_integer("virtual_batch_size", virtual_batch_size, low=1)
         for name in ("renorm", "synchronized"):
             if kwargs.get(name):
                 fail(f"`{name}` must be False: statistics are those of one virtual batch.", **{name: kwargs[name]})

@@ -2,7 +2,6 @@ import keras
 from keras import ops
 
 from keras_reg._backend import RandomSource, normal, uniform
-from keras_reg._random_state import KeepsPosition
 from keras_reg._strength import Strength, serialize
 from keras_reg._validation import check_choice, check_integer, check_seed, fail
 from keras_reg.layers._example_moments import (
@@ -13,11 +12,12 @@ from keras_reg.layers._example_moments import (
     move_statistics,
     to_weights,
 )
+from keras_reg.layers._random_layer import RandomLayer
 from keras_reg.layers._strength_weight import given, hold
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
-class NoisyBatchNormalization(KeepsPosition, keras.layers.BatchNormalization):
+class NoisyBatchNormalization(RandomLayer, keras.layers.BatchNormalization):
     """Batch normalization with the noise of small batches put back, in the amount that one asks for.
 
     Normalizes by the moments of the batch and disturbs the result in training: with `noise="output"` it adds
@@ -68,9 +68,9 @@ class NoisyBatchNormalization(KeepsPosition, keras.layers.BatchNormalization):
 
     def __init__(self, stddev=0.1, noise="output", virtual_batch_size=None, seed=None, **kwargs):
         stddev = given("stddev", stddev)
-        check_choice("noise", noise, ("output", "statistics"))
-        check_integer("virtual_batch_size", virtual_batch_size, low=2, optional=noise == "output")
-        check_seed(seed)
+        noise = check_choice("noise", noise, ("output", "statistics"))
+        virtual_batch_size = check_integer("virtual_batch_size", virtual_batch_size, low=2, optional=noise == "output")
+        seed = check_seed(seed)
         super().__init__(**kwargs)
         if noise == "statistics":
             self._check_statistics(stddev)

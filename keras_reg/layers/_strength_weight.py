@@ -3,16 +3,17 @@
 import math
 
 import keras
+from keras import ops
 
 from keras_reg._strength import Strength, deserialize, plain
 from keras_reg._validation import check_number
 
 
 def given(name, value, low=0, high=math.inf, open_low=False, open_high=False):
-    """`value` as it came, or the `Strength` that its config describes; its number must lie in the interval."""
+    """A Python number, or the `Strength` that was given or that its config describes, in the interval."""
     value = deserialize(value)
-    check_number(name, plain(value), low, high, open_low, open_high)
-    return value
+    number = check_number(name, plain(value), low, high, open_low, open_high)
+    return value if isinstance(value, Strength) else number
 
 
 def hold(layer, name, value):
@@ -32,3 +33,11 @@ def hold(layer, name, value):
     )
     weight.strength = value
     return weight
+
+
+def scale_of_kept(rate):
+    """What keeps an expectation where a share `rate` is dropped: 1 / (1 - rate), and 0 where nothing is kept."""
+    if isinstance(rate, keras.Variable):
+        some = rate < 1
+        return ops.where(some, 1 / ops.where(some, 1 - rate, 1), 0)
+    return 1 / (1 - rate) if rate < 1 else 0.0

@@ -14,13 +14,17 @@ class WeightNoise(WeightWrapper):
     Each training call adds N(0, stddev^2) to each kernel (every float weight whose name ends in "kernel"; biases
     stay). The expectation of the kernel is the stored one, which is never changed, and inference uses it.
 
+    A quantized layer has integer kernels, which do not train: it is called as it is. A layer made within a
+    `keras.RematScope` is refused in training, as its gradients would be those of the stored kernels.
+
     Args:
         layer: The layer: `Dense`, a convolution, a recurrent or attention layer, or any other with a kernel.
         stddev: Number of at least 0, or a `keras_reg.Strength`.
         seed: Integer of at least 0, or `None`.
+        **kwargs: `name` and `trainable`. The `dtype` is that of `layer`.
 
     Call arguments:
-        inputs: What `layer` takes, one tensor.
+        What `layer` takes, by place or by name: tensors, states, masks and flags; and
         training: Whether to add noise.
         mask: Passed on where `layer` takes it.
 

@@ -1,59 +1,103 @@
-import inspect
+import contextlib
 
 import keras
+from keras import tree
 
 from keras_reg._backend import RandomSource, fold
-from keras_reg._random_state import KeepsPosition
 from keras_reg._validation import check_seed, fail
+from keras_reg.layers._random_layer import RandomLayer
 from keras_reg.layers._strength_weight import hold
+from keras_reg.layers._wrapped_call import Scope, WrappedCall, build_by_call, builds_by_call, is_tensor, policy_of
 
 
-class WeightWrapper(KeepsPosition, keras.layers.Wrapper):
-    """A layer that in training is called with other kernels than it stores.
+class WeightWrapper(RandomLayer, keras.layers.Wrapper):
+    """A layer that in training is called with other kernels than it stores. It takes all that the layer takes.
 
     A subclass writes `disturb(kernel, key, strength)`, a pure function: the kernel of one call.
     """
 
     def __init__(self, layer, name_of_strength, strength, seed, **kwargs):
-        check_seed(seed)
-        if not isinstance(layer, keras.layers.Layer):
-            fail("`layer` must be a `keras.layers.Layer`.", layer=layer)
+        seed = check_seed(seed)
+        _check_layer(layer, type(self).__name__, kwargs)
+        self.__dict__["call"] = WrappedCall(self, layer)  # Keras reads its signature in the next line
         # Inputs are cast by the wrapped layer alone, and its policy says what comes out.
-        super().__init__(layer, **{"dtype": layer.dtype_policy, **kwargs}, autocast=False)
+        super().__init__(layer, **{**kwargs, "dtype": policy_of(layer), "autocast": False})
         self.seed = seed
         self.supports_masking = layer.supports_masking
+        self.input_spec = getattr(layer, "input_spec", None)
         self.random = RandomSource(seed, type(self).__name__)
         self.generator = self.random.generator
         self._strength = hold(self, name_of_strength, strength)
         self._is_off = strength == 0  # never a `Strength`, which may be moved
-        self._takes_mask = "mask" in inspect.signature(layer.call).parameters
+        self._builder = None
+
+    # Building.
+
+    def __call__(self, *args, **kwargs):
+        if not any(map(is_tensor, tree.flatten((args, kwargs)))):
+            fail(f"`{self.name}` must be called on what `layer` takes, tensors.", inputs=(*args, *kwargs.values()))
+        if self.built:
+            return super().__call__(*args, **kwargs)
+        with self._built_by(lambda: build_by_call(self.layer, args, kwargs)):
+            return super().__call__(*args, **kwargs)
+
+    @contextlib.contextmanager
+    def _built_by(self, builder):
+        """Within, `build` knows more than the shape of the first argument."""
+        self._builder = builder
+        try:
+            yield
+        finally:
+            self._builder = None
 
     def build(self, input_shape=None):
+        if not self.layer.built and self._builder is not None:
+            self._builder()
         super().build(input_shape)
-        if not self._kernels():
+        if not self._named_kernels():
             fail("`layer` must have a weight whose name ends in 'kernel'.", layer=self.layer)
 
-    def _kernels(self):
-        floats = [v for v in self.layer.weights if keras.backend.is_float_dtype(v.dtype)]
-        return [v for v in floats if v.name.endswith("kernel")]
+    def get_build_config(self):
+        return {"layer": self.layer.get_build_config()}
 
-    def call(self, inputs, training=False, mask=None):
-        # `training` reaches the wrapped layer by itself, as every argument of the call context does.
-        kwargs = {"mask": mask} if mask is not None and self._takes_mask else {}
-        if not training or self._is_off:
-            return self.layer(inputs, **kwargs)
+    def build_from_config(self, config):
+        if "layer" not in config:  # a file of an earlier version
+            super().build_from_config(config)
+        elif config["layer"] and not builds_by_call(self.layer):
+            with self._built_by(lambda: self.layer.build_from_config(config["layer"])):
+                self.build()
+
+    def _named_kernels(self):
+        return [v for v in self.layer.weights if v.name.endswith("kernel")]
+
+    def _kernels(self):
+        """Those of a quantized layer are integers, which no training moves."""
+        return [v for v in self._named_kernels() if keras.backend.is_float_dtype(v.dtype)]
+
+    # Calling.
+
+    def call_wrapped(self, args, kwargs, training):
+        if not training or self._is_off or not self._kernels():
+            return self.layer(*args, **kwargs)
+        self._refuse_recomputing(args, kwargs)
         # A scope knows no variables of the scope around it: it needs them all.
-        variables = self.layer.variables
-        scope = keras.StatelessScope(self._values(variables), collect_losses=True)
-        before = [scope.get_current_value(v) for v in variables]
+        scope = Scope(self._values(self.layer.variables))
         with scope:
-            outputs = self.layer(inputs, **kwargs)
-        for variable, value in zip(variables, before, strict=True):
-            if scope.get_current_value(variable) is not value:
-                variable.assign(scope.get_current_value(variable))
+            outputs = self.layer(*args, **kwargs)
+        for variable in scope.updated:
+            variable.assign(scope.get_current_value(variable))
         for loss in scope.losses:
             self.add_loss(loss * 1.0)  # a tensor of its own, since the wrapped layer claims the one that it added
         return outputs
+
+    def _refuse_recomputing(self, args, kwargs):
+        """A layer that is called again for its gradient would be called with its stored kernels then."""
+
+        def probe():
+            return None
+
+        if self.layer.rematerialized_call(probe, *args, **kwargs) is not probe:
+            fail("`layer` must be made outside of a `keras.RematScope`.", layer=self.layer)
 
     def _values(self, variables):
         """Pairs of a variable and its value in this call."""
@@ -68,5 +112,19 @@ class WeightWrapper(KeepsPosition, keras.layers.Wrapper):
     def compute_mask(self, inputs, mask=None):
         return self.layer.compute_mask(inputs, mask)
 
-    def compute_output_shape(self, input_shape):
-        return self.layer.compute_output_shape(input_shape)
+    def compute_output_shape(self, *args, **kwargs):
+        return self.layer.compute_output_shape(*args, **kwargs)
+
+    def compute_output_spec(self, *args, **kwargs):
+        return self.layer.compute_output_spec(*args, **self.call.known(kwargs))
+
+
+def _check_layer(layer, wrapper, kwargs):
+    if not isinstance(layer, keras.layers.Layer):
+        fail("`layer` must be a `keras.layers.Layer`.", layer=layer)
+    if "go_backwards" in kwargs:  # what `Bidirectional` makes of the config of the layer that it is given
+        fail(f"`{wrapper}` must be around `Bidirectional`, not inside: `{wrapper}(Bidirectional(layer))`.", layer=layer)
+    dtype = kwargs.get("dtype")
+    is_model = isinstance(layer, keras.Model)  # whose policy says nothing about what its layers compute in
+    if dtype is not None and not is_model and keras.dtype_policies.get(dtype).compute_dtype != layer.compute_dtype:
+        fail(f"`dtype` must be that of `layer`, {layer.compute_dtype}, or left out.", dtype=dtype)

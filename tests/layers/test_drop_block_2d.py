@@ -150,3 +150,43 @@ def test_compiled_calls_differ():
     call = jit(lambda t: layer(t, training=True), layer)
     x = ops.convert_to_tensor(ones(4, 8, 8, 2))
     assert (to_numpy(call(x)) != to_numpy(call(x))).any()
+
+
+@pytest.mark.parametrize("shape", [(14, 12, 7, 10), (6, 9, 7, 10), (8, 5, 9, 2)])
+def test_blocks_of_two_sides(shape):
+    """The share within 5 standard errors of the rate; what drops is a union of blocks of `block_size`."""
+    height, width, *sides = shape
+    y = training_calls(DropBlock2D(0.4, tuple(sides), seed=1), ones(500, height, width, 8))
+    shares = (y == 0).mean((1, 2)).ravel()
+    assert abs(shares.mean() - 0.4) < 5 * shares.std() / np.sqrt(shares.size)
+    block = np.ones((min(sides[0], height), min(sides[1], width)))
+    for dropped in np.moveaxis(y == 0, -1, 1).reshape(-1, height, width)[:100]:
+        opened = ndimage.binary_opening(dropped, block) if dropped.any() else dropped
+        np.testing.assert_array_equal(opened, dropped)
+    mean = np.moveaxis(y, -1, 1).reshape(-1, height, width)
+    assert (np.abs(mean.mean(0) - 1) < 5 * mean.std(0) / np.sqrt(len(mean))).all()
+
+
+def test_equal_sides_are_one_number():
+    x = ones(20, 8, 9, 2)
+    one, pair = (training_calls(DropBlock2D(0.3, size, seed=1), x) for size in (3, (3, 3)))
+    np.testing.assert_array_equal(one, pair)
+    assert DropBlock2D(0.3, np.array([7, 10])).block_size == [7, 10]
+
+
+@pytest.mark.parametrize("strength", [False, True])
+def test_rates_near_1_are_met(strength):
+    """On maps whose units are covered most unequally. 3000 maps; at 0.999 some 600 units of 600,000 are kept."""
+    rate = Strength(0.999) if strength else 0.999
+    y = training_calls(DropBlock2D(rate, (5, 7), seed=1), ones(300, 10, 20, 10))
+    kept = (y != 0).sum((1, 2)).ravel()
+    assert abs(kept.mean() - 0.2) < 5 * kept.std() / np.sqrt(3000)
+
+
+@pytest.mark.parametrize("rate", [1.0, Strength(1)])
+def test_at_rate_1_nothing_is_left(rate, dtype_policy):
+    x = keras.Variable(np.full((3, 6, 5, 2), 7.0, "float32"))
+    layer = DropBlock2D(rate, (2, 3))
+    assert (to_numpy(layer(to_numpy(x), training=True)) == 0).all()
+    found = gradients(lambda: ops.sum(ops.square(layer(x * 1.0, training=True))), [x])[0]
+    np.testing.assert_array_equal(found, np.zeros(x.shape))

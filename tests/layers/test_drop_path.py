@@ -46,6 +46,37 @@ def test_what_is_dropped_is_gone_for_good():
     assert 20 < kept.sum() < 80 and (y[~kept] == 0).all()
 
 
+@pytest.mark.parametrize("rate", [1, Strength(1.0)])
+@pytest.mark.parametrize("mode", ["sample", "batch"])
+def test_at_rate_1_nothing_is_left(rate, mode, dtype_policy):
+    """As `keras.layers.Dropout(1.0)` and torchvision's: 0, with gradients of 0 and no NaN."""
+    x = keras.Variable(data(5))
+    layer = DropPath(rate, mode)
+    assert (to_numpy(layer(to_numpy(x), training=True)) == 0).all()
+    found = gradients(lambda: ops.sum(ops.square(layer(x * 1.0, training=True))), [x])[0]
+    np.testing.assert_array_equal(found, np.zeros((5, 3, 2)))
+    np.testing.assert_array_equal(to_numpy(layer(to_numpy(x))), to_numpy(ops.cast(x, layer.compute_dtype)))
+
+
+def test_a_rate_near_1_in_half_precision_has_finite_gradients():
+    """1 / (1 - rate) is beyond float16 here, which must not reach what is dropped."""
+    x = keras.Variable(data(5))
+    layer = DropPath(0.9999999, dtype="float16")
+    found = gradients(lambda: ops.sum(layer(x * 1.0, training=True)), [x])[0]
+    np.testing.assert_array_equal(found, np.zeros((5, 3, 2)))
+
+
+def test_one_draw_for_the_whole_batch():
+    """400 calls: all examples drop or none does, the share of calls within 5 standard errors of the rate."""
+    x = data(4)
+    layer = DropPath.from_config(DropPath(0.3, mode="batch", seed=1).get_config())
+    found = training_calls(layer, x, 400)
+    dropped = (found == 0).reshape(400, 4, -1)
+    assert (dropped.all((1, 2)) | ~dropped.any((1, 2))).all()
+    assert abs(dropped.mean() - 0.3) < 5 * np.sqrt(0.3 * 0.7 / 400)
+    np.testing.assert_allclose(found[~dropped[:, 0, 0]][0], x / 0.7, rtol=1e-6)
+
+
 def test_gradients():
     x = keras.Variable(data(50))
     y = training_calls(DropPath(0.5, seed=1), to_numpy(x))
@@ -79,7 +110,7 @@ def test_rates_grow_linearly():
     assert drop_path_rates(0.3, 1) == [0.3]
     assert drop_path_rates(Strength(0.2), 3) == [Strength(0.0), Strength(0.1), Strength(0.2)]
     np.testing.assert_allclose(drop_path_rates(0.17, 12), np.linspace(0, 0.17, 12), rtol=1e-9)
-    for bad in ({"rate": 1.0, "depth": 3}, {"rate": -0.1, "depth": 3}):
+    for bad in ({"rate": 1.01, "depth": 3}, {"rate": -0.1, "depth": 3}):
         with raises_received("rate"):
             drop_path_rates(**bad)
     with raises_received("depth"):

@@ -182,3 +182,13 @@ def test_sizes_unknown_to_the_graph(pseudo_random):
 def test_bad_ratios(bad):
     with raises_received("pool_ratio"):
         FractionalMaxPooling2D(bad)
+
+
+@only("tensorflow", "torch", why="JAX has no float64 here")
+def test_float64_keeps_its_digits():
+    """Pixels that float32 cannot tell apart, and NaN: each is in some region, so that the largest comes out."""
+    x = 1 + np.random.default_rng(0).permutation(30).reshape(1, 6, 5, 1) * 1e-12
+    y = to_numpy(FractionalMaxPooling2D(2, dtype="float64")(ops.cast(x, "float64"), training=True))
+    assert y.dtype == "float64" and y.max() == x.max() and np.isin(y, x).all()
+    x[0, 3, 2, 0] = np.nan
+    assert np.isnan(to_numpy(FractionalMaxPooling2D(2, dtype="float64")(ops.cast(x, "float64")))).any()

@@ -1,0 +1,92 @@
+"""What a layer inside the network says of its dtype is what it returns, whatever goes in."""
+
+import keras
+import numpy as np
+import pytest
+from harness import BACKEND, dtype_of, gradients, raises_received, to_numpy
+from keras import ops
+
+from keras_reg.layers import (
+    DropBlock2D,
+    DropConnect,
+    DropPath,
+    FractionalMaxPooling2D,
+    GhostBatchNormalization,
+    NoisyBatchNormalization,
+    WeightNoise,
+)
+
+IMAGES = np.random.default_rng(0).integers(1, 9, (4, 6, 5, 3))
+LAYERS = {
+    "DropPath": lambda **k: DropPath(0.5, seed=1, **k),
+    "DropBlock2D": lambda **k: DropBlock2D(0.5, (2, 3), seed=1, **k),
+    "FractionalMaxPooling2D": lambda **k: FractionalMaxPooling2D(1.5, seed=1, **k),
+    "NoisyBatchNormalization": lambda **k: NoisyBatchNormalization(0.5, seed=1, **k),
+    "NoisyBatchNormalization of statistics": lambda **k: NoisyBatchNormalization(
+        noise="statistics", virtual_batch_size=2, seed=1, **k
+    ),
+    "GhostBatchNormalization": lambda **k: GhostBatchNormalization(2, **k),
+    "DropConnect": lambda **k: DropConnect(keras.layers.EinsumDense("abcd,de->abce", (6, 5, 2), **k), 0.5, seed=1),
+    "WeightNoise": lambda **k: WeightNoise(keras.layers.Dense(2, **k), 0.5, seed=1),
+}
+POLICIES = ["float32", "float64", "mixed_float16", "bfloat16"]
+# JAX compiles each operation for each dtype.
+CASES = [("float64", "float32"), ("bfloat16", "int32")] if BACKEND == "jax" else None
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_symbolic_and_eager_dtypes(name):
+    cases = CASES or [(policy, dtype) for policy in POLICIES for dtype in ("float16", "float32", "float64", "int32")]
+    if name in ("DropConnect", "WeightNoise"):  # whose layers take floats alone
+        cases = [case for case in cases if case[1] != "int32"]
+    for policy, dtype in cases:
+        layer = LAYERS[name](dtype=policy)
+        said = layer(keras.Input(IMAGES.shape[1:], dtype=dtype)).dtype
+        tensor = ops.cast(IMAGES, dtype)
+        for training in (True, False):
+            found = layer(tensor, training=training)
+            real = "float32" if BACKEND == "jax" and said == "float64" else said  # JAX without x64
+            assert dtype_of(found) == real, (policy, dtype, training)
+        assert said == keras.DTypePolicy(policy).compute_dtype
+
+
+@pytest.mark.parametrize("name", ["DropPath", "DropBlock2D", "FractionalMaxPooling2D"])
+def test_integers_are_scaled_as_numbers(name):
+    """Not by 1 / (1 - rate) cut to a whole number."""
+    a, b = (LAYERS[name]()(IMAGES.astype(dtype), training=True) for dtype in ("int32", "float32"))
+    np.testing.assert_array_equal(to_numpy(a), to_numpy(b))
+
+
+@pytest.mark.parametrize("name", ["DropPath", "DropBlock2D", "FractionalMaxPooling2D"])
+def test_complex_numbers_are_refused(name):
+    layer = LAYERS[name]()
+    for training in (True, False):
+        with raises_received("complex64"):
+            layer(ops.convert_to_tensor(IMAGES.astype("complex64")), training=training)
+
+
+@pytest.mark.parametrize("name", [name for name in LAYERS if name not in ("DropConnect", "WeightNoise")])
+def test_rematerialization_has_the_same_gradients(name):
+    """keras#18404 and keras#20724. The oracle is the layer with the same seed, made outside of the scope."""
+    plain = LAYERS[name]()
+    with keras.RematScope(mode="full"):
+        again = LAYERS[name]()
+    found = []
+    for layer in (plain, again):
+        x = keras.Variable(IMAGES.astype("float32"))
+        layer.build(x.shape)
+        found.append(gradients(lambda: ops.sum(ops.sin(layer(x * 1.0, training=True))), [x])[0])  # noqa: B023
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-5, atol=1e-5)
+    assert np.abs(found[0]).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["DropPath", "DropConnect"])
+def test_a_rematerialized_whole_is_refused(name):
+    """Other numbers in the second call would make the gradient another function's; Keras' own dropout does that."""
+    with keras.RematScope(mode="full"):
+        whole = keras.Sequential([keras.Input(IMAGES.shape[1:]), LAYERS[name]()])
+    if BACKEND == "jax":  # where Keras cannot rematerialize what has a `training`
+        return
+    x = keras.Variable(IMAGES.astype("float32"))
+    with pytest.raises(ValueError, match="Received:"):
+        gradients(lambda: ops.sum(whole(x * 1.0, training=True)), [x])
