@@ -749,9 +749,14 @@ def fused_crossentropy(logits, ids, share, floor, total):
     return None
 
 
+def times(weight, x):
+    """`weight * x` where 0 times infinity is 0: what counts nothing may be impossible. A plain number is not 0."""
+    return weight * ops.where(weight == 0, 0.0, x) if len(np.shape(weight)) else weight * x
+
+
 def weighted_sum(x, weight, sum_over):
     """Over the last axis; `weight` is a number or a vector along it."""
-    return sum_over(weight * x, -1) if len(np.shape(weight)) else weight * sum_over(x, -1)
+    return sum_over(times(weight, x), -1) if len(np.shape(weight)) else weight * sum_over(x, -1)
 
 
 def _tensorflow_crossentropy(logits, ids, share, floor, total):
@@ -766,7 +771,7 @@ def _tensorflow_crossentropy(logits, ids, share, floor, total):
     @tf.custom_gradient
     def crossentropy(z):
         z = z - tf.reduce_max(z, axis=-1, keepdims=True)
-        losses = -share * tf.gather(z, ids, batch_dims=1)
+        losses = -times(share, tf.gather(z, ids, batch_dims=1))
         if floor is not None:
             losses -= weighted_sum(z, floor, tf.reduce_sum)
         # One array of the size of the logits, not two: the exponentials wait for the last that reads z. XLA knows no
@@ -793,26 +798,32 @@ def _torch_crossentropy():
     torch = sys.modules["torch"]
 
     class Crossentropy(torch.autograd.Function):
-        """One array of the size of the logits is allocated: the log-probabilities, which the backward pass turns into
-        the gradient where they lie. Fresh memory costs more here than the arithmetic."""
+        """One array of the size of the logits is allocated, for the exponentials, which the backward pass turns into
+        the gradient where they lie. Fresh memory costs more here than the arithmetic.
+
+        `torch.log_softmax` would add the exponentials in lanes, as many as the processor has, and lose small ones.
+        """
 
         generate_vmap_rule = True
 
         @staticmethod
         def forward(logits, ids, share, floor, total):
-            logs = torch.log_softmax(logits, -1)
-            losses = -share * logs.gather(-1, ids).squeeze(-1)
-            return losses if floor is None else losses - weighted_sum(logs, floor, torch.sum), logs
+            exps = logits - logits.amax(-1, keepdim=True)
+            losses = -times(share, exps.gather(-1, ids).squeeze(-1))
+            if floor is not None:
+                losses -= weighted_sum(exps, floor, torch.sum)
+            sums = exps.exp_().sum(-1)
+            return losses + total * sums.log(), exps, sums
 
         @staticmethod
         def setup_context(ctx, inputs, output):
             ctx.save_for_backward(*inputs[:2])
-            ctx.numbers, ctx.logs = inputs[2:], output[1]
-            ctx.mark_non_differentiable(output[1])
+            ctx.numbers, (_, ctx.exps, ctx.sums) = inputs[2:], output
+            ctx.mark_non_differentiable(*output[1:])
             ctx.set_materialize_grads(False)
 
         @staticmethod
-        def backward(ctx, upstream, _):
+        def backward(ctx, upstream, *_):
             logits, ids = ctx.saved_tensors
             share, floor, total = ctx.numbers
             spent = -(upstream * share).unsqueeze(-1)
@@ -820,13 +831,13 @@ def _torch_crossentropy():
                 found = torch.softmax(logits, -1) * (upstream * total).unsqueeze(-1)
                 found = found if floor is None else found - upstream.unsqueeze(-1) * floor
                 return found.scatter_add(-1, ids, spent), None, None, None, None
-            # The first pass takes the log-probabilities; one over a graph that was retained has to make them again.
-            logs, ctx.logs = ctx.logs, None
-            found = (torch.log_softmax(logits, -1) if logs is None else logs).exp_()
-            found *= (upstream * total).unsqueeze(-1)
+            # The first pass takes the exponentials; one over a graph that was retained has to make them again.
+            exps, ctx.exps = ctx.exps, None
+            exps = (logits - logits.amax(-1, keepdim=True)).exp_() if exps is None else exps
+            exps *= (upstream * total / ctx.sums).unsqueeze(-1)
             if floor is not None:
-                found -= upstream.unsqueeze(-1) * floor
-            return found.scatter_add_(-1, ids, spent), None, None, None, None
+                exps -= upstream.unsqueeze(-1) * floor
+            return exps.scatter_add_(-1, ids, spent), None, None, None, None
 
     return Crossentropy
 

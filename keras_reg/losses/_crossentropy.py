@@ -1,129 +1,81 @@
-"""Cross-entropy with smoothed targets: what the targets are, and the arithmetic that never builds them."""
-
-import dataclasses
+"""Cross-entropy with smoothed targets: the arithmetic that never builds the targets."""
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_reg._backend import fused_crossentropy, is_concrete, weighted_sum
-from keras_reg._validation import check_integer, check_number, fail, fits, is_number
-
-# The integers that a float dtype tells apart. Above them class ids merge in silence.
-EXACT_UP_TO = {"bfloat16": 2**8, "float16": 2**11, "float32": 2**24}
-
-
-@dataclasses.dataclass(frozen=True)
-class Shares:
-    """How much each class counts: the checked arguments. `weight` and `prior` are (classes,) float64 or `None`."""
-
-    smoothing: float
-    ignore_class: int | None
-    weight: np.ndarray | None
-    prior: np.ndarray | None
-
-    @classmethod
-    def checked(cls, smoothing, ignore_class, class_weight, prior):
-        check_number("smoothing", smoothing, 0, 1, open_high=True)
-        check_integer("ignore_class", ignore_class, optional=True)
-        weight, shares = _per_class("class_weight", class_weight), _per_class("prior", prior)
-        if shares is not None and abs(shares.sum() - 1) > 1e-4:
-            fail(f"`prior` must sum to 1, not to {shares.sum():.6g}.", prior=prior)
-        if weight is not None and shares is not None and len(weight) != len(shares):
-            fail("`class_weight` and `prior` must have the same length.", class_weight=class_weight, prior=prior)
-        return cls(float(smoothing), ignore_class, weight, shares)
-
-    def check_count(self, classes):
-        for name, values in (("class_weight", self.weight), ("prior", self.prior)):
-            if values is not None and classes is not None and len(values) != classes:
-                fail(f"`{name}` must have one number for each of the {classes} classes.", **{name: values.tolist()})
-
-    def floor(self, classes, dtype):
-        """What every class gets whatever the target, s * weight * prior, and its sum; a number where all are alike."""
-        if self.smoothing == 0:
-            return None, 0.0
-        if self.weight is None and self.prior is None:
-            return self.smoothing / classes, self.smoothing
-        prior = 1 / len(self.weight) if self.prior is None else self.prior
-        floor = self.smoothing * prior * (1.0 if self.weight is None else self.weight)
-        return ops.convert_to_tensor(floor, dtype), float(floor.sum())
-
-
-def _per_class(name, values):
-    """`None` or a vector of numbers that are not negative, as float64."""
-    if values is None:
-        return None
-    numbers = isinstance(values, (list, tuple)) and all(map(is_number, values))
-    if numbers or (isinstance(values, np.ndarray) and values.dtype.kind in "fiu"):
-        array = np.asarray(values, "float64")
-        if array.ndim == 1 and len(array) > 1 and np.isfinite(array).all() and (array >= 0).all():
-            return array
-    return fail(f"`{name}` must be a list of numbers that are not negative, one for each class.", **{name: values})
+from keras_reg._backend import fused_crossentropy, is_concrete, times, weighted_sum
+from keras_reg._validation import fail
+from keras_reg.losses._targets import are_ids, as_numbers, of_two_classes, read_ids
 
 
 def smoothed_crossentropy(y_true, y_pred, shares, from_logits, axis):
     """The loss of each element, in float32 at least, which elements count (`None`: all), whether targets are ids."""
-    y_true, y_pred = _as_tensor(y_true), _as_float(y_pred)
+    y_true, y_pred = as_numbers("y_true", y_true), as_outputs(y_pred)
     shape, rank = tuple(y_pred.shape), len(y_pred.shape)
     if not -rank <= axis < rank:
         fail(f"`axis` must be one of the {rank} axes of `y_pred`.", axis=axis, **{"y_pred.shape": shape})
     axis %= rank
-    if shape[axis] == 1:
-        fail("`y_pred` must have two classes or more; BinaryCrossentropy takes one.", **{"y_pred.shape": shape})
-    shares.check_count(shape[axis])
-    of_ids = _are_ids(tuple(y_true.shape), shape, axis)
+    of_ids, binary = are_ids(tuple(y_true.shape), shape, axis), shape[axis] == 1
+    shares = shares.for_classes(2 if binary else shape[axis])
     if of_ids and len(y_true.shape) == rank:
         y_true = ops.squeeze(y_true, axis)
     if axis != rank - 1:
         y_pred = ops.moveaxis(y_pred, axis, -1)
         y_true = y_true if of_ids else ops.moveaxis(y_true, axis, -1)
-    crossentropy = _crossentropy_of_ids if of_ids else _crossentropy_of_distributions
+    if binary:
+        crossentropy, y_pred = _binary_crossentropy, _with_first_class(y_pred, from_logits)
+    else:
+        crossentropy = _crossentropy_of_ids if of_ids else _crossentropy_of_distributions
     losses, counted = crossentropy(y_true, y_pred, shares, from_logits)
-    return losses if from_logits else _of_probabilities(losses, y_pred, counted), counted, of_ids
+    if not from_logits:
+        expected = "`y_pred` must be probabilities; logits need `from_logits=True`."
+        losses = _without_negatives(losses, y_pred, counted, expected)
+    return losses, counted, of_ids
 
 
-def _of_probabilities(losses, y_pred, counted):
-    """Logits for which nobody has said `from_logits` betray themselves, sooner or later, by a number below zero."""
-    least = ops.min(y_pred, axis=-1)
-    wrong = least < -keras.config.epsilon()
+def as_outputs(y_pred):
+    """A tensor in float32, or in float64 where it is one."""
+    if isinstance(y_pred, (list, tuple)):
+        y_pred = as_numbers("y_pred", y_pred).astype("float32")
+    y_pred = as_numbers("y_pred", y_pred)
+    y_pred = ops.convert_to_tensor(y_pred) if isinstance(y_pred, np.ndarray) else y_pred
+    return y_pred if keras.backend.standardize_dtype(y_pred.dtype) == "float64" else ops.cast(y_pred, "float32")
+
+
+def _without_negatives(losses, values, counted, expected):
+    """An error where a distribution has a number below zero and looking is cheap; elsewhere NaN as its loss.
+
+    So logits betray themselves for which nobody has said `from_logits`, and outputs in the place of targets.
+    """
+    wrong = ops.any(values < -keras.config.epsilon(), axis=-1)
     wrong = wrong if counted is None else ops.logical_and(wrong, counted)
     if is_concrete(wrong) and ops.convert_to_numpy(wrong).any():
-        least = float(ops.convert_to_numpy(least).min())
-        fail("`y_pred` must be probabilities; logits need `from_logits=True`.", least=least)
+        fail(expected, least=float(ops.convert_to_numpy(values).min()))
     return ops.where(wrong, float("nan"), losses)
 
 
-def _as_tensor(x):
-    return x if ops.is_tensor(x) or isinstance(x, keras.KerasTensor) else np.asarray(x)
+# One output for two classes -----------------------------------------------------------------------------------------
 
 
-def _as_float(x):
-    x = x if isinstance(x, keras.KerasTensor) else ops.convert_to_tensor(x)
-    return x if keras.backend.standardize_dtype(x.dtype) == "float64" else ops.cast(x, "float32")
+def _with_first_class(y_pred, from_logits):
+    """Two outputs from the one of the second class: sigmoid(z) is the second number of softmax([0, z])."""
+    return ops.concatenate([ops.zeros_like(y_pred) if from_logits else 1 - y_pred, y_pred], axis=-1)
 
 
-def _are_ids(targets, outputs, axis):
-    """Whether targets of this shape are class ids (one for each element) rather than distributions."""
-    elements, single = outputs[:axis] + outputs[axis + 1 :], (*outputs[:axis], 1, *outputs[axis + 1 :])
-    if fits(targets, elements) or (fits(targets, single) and targets[axis] == 1):
-        return True
-    if not fits(targets, outputs):
-        fail(
-            f"`y_true` must be class ids of shape {elements} or {single}, or distributions of shape {outputs}, where "
-            f"`y_pred` has shape {outputs} with the classes on axis {axis}.",
-            **{"y_true.shape": targets},
-        )
-    return False
+def _binary_crossentropy(y_true, y_pred, shares, from_logits):
+    """Integers are class ids, floats the share of the second class."""
+    if "float" not in keras.backend.standardize_dtype(y_true.dtype):
+        return _crossentropy_of_ids(y_true, y_pred, shares, from_logits)
+    targets, counted = of_two_classes(ops.cast(y_true, y_pred.dtype), shares.ignore_class)
+    return _crossentropy_of_distributions(targets, y_pred, shares, from_logits, counted)
 
 
 # Class ids ----------------------------------------------------------------------------------------------------------
 
 
 def _crossentropy_of_ids(y_true, y_pred, shares, from_logits):
-    ids, known = _read_ids(y_true, y_pred.shape[-1], shares.ignore_class)
-    known = ops.logical_and(known, ops.logical_and(ids >= 0, ids < ops.shape(y_pred)[-1]))
-    counted = None if shares.ignore_class is None else ops.not_equal(ids, shares.ignore_class)
-    ids = ops.where(known if counted is None else ops.logical_and(known, counted), ids, 0)
+    ids, known, counted = read_ids(y_true, _classes(y_pred), shares.ignore_class)
     if counted is not None:
         y_pred = _blank(y_pred, counted)
     crossentropy = _from_logits if from_logits else _from_probabilities
@@ -136,28 +88,6 @@ def _crossentropy_of_ids(y_true, y_pred, shares, from_logits):
     return losses if counted is None else ops.where(counted, losses, 0.0), counted
 
 
-def _read_ids(y_true, classes, ignore_class):
-    """Integer ids, and where they were whole numbers. Raises for ids out of range where looking at them is cheap."""
-    dtype = keras.backend.standardize_dtype(y_true.dtype)
-    is_float = "float" in dtype
-    if is_float and classes is not None and classes > EXACT_UP_TO.get(dtype, classes):
-        fail(f"`y_true` must be integers: {dtype} cannot tell {classes} classes apart.", **{"y_true.dtype": dtype})
-    if is_concrete(y_true) and classes is not None:
-        _check_ids(ops.convert_to_numpy(y_true), classes, ignore_class)
-    y_true = ops.convert_to_tensor(y_true) if isinstance(y_true, np.ndarray) else y_true
-    ids = y_true if dtype in ("int32", "int64") else ops.cast(y_true, "int32")
-    return ids, ops.equal(ops.cast(ids, dtype), y_true) if is_float else ops.ones_like(ids, dtype="bool")
-
-
-def _check_ids(ids, classes, ignore_class):
-    wrong = ~((ids >= 0) & (ids < classes) & (ids == np.floor(ids)))
-    if ignore_class is not None:
-        wrong &= ids != ignore_class
-    if wrong.any():
-        expected = f"`y_true` must be class ids from 0 to {classes - 1} or the `ignore_class`."
-        fail(expected, y_true=ids[wrong][:5].tolist(), ignore_class=ignore_class)
-
-
 def _from_logits(logits, ids, share, floor, total):
     """total * logsumexp(z) - share * z_y - sum_k floor_k z_k: the one-hot targets are nowhere."""
     symbolic = isinstance(logits, keras.KerasTensor)
@@ -166,10 +96,13 @@ def _from_logits(logits, ids, share, floor, total):
         return losses
     # Differences of logits alone, so that a common offset of 1e4 costs no digits. As total = share + sum_k floor_k,
     # the same is total * (logsumexp(z) - z_y) + sum_k floor_k (z_y - z_k), which XLA computes without a temporary.
+    # Where z_y is -inf, the greatest logit takes its place and the difference is added.
     top = ops.stop_gradient(ops.max(logits, axis=-1, keepdims=True))
-    own = ops.take_along_axis(logits, ops.expand_dims(ids, -1), axis=-1)
-    losses = total * (ops.logsumexp(logits - top, axis=(-1,)) - ops.squeeze(own - top, -1))
-    return losses if floor is None else losses + weighted_sum(own - logits, floor, ops.sum)
+    own = ops.take_along_axis(logits, ops.expand_dims(ids, -1), axis=-1) - top
+    near = ops.where(ops.isinf(own), 0.0, own)
+    sums = ops.sum(ops.exp(logits - top), axis=-1)
+    losses = total * (ops.log(sums) - ops.squeeze(near, -1)) + times(share, ops.squeeze(near - own, -1))
+    return losses if floor is None else losses + weighted_sum(near + top - logits, floor, ops.sum)
 
 
 def _from_probabilities(probabilities, ids, share, floor, total):
@@ -181,30 +114,43 @@ def _from_probabilities(probabilities, ids, share, floor, total):
 # Distributions ------------------------------------------------------------------------------------------------------
 
 
-def _crossentropy_of_distributions(y_true, y_pred, shares, from_logits):
-    targets = ops.cast(y_true, y_pred.dtype)
+def _crossentropy_of_distributions(y_true, y_pred, shares, from_logits, counted=None):
+    targets = given = ops.cast(y_true, y_pred.dtype)
     if targets.shape[-1] is None:
-        targets = ops.reshape(targets, ops.shape(y_pred))  # an axis of size 1 would be spread over the classes
-    mass, counted, weight = 1.0, None, shares.weight
+        targets = given = ops.reshape(targets, ops.shape(y_pred))  # an axis of size 1 would be spread over the classes
+    mass = 1.0
     if shares.ignore_class is not None and shares.ignore_class >= 0:
-        ignored = ops.equal(ops.arange(ops.shape(y_pred)[-1]), shares.ignore_class)
+        ignored = ops.equal(ops.arange(_classes(y_pred)), shares.ignore_class)
         mass = 1 - ops.sum(ops.where(ignored, targets, 0), axis=-1)
-        targets, counted = ops.where(ignored, 0, targets), mass > 0
-        y_pred = _blank(y_pred, counted)
+        targets = ops.where(ignored, 0, targets)
+        counted = mass > 0 if counted is None else ops.logical_and(counted, mass > 0)
+    y_pred = y_pred if counted is None else _blank(y_pred, counted)
     logs = ops.log_softmax(y_pred, axis=-1) if from_logits else _log(y_pred)
-    own = targets if weight is None else targets * ops.convert_to_tensor(weight, y_pred.dtype)
-    losses = (shares.smoothing - 1) * ops.sum(own * logs, axis=-1)
+    own = targets if shares.weight is None else targets * ops.convert_to_tensor(shares.weight, y_pred.dtype)
+    # What costs nothing may be impossible: 0 times the logarithm of 0 is 0.
+    losses = (shares.smoothing - 1) * ops.sum(own * _finite_where(own == 0, logs), axis=-1)
     floor, _ = shares.floor(_count(y_pred), y_pred.dtype)
     losses = losses if floor is None else losses - mass * weighted_sum(logs, floor, ops.sum)
+    expected = "`y_true` must be class ids or distributions, in front of `y_pred`."
+    losses = _without_negatives(losses, given, counted, expected)
     return losses if counted is None else ops.where(counted, losses, 0.0), counted
+
+
+def _finite_where(condition, logs):
+    return ops.where(ops.logical_and(condition, ops.isinf(logs)), 0.0, logs)
 
 
 # Both ---------------------------------------------------------------------------------------------------------------
 
 
+def _classes(y_pred):
+    """The number of classes: an integer where it is known."""
+    return ops.shape(y_pred)[-1]
+
+
 def _count(y_pred):
     """The number of classes, to divide by."""
-    count = ops.shape(y_pred)[-1]
+    count = _classes(y_pred)
     return count if isinstance(count, int) else ops.cast(count, y_pred.dtype)
 
 

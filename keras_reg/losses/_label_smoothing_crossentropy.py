@@ -4,8 +4,9 @@ import keras
 from keras import ops
 
 from keras_reg._validation import check_choice, check_integer
-from keras_reg.losses._crossentropy import Shares, smoothed_crossentropy
+from keras_reg.losses._crossentropy import as_outputs, smoothed_crossentropy
 from keras_reg.losses._reduction import Masked, Reduction, own_weights
+from keras_reg.losses._shares import Shares, listed
 
 
 def label_smoothing_crossentropy(
@@ -26,7 +27,7 @@ def label_smoothing_crossentropy(
         smoothing: Share of the target that goes to all classes, in [0, 1).
         from_logits: Whether `y_pred` is logits rather than probabilities.
         ignore_class: Class id whose elements get a loss of 0, or `None`.
-        class_weight: One weight for each class, or `None`.
+        class_weight: One weight for each class, as a list or as a dict from class ids to weights, or `None`.
         prior: Distribution that the smoothed share follows, one number for each class, or `None` for a uniform one.
         axis: Axis of `y_pred` that holds the classes.
 
@@ -64,12 +65,19 @@ class LabelSmoothingCrossentropy(keras.losses.Loss):
     dtype; it holds distributions if it has the shape of `y_pred`. Integer ids are never cast to a float dtype: they
     stay exact with any number of classes under `bfloat16` and `mixed_float16`. Whole float ids are accepted while
     their dtype can tell the classes apart. An id out of range is a `ValueError` where looking at it costs little (NumPy
-    arrays and eager tensors on the CPU), and otherwise a loss of NaN, never a number that means nothing.
+    arrays and eager tensors on the CPU), and otherwise a loss of NaN, never a number that means nothing. Ids are compared
+    in the dtype in which they come. JAX without `jax_enable_x64` keeps the lower 32 bits of 64-bit integers when it makes
+    arrays of them, before a loss can look: there 2**32 + 1 is 1.
 
     It warns once when class ids follow distributions: a metric named "accuracy" cannot take both, so one-hot labels to
     train on, as mixers make them in `tf.data`, need one-hot labels for validation.
 
-    Logits in float16 and bfloat16 are taken to float32 first, and the losses are reduced there.
+    One output, a class axis of size 1, is the logit or the probability of the second of two classes. Its targets are 0
+    and 1, or floats between them, and are smoothed towards 1/2, as in `keras.losses.BinaryCrossentropy`.
+
+    Logits in float16 and bfloat16 are taken to float32 first, and the losses are reduced there. A logit may be -inf where
+    a class is impossible: what has no share in the target costs nothing there. A uniform share of `smoothing` makes the
+    loss infinite, so give such a class a `prior` of 0.
 
     Args:
         smoothing: Share of the target that goes to all classes, in [0, 1). Defaults to 0.1.
@@ -77,9 +85,10 @@ class LabelSmoothingCrossentropy(keras.losses.Loss):
         ignore_class: Class id to leave out, such as -1 or 255 in segmentation. Its elements have a loss of 0 and, as in
             `keras.losses.SparseCategoricalCrossentropy`, do not count in a mean. The share that a soft target has on it
             is dropped, and an element with its whole target there does not count.
-        class_weight: List with one weight for each class, or `None`. Each term of the sum over the smoothed target
-            counts by the weight of its class, as in `torch.nn.functional.cross_entropy`. (`fit` has another
-            `class_weight`, which weighs whole samples.)
+        class_weight: List or array with one weight for each class; or a dict from class ids to weights, where a class
+            that is missing weighs 1; or `None`. Each term of the sum over the smoothed target counts by the weight of
+            its class, as in `torch.nn.functional.cross_entropy`. (`fit` has another `class_weight`, which weighs whole
+            samples.)
         prior: List of one number for each class, summing to 1: the distribution of the smoothed share, such as the
             frequencies of the classes. `None` for a uniform one.
         axis: Axis of `y_pred` that holds the classes: 1 for maps in channels first. Defaults to -1.
@@ -88,10 +97,10 @@ class LabelSmoothingCrossentropy(keras.losses.Loss):
         dtype: Dtype of the result, as in `keras.losses.Loss`.
 
     Call arguments:
-        y_true: Class ids or distributions.
-        y_pred: Logits or probabilities, of two classes or more. Probabilities are scaled to sum to 1; where one is
-            negative, as with logits and `from_logits` forgotten, the loss is a `ValueError` (eager tensors on the CPU)
-            or NaN.
+        y_true: Class ids or distributions. A distribution with a negative number, as when logits stand in its place,
+            is a `ValueError` (eager tensors on the CPU) or a loss of NaN.
+        y_pred: Logits or probabilities. Probabilities are scaled to sum to 1; where one is negative, as with logits and
+            `from_logits` forgotten, the loss is a `ValueError` (eager tensors on the CPU) or NaN.
         sample_weight: Weights of the elements, as in `keras.losses.Loss`.
 
     Raises:
@@ -135,6 +144,7 @@ class LabelSmoothingCrossentropy(keras.losses.Loss):
         self._masked = None if ignore_class is None else Masked()
 
     def __call__(self, y_true, y_pred, sample_weight=None):
+        y_pred = y_pred if ops.is_tensor(y_pred) or isinstance(y_pred, keras.KerasTensor) else as_outputs(y_pred)
         if sample_weight is not None and self._masked is not None:
             sample_weight = own_weights(sample_weight, y_pred, self.axis)
         return ops.cast(Reduction(self, y_true)((), y_pred, sample_weight), self.dtype)
@@ -154,14 +164,21 @@ class LabelSmoothingCrossentropy(keras.losses.Loss):
             )
         self._met_distributions = self._met_distributions or not of_ids
 
+    @classmethod
+    def from_config(cls, config):
+        weight = config.get("class_weight")
+        if isinstance(weight, dict):  # whose keys JSON has made strings
+            config = {**config, "class_weight": {int(key): value for key, value in weight.items()}}
+        return cls(**config)
+
     def get_config(self):
         return {
             **super().get_config(),
             "smoothing": self.smoothing,
             "from_logits": self.from_logits,
             "ignore_class": self.ignore_class,
-            "class_weight": None if self.class_weight is None else [float(x) for x in self.class_weight],
-            "prior": None if self.prior is None else [float(x) for x in self.prior],
+            "class_weight": listed(self.class_weight),
+            "prior": listed(self.prior),
             "axis": self.axis,
             "dtype": None if self._dtype_argument is None else self.dtype,
         }
