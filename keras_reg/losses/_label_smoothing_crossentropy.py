@@ -3,7 +3,7 @@ import warnings
 import keras
 from keras import ops
 
-from keras_reg._validation import check_choice, check_integer
+from keras_reg._validation import check_flag, check_integer
 from keras_reg.losses._crossentropy import as_outputs, smoothed_crossentropy
 from keras_reg.losses._reduction import Masked, Reduction, own_weights
 from keras_reg.losses._shares import Shares, listed
@@ -42,14 +42,9 @@ def label_smoothing_crossentropy(
     >>> bool(ops.all(ops.isclose(sparse, dense)))
     True
     """
-    shares = _checked(smoothing, from_logits, ignore_class, class_weight, prior, axis)
+    from_logits, axis = check_flag("from_logits", from_logits), check_integer("axis", axis)
+    shares = Shares.checked(smoothing, ignore_class, class_weight, prior)
     return smoothed_crossentropy(y_true, y_pred, shares, from_logits, axis)[0]
-
-
-def _checked(smoothing, from_logits, ignore_class, class_weight, prior, axis):
-    check_choice("from_logits", from_logits, (True, False))
-    check_integer("axis", axis)
-    return Shares.checked(smoothing, ignore_class, class_weight, prior)
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
@@ -65,19 +60,20 @@ class LabelSmoothingCrossentropy(keras.losses.Loss):
     dtype; it holds distributions if it has the shape of `y_pred`. Integer ids are never cast to a float dtype: they
     stay exact with any number of classes under `bfloat16` and `mixed_float16`. Whole float ids are accepted while
     their dtype can tell the classes apart. An id out of range is a `ValueError` where looking at it costs little (NumPy
-    arrays and eager tensors on the CPU), and otherwise a loss of NaN, never a number that means nothing. Ids are compared
-    in the dtype in which they come. JAX without `jax_enable_x64` keeps the lower 32 bits of 64-bit integers when it makes
-    arrays of them, before a loss can look: there 2**32 + 1 is 1.
-
-    It warns once when class ids follow distributions: a metric named "accuracy" cannot take both, so one-hot labels to
-    train on, as mixers make them in `tf.data`, need one-hot labels for validation.
+    arrays and eager tensors on the CPU), and otherwise a loss of NaN, never a number that means nothing. It is compared
+    in the dtype in which it comes. JAX without `jax_enable_x64` has cut 64-bit integers to 32 bits before a compiled
+    loss can look: there 2**32 + 1 is 1.
 
     One output, a class axis of size 1, is the logit or the probability of the second of two classes. Its targets are 0
     and 1, or floats between them, and are smoothed towards 1/2, as in `keras.losses.BinaryCrossentropy`.
 
-    Logits in float16 and bfloat16 are taken to float32 first, and the losses are reduced there. A logit may be -inf where
-    a class is impossible: what has no share in the target costs nothing there. A uniform share of `smoothing` makes the
-    loss infinite, so give such a class a `prior` of 0.
+    A logit may be -inf where a class is impossible: without a share in the smoothed target it costs nothing. A uniform
+    smoothing gives every class a share, which makes the loss infinite there: give such a class a `prior` of 0.
+
+    It warns once when class ids follow distributions: a metric named "accuracy" cannot take both, so one-hot labels to
+    train on, as mixers make them in `tf.data`, need one-hot labels for validation.
+
+    Logits in float16 and bfloat16 are taken to float32 first, and the losses are reduced there.
 
     Args:
         smoothing: Share of the target that goes to all classes, in [0, 1). Defaults to 0.1.
@@ -132,16 +128,15 @@ class LabelSmoothingCrossentropy(keras.losses.Loss):
         dtype=None,
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self._shares = _checked(smoothing, from_logits, ignore_class, class_weight, prior, axis)
-        self.smoothing = smoothing
-        self.from_logits = from_logits
-        self.ignore_class = ignore_class
-        self.class_weight = class_weight
-        self.prior = prior
-        self.axis = axis
+        self.from_logits, self.axis = check_flag("from_logits", from_logits), check_integer("axis", axis)
+        self._shares = Shares.checked(smoothing, ignore_class, class_weight, prior)
+        self.smoothing = self._shares.smoothing
+        self.ignore_class = self._shares.ignore_class
+        self.class_weight = listed(class_weight)
+        self.prior = listed(prior)
         self._dtype_argument = dtype
         self._met_distributions = self._told = False
-        self._masked = None if ignore_class is None else Masked()
+        self._masked = None if self.ignore_class is None else Masked()
 
     def __call__(self, y_true, y_pred, sample_weight=None):
         y_pred = y_pred if ops.is_tensor(y_pred) or isinstance(y_pred, keras.KerasTensor) else as_outputs(y_pred)
@@ -177,8 +172,8 @@ class LabelSmoothingCrossentropy(keras.losses.Loss):
             "smoothing": self.smoothing,
             "from_logits": self.from_logits,
             "ignore_class": self.ignore_class,
-            "class_weight": listed(self.class_weight),
-            "prior": listed(self.prior),
+            "class_weight": self.class_weight,
+            "prior": self.prior,
             "axis": self.axis,
             "dtype": None if self._dtype_argument is None else self.dtype,
         }

@@ -23,8 +23,8 @@ class Shares:
 
     @classmethod
     def checked(cls, smoothing, ignore_class, class_weight, prior):
-        check_number("smoothing", smoothing, 0, 1, open_high=True)
-        check_integer("ignore_class", ignore_class, optional=True)
+        smoothing = check_number("smoothing", smoothing, 0, 1, open_high=True)
+        ignore_class = check_integer("ignore_class", ignore_class, optional=True)
         weight, shares = _weights(class_weight), _per_class("prior", prior)
         if shares is not None and abs(shares.sum() - 1) > 1e-4:
             fail(f"`prior` must sum to 1, not to {shares.sum():.6g}.", prior=prior)
@@ -75,7 +75,9 @@ def _weights(class_weight):
         return _per_class("class_weight", class_weight, " (or a dict from class ids to such numbers)")
     ids = all(is_integer(class_id) and class_id >= 0 for class_id in class_weight)
     if not class_weight or not ids or not all(is_number(value) and value >= 0 for value in class_weight.values()):
-        fail("`class_weight` must be a dict from class ids to numbers that are not negative.", class_weight=class_weight)
+        fail(
+            "`class_weight` must be a dict from class ids to numbers that are not negative.", class_weight=class_weight
+        )
     return listed(class_weight)
 
 

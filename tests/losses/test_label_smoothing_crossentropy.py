@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from harness import BACKEND, assert_close, gradients, jit, only, to_numpy
+from harness import BACKEND, assert_close, gradients, jit, only, raises_received, to_numpy
 from keras import ops
 
 from keras_reg.layers import MixUp
@@ -304,3 +304,180 @@ def test_symbolic_inputs():
     assert model.output.shape == (None, 4)
     z, y, _ = batch((3, 4, CLASSES))
     assert_close(model([y.astype("int32"), z]), closed_form(one_hot(y), z)[0], **TOLERANCE)
+
+
+# Impossible classes.
+
+IMPOSSIBLE = [
+    {"smoothing": 0.0},
+    {"smoothing": 0.2, "prior": [0.25, 0.0, 0.5, 0.25]},
+    {"smoothing": 0.2, "class_weight": [1.0, 0.0, 3.0, 0.5]},
+    {"smoothing": 0.2, "class_weight": {1: 0.0, 2: 3.0}, "prior": [0.2, 0.2, 0.4, 0.2]},
+]
+
+
+def without(options, gone=1):
+    """The same loss when the class `gone` does not exist, as (weights, shares of the smoothing) of the others."""
+    weight = options.get("class_weight", [1.0] * 4)
+    weight = [weight.get(k, 1.0) for k in range(4)] if isinstance(weight, dict) else weight
+    prior = options.get("prior", [0.25] * 4)
+    return np.delete(weight, gone), np.delete(prior, gone)
+
+
+def impossible_cases():
+    for kind in ("ids", "one-hot", "soft", "ids with an ignored one"):
+        for options in IMPOSSIBLE:
+            yield pytest.param(options, kind, "float32", False, id=f"{kind}, {options}")
+        yield pytest.param(IMPOSSIBLE[-1], kind, "float32", True, id=f"{kind}, compiled")
+        yield pytest.param(IMPOSSIBLE[-1], kind, "float16", False, id=f"{kind}, float16")
+        yield pytest.param(IMPOSSIBLE[-1], kind, "bfloat16", False, id=f"{kind}, bfloat16")
+
+
+@pytest.mark.parametrize(("options", "kind", "dtype", "compiled"), list(impossible_cases()))
+def test_logits_of_minus_infinity(options, kind, dtype, compiled):
+    """An impossible class without a share costs nothing and moves nothing: as if it were not there. optax#896"""
+    logits = np.array([[1, -np.inf, 2, 0], [0, -np.inf, -1, 3], [2, -np.inf, 1, 1]], "float32")
+    ids = np.array([0, 3, 2])
+    soft = np.array([[0.5, 0, 0.5, 0], [0, 0, 0.25, 0.75], [1, 0, 0, 0]], "float32")
+    targets = {"one-hot": one_hot(ids, 4), "soft": soft}.get(kind, ids)
+    rest = {key: value for key, value in options.items() if key != "smoothing"}
+    counts = np.ones(3)
+    if "ignored" in kind:
+        rest["ignore_class"], targets, counts = 255, np.array([0, 255, 2]), np.array([1, 0, 1])
+    weight, prior = without(options)
+    y = soft if kind == "soft" else one_hot(ids, 4)
+    y = weight * ((1 - options["smoothing"]) * np.delete(y, 1, -1) + options["smoothing"] * prior)
+    shown = np.delete(logits, 1, -1).astype("float64")
+    logs = shown - np.log(np.exp(shown).sum(-1, keepdims=True))
+    expected = counts * -(y * logs).sum(-1)
+    gradient = np.insert(counts[:, None] * (y.sum(-1, keepdims=True) * np.exp(logs) - y), 1, 0, -1)
+
+    def loss(z):
+        z = ops.cast(z, dtype)
+        return label_smoothing_crossentropy(targets, z, options["smoothing"], from_logits=True, **rest)
+
+    found = value_and_gradient(jit(loss) if compiled else loss, logits)
+    assert_close(
+        found, (expected, gradient), rtol=1e-2 if dtype == "bfloat16" else 1e-3 if dtype == "float16" else 1e-5
+    )
+
+
+@pytest.mark.parametrize("kind", ["ids", "one-hot"])
+@pytest.mark.parametrize("options", [{}, {"class_weight": WEIGHT, "prior": PRIOR}], ids=str)
+def test_an_impossible_target_is_an_infinite_loss(options, kind):
+    """Never NaN, and its gradient is that of any other target; with a weight of 0 it costs what the others cost."""
+    logits, ids, _ = batch((5, CLASSES))
+    ids[:], ids[1] = 0, 3  # which weighs nothing in WEIGHT
+    logits[np.arange(5), ids] = -np.inf
+    given = ids if kind == "ids" else one_hot(ids)
+    found = value_and_gradient(
+        lambda z: label_smoothing_crossentropy(given, z, 0.1, from_logits=True, **options), logits
+    )
+    gradient = closed_form(one_hot(ids), np.where(np.isinf(logits), -1e9, logits), **options)[1]
+    assert np.array_equal(np.isinf(found[0]), ids != 3 if options else np.full(5, True))
+    assert not np.isnan(found[0]).any()
+    assert_close(found[1], gradient, **TOLERANCE)
+
+
+def test_probabilities_of_zero_without_a_share():
+    """Where a class weighs nothing, its probability of 0 costs nothing, with and without prior."""
+    outputs = np.array([[0.25, 0.0, 0.75], [0.5, 0.0, 0.5]], "float32")
+    for targets in (np.array([0, 2]), one_hot([0, 2], 3)):
+        for options in ({"prior": [0.5, 0.0, 0.5]}, {"class_weight": {1: 0.0}}):
+            found = value_and_gradient(lambda p, o=options, y=targets: label_smoothing_crossentropy(y, p, **o), outputs)
+            share = 0.5 if "prior" in options else 1 / 3
+            y = np.array([[0.9, 0], [0, 0.9]]) + 0.1 * share
+            assert_close(found[0], -(y * np.log(outputs[:, ::2])).sum(-1), **TOLERANCE)
+            assert np.isfinite(found[1]).all()
+
+
+# Two classes with one output.
+
+
+@pytest.mark.parametrize("from_logits", [True, False])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize("kind", ["int32", "uint8", "bool", "float32", "soft"])
+def test_one_output_against_binary_crossentropy(kind, smoothing, from_logits):
+    rng = np.random.default_rng(3)
+    logits = (3 * rng.standard_normal((5, 4, 1))).astype("float32")
+    outputs = logits if from_logits else (1 / (1 + np.exp(-logits))).astype("float32")
+    y = rng.random((5, 4)).astype("float32") if kind == "soft" else rng.integers(0, 2, (5, 4)).astype(kind)
+
+    def theirs(x):
+        target = ops.convert_to_tensor(y[..., None].astype("float32"))
+        return keras.losses.binary_crossentropy(target, x, from_logits=from_logits, label_smoothing=smoothing)
+
+    expected = value_and_gradient(theirs, outputs)
+    for given in (y, y[..., None]):
+        found = value_and_gradient(
+            lambda x, given=given: label_smoothing_crossentropy(given, x, smoothing, from_logits=from_logits), outputs
+        )
+        assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_one_output_is_the_second_of_two():
+    """With weights, prior, an ignored class, an axis, reductions and large logits."""
+    rng = np.random.default_rng(3)
+    logits, y = (3 * rng.standard_normal((5, 1, 4))).astype("float32"), rng.integers(0, 2, (5, 4))
+    logits[0, 0, :2] = 1e4, -1e4
+    both = np.concatenate([np.zeros_like(logits), logits], axis=1)
+    for ignore_class in (None, 0, 1, -1, 255):
+        ids = y.copy()
+        if ignore_class is not None:
+            ids[1, 1] = ignore_class
+        for options in ({}, {"class_weight": {1: 3.0}}, {"prior": [0.25, 0.75], "class_weight": [1.0, 2.0]}):
+            for reduction in (None, "sum_over_batch_size"):
+                arguments = {"from_logits": True, "ignore_class": ignore_class, "reduction": reduction, "axis": 1}
+                loss = LabelSmoothingCrossentropy(0.1, **arguments, **options)
+                expected = loss(ids, both)
+                for given in (ids, ids.astype("float32"), ids[:, None]):
+                    assert_close(loss(given, logits), expected, **TOLERANCE)
+
+
+@pytest.mark.parametrize("wrong", [2, -1, 1.5, -0.5, float("nan")])
+def test_one_output_refuses_other_targets(wrong):
+    """Labels of -1 and 1 are no labels here."""
+    targets = np.array([wrong, 1, 0], "float32" if isinstance(wrong, float) else "int32")
+    logits = np.array([[1.0], [2.0], [-1.0]], "float32")
+    for given in (targets, targets.astype("float32")):
+        if np.isnan(given[0]):
+            assert np.isnan(to_numpy(label_smoothing_crossentropy(given, logits, from_logits=True))[0])
+            continue
+        with raises_received():
+            label_smoothing_crossentropy(given, logits, from_logits=True)
+        if BACKEND != "torch":
+            found = jit(lambda y: label_smoothing_crossentropy(y, logits, from_logits=True))(
+                ops.convert_to_tensor(given)
+            )
+            assert np.array_equal(np.isnan(to_numpy(found)), [True, False, False])
+    with raises_received("from_logits=True"):
+        label_smoothing_crossentropy([0, 1], [[3.0], [0.5]])
+    for bad in ({"class_weight": [1.0, 1.0, 1.0]}, {"prior": [0.2, 0.3, 0.5]}, {"class_weight": {2: 1.0}}):
+        with raises_received(*bad):
+            label_smoothing_crossentropy([0, 1], [[3.0], [0.5]], from_logits=True, **bad)
+
+
+# Class weights as `fit` knows them.
+
+
+@pytest.mark.parametrize("weight", [{1: 2.0, 3: 0.0}, {np.int64(1): np.float32(2), np.int32(3): 0}], ids=str)
+def test_class_weight_as_a_dict(weight):
+    logits, ids, soft = batch((5, CLASSES))
+    full = np.array([1.0, 2.0, 1.0, 0.0, 1.0, 1.0, 1.0])
+    loss = LabelSmoothingCrossentropy(0.1, True, class_weight=weight, reduction=None)
+    for targets, y in ((ids, one_hot(ids)), (soft, soft)):
+        expected = closed_form(y, logits, class_weight=full)[0]
+        assert_close(loss(targets, logits), expected, **TOLERANCE)
+        array = label_smoothing_crossentropy(targets, logits, from_logits=True, class_weight=full)
+        assert_close(array, expected, **TOLERANCE)
+
+
+def test_a_dict_of_class_weights_comes_back_from_a_file(tmp_path):
+    network = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    network.compile("sgd", LabelSmoothingCrossentropy(0.1, True, class_weight={0: 1, np.int64(2): np.float32(2)}))
+    network.save(tmp_path / "network.keras")
+    loaded = keras.models.load_model(tmp_path / "network.keras").loss
+    assert loaded.get_config() == network.loss.get_config()
+    assert loaded.class_weight == {0: 1.0, 2: 2.0} and all(type(key) is int for key in loaded.class_weight)
+    x, y = np.ones((3, 2), "float32"), np.arange(3)
+    assert_close(loaded(y, network(x)), network.loss(y, network(x)))
