@@ -376,6 +376,16 @@ def is_concrete(x):
     return False
 
 
+def least_of(x):
+    """The least number of `x`, or `None` where it cannot be read at no great cost, or there is none."""
+    if not is_concrete(x) or 0 in x.shape:
+        return None
+    try:
+        return float(ops.convert_to_numpy(ops.min(x)))
+    except RuntimeError:  # inside of a transform of PyTorch, such as `torch.func.vmap`
+        return None
+
+
 # Compiled programs --------------------------------------------------------------------------------------------------
 
 WORTH_COMPILING = 2**16  # numbers in a batch, from which on one fused pass wins back what calling it costs

@@ -1,10 +1,12 @@
 """Cross-entropy with smoothed targets: the arithmetic that never builds the targets."""
 
+import math
+
 import keras
 import numpy as np
 from keras import ops
 
-from keras_reg._backend import fused_crossentropy, is_concrete, times, weighted_sum
+from keras_reg._backend import fused_crossentropy, least_of, times, weighted_sum
 from keras_reg._validation import fail
 from keras_reg.losses._targets import are_ids, as_numbers, of_two_classes, read_ids
 
@@ -48,9 +50,12 @@ def _without_negatives(losses, values, counted, expected):
 
     So logits betray themselves for which nobody has said `from_logits`, and outputs in the place of targets.
     """
-    wrong = ops.any(values < -keras.config.epsilon(), axis=-1)
+    least, lowest = least_of(values), -keras.config.epsilon()
+    if least is not None and least >= lowest:
+        return losses
+    wrong = ops.any(values < lowest, axis=-1)
     wrong = wrong if counted is None else ops.logical_and(wrong, counted)
-    if is_concrete(wrong) and ops.convert_to_numpy(wrong).any():
+    if least is not None and ops.convert_to_numpy(wrong).any():
         fail(expected, least=float(ops.convert_to_numpy(values).min()))
     return ops.where(wrong, float("nan"), losses)
 
@@ -127,8 +132,7 @@ def _crossentropy_of_distributions(y_true, y_pred, shares, from_logits, counted=
     y_pred = y_pred if counted is None else _blank(y_pred, counted)
     logs = ops.log_softmax(y_pred, axis=-1) if from_logits else _log(y_pred)
     own = targets if shares.weight is None else targets * ops.convert_to_tensor(shares.weight, y_pred.dtype)
-    # What costs nothing may be impossible: 0 times the logarithm of 0 is 0.
-    losses = (shares.smoothing - 1) * ops.sum(own * _finite_where(own == 0, logs), axis=-1)
+    losses = (shares.smoothing - 1) * ops.sum(own * _possible(logs, own), axis=-1)
     floor, _ = shares.floor(_count(y_pred), y_pred.dtype)
     losses = losses if floor is None else losses - mass * weighted_sum(logs, floor, ops.sum)
     expected = "`y_true` must be class ids or distributions, in front of `y_pred`."
@@ -136,8 +140,12 @@ def _crossentropy_of_distributions(y_true, y_pred, shares, from_logits, counted=
     return losses if counted is None else ops.where(counted, losses, 0.0), counted
 
 
-def _finite_where(condition, logs):
-    return ops.where(ops.logical_and(condition, ops.isinf(logs)), 0.0, logs)
+def _possible(logs, own):
+    """The logarithms with 0 in the place of the -inf that nothing is multiplied with: 0 times infinity is 0 here."""
+    least = least_of(logs)
+    if least is not None and least > -math.inf:
+        return logs
+    return ops.where(ops.logical_and(own == 0, ops.isinf(logs)), 0.0, logs)
 
 
 # Both ---------------------------------------------------------------------------------------------------------------
