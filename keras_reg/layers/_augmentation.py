@@ -21,7 +21,6 @@ from keras_reg.layers._batch import (
     Form,
     arrays_of,
     check_numbers,
-    check_sizes,
     dtype_of,
     each,
     is_float,
@@ -32,6 +31,7 @@ from keras_reg.layers._batch import (
     to_tensors,
     written_out,
 )
+from keras_reg.layers._sizes import check_sizes, warn_of_other_layout
 from keras_reg.layers._strength_weight import hold
 
 
@@ -59,6 +59,7 @@ class BatchAugmentation(KeepsPosition, keras.layers.Layer):
         self.random = RandomSource(seed, type(self).__name__)
         self.generator = self.random.generator
         self._held = {}
+        self._knows_layout = False
         self._programs = Programs()
         self.built = True
 
@@ -93,15 +94,29 @@ class BatchAugmentation(KeepsPosition, keras.layers.Layer):
             return self._run(data, labels, sample_weight, **kwargs)
         return super().__call__(data, labels, sample_weight, **kwargs)
 
+    def check_batch(self, batch, training=True):
+        """Refuses what would go wrong, with arrays, tensors and specifications alike."""
+        check_sizes(batch, self.data_format, one_image=training is False or not self.mixes)
+        self._check_layout(batch.images)
+        if training is False:
+            self.check_inference(batch)
+            return
+        self.check(batch)
+        self.check_compute_dtype(batch)
+
+    def _check_layout(self, images):
+        if self._knows_layout or "data_format" not in self.arguments:
+            return
+        self._knows_layout = True
+        warn_of_other_layout(images, self.data_format, type(self).__name__)
+
     def call(self, data, labels=None, sample_weight=None, training=True, index=None):
         return self._run(data, labels, sample_weight, training, index)
 
     def _run(self, data, labels=None, sample_weight=None, training=True, index=None):
         form = Form(data, labels, sample_weight)
         batch = to_tensors(form.batch)
-        check_sizes(batch, rank_3=not self.mixes)
-        self.check(batch)
-        self.check_compute_dtype(batch)
+        self.check_batch(batch, training)
         lifted = len(batch.images.shape) == 3
         if lifted:
             batch = each(batch, lambda array: batch.ops.expand_dims(array, 0))
@@ -190,14 +205,15 @@ class BatchAugmentation(KeepsPosition, keras.layers.Layer):
     def check(self, batch):
         """Refuses what this layer cannot do rightly; called at trace time, also for symbolic inputs."""
 
+    def check_inference(self, batch):
+        """Likewise where the layer is not training: nothing, where it is the identity then."""
+
     def transform(self, batch, u, noise=None, select=None):
         raise NotImplementedError
 
     def compute_output_spec(self, data, labels=None, sample_weight=None, training=True, index=None):
         form = Form(data, labels, sample_weight)
-        check_sizes(form.batch, rank_3=not self.mixes)
-        self.check(form.batch)
-        self.check_compute_dtype(form.batch)
+        self.check_batch(form.batch, training)
         spec = self.inference_spec(form.batch) if training is False else self.output_spec(form.batch)
         # New objects even for what passes through: a graph could not tell an input from the output that it is.
         return map_arrays(lambda array: keras.KerasTensor(array.shape, array.dtype), form.restore(spec))

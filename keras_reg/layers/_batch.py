@@ -201,34 +201,6 @@ def static(array, axis):
     return size if isinstance(size, int) else None
 
 
-def check_sizes(batch, rank_3=False):
-    """Ranks, and one batch size for all, as far as they are known."""
-    rank = len(batch.images.shape)
-    if rank != 4 and not (rank_3 and rank == 3):
-        unbatched = " or (height, width, channels)" if rank_3 else ": mixing takes whole batches" if rank == 3 else ""
-        fail(f"Expected images of shape (batch, height, width, channels){unbatched}.", shape=tuple(batch.images.shape))
-    size = static(batch.images, 0)
-    if rank == 3:
-        _check_is_one_image(batch, size)
-    if rank == 3 or size is None:
-        return
-    for name in ("labels", "sample_weights", "masks", "boxes"):
-        for array in leaves(getattr(batch, name)):
-            if len(array.shape) == 0 or static(array, 0) not in (None, size):
-                name = {"masks": "segmentation_masks", "boxes": "bounding_boxes"}.get(name, name)
-                fail(f"Expected `{name}` for a batch of {size} images.", shape=tuple(array.shape))
-
-
-def _check_is_one_image(batch, size):
-    """A batch of grey images without an axis for the channels looks like one image, but for its labels."""
-    for array in leaves(batch.labels):
-        if len(array.shape) == 1 and static(array, 0) == size and (size is None or is_integer(array)):
-            fail(
-                "Expected images of shape (batch, height, width, channels), or one image and its label.",
-                shape=tuple(batch.images.shape), labels=tuple(array.shape),
-            )  # fmt: skip
-
-
 def spec_of(shape, dtype):
     """A specification, with a name: Keras counts those without, and torch.compile compiles anew for each count."""
     return keras.KerasTensor(shape, dtype, name="spec")

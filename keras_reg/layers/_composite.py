@@ -73,6 +73,17 @@ class Composite(BatchAugmentation):
                 check_same_size(batch.images, after.images)
             batch = after
 
+    def check_inference(self, batch):
+        for layer in self.layers:
+            if isinstance(layer, BatchAugmentation):
+                layer.check_inference(batch)
+            batch = inference_spec_after(layer, batch, self)
+
+    def inference_spec(self, batch):
+        for layer in self.layers:
+            batch = inference_spec_after(layer, batch, self)
+        return batch
+
     def output_spec(self, batch):
         batch = super().output_spec(batch)
         for layer in self.layers:
@@ -130,3 +141,10 @@ def spec_after(layer, batch, composite):
     if isinstance(layer, BatchAugmentation):
         return layer.output_spec(batch)
     return foreign_spec(layer, batch, composite.compute_dtype)
+
+
+def inference_spec_after(layer, batch, composite):
+    """Likewise where nothing is trained."""
+    if isinstance(layer, BatchAugmentation):
+        return layer.inference_spec(batch)
+    return foreign_spec(layer, batch, composite.compute_dtype, training=False)

@@ -112,15 +112,15 @@ class _Stack:
         return iter(found), inside
 
 
-def foreign_spec(layer, batch, dtype):
+def foreign_spec(layer, batch, dtype, training=True):
     """The specification of the batch behind a layer of Keras, which can do right by all that is in it.
 
     `dtype` is that of the images behind it.
     """
-    if moves(layer):
+    if moves(layer) and (training or _resizes(layer, batch)):
         check_moves(batch, layer.data_format, layer.name)
     if len(batch.images.shape) == 3:  # one image
-        done = foreign_spec(layer, with_batch_axis(batch), dtype)
+        done = foreign_spec(layer, with_batch_axis(batch), dtype, training)
         return each(done, lambda array: spec_of(array.shape[1:], dtype_of(array)))
     shape = layer.compute_output_shape(tuple(batch.images.shape))
     if not moves(layer):
@@ -133,6 +133,11 @@ def foreign_spec(layer, batch, dtype):
         return spec_of((*array.shape[:start], *sizes, *array.shape[start + 2 :]), dtype_of(array))
 
     return map_pixels(batch, layer.data_format, lambda _: spec_of(shape, dtype), sized, sized)
+
+
+def _resizes(layer, batch):
+    shape = tuple(with_batch_axis(batch).images.shape)
+    return layer.compute_output_shape(shape) != shape
 
 
 def _check_leaves_nothing_behind(layer, batch, shape):

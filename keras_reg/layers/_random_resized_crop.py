@@ -89,6 +89,10 @@ class RandomResizedCrop(BatchAugmentation):
             check_boxes(batch)
         check_moves(batch, self.data_format, type(self).__name__)
 
+    def check_inference(self, batch):
+        self.check(batch)
+        self.check_compute_dtype(batch)
+
     def transform(self, batch, u, noise=None, select=None):
         return keep_unselected(self._crop(batch, self.draw_crops(batch, u)), batch, select)
 

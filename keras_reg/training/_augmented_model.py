@@ -7,8 +7,10 @@ from keras_reg._backend import AugmentedStep
 from keras_reg._validation import fail, fits
 from keras_reg.layers import Pipeline
 from keras_reg.layers._augmentation import BatchAugmentation
-from keras_reg.layers._batch import Batch, check_sizes, map_arrays
+from keras_reg.layers._batch import Batch, map_arrays
+from keras_reg.layers._sizes import check_sizes
 from keras_reg.training._mixture import Mixing, Mixture, wrap_losses
+from keras_reg.training._trained_size import check_trained_size, inputs_of
 
 STEPS = ("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics")
 
@@ -17,8 +19,9 @@ STEPS = ("train_step", "test_step", "predict_step", "compute_loss", "compute_met
 class AugmentedModel(AugmentedStep, keras.Model):
     """Trains a model on augmented batches: images, labels and sample weights change inside the compiled step.
 
-    `evaluate`, `predict` and `export` see the plain model. Compile it as you would compile `model`: integer labels stay
-    integers, and so losses and metrics stay what they are. The loss of a mixed sample is
+    `evaluate`, `predict` and `export` see the plain model. They resize nothing either: where the augmentation trains at
+    a fixed size, as `RandomResizedCrop` does, images of another size are refused. Compile it as you would compile
+    `model`: integer labels stay integers, and so losses and metrics stay what they are. The loss of a mixed sample is
     w * loss(y_a) + (1 - w) * loss(y_b), times its mixed sample weight, under every reduction of the loss; it equals the
     loss of the mixed target for every loss that is linear in its target, as cross-entropy is. Labels that are floats
     are mixed themselves. Metrics see the original label that weighs most, so training accuracy stays honest.
@@ -100,9 +103,8 @@ class AugmentedModel(AugmentedStep, keras.Model):
         x, y, sample_weight = map_arrays(ops.convert_to_tensor, (x, y, sample_weight))
         place, found = self._find_images(x)
         batch = Batch.of(found, y, sample_weights=sample_weight, sparse=True)
-        check_sizes(batch)
-        self._augmenter.check(batch)
-        self._augmenter.check_compute_dtype(batch)
+        check_sizes(batch, self._augmenter.data_format)
+        self._augmenter.check_batch(batch)
         batch = self._augmenter.augment(batch)
         return self._put_images(x, place, batch.images), Mixture.of(batch), batch.sample_weights
 
@@ -128,6 +130,28 @@ class AugmentedModel(AugmentedStep, keras.Model):
         if isinstance(x, dict):
             return {**x, place: images}
         return type(x)([*x[:place], images, *x[place + 1 :]])
+
+    def evaluate(self, x=None, *args, **kwargs):
+        self._check_trained_size(x)
+        return super().evaluate(x, *args, **kwargs)
+
+    def predict(self, x, *args, **kwargs):
+        self._check_trained_size(x)
+        return super().predict(x, *args, **kwargs)
+
+    def test_step(self, *state_and_data):
+        self._check_trained_size(keras.utils.unpack_x_y_sample_weight(state_and_data[-1])[0])
+        return super().test_step(*state_and_data)
+
+    def predict_step(self, *state_and_data):
+        self._check_trained_size(keras.utils.unpack_x_y_sample_weight(state_and_data[-1])[0])
+        return super().predict_step(*state_and_data)
+
+    def _check_trained_size(self, x):
+        inputs = inputs_of(x)
+        several = isinstance(inputs, (dict, list, tuple)) and len(inputs) > 1
+        if inputs is not None and not (several and self._augmenter.mixes):
+            check_trained_size(self._augmenter, self._find_images(inputs)[1])
 
     def compile(self, optimizer="rmsprop", loss=None, **kwargs):
         """As `keras.Model.compile`, with the losses and metrics that `model` would be compiled with."""

@@ -1,0 +1,42 @@
+"""Evaluation resizes nothing: a size of images that the network was not trained at is refused, not taken silently."""
+
+import keras
+
+from keras_reg._validation import fail
+from keras_reg.layers._batch import Batch, dtype_of, spec_of
+
+
+def check_trained_size(augmentation, images):
+    """Images have the size at which `augmentation` hands them to the network, where that is a fixed one."""
+    shape = tuple(images.shape)
+    if len(shape) != 4:
+        return
+    trained = _shape_behind(augmentation, shape, images)
+    fixed = _shape_behind(augmentation, trained, images) == trained
+    if fixed and any(None not in pair and pair[0] != pair[1] for pair in zip(shape[1:], trained[1:], strict=True)):
+        fail(
+            f"The augmentation trains the network on images of shape {(None, *trained[1:])}, and outside of training "
+            "nothing is resized. Resize the images, or use `.model` for images of another size.",
+            shape=(None, *shape[1:]),
+        )  # fmt: skip
+
+
+def inputs_of(x):
+    """The inputs in `x`, or their specifications, as far as they are known before anything is read; else `None`.
+
+    The check comes before the loop where it can: under JAX an error in its first step costs a model its weights.
+    """
+    spec = getattr(x, "element_spec", None)
+    if spec is not None:
+        x = spec[0] if isinstance(spec, tuple) else spec
+    parts = keras.tree.flatten(x)
+    return x if parts and all(map(_has_known_rank, parts)) else None
+
+
+def _has_known_rank(part):
+    shape = getattr(part, "shape", None)
+    return shape is not None and getattr(shape, "rank", 0) is not None and len(shape) > 0
+
+
+def _shape_behind(augmentation, shape, images):
+    return tuple(augmentation.output_spec(Batch.of(spec_of(shape, dtype_of(images)))).images.shape)

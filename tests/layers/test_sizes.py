@@ -1,0 +1,140 @@
+"""One image or a batch, with channels or without them, first or last: what is taken, what is refused, what is said."""
+
+import warnings
+
+import keras
+import numpy as np
+import pytest
+from harness import map_in_tf_data, raises_received, to_numpy
+from layers.batches import assert_same_bits
+
+from keras_reg.layers import (
+    CutMix,
+    LabelNoise,
+    MixUp,
+    PCAColorJitter,
+    Pipeline,
+    RandomChoice,
+    RandomErasing,
+    RandomPadCrop,
+    RandomResizedCrop,
+)
+from keras_reg.training import AugmentedModel
+
+GREY = np.zeros((10, 28, 28), "float32")
+SINGLE = {
+    "RandomErasing": lambda **k: RandomErasing(1.0, **k),
+    "RandomPadCrop": lambda **k: RandomPadCrop(2, **k),
+    "RandomResizedCrop": lambda **k: RandomResizedCrop(4, **k),
+    "Pipeline": lambda **k: Pipeline([RandomErasing(**k), RandomPadCrop(1, **k)]),
+}
+MIXERS = {
+    "MixUp": lambda: MixUp(1.0, num_classes=4),
+    "CutMix": lambda: CutMix(1.0, num_classes=4),
+    "RandomChoice": lambda: RandomChoice([MixUp(num_classes=4), CutMix(num_classes=4)], mode="sample"),
+    "Pipeline": lambda: Pipeline([RandomErasing(1.0), MixUp(num_classes=4)]),
+}
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_grey_images_without_an_axis_of_channels_are_not_one_image(name):
+    layer = SINGLE[name]()
+    for data in (GREY, {"images": GREY}, (GREY, np.zeros(10, "float32")), keras.Input((28, 28))):
+        with raises_received("images[None]", "images[..., None]", "28)"):
+            layer(data)
+    with raises_received("images[..., None]"):
+        map_in_tf_data(layer, GREY, batch_size=5)
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_what_shows_that_it_is_one_image_is_believed(name):
+    """A channel axis of 1 to 4, a label without an axis of the batch or of another size, a mask of rank 2."""
+    layer = SINGLE[name]()
+    many = np.zeros((9, 8, 13), "float32")
+    for channels in (1, 2, 3, 4):
+        assert len(layer(many[..., :channels]).shape) == 3
+    for label in (np.int32(3), np.zeros(5, "float32"), np.eye(4, dtype="float32")[0]):
+        assert layer(many, label)[0].shape[-1] == 13
+    assert layer({"images": many, "segmentation_masks": np.zeros((9, 8), "int32")})["images"].shape[-1] == 13
+    first = SINGLE[name](data_format="channels_first") if name != "Pipeline" else None
+    if first is not None:
+        assert first(np.zeros((3, 9, 8), "float32")).shape[0] == 3
+        with raises_received("channels_first"):
+            first(np.zeros((9, 8, 3), "float32"))
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_mixers_and_models_name_the_missing_axis(name):
+    for data in (GREY, (GREY, np.zeros(10, "int32")), keras.Input((28, 28))):
+        with raises_received("images[..., None]", "28)"):
+            MIXERS[name]()(data)
+    network = keras.Sequential([keras.Input((28, 28)), keras.layers.Flatten(), keras.layers.Dense(4)])
+    with raises_received("images[..., None]", "(10, 28, 28)"):
+        AugmentedModel(network, MIXERS[name]()).augment(GREY, np.zeros(10, "int32"))
+    with raises_received("images[..., None]"):
+        AugmentedModel(network, RandomErasing(1.0)).augment(GREY, np.zeros(10, "int32"))
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_in_inference_a_mixer_is_the_identity_on_anything(name):
+    """One image, ids without `num_classes`, a dict that it could not mix."""
+    rng = np.random.default_rng(0)
+    image, images = rng.random((8, 6, 3), "float32"), rng.random((4, 8, 6, 3), "float32")
+    layer = MIXERS[name]()
+    assert_same_bits(to_numpy(layer(image, training=False)), image)
+    found, label = layer(image, np.int32(3), training=False)
+    assert_same_bits(to_numpy(found), image)
+    assert to_numpy(label) == 3
+    ids = np.arange(4, dtype="int32")
+    for mixer in (layer, MixUp(), CutMix()):
+        found = to_numpy(mixer({"images": images, "labels": ids, "depth": images[..., 0]}, training=False))
+        assert_same_bits(found["images"], images)
+        np.testing.assert_array_equal(found["labels"], ids)
+    spec = layer.compute_output_spec(keras.KerasTensor((8, 6, 3)), training=False)
+    assert tuple(spec.shape) == (8, 6, 3)
+    ((mapped, _),) = map_in_tf_data(lambda data: layer(data, training=False), (image[None], ids[:1]))
+    assert_same_bits(mapped, image)
+
+
+def test_label_noise_needs_no_labels_in_inference():
+    images = np.zeros((2, 4, 4, 3), "float32")
+    assert LabelNoise(0.5, 4)(images, training=False).shape == images.shape
+    assert Pipeline([RandomErasing(), LabelNoise(0.5, 4)])(images, training=False).shape == images.shape
+
+
+def test_a_pipeline_says_what_it_makes_of_shapes_in_inference():
+    layer = Pipeline([RandomErasing(), RandomResizedCrop((5, 7)), keras.layers.Rescaling(2.0)])
+    images = keras.KerasTensor((None, 8, 6, 3))
+    for training in (True, False):
+        assert tuple(layer.compute_output_spec(images, training=training).shape) == (None, 5, 7, 3)
+
+
+# Layouts.
+
+
+def warnings_of(call):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        call()
+    return [str(warning.message) for warning in caught if warning.category is UserWarning]
+
+
+@pytest.mark.parametrize(
+    "make", [RandomErasing, MixUp, CutMix, PCAColorJitter, lambda **k: Pipeline([RandomPadCrop(1, **k), CutMix(**k)])]
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_of_another_layout_are_warned_about_once(make, channels):
+    last, first = np.zeros((2, 32, 48, channels), "float32"), np.zeros((2, channels, 32, 48), "float32")
+    layers = {name: make(data_format=name) for name in ("channels_last", "channels_first")}
+    wrong = [("channels_last", first), ("channels_first", last)]
+    for layout, images in wrong if make is not PCAColorJitter else ():
+        found = warnings_of(lambda layout=layout, images=images: [layers[layout](images) for _ in range(3)])
+        assert len(found) == 1 and "data_format" in found[0] and layout in found[0]
+    if make is not PCAColorJitter or channels == 3:
+        assert not warnings_of(lambda: (layers["channels_last"](last), layers["channels_first"](first)))
+
+
+def test_small_maps_and_layers_without_a_layout_are_not_warned_about():
+    assert not warnings_of(lambda: RandomErasing()(np.zeros((2, 4, 4, 512), "float32")))
+    assert not warnings_of(lambda: RandomErasing(data_format="channels_last")(np.zeros((2, 3, 8, 64), "float32")))
+    assert not warnings_of(lambda: LabelNoise(0.5, 3)(np.zeros((2, 3, 32, 32), "float32"), np.zeros(2, "int32")))
