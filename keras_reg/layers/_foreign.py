@@ -5,9 +5,8 @@ import dataclasses
 import keras
 from keras import ops as keras_ops
 
-from keras_reg._validation import fail
-from keras_reg.layers._batch import channels_first, dtype_of, each, leaves, map_arrays, spatial_axes, spec_of
-from keras_reg.layers._moving import check_moves, with_batch_axis
+from keras_reg.layers._batch import dtype_of, map_arrays
+from keras_reg.layers._boxes import PADDING, class_key, drop
 from keras_reg.layers._terms import map_pixels
 
 # Image layers of Keras that leave every pixel where it is. Any other that knows masks counts as one that moves pixels.
@@ -20,21 +19,26 @@ _STILL = (
 STILL = tuple(getattr(keras.layers, name) for name in _STILL if hasattr(keras.layers, name))
 
 
-def moves(layer):
-    """Whether a layer of Keras moves pixels, and masks and boxes with them."""
-    return hasattr(layer, "transform_segmentation_masks") and not isinstance(layer, STILL)
+def moves(layer, training=True):
+    """Whether a layer of Keras moves pixels, and masks and boxes with them.
+
+    `RandomCrop` leaves images as they are in inference, but not their masks, and states the shape that it crops to.
+    """
+    still = STILL if training else (*STILL, keras.layers.RandomCrop)
+    return hasattr(layer, "transform_segmentation_masks") and not isinstance(layer, still)
 
 
 def apply_foreign(layer, batch, training):
     """A layer of Keras on the images and, where it moves them, on masks, label maps, weights of pixels and boxes."""
-    if not moves(layer):
+    if not moves(layer, training):
         return dataclasses.replace(batch, images=_back(layer(batch.images, training=training), batch), fresh=False)
     maps, weights = [], []
-    map_pixels(batch, layer.data_format, maps=_into(maps), weights=_into(weights))
+    map_pixels(batch, layer.data_format, maps=into(maps), weights=into(weights))
     stack = _Stack([*maps, *weights], layer, batch.ops)
     data = {"images": batch.images, **stack.masks(marked=bool(weights))}
     if batch.boxes is not None:
-        data["bounding_boxes"] = batch.boxes
+        key = class_key(batch.boxes)
+        data["bounding_boxes"] = {"boxes": batch.boxes["boxes"], "labels": batch.boxes[key]}
     moved = layer(data, training=training) if len(data) > 1 else {"images": layer(batch.images, training=training)}
     moved = {name: map_arrays(lambda array: _back(array, batch), value) for name, value in moved.items()}
     found, inside = stack.taken_apart(moved.get("segmentation_masks"))
@@ -45,7 +49,10 @@ def apply_foreign(layer, batch, training):
         maps=lambda _: next(found),
         weights=lambda _: inside(next(found)),
     )
-    return dataclasses.replace(done, boxes=moved.get("bounding_boxes"), fresh=False)
+    if batch.boxes is not None:
+        found = {**batch.boxes, "boxes": moved["bounding_boxes"]["boxes"], key: moved["bounding_boxes"]["labels"]}
+        done = dataclasses.replace(done, boxes=drop(found, found[key] == PADDING, batch.ops))
+    return dataclasses.replace(done, fresh=False)
 
 
 def _back(array, batch):
@@ -53,7 +60,7 @@ def _back(array, batch):
     return keras_ops.convert_to_numpy(array) if batch.framework.name == "numpy" else array
 
 
-def _into(found):
+def into(found):
     def keep(array):
         found.append(array)
         return array
@@ -110,46 +117,3 @@ class _Stack:
             return ops.where(within, weights, ops.zeros_like(weights))
 
         return iter(found), inside
-
-
-def foreign_spec(layer, batch, dtype, training=True):
-    """The specification of the batch behind a layer of Keras, which can do right by all that is in it.
-
-    `dtype` is that of the images behind it.
-    """
-    if moves(layer) and (training or _resizes(layer, batch)):
-        check_moves(batch, layer.data_format, layer.name)
-    if len(batch.images.shape) == 3:  # one image
-        done = foreign_spec(layer, with_batch_axis(batch), dtype, training)
-        return each(done, lambda array: spec_of(array.shape[1:], dtype_of(array)))
-    shape = layer.compute_output_shape(tuple(batch.images.shape))
-    if not moves(layer):
-        _check_leaves_nothing_behind(layer, batch, shape)
-        return dataclasses.replace(batch, images=spec_of(shape, dtype))
-    sizes = [shape[axis] for axis in spatial_axes(layer.data_format)]
-
-    def sized(array):
-        start = 2 if channels_first(array, layer.data_format) else 1
-        return spec_of((*array.shape[:start], *sizes, *array.shape[start + 2 :]), dtype_of(array))
-
-    return map_pixels(batch, layer.data_format, lambda _: spec_of(shape, dtype), sized, sized)
-
-
-def _resizes(layer, batch):
-    shape = tuple(with_batch_axis(batch).images.shape)
-    return layer.compute_output_shape(shape) != shape
-
-
-def _check_leaves_nothing_behind(layer, batch, shape):
-    """A layer that knows nothing of masks and boxes must keep the size of the images that have them."""
-    layout = getattr(layer, "data_format", None) or keras.config.image_data_format()
-    before = [batch.images.shape[axis] for axis in spatial_axes(layout)]
-    if len(shape) == 4 and before == [shape[axis] for axis in spatial_axes(layout)]:
-        return
-    found = []
-    map_pixels(batch, layout, maps=_into(found), weights=_into(found))
-    if found or batch.boxes is not None:
-        names = [name for name in ("labels", "sample_weights", "masks", "boxes") if leaves(getattr(batch, name))]
-        fail(
-            f"`{layer.name}` changes the size of the images and cannot move what belongs to their pixels.", given=names
-        )

@@ -137,8 +137,6 @@ BOX_LAYERS = {
 @pytest.mark.parametrize("key", ["classes", "labels"])
 @pytest.mark.parametrize("name", BOX_LAYERS)
 def test_boxes_as_labels_are_boxes(name, key):
-    if "Keras" in name and key == "classes":
-        pytest.skip("Keras' layers take labels")
     nest = {"boxes": BOXES, key: CLASSES}
     expected = to_numpy(BOX_LAYERS[name]()({"images": IMAGES, "bounding_boxes": nest}))
     for found in (BOX_LAYERS[name]()(IMAGES, nest), BOX_LAYERS[name]()({"images": IMAGES, "labels": nest}).values()):
@@ -180,6 +178,46 @@ def test_cuts_refuse_boxes_as_labels_and_noise_does_not_take_them_for_classes():
         CutMix()(IMAGES, nest)
     with raises_received("images alone"):
         LabelNoise(0.5, 9)(IMAGES, nest)
+
+
+@pytest.mark.parametrize("key", ["classes", "labels"])
+def test_a_layer_of_keras_moves_boxes_under_either_name_and_keeps_padding(key):
+    """A bright box in the image is the oracle; a row that holds no box stays one."""
+    images = np.zeros((COUNT, HEIGHT, WIDTH, 1), "float32")
+    images[:, 2:6, 1:4] = 1
+    nest = {"boxes": np.concatenate([BOXES, -np.ones_like(BOXES)], axis=1), key: np.tile([[1, -1]], (COUNT, 1))}
+    nest["scores"] = np.ones((COUNT, 2), "float32")
+    layer = Pipeline([keras.layers.RandomFlip("horizontal", seed=2, bounding_box_format="xyxy")])
+    found = to_numpy(layer({"images": images, "bounding_boxes": nest}))
+    boxes = found["bounding_boxes"]
+    assert set(boxes) == set(nest)
+    bright = found["images"][:, 2, :, 0] == 1
+    np.testing.assert_allclose(boxes["boxes"][:, 0, 0], bright.argmax(axis=1), atol=1e-5)
+    assert 0 < bright[:, 1].sum() < COUNT
+    np.testing.assert_array_equal(boxes[key], nest[key])
+    assert (boxes["boxes"][:, 1] == -1).all()
+    with raises_received("bounding_box_format"):
+        Pipeline([keras.layers.RandomFlip()])({"images": images, "bounding_boxes": nest})
+
+
+@pytest.mark.parametrize("layer", ["RandomCrop", "CenterCrop"])
+def test_masks_of_ids_are_not_resized_smoothly_by_crops_of_keras(layer):
+    masks = np.zeros((COUNT, HEIGHT, WIDTH), "int32")
+    crop = Pipeline([getattr(keras.layers, layer)(HEIGHT + 2, WIDTH)])
+    with raises_received("size=(10, 6)", "classes"):
+        crop({"images": IMAGES, "segmentation_masks": masks})
+    assert crop({"images": IMAGES})["images"].shape == (COUNT, HEIGHT + 2, WIDTH, 3)
+
+
+def test_shapes_behind_layers_of_keras_in_inference():
+    """`RandomCrop` crops in training alone, `CenterCrop` always, masks with them."""
+    for layer, size in ((keras.layers.RandomCrop(4, 5), (8, 6)), (keras.layers.CenterCrop(4, 5), (4, 5))):
+        data = {"images": IMAGES, "segmentation_masks": PLACES["segmentation_mask"]}
+        pipeline = Pipeline([RandomErasing(), layer])
+        found = pipeline(data, training=False)
+        assert tuple(found["images"].shape[1:3]) == tuple(found["segmentation_masks"].shape[1:3]) == size
+        spec = pipeline.compute_output_spec(keras.KerasTensor(IMAGES.shape), training=False)
+        assert tuple(spec.shape[1:3]) == size
 
 
 # Labels with an axis of positions.

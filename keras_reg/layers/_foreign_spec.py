@@ -1,0 +1,87 @@
+"""What comes out behind a layer of Keras, and what it must refuse because it could not do right by it."""
+
+import dataclasses
+
+import keras
+
+from keras_reg._validation import fail
+from keras_reg.layers._batch import channels_first, dtype_of, each, is_float, leaves, spatial_axes, spec_of, static
+from keras_reg.layers._boxes import check_boxes
+from keras_reg.layers._foreign import into, moves
+from keras_reg.layers._moving import check_moves, with_batch_axis
+from keras_reg.layers._terms import map_pixels
+
+
+def foreign_spec(layer, batch, dtype, training=True):
+    """The specification of the batch behind a layer of Keras, which can do right by all that is in it.
+
+    `dtype` is that of the images behind it.
+    """
+    if len(batch.images.shape) == 3:  # one image
+        _check_others(layer, batch, training)
+        done = foreign_spec(layer, dataclasses.replace(with_batch_axis(batch), others={}), dtype, training)
+        return dataclasses.replace(
+            each(done, lambda array: spec_of(array.shape[1:], dtype_of(array))), others=batch.others
+        )
+    _check_others(layer, batch, training)
+    shape = _shape_behind(layer, tuple(batch.images.shape), training)
+    if not moves(layer, training):
+        _check_leaves_nothing_behind(layer, batch, shape)
+        return dataclasses.replace(batch, images=spec_of(shape, dtype))
+    _check_boxes(layer, batch)
+    _check_ids_are_not_resized(layer, batch)
+    sizes = [shape[axis] for axis in spatial_axes(layer.data_format)]
+
+    def sized(array):
+        start = 2 if channels_first(array, layer.data_format) else 1
+        return spec_of((*array.shape[:start], *sizes, *array.shape[start + 2 :]), dtype_of(array))
+
+    return map_pixels(batch, layer.data_format, lambda _: spec_of(shape, dtype), sized, sized)
+
+
+def _shape_behind(layer, shape, training):
+    stands = isinstance(layer, keras.layers.RandomCrop) and not moves(layer, training)
+    return shape if stands else layer.compute_output_shape(shape)
+
+
+def _check_others(layer, batch, training):
+    shape = tuple(with_batch_axis(batch).images.shape)
+    if moves(layer, training) and (training or _shape_behind(layer, shape, training) != shape):
+        check_moves(batch, layer.data_format, layer.name)
+
+
+def _check_boxes(layer, batch):
+    if batch.boxes is None:
+        return
+    check_boxes(batch)
+    if getattr(layer, "bounding_box_format", None) is None:
+        fail("Expected a `bounding_box_format` of the layer, to move boxes by.", layer=layer.name)
+
+
+def _check_ids_are_not_resized(layer, batch):
+    """What these layers cannot cut out they resize smoothly, and would invent classes between two ids."""
+    if not isinstance(layer, (keras.layers.CenterCrop, keras.layers.RandomCrop)):
+        return
+    size, axes, maps = (layer.height, layer.width), spatial_axes(layer.data_format), []
+    map_pixels(batch, layer.data_format, maps=into(maps))
+    small = any((static(batch.images, axis) or n) < n for axis, n in zip(axes, size, strict=True))
+    if small and not all(map(is_float, maps)):
+        fail(
+            f"`{layer.name}` is larger than the images, and would resize masks as if classes were numbers.",
+            size=size, images=tuple(batch.images.shape),
+        )  # fmt: skip
+
+
+def _check_leaves_nothing_behind(layer, batch, shape):
+    """A layer that knows nothing of masks and boxes must keep the size of the images that have them."""
+    layout = getattr(layer, "data_format", None) or keras.config.image_data_format()
+    before = [batch.images.shape[axis] for axis in spatial_axes(layout)]
+    if len(shape) == 4 and before == [shape[axis] for axis in spatial_axes(layout)]:
+        return
+    found = []
+    map_pixels(batch, layout, maps=into(found), weights=into(found))
+    if found or batch.boxes is not None:
+        names = [name for name in ("labels", "sample_weights", "masks", "boxes") if leaves(getattr(batch, name))]
+        fail(
+            f"`{layer.name}` changes the size of the images and cannot move what belongs to their pixels.", given=names
+        )
