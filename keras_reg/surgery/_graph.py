@@ -5,6 +5,8 @@ import itertools
 
 import keras
 
+from keras_reg.surgery._configs import config_of
+
 KERNEL_ENDING = "kernel"
 
 
@@ -24,7 +26,7 @@ class Graph:
     def __init__(self, model):
         # A plain Functional on the same tensors: subclasses have configs of their own.
         plain = keras.Model(model.input, model.output)
-        config = plain.get_config()
+        config = config_of(plain)
         operations = {operation.name: operation for operation in plain.operations}
         self.vertices = {}
         for entry in config["layers"]:

@@ -1,11 +1,15 @@
+import math
+
 import keras
 
 from keras_reg._strength import Strength
-from keras_reg._validation import check_number, check_seed, fail, is_number
+from keras_reg._validation import check_choice, check_flag, check_number, check_seed, fail, is_number
 from keras_reg.layers import NoisyBatchNormalization
 from keras_reg.surgery._graph import is_graph
 from keras_reg.surgery._rewrite import BIASES, KERNELS, NORMALIZATION, Rewriter
 from keras_reg.surgery._surgeon import Surgeon
+
+NOISE = ("stddev", "noise", "virtual_batch_size")
 
 
 def regularize(
@@ -29,6 +33,8 @@ def regularize(
     compiled, and it is a plain Functional or Sequential model. The weights of the original, loaded from a file or not,
     are in the copy: load the file of a plain model into the plain model. The original stays as it is.
 
+    Weights that are frozen stay frozen. Quantized layers stay quantized, and their integer kernels are not penalized.
+
     The layers keep their names. Around a drop path their order changes, since Keras sorts them by the longest way to
     the output: copy weights between the two by name, not with `set_weights`.
 
@@ -36,13 +42,13 @@ def regularize(
         model: A built Functional or Sequential model.
         kernel_l1, kernel_l2: Penalties on every kernel, in the place of those that it has.
         bn_noise: Turns every `BatchNormalization` into a `NoisyBatchNormalization`: its `stddev`, a number or a
-            `Strength`, or a dict of its arguments, such as `{"noise": "statistics", "virtual_batch_size": 32}`.
-        dropout: Rate of a dropout before the head, which is the last dense layer (or convolution of a pooled map) if
-            only activations and the like follow it. A dropout that is there gets this rate.
-        drop_path: Rate, or `Strength`, of `DropPath` on the branches of residual additions, growing linearly from 0 at
-            the first. Residual is an addition of a tensor, or of its projection, and of what is computed from this
-            tensor alone. Where a branch has a drop path, it is left as it is.
-        spatial_dropout: Rate of a spatial dropout after each pooling that is not global.
+            `Strength`, or a dict of its arguments `stddev`, `noise` and `virtual_batch_size`.
+        dropout: Rate in [0, 1] of a dropout before the head, which is the last dense layer (or convolution of a pooled
+            map) if only activations and the like follow it. A dropout that is there gets this rate.
+        drop_path: Rate in [0, 1], or `Strength`, of `DropPath` on the branches of residual additions, growing linearly
+            from 0 at the first. Residual is an addition of a tensor, or of its projection, and of what is computed from
+            this tensor alone. Where a branch has a drop path, it is left as it is.
+        spatial_dropout: Rate in [0, 1] of a spatial dropout after each pooling that is not global.
         penalize_biases, penalize_normalization: Whether biases, and `gamma` and `beta` of normalizations, are
             penalized like kernels.
         seed: Integer of at least 0, or `None`. Every layer that is put in gets a seed of its own from it.
@@ -53,7 +59,8 @@ def regularize(
         The copy; `None` where `dry_run`.
 
     Raises:
-        ValueError: If an argument is outside of what is said above, or `model` is not Functional or Sequential.
+        ValueError: If an argument is outside of what is said above, `model` is not Functional or Sequential, or one of
+            its layers cannot be made from its config.
 
     Example:
 
@@ -63,11 +70,18 @@ def regularize(
     head: kernel penalized
     head: dropout 0.5 before it
     """
-    _check(kernel_l1, kernel_l2, dropout, spatial_dropout, drop_path, seed)
+    kernel_l1, kernel_l2 = _number("kernel_l1", kernel_l1), _number("kernel_l2", kernel_l2)
+    dropout, spatial_dropout = _number("dropout", dropout, 1), _number("spatial_dropout", spatial_dropout, 1)
+    drop_path = drop_path if isinstance(drop_path, Strength) else _number("drop_path", drop_path, 1)
+    _number("drop_path", getattr(drop_path, "value", drop_path), 1)
+    penalize_biases = check_flag("penalize_biases", penalize_biases)
+    penalize_normalization = check_flag("penalize_normalization", penalize_normalization)
+    seed, dry_run = check_seed(seed), check_flag("dry_run", dry_run)
+    check_choice("verbose", verbose, (True, False, 0, 1))
     if not is_graph(model):
         fail("`model` must be a built Functional or Sequential model.", model=model)
     penalty = keras.regularizers.L1L2(kernel_l1 or 0.0, kernel_l2 or 0.0) if kernel_l1 or kernel_l2 else None
-    penalized = KERNELS + BIASES * bool(penalize_biases) + NORMALIZATION * bool(penalize_normalization)
+    penalized = KERNELS + BIASES * penalize_biases + NORMALIZATION * penalize_normalization
     rewriter = Rewriter(penalty, penalized, _noise_arguments(bn_noise))
     surgeon = Surgeon(rewriter, dropout, drop_path, spatial_dropout, seed)
     surgeon.plan(model)
@@ -76,16 +90,8 @@ def regularize(
     return None if dry_run else surgeon.operate(model)
 
 
-def _check(kernel_l1, kernel_l2, dropout, spatial_dropout, drop_path, seed):
-    for name, value in (("kernel_l1", kernel_l1), ("kernel_l2", kernel_l2)):
-        if value is not None:
-            check_number(name, value, 0)
-    for name, value in (("dropout", dropout), ("spatial_dropout", spatial_dropout)):
-        if value is not None:
-            check_number(name, value, 0, 1, open_high=True)
-    if drop_path is not None:
-        check_number("drop_path", getattr(drop_path, "value", drop_path), 0, 1, open_high=True)
-    check_seed(seed)
+def _number(name, value, high=math.inf):
+    return None if value is None else check_number(name, value, 0, high)
 
 
 def _noise_arguments(bn_noise):
@@ -93,7 +99,8 @@ def _noise_arguments(bn_noise):
     if bn_noise is None:
         return None
     arguments = bn_noise if isinstance(bn_noise, dict) else {"stddev": bn_noise}
-    if not isinstance(arguments.get("stddev", 0), Strength) and not is_number(arguments.get("stddev", 0)):
-        fail("`bn_noise` must be a number, a `Strength` or a dict of arguments.", bn_noise=bn_noise)
+    stddev = arguments.get("stddev", 0)
+    if set(arguments) - set(NOISE) or not (isinstance(stddev, Strength) or is_number(stddev)):
+        fail(f"`bn_noise` must be a number, a `Strength` or a dict of {', '.join(NOISE)}.", bn_noise=bn_noise)
     made = NoisyBatchNormalization(**arguments).get_config()
-    return {name: made[name] for name in ("stddev", "noise", "virtual_batch_size")}
+    return {name: made[name] for name in NOISE}

@@ -3,6 +3,7 @@
 import keras
 
 from keras_reg.layers import NoisyBatchNormalization
+from keras_reg.surgery._configs import config_of, made_from, name_objects
 
 KERNELS = ("kernel_regularizer", "depthwise_regularizer", "pointwise_regularizer", "recurrent_regularizer")
 BIASES = ("bias_regularizer",)
@@ -20,9 +21,21 @@ class Rewriter:
         self.penalized = penalized
         self.noise = noise  # arguments of NoisyBatchNormalization, or None
 
-    def rewrite(self, layer):
-        """The class and the config of the changed copy, and the changes in words."""
-        cls, (config, changes) = type(layer), self._rewrite(layer.get_config())
+    def changes(self, layer):
+        """What is changed, in words."""
+        return self._class_and_config(layer, config_of(layer))[2]
+
+    def copy(self, layer, seeds, others):
+        """The changed copy; `others` are changes of its config beside those of this object."""
+        config = config_of(layer)
+        known = name_objects(layer, config)
+        cls, config, _ = self._class_and_config(layer, config)
+        if cls is not type(layer):  # new noise: a seed of its own, or layers of one shape would share it
+            config["seed"] = next(seeds)
+        return made_from(layer, cls, {**config, **others}, known)
+
+    def _class_and_config(self, layer, config):
+        cls, (config, changes) = type(layer), self._rewrite(config)
         if self.noise is not None and cls is keras.layers.BatchNormalization:
             return NoisyBatchNormalization, {**config, **self.noise}, [*changes, self._noise_in_words()]
         return cls, config, changes
@@ -32,7 +45,8 @@ class Rewriter:
         names = [weight.name for weight in layer.weights]
         kernels = sum(name.endswith("kernel") for name in names)
         if self.penalty and kernels and not any("penalized" in change for change in changes):
-            yield f"{kernels} kernels not penalized, its config names no regularizer"
+            why = "it is quantized" if getattr(layer, "quantization_mode", None) else "its config names no regularizer"
+            yield f"{kernels} kernels not penalized, {why}"
         normalizes = isinstance(layer, keras.layers.BatchNormalization)
         if self.noise is not None and "moving_mean" in names and not normalizes and not any("->" in c for c in changes):
             yield "no noise, its config names no BatchNormalization"
@@ -52,7 +66,7 @@ class Rewriter:
             return value, []
         new, changes = {}, []
         for name, item in value.items():
-            if self.penalty and name in self.penalized:
+            if self.penalty and name in self.penalized and not _is_quantized(value):
                 new[name] = self.penalty
                 changes.append(f"{name.removesuffix('_regularizer')} penalized")
             else:
@@ -70,6 +84,12 @@ class Rewriter:
         return value.get("class_name") == "BatchNormalization" and module.split(".")[0] == "keras" and "config" in value
 
 
+def _is_quantized(config):
+    """Whether a layer of this config has integer kernels, which no penalty moves."""
+    mode = keras.dtype_policies.get(config["dtype"]).quantization_mode if config.get("dtype") else None
+    return mode is not None and mode != "float8"
+
+
 def _in_words(value):
     """A number, or a `Strength` in its serialized form."""
     return f"Strength({value['config']['value']})" if isinstance(value, dict) else repr(value)
@@ -82,7 +102,17 @@ def copy_weights(old, new):
     weights = new.weights
     if len(weights) != len(old.weights):
         weights = [w for w in weights if not hasattr(w, "strength")]
-    for source, target in zip(old.weights, weights, strict=True):
+    for source, target in _pairs(old, old.weights, new, weights):
         target.assign(keras.ops.copy(source))  # JAX gives away the buffers that a step takes
+        if target.trainable != source.trainable:
+            target.trainable = source.trainable  # a weight that was frozen alone
     if hasattr(new, "finalize_state"):  # layers such as Normalization compute with what they make from their weights
         new.finalize_state()
+
+
+def _pairs(old, sources, new, targets):
+    """By name where names tell them apart: a layer that was quantized makes its weights in another order."""
+    of_old, of_new = ([w.path.split(f"{x.name}/", 1)[-1] for w in ws] for x, ws in ((old, sources), (new, targets)))
+    if len(set(of_old)) == len(of_old) and set(of_old) == set(of_new):
+        targets = [targets[of_new.index(name)] for name in of_old]
+    return zip(sources, targets, strict=True)

@@ -7,6 +7,7 @@ import keras
 
 from keras_reg._strength import Strength
 from keras_reg.layers import DropPath, drop_path_rates
+from keras_reg.surgery._configs import config_of, made_from
 from keras_reg.surgery._graph import Graph, ends_in_head, is_graph, map_tensor, passes_head
 from keras_reg.surgery._rewrite import copy_weights
 
@@ -75,7 +76,7 @@ class Surgeon:
         return []
 
     def _plan_layer(self, layer):
-        changes = self.rewriter.rewrite(layer)[2]
+        changes = self.rewriter.changes(layer)
         self.report += [f"{layer.name}: {words}" for words in (*changes, *self.rewriter.unreached(layer, changes))]
         if self._spatial_dropout(layer) is not None:
             self.report.append(f"{layer.name}: spatial dropout {self.spatial_dropout} after it")
@@ -132,17 +133,14 @@ class Surgeon:
         if is_graph(operation):
             return self._copy_model(operation)
         if not isinstance(operation, keras.layers.Layer):
-            return type(operation).from_config(operation.get_config())
-        cls, config, _ = self.rewriter.rewrite(operation)
-        if cls is not type(operation):  # new noise: a seed of its own, or layers of one shape would share it
-            config["seed"] = next(self.seeds)
-        copy = cls.from_config({**config, **self.changes.get(id(operation), {})})
+            return made_from(operation, type(operation), config_of(operation), {})
+        copy = self.rewriter.copy(operation, self.seeds, self.changes.get(id(operation), {}))
         self.pairs.append((operation, copy))
         return copy
 
     def _copy_model(self, model):
         if isinstance(model, keras.Sequential):
-            layers = [keras.saving.deserialize_keras_object(model.get_config()["layers"][0])]  # its input
+            layers = [keras.saving.deserialize_keras_object(config_of(model)["layers"][0])]  # its input
             for layer in model.layers:
                 layers += [x for x in (self._before(layer), self._copy(layer), self._after(layer)) if x is not None]
             copy = keras.Sequential(layers, name=model.name)

@@ -425,7 +425,7 @@ class Subclass(keras.Model):
     [
         {"kernel_l2": -1},
         {"kernel_l1": "a"},
-        {"dropout": 1.0},
+        {"dropout": 1.1},
         {"drop_path": 1.5},
         {"spatial_dropout": -0.1},
         {"seed": -1},
