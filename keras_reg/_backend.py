@@ -156,6 +156,49 @@ def framework_of(arrays):
     return NATIVE
 
 
+def is_tensor(x):
+    """Whether `x` is a tensor of Keras' backend, or one of another framework that a batch can live in."""
+    return ops.is_tensor(x) or _is_foreign(x, "tensorflow", "Tensor") or _is_foreign(x, "torch", "Tensor")
+
+
+def is_dense(x):
+    """Whether all elements of an array are stored, in one block."""
+    if getattr(x, "sparse", False) is True or getattr(x, "ragged", False) is True:  # a KerasTensor
+        return False
+    for module, names in _NOT_DENSE.items():
+        if module in sys.modules and isinstance(x, tuple(getattr(sys.modules[module], name) for name in names)):
+            return False
+    torch = sys.modules.get("torch")
+    return torch is None or not isinstance(x, torch.Tensor) or (x.layout is torch.strided and not x.is_nested)
+
+
+_NOT_DENSE = {
+    "tensorflow": ("SparseTensor", "RaggedTensor", "IndexedSlices"),
+    "jax.experimental.sparse": ("JAXSparse",),
+    "scipy.sparse": ("spmatrix", "sparray"),
+}
+
+
+def held_dtype(dtype):
+    """The NumPy dtype of what Keras' backend makes of a NumPy array of this dtype."""
+    if BACKEND == "jax":
+        return np.dtype(sys.modules["jax"].dtypes.canonicalize_dtype(dtype))
+    if BACKEND == "torch":
+        return np.dtype({"uint16": "int32", "uint32": "int64", "uint64": "int64"}.get(dtype.name, dtype))
+    return np.dtype(dtype)
+
+
+def laid_out(array):
+    """The array as the backend can share its memory: PyTorch knows no negative strides."""
+    backwards = BACKEND == "torch" and any(stride < 0 for stride in array.strides)
+    return np.ascontiguousarray(array) if backwards else array
+
+
+def is_compiling():
+    """Whether torch.compile reads the code that runs now, for which what looks at values is in the way."""
+    return _torch_compiles()
+
+
 def _torch_compiles():
     return BACKEND == "torch" and sys.modules["torch"].compiler.is_compiling()
 
@@ -405,6 +448,36 @@ def worth_compiling(array, framework):
     return known and (_USUAL_BATCH if batch is None else batch) * math.prod(others) >= WORTH_COMPILING
 
 
+class _Same:
+    """Any object as a part of a key: equal to itself alone. It is kept, so that no other takes its id."""
+
+    def __init__(self, thing):
+        self.thing = thing
+
+    def __eq__(self, other):
+        return isinstance(other, _Same) and other.thing is self.thing
+
+    def __hash__(self):
+        return id(self.thing)
+
+
+def by_value(value):
+    """A key that is equal for equal arguments only: each element of an array counts, and 1 is not 1.0."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        array = np.asarray(value)
+        content = by_value(array.tolist()) if array.dtype.hasobject else array.tobytes()
+        return ("array", array.dtype.name, array.dtype.str, array.shape, content)
+    if isinstance(value, dict):
+        return ("dict", *((by_value(key), by_value(item)) for key, item in value.items()))
+    if isinstance(value, (tuple, list)):
+        return ("list" if isinstance(value, list) else "tuple", *map(by_value, value))
+    if isinstance(value, float):
+        return ("float", repr(value))  # -0.0 is not 0.0
+    if value is None or isinstance(value, (bool, int, str, bytes)):
+        return (type(value).__name__, value)
+    return _Same(value)
+
+
 class Programs:
     """Pure functions compiled by XLA, kept by what they depend on besides their arguments.
 
@@ -422,7 +495,7 @@ class Programs:
 
     def run(self, framework, function, key, *arguments):
         """function(framework, *arguments), where the arguments and the result are nests of tensors and `None`."""
-        key = (framework.name, key)
+        key = (framework.name, by_value(key))
         if key not in self._programs:
             inside = Framework(framework.name, framework.ops, in_program=True)
             self._programs[key] = _compiled(functools.partial(function, inside), framework)
@@ -533,19 +606,24 @@ class RandomSource:
         return _torch_key(self, index)
 
     def _jax_key(self, index):
+        """32 bits of the index after the other; what is traced has no more than these."""
         import jax
 
         if index is None:
             with self._lock:
                 key = self.generator.next()
             return jax.random.wrap_key_data(key, impl=_JAX_GENERATOR)
-        return jax.random.fold_in(jax.random.key(self.entropy, impl=_JAX_GENERATOR), ops.cast(index, "uint32"))
+        key = jax.random.key(self.entropy, impl=_JAX_GENERATOR)
+        if not isinstance(index, int):
+            return jax.random.fold_in(key, ops.cast(index, "uint32"))
+        words = [index >> start & 0xFFFFFFFF for start in range(0, max(index.bit_length(), 1), 32)]
+        return functools.reduce(jax.random.fold_in, np.asarray(words, "uint32"), key)
 
     def _tensorflow_key(self, index):
         import tensorflow as tf
 
         if index is not None:
-            return tf.stack([tf.constant(self.entropy, tf.int64), tf.cast(index, tf.int64) + (1 << 40)])
+            return self._tensorflow_key_of(index if isinstance(index, int) else tf.cast(index, tf.int64), tf)
         _refuse_recomputing(_is_called_by("inner_recompute_grad"))
         if tf.executing_eagerly():
             return tf.constant([self.entropy, next(self._counter)], tf.int64)
@@ -557,6 +635,13 @@ class RandomSource:
             resource=self._tensorflow_state.handle, alg=tf.constant(1, tf.int32), delta=tf.constant(1, tf.uint64)
         )
         return tf.stack([state[2], state[0] // _PHILOX_STEP + (1 + _replica_id(tf)) * (1 << 41)])
+
+    def _tensorflow_key_of(self, index, tf):
+        """From 2^39 on, where the counters of calls without an index are not far, an index changes the entropy."""
+        low, high = index % (1 << 39), index // (1 << 39)
+        if isinstance(index, int):
+            high = tf.constant(high % (1 << 62), tf.int64)
+        return tf.stack([self.entropy + high * _MULTIPLIER, tf.cast(low + (1 << 40), tf.int64)])
 
     def _make_tensorflow_state(self):
         import tensorflow as tf

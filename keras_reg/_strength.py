@@ -1,9 +1,8 @@
 import keras
-import numpy as np
 
 from keras_reg._validation import check_number, fail, native
 
-LARGEST = float(np.finfo("float32").max)  # what the weight behind a strength can hold
+LARGEST = 1e30  # times any number that is drawn it stays within float32
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
@@ -14,10 +13,10 @@ class Strength:
     `keras_reg.callbacks.StrengthSchedule` moves without recompiling.
 
     Args:
-        value: Finite float32 number of at least 0: the full strength, where training starts too.
+        value: Number in [0, 1e30]: the full strength, where training starts too.
 
     Raises:
-        ValueError: If `value` is not a finite number of at least 0.
+        ValueError: If `value` is not a number in [0, 1e30].
 
     Example:
 

@@ -114,12 +114,31 @@ def check_range(name, value, low=-math.inf, high=math.inf, open_low=False):
     )
 
 
+def check_ratio(name, value):
+    """A pair (least, most) of aspects, both > 0."""
+    return check_range(name, value, 0, open_low=True)
+
+
+def usable_ratio(ratio):
+    """The part of a ratio that images can have: float32 numbers whose product with an area is one too."""
+    return tuple(min(max(aspect, 1e-20), 1e20) for aspect in ratio)
+
+
 def check_choice(name, value, choices):
     """One of `choices`."""
     found = native(value)
     if not any(found is choice or (type(found) is type(choice) and found == choice) for choice in choices):
         fail(f"`{name}` must be one of {', '.join(map(repr, choices))}.", **{name: value})
     return found
+
+
+def check_integer_or_pair(name, value, low=None, high=None):
+    """An integer, or a tuple or list of two, each of at least `low` and at most `high`."""
+    value = native(value)
+    pair = isinstance(value, (tuple, list)) and len(value) == 2
+    for number in value if pair else [value]:
+        check_integer(name, number, low, high=high)
+    return value
 
 
 def check_flag(name, value):

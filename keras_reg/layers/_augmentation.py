@@ -15,21 +15,21 @@ from keras_reg._backend import (
 from keras_reg._random_state import KeepsPosition
 from keras_reg._strength import Strength, deserialize, plain, serialize
 from keras_reg._validation import check_data_format, check_integer, check_seed, fail
+from keras_reg.layers._arrays import accept, check_call, check_weights, set_apart, written_out
 from keras_reg.layers._batch import (
     CONTENT,
     Batch,
     Form,
     arrays_of,
-    check_numbers,
     dtype_of,
     each,
     is_float,
+    is_map,
     leaves,
     map_arrays,
     spec_of,
     static,
     to_tensors,
-    written_out,
 )
 from keras_reg.layers._sizes import check_sizes, warn_of_other_layout
 from keras_reg.layers._strength_weight import hold
@@ -51,8 +51,7 @@ class BatchAugmentation(KeepsPosition, keras.layers.Layer):
     strengths = ()
 
     def __init__(self, seed=None, data_format=None, **kwargs):
-        check_seed(seed)
-        check_data_format(data_format)
+        seed, data_format = check_seed(seed), check_data_format(data_format)
         super().__init__(autocast=False, **kwargs)
         self.seed = seed
         self.data_format = data_format or keras.config.image_data_format()
@@ -61,7 +60,7 @@ class BatchAugmentation(KeepsPosition, keras.layers.Layer):
         self._held = {}
         self._knows_layout = False
         self._programs = Programs()
-        self.built = True
+        self.built = type(self).build is keras.layers.Layer.build  # a subclass may have weights to add
 
     def hold(self, **values):
         """Stores arguments that may each be a number or a `Strength`, which becomes a weight."""
@@ -84,19 +83,29 @@ class BatchAugmentation(KeepsPosition, keras.layers.Layer):
     def __call__(self, data, labels=None, sample_weight=None, **kwargs):
         return as_written(self._enter)(data, labels, sample_weight, **kwargs)
 
-    def _enter(self, data, labels, sample_weight, **kwargs):
-        data, labels, sample_weight = map(written_out, (data, labels, sample_weight))
-        form = Form(data, labels, sample_weight)
-        check_numbers(form.batch)
+    def _enter(self, data, labels, sample_weight, training=None, index=None, **kwargs):
+        """Everything is checked here, before Keras has converted the arrays and puts its own words before ours."""
+        form = Form(*map(written_out, (data, labels, sample_weight)))
+        accept(form)
+        training, index = check_call(training, index)
+        given = {"training": training, "index": index}
+        kwargs.update({name: value for name, value in given.items() if value is not None})
+        self.check_batch(form.batch, training)
+        if not self.built:
+            shape = tuple(form.batch.images.shape)
+            self.build(shape if len(shape) == 4 else (None, *shape))
         arrays = [*arrays_of(form.batch), *leaves(form.batch.others)]
         symbolic = any(isinstance(array, keras.KerasTensor) for array in arrays)
         if not symbolic and not framework_of(arrays).native:
-            return self._run(data, labels, sample_weight, **kwargs)
-        return super().__call__(data, labels, sample_weight, **kwargs)
+            return self._run(*form.arguments(), **kwargs)
+        apart = set_apart(form.batch)  # what Keras could not convert
+        done = super().__call__(*form.arguments(), **kwargs)
+        return form.put_back(done, apart) if apart else done
 
     def check_batch(self, batch, training=True):
         """Refuses what would go wrong, with arrays, tensors and specifications alike."""
         check_sizes(batch, self.data_format, one_image=training is False or not self.mixes)
+        check_weights(batch)
         self._check_layout(batch.images)
         if training is False:
             self.check_inference(batch)
@@ -116,7 +125,6 @@ class BatchAugmentation(KeepsPosition, keras.layers.Layer):
     def _run(self, data, labels=None, sample_weight=None, training=True, index=None):
         form = Form(data, labels, sample_weight)
         batch = to_tensors(form.batch)
-        self.check_batch(batch, training)
         lifted = len(batch.images.shape) == 3
         if lifted:
             batch = each(batch, lambda array: batch.ops.expand_dims(array, 0))
@@ -147,17 +155,18 @@ class BatchAugmentation(KeepsPosition, keras.layers.Layer):
         if not worth_compiling(batch.images, batch.framework) or not self.is_one_program(batch.framework):
             return self._transform(batch, u, noise, select, cast)
         weights = [weight for layer in self.walk() for weight in layer._held.values()]
+        sparse, dtype = batch.sparse, batch.dtype  # not the batch itself, which a program would keep
 
         def program(framework, strengths, content, u, noise, select):
             strengths = dict(zip(map(id, weights), strengths, strict=True))
-            inner = Batch(framework, **content, sparse=batch.sparse, strengths=strengths)
+            inner = Batch(framework, **content, sparse=sparse, strengths=strengths, dtype=dtype)
             inner = self._transform(inner, u, noise, select, cast)
             return {name: getattr(inner, name) for name in CONTENT}
 
         content = {name: getattr(batch, name) for name in CONTENT}
         strengths = [_read(weight, batch.framework) for weight in weights]
         arguments = (strengths, content, u, noise, select)
-        made_for = (cast, batch.sparse, repr([layer.arguments_now() for layer in self.walk()]))
+        made_for = (cast, sparse, dtype, [layer.arguments_now() for layer in self.walk()])
         done = self._programs.run(batch.framework, program, made_for, *arguments)
         return dataclasses.replace(batch, **done)
 
@@ -173,7 +182,13 @@ class BatchAugmentation(KeepsPosition, keras.layers.Layer):
     def cast_images(self, batch):
         if not is_float(batch.images) and not self.blends:
             return batch
-        return dataclasses.replace(batch, images=batch.ops.cast(batch.images, self.compute_dtype))
+        return dataclasses.replace(batch, images=batch.ops.cast(batch.images, self.dtype_of_pixels(batch)))
+
+    def dtype_of_pixels(self, batch):
+        """What this layer computes in: its own compute dtype, or within another layer that of the other."""
+        if is_float(batch.images) or self.blends:
+            return batch.dtype or self.compute_dtype
+        return dtype_of(batch.images)
 
     def draw_noise(self, batch, key):
         """Random numbers besides `u`, drawn before a program begins: TensorFlow's are slow under XLA."""
@@ -188,7 +203,8 @@ class BatchAugmentation(KeepsPosition, keras.layers.Layer):
 
     def arguments_now(self):
         """What a program is made for: arguments may be set anew, and then another program is needed."""
-        return [id(self), self.compute_dtype, *(getattr(self, name) for name in (*self.strengths, *self.arguments))]
+        names = (*self.strengths, *self.arguments)
+        return [self, self.compute_dtype, *(plain(getattr(self, name)) for name in names)]
 
     def inference(self, batch):
         """What the layer does to the batch when it is not training."""
@@ -224,13 +240,17 @@ class BatchAugmentation(KeepsPosition, keras.layers.Layer):
 
     def output_spec(self, batch):
         """The specification of the result; a subclass changes what it changes."""
-        images = batch.images
-        if is_float(images) or self.blends:
-            images = spec_of(tuple(images.shape), self.compute_dtype)
+        images = spec_of(tuple(batch.images.shape), self.dtype_of_pixels(batch))
         return dataclasses.replace(batch, images=images)
 
     def compute_output_shape(self, input_shape, *args):
-        return input_shape
+        """The shape of the images that come out; what belongs to them keeps its own."""
+        if isinstance(input_shape, dict):
+            return {**input_shape, "images": self.compute_output_shape(input_shape["images"])}
+        if isinstance(input_shape[0], (tuple, list)):
+            return (self.compute_output_shape(input_shape[0]), *input_shape[1:])
+        images = spec_of(tuple(input_shape), self.compute_dtype)
+        return tuple(self.output_spec(Batch(images=images)).images.shape)
 
     def get_config(self):
         names = (*self.strengths, *self.arguments)
@@ -240,6 +260,9 @@ class BatchAugmentation(KeepsPosition, keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config):
+        """The layer again."""
+        if not isinstance(config, dict):
+            fail("Expected a config, a dict of arguments.", config=config)
         return cls(**{name: deserialize(value) for name, value in config.items()})
 
 
@@ -254,18 +277,37 @@ def selected(u, rate, select):
 
 
 def check_num_classes(num_classes):
-    check_integer("num_classes", num_classes, low=2, optional=True)
+    """`None`, or a number of classes that float32 can draw from."""
+    return check_integer("num_classes", num_classes, low=2, high=2**23, optional=True)
 
 
-def check_fill(name, values, array):
-    """Numbers that an array can hold: casting would make a silent 0 of 0.5 in whole numbers, or wrap 300 around."""
-    dtype = dtype_of(array)
-    if is_float(array) or dtype == "bool":
-        return
-    limits = np.iinfo(dtype)
+def check_fill(name, values, dtype):
+    """Numbers that a dtype can hold: casting would make a silent 0 of 0.5 in whole numbers, or wrap 300 around."""
     for value in values if isinstance(values, (tuple, list)) else [values]:
-        if value != int(value) or not limits.min <= value <= limits.max:
+        if not holds(dtype, value):
             fail(f"Expected a `{name}` that {dtype} can hold.", **{name: values})
+
+
+def holds(dtype, value):
+    if keras.backend.is_float_dtype(dtype):
+        with np.errstate(over="ignore"):
+            return bool(np.isfinite(np.float64(value).astype(dtype)))
+    low, high = (0, 1) if dtype == "bool" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    return low <= value <= high and value == int(value)
+
+
+def check_fill_of_maps(value, batch, data_format):
+    """What masks, and labels that are dense maps, are filled with."""
+    for array in (*leaves(batch.masks), *leaves(batch.labels)):
+        if value is not None and is_map(array, batch.images, data_format):
+            check_fill("mask_fill_value", value, dtype_of(array))
+
+
+def exact(values, dtype):
+    """Numbers that `check_fill` has let pass, for casting: a whole number as a float may be rounded on its way."""
+    if not keras.backend.is_int_dtype(dtype):
+        return values
+    return list(map(int, values)) if isinstance(values, (tuple, list)) else int(values)
 
 
 def check_channels(name, values, images, data_format):

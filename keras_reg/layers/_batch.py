@@ -4,7 +4,6 @@ import dataclasses
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_reg._backend import NATIVE, Framework, framework_of, in_reach, on_host
 from keras_reg._validation import fail
@@ -39,6 +38,7 @@ class Batch:
     sparse: bool = False
     strengths: dict = dataclasses.field(default_factory=dict)
     fresh: bool = False
+    dtype: str | None = None  # what pixels are computed in: the layer that was called says it for those in it
 
     @classmethod
     def of(cls, images, labels=None, boxes=None, **fields):
@@ -88,7 +88,7 @@ class Form:
         self.kind, self.batch = type(data), Batch()
         if isinstance(data, dict):
             self._read_dict(data, labels, sample_weight)
-        elif isinstance(data, (tuple, list)) and not _is_nested_numbers(data):
+        elif isinstance(data, (tuple, list)):
             self._read_tuple(data, labels, sample_weight)
         else:
             self.kind = None
@@ -120,45 +120,33 @@ class Form:
         self.length = len(data)
         self.batch = Batch.of(**dict(zip(("images", "labels", "sample_weights"), data, strict=False)))
 
+    def arguments(self):
+        """(data, labels, sample_weight) as in the call, of the arrays that are in the batch now."""
+        batch = self.batch
+        apart = self.kind is None
+        return (
+            (batch.images, batch.given("labels"), batch.sample_weights) if apart else (self.restore(batch), None, None)
+        )
+
+    def put_back(self, done, others):
+        """The result of a call on a dict, with entries that did not take part in it."""
+        return {key: others[key] if key in others else done[key] for key in self.keys}
+
     def restore(self, batch):
         """The result in the form of the call."""
         if self.kind is not None and issubclass(self.kind, dict):
             found = {key: batch.given(name) for key, name in zip(KEYS, FIELDS, strict=True)} | batch.others
-            return {key: found[key] for key in self.keys}
+            return {key: found[key] for key in self.keys if key in found}
         values = (batch.images, batch.given("labels"), batch.sample_weights)[: self.length]
         if self.kind is None:
             return values[0] if self.length == 1 else values
         return self.kind(values) if self.kind in (tuple, list) else tuple(values)
 
 
-def _is_nested_numbers(data):
-    """Whether a list is an array written out as [[0.1, ...], ...] rather than a structure of arrays."""
-    while isinstance(data, (tuple, list)) and data:
-        data = data[0]
-    return isinstance(data, (int, float))
-
-
-def written_out(data):
-    """A number or a list of numbers as the array that it stands for; anything else as it is."""
-    if not _is_nested_numbers(data):
-        return data
-    array = np.asarray(data)
-    return array.astype(keras.config.floatx()) if array.dtype.kind == "f" else array
-
-
 def to_tensors(batch):
     """The batch with every array as a tensor of the framework that it is handled by."""
     framework = framework_of(arrays_of(batch))
     return dataclasses.replace(each(batch, _converter(framework)), framework=framework)
-
-
-def check_numbers(batch):
-    """Refuses strings and objects, before a framework stumbles over them."""
-    for array in arrays_of(batch):
-        dtype = getattr(array, "dtype", None)
-        no_number = getattr(dtype, "kind", "") in ("U", "S", "O") or getattr(dtype, "name", "") == "string"
-        if no_number or isinstance(array, (str, bytes)):
-            raise ValueError(f"Expected arrays of numbers. Received: {type(array).__name__} of strings or objects")
 
 
 def _converter(framework):

@@ -5,6 +5,7 @@ import functools
 import numpy as np
 
 KNOTS = 1025  # knots per table; lambda and 1 - lambda come out to about 1e-6 of themselves
+LEAST_ALPHA, MOST_ALPHA = 1e-10, 1e12  # beyond, float32 numbers are 0 or 1, and 1/2, as at these
 STRENGTH_STEPS = 97  # tables for an alpha that moves: from alpha / 64 to 4 alpha, 12 to the octave
 
 
@@ -50,11 +51,12 @@ class BetaQuantile:
     """
 
     def __init__(self, alpha, moves=False):
-        self.alpha, self.moves = float(alpha), moves
+        self.given = alpha
+        self.alpha, self.moves = min(max(float(alpha), LEAST_ALPHA), MOST_ALPHA), moves
         self.table = _tables(self.alpha) if moves else _table(self.alpha)
 
     def __call__(self, u, xp, alpha=None):
-        alpha = self.alpha if alpha is None else xp.maximum(alpha, self.alpha / 64)
+        alpha = self.alpha if alpha is None else xp.minimum(xp.maximum(alpha, self.alpha / 64), 4 * self.alpha)
         lower = u < 0.5
         w = 2.0 * xp.where(lower, u, 1.0 - u)
         log_w = xp.log(xp.maximum(w, 1e-30))

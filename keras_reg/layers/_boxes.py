@@ -5,7 +5,7 @@ import dataclasses
 import keras
 
 from keras_reg._validation import fail
-from keras_reg.layers._batch import CLASS_KEYS, height_width, spec_of, spread
+from keras_reg.layers._batch import CLASS_KEYS, dtype_of, height_width, spec_of, spread
 
 FORMATS = ("xyxy", "yxyx", "xywh", "center_xywh", "rel_xyxy", "rel_yxyx", "rel_xywh")
 SLIVER = 1e-3  # pixels: what rounding leaves of a box that just left the image
@@ -26,6 +26,12 @@ def check_boxes(batch, cuts=False, layer=""):
     shape = boxes["boxes"].shape
     if len(shape) != len(batch.images.shape) - 1 or shape[-1] != 4:
         fail("Expected boxes of shape (batch, n, 4).", shape=tuple(shape))
+    for name in ("boxes", class_key(boxes)):
+        if dtype_of(boxes[name]) == "bool" or dtype_of(boxes[name]).startswith("uint"):
+            fail(
+                f'Expected "{name}" that can hold {PADDING}, as boxes that are gone have it.',
+                dtype=dtype_of(boxes[name]),
+            )
     for name, value in boxes.items():
         if name != "boxes" and len(value.shape) != len(shape) - 1:
             fail(f'Expected "{name}" of shape (batch, n).', shape=tuple(value.shape))

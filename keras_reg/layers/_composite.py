@@ -1,5 +1,7 @@
 """Layers made of layers: one draw and one key for all of them, Keras' own image layers among them."""
 
+import dataclasses
+
 import keras
 
 from keras_reg._backend import fold, seed_words
@@ -18,8 +20,8 @@ class Composite(BatchAugmentation):
     keeps_size = False  # whether each layer meets some of the images only, so that it must keep their size
 
     def __init__(self, layers, seed=None, data_format=None, **kwargs):
-        check_layers(layers)
-        check_seed(seed)
+        layers = check_layers(layers)
+        seed = check_seed(seed)
         data_format = agreed_format(layers, data_format)
         seeds = [getattr(layer, "seed", None) for layer in layers if isinstance(layer, BatchAugmentation)]
         derived = seed
@@ -28,6 +30,14 @@ class Composite(BatchAugmentation):
         super().__init__(seed=derived, data_format=data_format, **kwargs)
         self.seed = seed
         self.layers = list(layers)
+        self.built = all(layer.built for layer in self.layers if isinstance(layer, BatchAugmentation))
+
+    def build(self, input_shape):
+        shape = input_shape
+        for layer in self.layers:
+            if isinstance(layer, BatchAugmentation) and not layer.built:
+                layer.build(shape)
+            shape = layer.compute_output_shape(shape)
 
     @property
     def columns(self):
@@ -65,37 +75,51 @@ class Composite(BatchAugmentation):
             yield layer, u[:, start:end], fold(key, i, batch.framework)
             start = end
 
+    def within(self, batch):
+        """The batch as the layers meet it, which compute in the dtype of this one."""
+        return dataclasses.replace(batch, dtype=batch.dtype or self.compute_dtype)
+
+    def _transform(self, batch, u, noise, select, cast):
+        return super()._transform(self.within(batch), u, noise, select, cast)
+
     def check(self, batch):
+        batch = self.cast_spec(batch)
         for layer in self.layers:
             if isinstance(layer, BatchAugmentation):
                 layer.check(batch)
-            after = spec_after(layer, batch, self)
+            after = spec_after(layer, batch)
             if self.keeps_size:
                 check_same_size(batch.images, after.images)
             batch = after
 
     def check_inference(self, batch):
+        batch = self.within(batch)
         for layer in self.layers:
             if isinstance(layer, BatchAugmentation):
                 layer.check_inference(batch)
-            batch = inference_spec_after(layer, batch, self)
+            batch = inference_spec_after(layer, batch)
 
-    def inference_spec(self, batch):
-        for layer in self.layers:
-            batch = inference_spec_after(layer, batch, self)
-        return batch
+    def cast_spec(self, batch):
+        """The specification of the batch before the first layer."""
+        return super().output_spec(self.within(batch))
 
     def output_spec(self, batch):
-        batch = super().output_spec(batch)
+        batch = self.cast_spec(batch)
         for layer in self.layers:
-            batch = spec_after(layer, batch, self)
+            batch = spec_after(layer, batch)
         return batch
 
     def inference(self, batch):
+        batch = self.within(batch)
         for layer in self.layers:
-            batch = (
-                layer.inference(batch) if isinstance(layer, BatchAugmentation) else apply_foreign(layer, batch, False)
-            )
+            ours = isinstance(layer, BatchAugmentation)
+            batch = layer.inference(batch) if ours else apply_foreign(layer, batch, False)
+        return batch
+
+    def inference_spec(self, batch):
+        batch = self.within(batch)
+        for layer in self.layers:
+            batch = inference_spec_after(layer, batch)
         return batch
 
     def get_config(self):
@@ -103,25 +127,44 @@ class Composite(BatchAugmentation):
 
     @classmethod
     def from_config(cls, config):
-        config = {name: deserialize(value) for name, value in config.items()}
-        layers = [keras.saving.deserialize_keras_object(layer) for layer in config.pop("layers")]
-        return cls(layers=layers, **config)
+        """The layer again."""
+        return cls(**layers_of_config(config, "layers"))
+
+
+def layers_of_config(config, name):
+    """The arguments that a config stands for, those of the layers in it among them."""
+    if not isinstance(config, dict) or name not in config:
+        fail(f"Expected a config with the key `{name}`.", config=config)
+    config = {key: deserialize(value) for key, value in config.items()}
+    several = isinstance(config[name], (list, tuple))
+    layers = [_layer_of_config(layer, name) for layer in (config[name] if several else [config[name]])]
+    return {**config, name: layers if several else layers[0]}
+
+
+def _layer_of_config(config, name):
+    if isinstance(config, keras.layers.Layer):
+        return config
+    if not isinstance(config, dict) or not {"class_name", "config"} <= set(config):
+        fail(f"Expected a serialized layer in `{name}`.", **{name: config})
+    return keras.saving.deserialize_keras_object(config)
 
 
 def check_layers(layers, what="layers"):
-    """A list of layers, at least one, that a batch can go through."""
+    """A list of layers, at least one, that a batch can go through; one layer is a list of one."""
+    layers = [layers] if isinstance(layers, keras.layers.Layer) else layers
     if not isinstance(layers, (list, tuple)) or not layers:
-        fail(f"`{what}` must be a list of at least one layer.", layers=layers)
+        fail(f"`{what}` must be a list of at least one layer.", **{what: layers})
     for layer in layers:
         if not isinstance(layer, keras.layers.Layer):
-            fail(f"`{what}` must hold Keras layers.", layer=layer)
+            fail(f"`{what}` must hold Keras layers.", **{what: layer})
         if type(layer) in (getattr(keras.layers, "MixUp", None), getattr(keras.layers, "CutMix", None)):
             fail("Use the mixers of `keras_reg.layers`, which take all that belongs to a sample.", layer=layer.name)
+    return layers
 
 
 def agreed_format(layers, data_format):
     """The layout that all layers have: theirs where `data_format` is `None`, and never another one."""
-    check_data_format(data_format)
+    data_format = check_data_format(data_format)
     parts = [layer for layer in layers if isinstance(layer, BatchAugmentation) and "data_format" in layer.arguments]
     formats = {layer.data_format for layer in parts} | ({data_format} - {None})
     if len(formats) > 1:
@@ -137,15 +180,15 @@ def transform_part(layer, batch, u, key, select):
     return keep_unselected(apply_foreign(layer, batch, True), batch, select)
 
 
-def spec_after(layer, batch, composite):
+def spec_after(layer, batch):
     """The specification of the batch behind one layer."""
     if isinstance(layer, BatchAugmentation):
         return layer.output_spec(batch)
-    return foreign_spec(layer, batch, composite.compute_dtype)
+    return foreign_spec(layer, batch, batch.dtype)
 
 
-def inference_spec_after(layer, batch, composite):
+def inference_spec_after(layer, batch):
     """Likewise where nothing is trained."""
     if isinstance(layer, BatchAugmentation):
         return layer.inference_spec(batch)
-    return foreign_spec(layer, batch, composite.compute_dtype, training=False)
+    return foreign_spec(layer, batch, batch.dtype, training=False)

@@ -9,6 +9,7 @@ import numpy as np
 from keras_reg._backend import fold, normal, uniform
 from keras_reg._validation import is_number
 from keras_reg.layers import _on_host
+from keras_reg.layers._augmentation import exact
 from keras_reg.layers._batch import dtype_of, height_width, is_float
 from keras_reg.layers._rows import Rows
 
@@ -78,7 +79,7 @@ class Filling:
             return batch.ops.cast(values, batch.images.dtype)
 
         if self.mode == "constant":
-            constant = as_pixels(self.value)
+            constant = as_pixels(exact(self.value, dtype_of(batch.images)))
             constant = constant.reshape((-1, 1, 1)) if first else constant
             return filled_by(lambda *_: constant)
         if self.mode == "channel_noise":
@@ -102,9 +103,12 @@ class Filling:
 
     def _constant(self, rows):
         ops, dtype = rows.ops, dtype_of(rows.pixels)
-        if is_number(self.value):
-            return ops.cast(self.value, dtype)
-        return rows.of_channels(ops.convert_to_tensor([self.value], dtype=dtype))
+        value = exact(self.value, dtype)
+        return (
+            ops.cast(value, dtype)
+            if is_number(value)
+            else rows.of_channels(ops.convert_to_tensor([value], dtype=dtype))
+        )
 
     def _starts(self, batch, shifts):
         """The row of the tile that the first row of each image takes, (batch, 1); the others follow in order."""

@@ -31,7 +31,8 @@ def moves(layer, training=True):
 def apply_foreign(layer, batch, training):
     """A layer of Keras on the images and, where it moves them, on masks, label maps, weights of pixels and boxes."""
     if not moves(layer, training):
-        return dataclasses.replace(batch, images=_back(layer(batch.images, training=training), batch), fresh=False)
+        images = _of_pixels(layer(batch.images, training=training), batch)
+        return dataclasses.replace(batch, images=images, fresh=False)
     maps, weights = [], []
     map_pixels(batch, layer.data_format, maps=into(maps), weights=into(weights))
     stack = _Stack([*maps, *weights], layer, batch.ops)
@@ -45,7 +46,7 @@ def apply_foreign(layer, batch, training):
     done = map_pixels(
         batch,
         layer.data_format,
-        images=lambda _: moved["images"],
+        images=lambda _: _of_pixels(moved["images"], batch),
         maps=lambda _: next(found),
         weights=lambda _: inside(next(found)),
     )
@@ -58,6 +59,11 @@ def apply_foreign(layer, batch, training):
 def _back(array, batch):
     """What a layer of Keras made, as an array of the framework that the batch is handled by."""
     return keras_ops.convert_to_numpy(array) if batch.framework.name == "numpy" else array
+
+
+def _of_pixels(images, batch):
+    """Images that a layer of Keras made, whatever its dtype, in that of the composite."""
+    return batch.ops.cast(_back(images, batch), batch.dtype)
 
 
 def into(found):

@@ -5,7 +5,18 @@ import dataclasses
 import keras
 
 from keras_reg._validation import fail
-from keras_reg.layers._batch import channels_first, dtype_of, each, is_float, leaves, spatial_axes, spec_of, static
+from keras_reg.layers._batch import (
+    FIELDS,
+    KEYS,
+    channels_first,
+    dtype_of,
+    each,
+    is_float,
+    leaves,
+    spatial_axes,
+    spec_of,
+    static,
+)
 from keras_reg.layers._boxes import check_boxes
 from keras_reg.layers._foreign import into, moves
 from keras_reg.layers._moving import check_moves, with_batch_axis
@@ -81,7 +92,7 @@ def _check_leaves_nothing_behind(layer, batch, shape):
     found = []
     map_pixels(batch, layout, maps=into(found), weights=into(found))
     if found or batch.boxes is not None:
-        names = [name for name in ("labels", "sample_weights", "masks", "boxes") if leaves(getattr(batch, name))]
+        names = [name for field, name in zip(FIELDS[1:], KEYS[1:], strict=True) if leaves(getattr(batch, field))]
         fail(
             f"`{layer.name}` changes the size of the images and cannot move what belongs to their pixels.", given=names
         )

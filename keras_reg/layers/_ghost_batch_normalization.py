@@ -57,7 +57,7 @@ class GhostBatchNormalization(NotRematerialized, keras.layers.BatchNormalization
     """
 
     def __init__(self, virtual_batch_size=32, **kwargs):
-        virtual_batch_size = check_integer("virtual_batch_size", virtual_batch_size, low=1)
+        virtual_batch_size = check_integer("virtual_batch_size", virtual_batch_size, low=1, high=2**20)
         for name in ("renorm", "synchronized"):
             if kwargs.get(name):
                 fail(f"`{name}` must be False: statistics are those of one virtual batch.", **{name: kwargs[name]})

@@ -1,11 +1,11 @@
 import keras
 
 from keras_reg._backend import is_concrete
-from keras_reg._strength import plain
-from keras_reg._validation import check_rate, fail
-from keras_reg.layers._augmentation import BatchAugmentation, check_num_classes, selected
+from keras_reg._validation import fail
+from keras_reg.layers._augmentation import BatchAugmentation, check_num_classes, holds, selected
 from keras_reg.layers._batch import dtype_of, is_float, is_map, leaves, one_number_each, spread
 from keras_reg.layers._mixing import check_ids, hot_rows
+from keras_reg.layers._strength_weight import given
 from keras_reg.layers._terms import map_labels
 
 
@@ -56,8 +56,7 @@ class LabelNoise(BatchAugmentation):
     arguments = ("num_classes", "seed")
 
     def __init__(self, rate, num_classes=None, seed=None, **kwargs):
-        check_rate("rate", plain(rate))
-        check_num_classes(num_classes)
+        rate, num_classes = given("rate", rate, high=1), check_num_classes(num_classes)
         super().__init__(seed=seed, **kwargs)
         self.hold(rate=rate)
         self.num_classes = num_classes
@@ -79,6 +78,8 @@ class LabelNoise(BatchAugmentation):
             fail("Expected integer class ids, or labels of shape (batch, classes).", dtype=dtype_of(array))
         if ids and self.num_classes is None:
             fail("Integer labels need `num_classes`.", num_classes=None)
+        if ids and not holds(dtype_of(array), self.num_classes - 1):
+            fail(f"Expected `num_classes` whose ids {dtype_of(array)} can hold.", num_classes=self.num_classes)
         if ids and is_concrete(array):
             check_ids(array, self.num_classes)
         if not ids and self.num_classes not in (None, last) and isinstance(last, int):

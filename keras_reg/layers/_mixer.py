@@ -1,13 +1,14 @@
 import dataclasses
 
 from keras_reg._strength import Strength, plain
-from keras_reg._validation import check_choice, check_number, check_rate
+from keras_reg._validation import check_choice
 from keras_reg.layers._augmentation import BatchAugmentation, check_num_classes, selected
 from keras_reg.layers._batch import is_float, map_arrays, spec_of
 from keras_reg.layers._beta import BetaQuantile
 from keras_reg.layers._boxes import check_boxes, spec_of_concatenated
 from keras_reg.layers._mixed import mix
 from keras_reg.layers._mixing import COLUMNS, check_labels, label_spec, make_plan, mask_spec
+from keras_reg.layers._strength_weight import given
 from keras_reg.layers._terms import map_labels
 
 
@@ -20,14 +21,22 @@ class Mixer(BatchAugmentation):
     strengths = ("alpha", "rate")
 
     def __init__(self, alpha, rate, num_classes, mode, data_format, seed, **kwargs):
-        check_number("alpha", plain(alpha), low=0, open_low=True)
-        check_rate("rate", plain(rate))
-        check_num_classes(num_classes)
-        check_choice("mode", mode, ("sample", "batch"))
+        alpha, rate = given("alpha", alpha, open_low=True), given("rate", rate, high=1)
+        num_classes = check_num_classes(num_classes)
+        mode = check_choice("mode", mode, ("sample", "batch"))
         super().__init__(seed=seed, data_format=data_format, **kwargs)
         self.hold(alpha=alpha, rate=rate)
         self.num_classes, self.mode = num_classes, mode
-        self.quantile = BetaQuantile(plain(alpha), moves=isinstance(alpha, Strength))
+        self._quantile = self._make_quantile()
+
+    def _make_quantile(self):
+        return BetaQuantile(plain(self.alpha), moves=isinstance(self.alpha, Strength))
+
+    @property
+    def quantile(self):
+        if self._quantile.given != plain(self.alpha):  # set anew; the tables take too long to make for each call
+            self._quantile = self._make_quantile()
+        return self._quantile
 
     @property
     def blends(self):

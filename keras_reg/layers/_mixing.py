@@ -86,16 +86,22 @@ def one_hot(labels, num_classes, ops):
     """Class ids (batch,) or (batch, 1) as float32 (batch, num_classes); out of range gives NaN, never a wrong label."""
     if dtype_of(labels) == "bool" or len(labels.shape) > 2 or (len(labels.shape) == 2 and static(labels, 1) != 1):
         return ops.cast(labels, "float32")
-    ids = ops.cast(ops.reshape(labels, [-1]), "int32")
+    ids = ops.reshape(labels, [-1])
     hot = hot_rows(ids, num_classes, ops)
-    valid = ops.logical_and(ids >= 0, ids < num_classes)
-    return ops.where(ops.expand_dims(valid, -1), hot, np.float32("nan"))
+    return ops.where(ops.expand_dims(in_range(ids, num_classes), -1), hot, np.float32("nan"))
+
+
+def in_range(ids, num_classes):
+    """Which ids are classes: compared in their own dtype, since another one could make a class of any number."""
+    most = np.iinfo(dtype_of(ids)).max
+    return (ids >= 0) & (ids < num_classes) if num_classes <= most else ids >= 0
 
 
 def hot_rows(ids, num_classes, ops):
     """Integers (...) as float32 (..., num_classes): zeros for those out of range, over which `one_hot` may stumble."""
     classes = ops.arange(0, num_classes, dtype="int32")
-    return ops.cast(ops.equal(ops.expand_dims(ops.cast(ids, "int32"), -1), classes), "float32")
+    ids = ops.where(in_range(ids, num_classes), ops.cast(ids, "int32"), -1)
+    return ops.cast(ops.equal(ops.expand_dims(ids, -1), classes), "float32")
 
 
 def one_hot_map(array, num_classes, data_format, ops):

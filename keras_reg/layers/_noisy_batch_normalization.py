@@ -69,7 +69,8 @@ class NoisyBatchNormalization(RandomLayer, keras.layers.BatchNormalization):
     def __init__(self, stddev=0.1, noise="output", virtual_batch_size=None, seed=None, **kwargs):
         stddev = given("stddev", stddev)
         noise = check_choice("noise", noise, ("output", "statistics"))
-        virtual_batch_size = check_integer("virtual_batch_size", virtual_batch_size, low=2, optional=noise == "output")
+        optional = noise == "output"
+        virtual_batch_size = check_integer("virtual_batch_size", virtual_batch_size, 2, optional, high=2**20)
         seed = check_seed(seed)
         super().__init__(**kwargs)
         if noise == "statistics":

@@ -4,10 +4,11 @@ import keras
 import numpy as np
 
 from keras_reg._backend import fold, normal
-from keras_reg._strength import plain
-from keras_reg._validation import check_number, check_range, check_rate, fail
-from keras_reg.layers._augmentation import BatchAugmentation, selected
+from keras_reg._strength import LARGEST, plain
+from keras_reg._validation import check_range, fail, native
+from keras_reg.layers._augmentation import BatchAugmentation, check_fill, selected
 from keras_reg.layers._batch import dtype_of, spread, static
+from keras_reg.layers._strength_weight import given
 
 # Of the pixels of ImageNet in [0, 1], as everybody uses them since Krizhevsky et al. (2012).
 IMAGENET_EIGENVALUES = (0.2175, 0.0188, 0.0045)
@@ -76,17 +77,16 @@ class PCAColorJitter(BatchAugmentation):
         self, stddev=0.1, rate=1.0, eigenvalues=None, eigenvectors=None, value_range=None, data_format=None, seed=None,
         **kwargs,
     ):  # fmt: skip
-        check_number("stddev", plain(stddev), low=0)
-        check_rate("rate", plain(rate))
-        if value_range is not None:
-            check_range("value_range", value_range)
-        self._check_components(eigenvalues, eigenvectors)
+        stddev, rate = given("stddev", stddev), given("rate", rate, high=1)
+        value_range = None if value_range is None else check_range("value_range", value_range)
+        eigenvalues, eigenvectors = native(eigenvalues), native(eigenvectors)
+        self._check_components(eigenvalues, eigenvectors, plain(stddev))
         super().__init__(seed=seed, data_format=data_format, **kwargs)
         self.hold(stddev=stddev, rate=rate)
         self.eigenvalues, self.eigenvectors, self.value_range = eigenvalues, eigenvectors, value_range
 
     @staticmethod
-    def _check_components(values, vectors):
+    def _check_components(values, vectors, stddev):
         if values is None and vectors is None:
             return
         if values is None or vectors is None:
@@ -101,6 +101,10 @@ class PCAColorJitter(BatchAugmentation):
             fail(
                 "Expected n `eigenvalues` of at least 0 and an n x n matrix of `eigenvectors`.",
                 eigenvalues=values, eigenvectors=vectors,
+            )  # fmt: skip
+        if not stddev * np.abs(matrix).max() * deviations.max() <= LARGEST:
+            fail(
+                f"Expected shifts of at most {LARGEST}.", stddev=stddev, eigenvalues=values, eigenvectors=vectors
             )  # fmt: skip
 
     @property
@@ -145,6 +149,8 @@ class PCAColorJitter(BatchAugmentation):
         channels = static(batch.images, -1 if self.data_format == "channels_last" else -3)
         if channels is not None and channels != len(self.components[0]):
             fail(f"Expected images with {len(self.components[0])} channels.", shape=tuple(batch.images.shape))
+        if self.value_range is not None:
+            check_fill("value_range", self.value_range, self.dtype_of_pixels(batch))
 
     def draw_noise(self, batch, key):
         shape = (batch.size(), len(self.components[0]))

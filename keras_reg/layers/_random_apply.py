@@ -1,9 +1,8 @@
 import keras
 
-from keras_reg._strength import deserialize, plain
-from keras_reg._validation import check_rate
 from keras_reg.layers._augmentation import selected
-from keras_reg.layers._composite import Composite, check_layers, transform_part
+from keras_reg.layers._composite import Composite, check_layers, layers_of_config, transform_part
+from keras_reg.layers._strength_weight import given
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
@@ -54,7 +53,7 @@ class RandomApply(Composite):
 
     def __init__(self, layer, rate=0.5, seed=None, data_format=None, **kwargs):
         check_layers([layer], "layer")
-        check_rate("rate", plain(rate))
+        rate = given("rate", rate, high=1)
         super().__init__([layer], seed=seed, data_format=data_format, **kwargs)
         self.hold(rate=rate)
 
@@ -73,5 +72,5 @@ class RandomApply(Composite):
 
     @classmethod
     def from_config(cls, config):
-        layer = keras.saving.deserialize_keras_object(config["layer"])
-        return cls(layer, **{name: deserialize(value) for name, value in config.items() if name != "layer"})
+        """The layer again."""
+        return cls(**layers_of_config(config, "layer"))

@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 
-from keras_reg._validation import check_choice, fail, is_number
+from keras_reg._validation import check_choice, fail, is_number, native
 from keras_reg.layers._augmentation import BatchAugmentation
 from keras_reg.layers._composite import Composite, spec_after, transform_part
 from keras_reg.layers._mixed import mix
@@ -63,25 +63,32 @@ class RandomChoice(Composite):
     arguments = ("mode", "data_format", "seed")
 
     def __init__(self, layers, weights=None, mode="batch", seed=None, data_format=None, **kwargs):
-        check_choice("mode", mode, ("batch", "sample"))
+        mode = check_choice("mode", mode, ("batch", "sample"))
         super().__init__(layers, seed=seed, data_format=data_format, **kwargs)
-        self._check_weights(weights)
-        self.weights_of_layers, self.mode = weights, mode
-        self.fused = all(isinstance(layer, Mixer) for layer in self.layers)
+        self.weights_of_layers, self.mode = self._check_weights(weights), mode
         if mode == "sample" and not self.fused:
             names = [type(layer).__name__ for layer in self.layers]
             fail('Mode "sample" needs layers that are all mixers (`MixUp`, `CutMix`).', layers=names)
         classes = {layer.num_classes for layer in self.layers if isinstance(layer, Mixer)}
         if len(classes) > 1:
             fail("Expected `layers` whose mixers have one `num_classes`.", num_classes=sorted(classes, key=str))
-        self.num_classes = classes.pop() if classes else None
+
+    @property
+    def fused(self):
+        return all(isinstance(layer, Mixer) for layer in self.layers)
+
+    @property
+    def num_classes(self):
+        return next((layer.num_classes for layer in self.layers if isinstance(layer, Mixer)), None)
 
     def _check_weights(self, weights):
+        weights = native(weights)
         if weights is None:
-            return
+            return None
         right = isinstance(weights, (list, tuple)) and len(weights) == len(self.layers)
-        if not right or not all(is_number(w) and w >= 0 for w in weights) or not sum(weights) > 0:
+        if not right or not all(is_number(w) and w >= 0 for w in weights) or not any(weights):
             fail(f"`weights` must be {len(self.layers)} numbers of at least 0, not all 0.", weights=weights)
+        return weights
 
     @property
     def columns(self):
@@ -96,7 +103,8 @@ class RandomChoice(Composite):
     def draw(self, batch, u):
         """The number of the layer that each sample goes through, (batch,) or (1,), as a float."""
         ops = batch.ops
-        weights = np.ones(len(self.layers)) if self.weights_of_layers is None else np.asarray(self.weights_of_layers)
+        weights = np.asarray([1.0] * len(self.layers) if self.weights_of_layers is None else self.weights_of_layers)
+        weights = weights / np.max(weights)  # so that no sum leaves the floats
         u = u[:, 0] if self.mode == "sample" else u[:1, 0]
         which = ops.zeros_like(u)
         for bound in (np.cumsum(weights) / np.sum(weights))[:-1]:
@@ -126,16 +134,25 @@ class RandomChoice(Composite):
         plan = make_plan(batch, u, chosen, kept, cut if len(kinds) == 2 else kinds.pop(), self.data_format)
         return mix(batch, plan, self.num_classes, self.data_format)
 
+    def inference(self, batch):
+        return batch
+
+    inference_spec = inference
+
+    def check_inference(self, batch):
+        """What is not touched cannot be wrong."""
+
     def check(self, batch):
+        batch = self.cast_spec(batch)
         for layer in self.layers:
             if isinstance(layer, BatchAugmentation):
                 layer.check(batch)
             if not self.fused:
-                check_same_size(batch.images, spec_after(layer, batch, self).images)
+                check_same_size(batch.images, spec_after(layer, batch).images)
 
     def output_spec(self, batch):
         if self.fused:
-            return mixed_spec(super(Composite, self).output_spec(batch), batch, self)
+            return mixed_spec(self.cast_spec(batch), batch, self)
         return super().output_spec(batch)
 
     def get_config(self):

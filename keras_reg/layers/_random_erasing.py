@@ -1,16 +1,37 @@
 import dataclasses
+import math
 
 import keras
 
-from keras_reg._strength import plain
-from keras_reg._validation import check_choice, check_number, check_range, check_rate, fail, is_integer, is_number
-from keras_reg.layers._augmentation import BatchAugmentation, check_channels, check_fill, selected
-from keras_reg.layers._batch import dtype_of, height_width, is_float, static
+from keras_reg._validation import (
+    check_choice,
+    check_integer_or_pair,
+    check_number,
+    check_range,
+    check_ratio,
+    fail,
+    is_integer,
+    is_number,
+    native,
+    usable_ratio,
+)
+from keras_reg.layers._augmentation import (
+    BatchAugmentation,
+    check_channels,
+    check_fill,
+    check_fill_of_maps,
+    exact,
+    selected,
+)
+from keras_reg.layers._batch import dtype_of, height_width, static
 from keras_reg.layers._boxes import FORMATS, check_boxes, drop_erased
 from keras_reg.layers._filling import Filling
 from keras_reg.layers._moving import check_masks, check_no_boxes_within, with_batch_axis
 from keras_reg.layers._rows import Rows
+from keras_reg.layers._strength_weight import given
 from keras_reg.layers._terms import map_pixels
+
+MOST_BOXES = 256  # each has a draw and a pass of its own
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
@@ -27,7 +48,7 @@ class RandomErasing(BatchAugmentation):
         scale: Least and most erased area as a share of the image, both in [0, 1]. Areas at which no aspect of `ratio`
             fits are left out. A box has at least one pixel.
         ratio: Least and most aspect, height / width in pixels, both > 0. (1, 1) erases squares, as Cutout.
-        count: Number of boxes, which share the area: an integer of at least 1, or a pair (least, most), drawn for each
+        count: Number of boxes, which share the area: an integer from 1 to 256, or a pair (least, most), drawn for each
             image. Boxes may overlap.
         fill_mode: "constant", "channel_noise" (one random colour a box) or "pixel_noise" (a random colour a pixel; the
             images of one batch share one tile of noise, each shifted at random).
@@ -85,18 +106,14 @@ class RandomErasing(BatchAugmentation):
         self, rate=0.5, scale=(0.02, 0.33), ratio=(0.3, 3.3), count=1, fill_mode="constant", fill_value=0.0,
         value_range=None, mask_fill_value=None, bounding_box_format="xyxy", data_format=None, seed=None, **kwargs,
     ):  # fmt: skip
-        check_rate("rate", plain(rate))
-        check_range("scale", scale, 0, 1)
-        check_range("ratio", ratio, 0, open_low=True)
-        check_choice("fill_mode", fill_mode, ("constant", "channel_noise", "pixel_noise"))
-        check_choice("bounding_box_format", bounding_box_format, FORMATS)
-        if not is_number(fill_value) and not _numbers(fill_value):
-            fail("`fill_value` must be a number, or one number for each channel.", fill_value=fill_value)
-        if value_range is not None:
-            check_range("value_range", value_range)
+        rate = given("rate", rate, high=1)
+        scale, ratio = check_range("scale", scale, 0, 1), check_ratio("ratio", ratio)
+        count, fill_value = self._check_count(count), self._check_fill_value(fill_value)
+        fill_mode = check_choice("fill_mode", fill_mode, ("constant", "channel_noise", "pixel_noise"))
+        bounding_box_format = check_choice("bounding_box_format", bounding_box_format, FORMATS)
+        value_range = None if value_range is None else check_range("value_range", value_range)
         if mask_fill_value is not None:
-            check_number("mask_fill_value", mask_fill_value)
-        self._check_count(count)
+            mask_fill_value = check_number("mask_fill_value", mask_fill_value)
         super().__init__(seed=seed, data_format=data_format, **kwargs)
         self.hold(rate=rate)
         self.scale, self.ratio, self.count = scale, ratio, count
@@ -105,9 +122,18 @@ class RandomErasing(BatchAugmentation):
 
     @staticmethod
     def _check_count(count):
-        pair = isinstance(count, (tuple, list)) and len(count) == 2 and all(map(is_integer, count))
-        if not (is_integer(count) and count >= 1) and not (pair and 1 <= count[0] <= count[1]):
-            fail("`count` must be an integer of at least 1, or a pair (least, most) of such.", count=count)
+        count = check_integer_or_pair("count", count, low=1, high=MOST_BOXES)
+        if not is_integer(count) and count[0] > count[1]:
+            fail("`count` must be an integer, or a pair (least, most) with least <= most.", count=count)
+        return count
+
+    @staticmethod
+    def _check_fill_value(value):
+        value = native(value)
+        numbers = value if isinstance(value, (tuple, list)) and value else [value]
+        if not all(map(is_number, numbers)):
+            fail("`fill_value` must be a number, or one number for each channel.", fill_value=value)
+        return value
 
     @property
     def counts(self):
@@ -120,10 +146,12 @@ class RandomErasing(BatchAugmentation):
     def check(self, batch):
         images = batch.images
         check_channels("fill_value", self.fill_value, images, self.data_format)
+        dtype = self.dtype_of_pixels(batch)
+        check_fill_of_maps(self.mask_fill_value, batch, self.data_format)
         if self.fill_mode == "constant":
-            check_fill("fill_value", self.fill_value, images)
-        if self.fill_mode != "constant" and self.value_range is None and not is_float(images):
-            fail("Noise in integer images needs a `value_range`.", value_range=None, dtype=dtype_of(images))
+            check_fill("fill_value", self.fill_value, dtype)
+        else:
+            self._check_noise(dtype)
         if batch.boxes is not None:
             check_boxes(batch)
         check_no_boxes_within(batch.labels, type(self).__name__)
@@ -137,10 +165,25 @@ class RandomErasing(BatchAugmentation):
                 scale=self.scale, ratio=self.ratio,
             )  # fmt: skip
 
+    def _check_noise(self, dtype):
+        """Noise is drawn in float32, and cast to the dtype of the images."""
+        if self.value_range is None and not keras.backend.is_float_dtype(dtype):
+            fail("Noise in integer images needs a `value_range`.", value_range=None, dtype=dtype)
+        if self.value_range is None:
+            return
+        low, high = self.value_range
+        check_fill("value_range", (low, high, high - low), "float32")
+        if keras.backend.is_float_dtype(dtype):
+            check_fill("value_range", (low, high), dtype)
+        elif math.ceil(low) > math.floor(high) or max(-low, high) > 2**24:
+            fail("Expected a `value_range` of whole numbers that float32 can tell apart.", value_range=self.value_range)
+        else:
+            check_fill("value_range", [math.ceil(low), math.floor(high)], dtype)
+
     def _largest(self, height, width, minimum=min):
         """The largest area, in pixels, at which a box with an aspect in `ratio` fits."""
-        area = self.counts[0]
-        return minimum(height * width, area * minimum(self.ratio[1] * width * width, height * height / self.ratio[0]))
+        area, ratio = self.counts[0], usable_ratio(self.ratio)
+        return minimum(height * width, area * minimum(ratio[1] * width * width, height * height / ratio[0]))
 
     def draw_noise(self, batch, key):
         return None if self.is_off() else self.filling.draw(batch, self.counts[1], key)
@@ -182,8 +225,9 @@ class RandomErasing(BatchAugmentation):
         return boxes
 
     def _draw_box(self, u, area, exists, height, width, ops):
-        low = ops.log(ops.maximum(self.ratio[0], area / (width * width)))
-        high = ops.log(ops.minimum(self.ratio[1], height * height / ops.maximum(area, 1e-6)))
+        ratio = usable_ratio(self.ratio)
+        low = ops.log(ops.maximum(ratio[0], area / (width * width)))
+        high = ops.log(ops.minimum(ratio[1], height * height / ops.maximum(area, 1e-6)))
         log_aspect = low + u[:, 0] * ops.maximum(high - low, 0.0)
         tall = ops.sqrt(area * ops.exp(log_aspect))
         wide = ops.sqrt(area * ops.exp(-log_aspect))
@@ -194,12 +238,8 @@ class RandomErasing(BatchAugmentation):
         return tuple(ops.cast(x, "int32") for x in (top, left, ops.where(exists, tall, 0.0), wide))
 
     def _fill_map(self, array, batch, boxes):
-        rows = Rows(array, batch, self.data_format)
-        pixels, value = rows.pixels, batch.ops.cast(self.mask_fill_value, dtype_of(array))
+        rows, dtype = Rows(array, batch, self.data_format), dtype_of(array)
+        pixels, value = rows.pixels, batch.ops.cast(exact(self.mask_fill_value, dtype), dtype)
         for box in boxes:
             pixels = batch.ops.where(rows.inside(box), value, pixels)
         return rows.restore(pixels)
-
-
-def _numbers(value):
-    return isinstance(value, (tuple, list)) and len(value) > 0 and all(map(is_number, value))

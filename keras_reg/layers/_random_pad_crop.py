@@ -1,12 +1,12 @@
 import keras
 
-from keras_reg._strength import plain
-from keras_reg._validation import check_choice, check_integer, check_number, check_rate, fail
+from keras_reg._validation import check_choice, check_integer_or_pair, check_number, fail
 from keras_reg.layers import _on_host
-from keras_reg.layers._augmentation import BatchAugmentation, check_fill, selected
+from keras_reg.layers._augmentation import BatchAugmentation, check_fill, check_fill_of_maps, exact, selected
 from keras_reg.layers._batch import channels_first, dtype_of, height_width, static
 from keras_reg.layers._boxes import FORMATS, check_boxes, crop_boxes
 from keras_reg.layers._moving import check_moves
+from keras_reg.layers._strength_weight import given
 from keras_reg.layers._terms import map_pixels
 
 
@@ -72,13 +72,12 @@ class RandomPadCrop(BatchAugmentation):
         self, padding, rate=1.0, fill_mode="constant", fill_value=0.0, mask_fill_value=0, bounding_box_format="xyxy",
         data_format=None, seed=None, **kwargs,
     ):  # fmt: skip
-        for value in padding if isinstance(padding, (tuple, list)) and len(padding) == 2 else [padding]:
-            check_integer("padding", value, low=0)
-        check_rate("rate", plain(rate))
-        check_choice("fill_mode", fill_mode, ("constant", "reflect"))
-        check_number("fill_value", fill_value)
-        check_number("mask_fill_value", mask_fill_value)
-        check_choice("bounding_box_format", bounding_box_format, FORMATS)
+        padding = check_integer_or_pair("padding", padding, low=0, high=2**20)  # all its offsets can be drawn
+        rate = given("rate", rate, high=1)
+        fill_mode = check_choice("fill_mode", fill_mode, ("constant", "reflect"))
+        fill_value = check_number("fill_value", fill_value)
+        mask_fill_value = check_number("mask_fill_value", mask_fill_value)
+        bounding_box_format = check_choice("bounding_box_format", bounding_box_format, FORMATS)
         super().__init__(seed=seed, data_format=data_format, **kwargs)
         self.hold(rate=rate)
         self.padding, self.fill_mode, self.fill_value = padding, fill_mode, fill_value
@@ -93,7 +92,9 @@ class RandomPadCrop(BatchAugmentation):
         if batch.boxes is not None:
             check_boxes(batch)
         check_moves(batch, self.data_format, type(self).__name__)
-        check_fill("fill_value", self.fill_value, batch.images)
+        if self.fill_mode == "constant":
+            check_fill("fill_value", self.fill_value, self.dtype_of_pixels(batch))
+            check_fill_of_maps(self.mask_fill_value, batch, self.data_format)
         axes = (-3, -2) if self.data_format == "channels_last" else (-2, -1)
         sizes = [static(batch.images, axis) for axis in axes]
         for size, padding in zip(sizes, self.paddings, strict=True):
@@ -110,7 +111,7 @@ class RandomPadCrop(BatchAugmentation):
         offsets = batch.settled(ops.cast(down, "int32"), ops.cast(across, "int32"))
 
         def filled_with(value):
-            return lambda array: self._move(array, offsets, value, batch)
+            return lambda array: self._move(array, offsets, exact(value, dtype_of(array)), batch)
 
         if batch.boxes is not None:
             ones, size = ops.ones_like(down), height_width(batch.images, self.data_format, ops)

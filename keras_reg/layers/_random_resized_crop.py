@@ -1,14 +1,14 @@
-import dataclasses
-
 import keras
 
-from keras_reg._validation import check_choice, check_integer, check_range
+from keras_reg._validation import check_choice, check_integer_or_pair, check_range, check_ratio, usable_ratio
 from keras_reg.layers._augmentation import BatchAugmentation
 from keras_reg.layers._batch import channels_first, dtype_of, height_width, spec_of
 from keras_reg.layers._boxes import FORMATS, check_boxes, crop_boxes
 from keras_reg.layers._moving import check_moves
 from keras_reg.layers._random_pad_crop import gather_pixels
 from keras_reg.layers._terms import keep_unselected, map_pixels
+
+LEAST_AREA = 1e-12  # of a crop, in pixels: below, positions in an image are no longer told apart
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
@@ -71,11 +71,10 @@ class RandomResizedCrop(BatchAugmentation):
         self, size, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3), bounding_box_format="xyxy", data_format=None, seed=None,
         **kwargs,
     ):  # fmt: skip
-        for value in size if isinstance(size, (tuple, list)) and len(size) == 2 else [size]:
-            check_integer("size", value, low=1)
-        check_range("scale", scale, 0, 1, open_low=True)
-        check_range("ratio", ratio, 0, open_low=True)
-        check_choice("bounding_box_format", bounding_box_format, FORMATS)
+        size = check_integer_or_pair("size", size, low=1, high=2**16)
+        scale = check_range("scale", scale, 0, 1, open_low=True)
+        ratio = check_ratio("ratio", ratio)
+        bounding_box_format = check_choice("bounding_box_format", bounding_box_format, FORMATS)
         super().__init__(seed=seed, data_format=data_format, **kwargs)
         self.size, self.scale, self.ratio, self.bounding_box_format = size, scale, ratio, bounding_box_format
 
@@ -99,7 +98,7 @@ class RandomResizedCrop(BatchAugmentation):
     def inference(self, batch):
         """The whole image, resized."""
         ops = batch.ops
-        batch = dataclasses.replace(batch, images=ops.cast(batch.images, self.compute_dtype))
+        batch = self.cast_images(batch)
         height, width = (ops.cast(n, "float32") for n in height_width(batch.images, self.data_format, ops))
         ones = ops.ones_like(ops.cast(ops.arange(0, batch.size(), dtype="int32"), "float32"))
         return self._crop(batch, (0.0 * ones, 0.0 * ones, height * ones, width * ones))
@@ -109,12 +108,13 @@ class RandomResizedCrop(BatchAugmentation):
         ops = batch.ops
         height, width = (ops.cast(n, "float32") for n in height_width(batch.images, self.data_format, ops))
         # Width / height is at most `ratio[1]` and the crop at most the image: the largest area that fits.
-        limit = ops.minimum(height * width, ops.minimum(height * height * self.ratio[1], width * width / self.ratio[0]))
+        ratio = usable_ratio(self.ratio)
+        limit = ops.minimum(height * width, ops.minimum(height * height * ratio[1], width * width / ratio[0]))
         limit = ops.minimum(limit, self.scale[1] * height * width)
         first = ops.minimum(self.scale[0] * height * width, limit)
-        area = first + u[:, 0] * (limit - first)
-        low = ops.log(ops.maximum(self.ratio[0], area / (height * height)))
-        high = ops.log(ops.minimum(self.ratio[1], width * width / area))
+        area = ops.maximum(first + u[:, 0] * (limit - first), LEAST_AREA)
+        low = ops.log(ops.maximum(ratio[0], area / (height * height)))
+        high = ops.log(ops.minimum(ratio[1], width * width / area))
         log_aspect = low + u[:, 1] * ops.maximum(high - low, 0.0)
         tall = ops.minimum(ops.sqrt(area * ops.exp(-log_aspect)), height)
         wide = ops.minimum(ops.sqrt(area * ops.exp(log_aspect)), width)
@@ -157,7 +157,8 @@ class RandomResizedCrop(BatchAugmentation):
         images = batch.images
         start = len(images.shape) - (3 if self.data_format == "channels_last" else 2)
         shape = (*images.shape[:start], *self.sizes, *images.shape[start + 2 :])
-        return map_pixels(batch, self.data_format, lambda images: spec_of(shape, self.compute_dtype), sized, sized)
+        dtype = self.dtype_of_pixels(batch)
+        return map_pixels(batch, self.data_format, lambda images: spec_of(shape, dtype), sized, sized)
 
     inference_spec = output_spec
 

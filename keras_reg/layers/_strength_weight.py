@@ -1,15 +1,13 @@
 """A rate or stddev that is either a plain number or a `Strength`."""
 
-import math
-
 import keras
 from keras import ops
 
-from keras_reg._strength import Strength, deserialize, plain
+from keras_reg._strength import LARGEST, Strength, deserialize, plain
 from keras_reg._validation import check_number
 
 
-def given(name, value, low=0, high=math.inf, open_low=False, open_high=False):
+def given(name, value, low=0, high=LARGEST, open_low=False, open_high=False):
     """A Python number, or the `Strength` that was given or that its config describes, in the interval."""
     value = deserialize(value)
     number = check_number(name, plain(value), low, high, open_low, open_high)

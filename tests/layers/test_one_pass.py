@@ -279,6 +279,39 @@ def test_weights_of_a_choice_that_are_set_anew_count():
 
 
 @pytest.mark.usefixtures("compile_all")
+def test_every_element_of_an_argument_counts():
+    """Printing an array of this size leaves most of its elements out."""
+    components = np.eye(40)
+    layer = PCAColorJitter(1.0, 1.0, np.ones(40), components, seed=0)
+    images = np.zeros((4, 8, 8, 40), "float32")
+    before = to_numpy(layer(images, index=1))
+    for scale, arrays in ((3.0, components.copy()), (5.0, components.tolist())):
+        layer.eigenvectors = arrays
+        layer.eigenvectors[20][20] = scale
+        after = to_numpy(layer(images, index=1))
+        np.testing.assert_allclose(after[..., 20], scale * before[..., 20], rtol=1e-5)
+
+
+@pytest.mark.usefixtures("compile_all")
+def test_an_alpha_that_is_set_anew_counts():
+    layer, images = MixUp(1e-6, seed=0), batch()[0]
+    assert np.isin(to_numpy(layer(images)), images).mean() > 0.99
+    layer.alpha = 50.0
+    assert np.isin(to_numpy(layer(images)), images).mean() < 0.01
+
+
+@pytest.mark.usefixtures("compile_all")
+def test_a_layer_that_is_put_in_the_place_of_another_counts():
+    """Even where it takes over the memory, and so the id, of the other."""
+    images = batch()[0]
+    layer = Pipeline([MixUp(10.0)], seed=0)
+    for make, cuts in [(lambda: MixUp(10.0), False), (lambda: CutMix(10.0), True)] * 3:
+        layer.layers[0] = None
+        layer.layers[0] = make()
+        assert np.isin(to_numpy(layer(images)), images).all() == cuts
+
+
+@pytest.mark.usefixtures("compile_all")
 def test_a_tf_data_map_compiles_itself():
     """Also under JAX and PyTorch, and for the last batch, which is smaller."""
     layer = Pipeline([RandomErasing(1.0, fill_value=-1), CutMix(num_classes=9)], seed=0)

@@ -1,0 +1,189 @@
+"""What a caller gave, as arrays that the backend holds exactly: lists, other byte orders, foreign objects."""
+
+import functools
+import numbers
+
+import keras
+import numpy as np
+
+from keras_reg._backend import framework_of, held_dtype, is_compiling, is_concrete, is_dense, is_tensor, laid_out
+from keras_reg._validation import check_flag, check_integer, fail
+from keras_reg.layers._batch import FIELDS, KEYS, arrays_of, leaves, map_arrays, static
+
+
+def accept(form):
+    """Makes each array of the call one that the backend can take, or says what is wrong with it."""
+    batch = form.batch
+    if is_compiling():
+        return
+    _check_images(batch.images)
+    for field, name in zip(FIELDS, KEYS, strict=True):
+        if getattr(batch, field) is not None:
+            _put(batch, field, _each(getattr(batch, field), functools.partial(_accepted, name=name)))
+    if form.kind is not None and issubclass(form.kind, list):
+        _check_is_no_list_of_images(batch.images, [*leaves(batch.labels), *leaves(batch.sample_weights)])
+    if framework_of(arrays_of(batch)).native:
+        for field, name in zip(FIELDS, KEYS, strict=True):
+            _put(batch, field, map_arrays(functools.partial(_held, name=name), getattr(batch, field)))
+
+
+def _put(batch, field, value):
+    if field == "labels":
+        batch.terms = [(value, None)]
+    else:
+        setattr(batch, field, value)
+
+
+def check_call(training, index):
+    """The flag and the number of a call, as plain Python has them; tensors of integers pass as an index."""
+    training = None if training is None else check_flag("training", training)
+    if index is None or is_compiling():
+        return training, index
+    if not isinstance(index, keras.KerasTensor) and not is_tensor(index):
+        return training, check_integer("index", index, low=0)
+    if len(index.shape) or not keras.backend.is_int_dtype(index.dtype):
+        fail("`index` must be one integer.", index=type(index).__name__, shape=tuple(index.shape), dtype=index.dtype)
+    if is_concrete(index):
+        check_integer("index", np.asarray(index), low=0)
+    return training, index
+
+
+def written_out(data):
+    """A number or a list of numbers as the array that it stands for; anything else as it is."""
+    if not _is_nested_numbers(data):
+        return data
+    try:
+        array = np.asarray(data)
+    except ValueError:  # lists of several lengths: a structure of arrays, if anything
+        return data
+    return array.astype(keras.config.floatx()) if array.dtype.kind == "f" else array
+
+
+def _is_nested_numbers(data):
+    while isinstance(data, (tuple, list)) and len(data):
+        data = data[0]
+    return isinstance(data, (int, float, complex, np.generic))
+
+
+def _check_images(images):
+    if images is None or (isinstance(images, (dict, tuple, list)) and not _is_nested_numbers(images)):
+        fail("Expected `images` as one array.", images=None if images is None else type(images).__name__)
+
+
+def _check_is_no_list_of_images(images, others):
+    """[images, labels], as data loaders collate it, is no list of images; where it could be one, nobody can tell."""
+    rank = len(images.shape)
+    alike = [x for x in others if rank >= 3 and (x.shape == images.shape or len(x.shape) == rank == 3)]
+    if alike:
+        fail(
+            "Expected images as one array; a list of arrays of one shape could be (images, labels) or several images. "
+            "Stack the images, or give a tuple (images, labels).",
+            data=[tuple(x.shape) for x in (images, *others)],
+        )  # fmt: skip
+
+
+def check_weights(batch):
+    """Sample weights are no images."""
+    for weights in leaves(batch.sample_weights):
+        shape = tuple(weights.shape)
+        if len(shape) >= 3 and shape == tuple(batch.images.shape) and static(weights, -1) != 1:
+            fail("Expected `sample_weights` of shape (batch,), not images.", sample_weights=shape)
+
+
+def set_apart(batch):
+    """Takes out of `others`, and returns, what the backend cannot hold: names, identifiers of 64 bits under JAX."""
+    apart = {key: value for key, value in batch.others.items() if not all(map(_can_be_held, keras.tree.flatten(value)))}
+    batch.others = {key: value for key, value in batch.others.items() if key not in apart}
+    return apart
+
+
+def _can_be_held(value):
+    if not isinstance(value, (np.ndarray, np.generic, str, bytes)):
+        return True
+    array = np.asarray(value)
+    return _is_number(array.dtype) and _is_same(array, array.astype(held_dtype(array.dtype)))
+
+
+def _is_same(array, other):
+    return other.dtype == array.dtype or array.dtype.kind == "f" or np.array_equal(array, other)
+
+
+def _each(value, function):
+    """`function` of every array in a nest, where a list of numbers is an array."""
+
+    def visit(node):
+        if isinstance(node, (dict, tuple, list)) and not _is_nested_numbers(node):
+            return None
+        return None if node is None else function(node)
+
+    return visit(value) if not is_dense(value) or hasattr(value, "shape") else keras.tree.traverse(visit, value)
+
+
+def _accepted(value, name):
+    if isinstance(value, keras.Variable):
+        value = keras.ops.convert_to_tensor(value)
+    if isinstance(value, keras.KerasTensor) or is_tensor(value):
+        if not is_dense(value):
+            fail("Expected a dense array.", **{name: type(value).__name__})
+        return value if _is_number(value.dtype) else _refuse(name, value, value.dtype)
+    if not is_dense(value):
+        fail("Expected a dense array.", **{name: type(value).__name__})
+    return _in_native_form(_to_numpy(value, name), name)
+
+
+def _to_numpy(value, name):
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        fail("Expected an array without masked elements.", **{name: f"{type(value).__name__}"})
+    known = isinstance(value, (np.ndarray, np.generic, numbers.Number, tuple, list))
+    if not known and not hasattr(value, "__array__") and not hasattr(value, "__array_interface__"):
+        _refuse(name, value, "object")
+    try:
+        array = np.asarray(written_out(value))
+    except Exception as error:  # whatever the object raises
+        raise ValueError(f"Expected an array of numbers. Received: {name}={type(value).__name__}") from error
+    return array
+
+
+def _in_native_form(array, name):
+    """The same numbers in the byte order of this machine, and those of `longdouble` where float64 holds them."""
+    if array.dtype == np.longdouble and array.dtype.itemsize > 8:
+        return _converted(array, np.dtype("float64"), name, exact=True)
+    if not _is_number(array.dtype):
+        _refuse(name, array, array.dtype)
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def _held(array, name):
+    """A NumPy array in the dtype that the backend makes of it, if the numbers are the same there."""
+    if not isinstance(array, (np.ndarray, np.generic)):
+        return array
+    dtype = held_dtype(array.dtype)
+    return laid_out(array if array.dtype == dtype else _converted(array, dtype, name))
+
+
+def _converted(array, dtype, name, exact=False):
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        right = not array.size or (limits.min <= array.min() and array.max() <= limits.max)
+        found = array.astype(dtype)
+    else:
+        with np.errstate(over="ignore"):
+            found = array.astype(dtype)
+        right = (found == array) | np.isnan(array) if exact else np.isfinite(found) | ~np.isfinite(array)
+    if not np.all(right):
+        fail(f"Expected numbers that {dtype}, which {array.dtype} becomes here, can hold.", **{name: array})
+    return found
+
+
+def _is_number(dtype):
+    try:
+        name = keras.backend.standardize_dtype(dtype)
+    except (TypeError, ValueError):
+        return False
+    return name == "bool" or keras.backend.is_int_dtype(name) or keras.backend.is_float_dtype(name)
+
+
+def _refuse(name, value, dtype):
+    """Strings, objects, complex numbers, dates and records."""
+    kind = "strings or objects" if getattr(dtype, "kind", "O") in "USOT" else dtype
+    fail("Expected an array of numbers.", **{name: f"{type(value).__name__} of {kind}"})

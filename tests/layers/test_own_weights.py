@@ -1,0 +1,81 @@
+"""A subclass of an augmentation that has weights: it is built as any layer, wherever it runs."""
+
+import dataclasses
+
+import keras
+import numpy as np
+from harness import map_in_tf_data, to_numpy
+
+from keras_reg.layers import Pipeline, RandomChoice, RandomErasing, RandomResizedCrop
+
+IMAGES = np.ones((4, 8, 6, 3), "float32")
+
+
+@keras.saving.register_keras_serializable("tests")
+class Gain(RandomErasing):
+    """Erases nothing and multiplies each channel with a weight."""
+
+    works_on_host = False
+
+    def __init__(self, **kwargs):
+        super().__init__(0.0, **kwargs)
+        self.shapes = []
+
+    def build(self, input_shape):
+        self.shapes.append(tuple(input_shape))
+        self.gain = self.add_weight(shape=(input_shape[-1],), initializer="ones", name="gain", trainable=False)
+
+    def transform(self, batch, u, noise=None, select=None):
+        gain = keras.ops.convert_to_numpy(self.gain) if not batch.framework.native else self.gain.value
+        return dataclasses.replace(batch, images=batch.images * gain)
+
+    def get_config(self):
+        return {key: value for key, value in super().get_config().items() if key in ("name", "seed")}
+
+
+def doubled(layer):
+    layer.gain.assign(2 * np.ones(3))
+    return layer
+
+
+def test_build_is_called_once_before_the_first_call():
+    layer = Gain()
+    assert not layer.built
+    for _ in range(2):
+        np.testing.assert_array_equal(to_numpy(layer(IMAGES)), IMAGES)
+    assert layer.built and layer.shapes == [(4, 8, 6, 3)] and len(layer.weights) == 1
+    np.testing.assert_array_equal(to_numpy(doubled(layer)((IMAGES, np.ones(4)))[0]), 2 * IMAGES)
+
+
+def test_one_image_builds_for_batches():
+    layer = Gain()
+    layer(IMAGES[0])
+    assert layer.shapes == [(None, 8, 6, 3)]
+
+
+def test_layers_of_layers_build_theirs_for_what_reaches_them():
+    inner = Gain()
+    layer = Pipeline([RandomResizedCrop((5, 4)), RandomChoice([inner])])
+    assert layer(keras.Input((8, 6, 3))).shape == (None, 5, 4, 3)
+    assert inner.shapes == [(None, 5, 4, 3)]
+    np.testing.assert_allclose(to_numpy(doubled(inner) and layer(IMAGES)), 2.0, rtol=1e-6)
+
+
+def test_a_tf_data_map_builds():
+    layer = Gain()
+    (images,) = map_in_tf_data(Pipeline([layer]), IMAGES, 4)
+    np.testing.assert_array_equal(images, IMAGES)
+    assert layer.built
+
+
+def test_the_weights_come_back_from_a_file(tmp_path):
+    layer = Gain()
+    model = keras.Sequential([keras.Input((8, 6, 3)), Pipeline([layer], name="pipeline")])
+    doubled(layer)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(to_numpy(again(IMAGES, training=True)), 2 * IMAGES)
+
+
+def test_layers_without_weights_are_built_from_the_start():
+    assert RandomErasing().built and Pipeline([RandomErasing()]).built
