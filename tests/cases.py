@@ -239,7 +239,7 @@ CASES = [
             "layers": [layers.RandomPadCrop(2), layers.RandomErasing(0.9), layers.MixUp(0.4, num_classes=CLASSES)],
             "seed": 1,
         },
-        [*BAD_SEED, *BAD_FORMAT, {"layers": []}, {"layers": None}, {"layers": [str]}, {"layers": layers.MixUp()}],
+        [*BAD_SEED, *BAD_FORMAT, {"layers": []}, {"layers": None}, {"layers": [str]}, {"layers": layers.MixUp}],
         channels_first={
             "layers": [
                 layers.RandomPadCrop(2, **FIRST),
