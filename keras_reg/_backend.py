@@ -429,6 +429,17 @@ def least_of(x):
         return None
 
 
+def number_of(x):
+    """A scalar as a float, or `None` while tracing, and on a GPU under PyTorch, where each step would wait for it."""
+    if BACKEND == "torch" and not is_concrete(x):
+        return None
+    if BACKEND == "jax" and isinstance(x, sys.modules["jax"].core.Tracer):
+        return None
+    if BACKEND == "tensorflow" and isinstance(x, sys.modules["tensorflow"].Tensor) and not hasattr(x, "numpy"):
+        return None
+    return float(ops.convert_to_numpy(x))
+
+
 # Compiled programs --------------------------------------------------------------------------------------------------
 
 WORTH_COMPILING = 2**16  # numbers in a batch, from which on one fused pass wins back what calling it costs

@@ -41,6 +41,16 @@ def fresh_settings():
     keras.config.enable_traceback_filtering()
 
 
+@pytest.fixture(autouse=True, scope="module")
+def forget_programs():
+    """JAX keeps every program that it has compiled, gigabytes over a whole run; hardly one serves the next file."""
+    yield
+    if keras.backend.backend() == "jax":
+        import jax
+
+        jax.clear_caches()
+
+
 @pytest.fixture
 def set_dtype_policy():
     """`set_dtype_policy("mixed_float16")` for this test alone (`fresh_settings` puts it back)."""

@@ -9,6 +9,7 @@ from keras_reg.layers import Pipeline
 from keras_reg.layers._augmentation import BatchAugmentation
 from keras_reg.layers._batch import Batch, map_arrays
 from keras_reg.layers._sizes import check_sizes
+from keras_reg.losses._hint import warn_of_nan
 from keras_reg.training._mixture import Mixing, Mixture, wrap_losses
 from keras_reg.training._trained_size import check_trained_size, inputs_of
 
@@ -73,6 +74,7 @@ class AugmentedModel(AugmentedStep, keras.Model):
         self._takes_training = "training" in inspect.signature(model.call).parameters
         self._mixing = Mixing()
         self._user_loss = None
+        self._told_of_nan = False
         if model.built:
             self.built = True
 
@@ -179,6 +181,12 @@ class AugmentedModel(AugmentedStep, keras.Model):
             return super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
         finally:
             self._mixing.weights = None
+
+    def get_metrics_result(self):
+        results = super().get_metrics_result()
+        if not self._told_of_nan and "loss" in results:
+            self._told_of_nan = warn_of_nan(self._user_loss, results["loss"])
+        return results
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         y = y.dominant if isinstance(y, Mixture) else y

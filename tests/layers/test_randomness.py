@@ -4,10 +4,14 @@ Each batch is the same, so its result is a fingerprint of the numbers that were 
 results. With about 60 bits in a fingerprint an honest repeat does not happen.
 """
 
+import concurrent.futures
+import multiprocessing
+
 import keras
 import numpy as np
 import pytest
 from harness import BACKEND, jit, only, run_in_fresh_process, to_numpy
+from layers import worker_of_randomness
 
 from keras_reg.layers import MixUp, Pipeline, RandomApply, RandomChoice, RandomErasing
 
@@ -199,20 +203,11 @@ if __name__ == "__main__":
 
 def test_processes_do_not_share_numbers():
     """Two spawned processes, each with a copy of the layer that was pickled, and the parent."""
-    printed = run_in_fresh_process(
-        """
-        import concurrent.futures, multiprocessing
-        from layers import worker_of_randomness as worker
-
-        if __name__ == "__main__":
-            context = multiprocessing.get_context("spawn")
-            with concurrent.futures.ProcessPoolExecutor(2, context) as pool:
-                rows = [row for part in pool.map(worker.draw, [worker.layer] * 4) for row in part]
-            rows += worker.draw(worker.layer)
-            print(len(rows), len({row.tobytes() for row in rows}))
-        """
-    )
-    assert printed.split() == ["100", "100"]
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(2, context) as pool:
+        rows = [row for part in pool.map(worker_of_randomness.draw, [worker_of_randomness.layer] * 4) for row in part]
+    rows += worker_of_randomness.draw(worker_of_randomness.layer)
+    assert len(rows) == len({row.tobytes() for row in rows}) == 5 * worker_of_randomness.COUNT
 
 
 # Layers among themselves.

@@ -3,10 +3,12 @@
 import keras
 import numpy as np
 import pytest
-from harness import BACKEND, assert_close, dtype_of, gradients, jit, raises_received, to_numpy
+from harness import BACKEND, assert_close, dtype_of, gradients, jit, only, raises_received, to_numpy
 from keras import ops
 
+from keras_reg.layers import RandomErasing
 from keras_reg.losses import LabelSmoothingCrossentropy, label_smoothing_crossentropy
+from keras_reg.training import AugmentedModel
 
 CLASSES = 7
 MANY = 100_000
@@ -422,3 +424,31 @@ def test_fit_tells_of_one_hot_training_labels_beside_class_ids():
     hot = np.eye(CLASSES, dtype="float32")[y]
     with pytest.warns(UserWarning, match="distributions and now class ids"):
         model.fit(x, hot, validation_data=(x, y), verbose=0)
+
+
+@only("tensorflow", "jax", why="PyTorch's step is eager: the loss itself refuses")
+def test_training_says_why_the_loss_is_nan():
+    """Once, after the first epoch, where `from_logits` was forgotten; not for a NaN of another kind."""
+    y, x = batch(8)
+    images = x[:, None, None, :]
+
+    def fit(loss, images=images):
+        network = keras.Sequential([keras.Input(images.shape[1:]), keras.layers.Flatten(), keras.layers.Dense(CLASSES)])
+        model = AugmentedModel(network, RandomErasing(0.0))
+        model.compile("sgd", loss)
+        return model.fit(images, y, epochs=2, verbose=0).history["loss"]
+
+    with pytest.warns(UserWarning, match="from_logits=True") as told:
+        assert np.isnan(fit(LabelSmoothingCrossentropy(0.1))).all()
+    assert len([warning for warning in told if "from_logits" in str(warning.message)]) == 1
+    assert np.isfinite(fit(LabelSmoothingCrossentropy(0.1, from_logits=True))).all()  # a warning is an error in tests
+    assert np.isnan(fit(LabelSmoothingCrossentropy(0.1, from_logits=True), images * np.nan)).all()
+
+
+@only("torch", why="The step is compiled elsewhere")
+def test_an_eager_step_refuses_logits_for_probabilities():
+    y, x = batch(8)
+    network = keras.Sequential([keras.Input((CLASSES,)), keras.layers.Dense(CLASSES)])
+    network.compile("sgd", LabelSmoothingCrossentropy(0.1))
+    with raises_received("from_logits=True"):
+        network.fit(x, y, verbose=0)
