@@ -146,6 +146,14 @@ def check_flag(name, value):
     return check_choice(name, value, (True, False))
 
 
+def check_verbose(verbose):
+    """True, False, or a number of at least 0, as Keras has it."""
+    number = native(verbose)
+    if not isinstance(number, bool) and not (is_integer(number) and number >= 0):
+        fail("`verbose` must be 0 or 1.", verbose=verbose)
+    return number
+
+
 def check_seed(seed):
     """`None` or an integer that is not negative."""
     return check_integer("seed", seed, low=0, optional=True)

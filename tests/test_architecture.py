@@ -19,6 +19,7 @@ ARROWS = {
     "_backend": {"_validation"},
     "_strength": {"_validation", "_backend"},
     "_storage": set(),
+    "_messages": set(),
     "_random_state": {"_validation", "_backend"},
     "_optimizers": set(),
     "layers": BASE,

@@ -2,7 +2,8 @@ import math
 
 import keras
 
-from keras_reg._validation import check_choice, check_number, fail
+from keras_reg._messages import say
+from keras_reg._validation import check_choice, check_flag, check_number, check_verbose, fail
 from keras_reg.callbacks import _monitor
 from keras_reg.callbacks._stateful_callback import StatefulCallback
 
@@ -24,6 +25,8 @@ class DivergenceStop(StatefulCallback):
             batches of the epoch so far. With "batch" the first value is that of the very first batch, and the logs are
             read from the device after each one.
         verbose: 1 prints where and why training was stopped.
+        raise_error: Whether to raise a `RuntimeError` instead of stopping. Then no `on_train_end` of a callback runs:
+            backups stay, and a program that is run for its exit code fails.
 
     Attributes:
         diverged: Whether training was stopped by this callback.
@@ -35,6 +38,7 @@ class DivergenceStop(StatefulCallback):
     Raises:
         ValueError: If an argument is out of range; in `fit`, after the first epoch or batch, if nothing in the logs is
             called `monitor`.
+        RuntimeError: In `fit`, with `raise_error`, where training diverged.
 
     Example:
 
@@ -47,15 +51,17 @@ class DivergenceStop(StatefulCallback):
 
     STATE = ("first", "stop_reason", "stopped_batch", "stopped_epoch")
 
-    def __init__(self, factor=3.0, monitor="loss", per="epoch", verbose=1):
-        check_number("factor", factor, low=1, open_low=True)
-        check_choice("per", per, ("epoch", "batch"))
+    def __init__(self, factor=3.0, monitor="loss", per="epoch", verbose=1, raise_error=False):
+        factor = check_number("factor", factor, low=1, open_low=True)
+        monitor = _monitor.check_monitor(monitor)
+        per = check_choice("per", per, ("epoch", "batch"))
         if per == "batch" and monitor.startswith("val_"):
             fail('`monitor` must be a training value with per="batch": validation comes per epoch.', monitor=monitor)
         self.factor = factor
         self.monitor = monitor
         self.per = per
-        self.verbose = verbose
+        self.verbose = check_verbose(verbose)
+        self.raise_error = check_flag("raise_error", raise_error)
         super().__init__()
         if per == "batch":
             # Not a method of the class: Keras reads the logs from the device after every batch for whoever has one.
@@ -92,10 +98,12 @@ class DivergenceStop(StatefulCallback):
         reason = self._reason(value)
         if reason:
             self.stop_reason, self.stopped_epoch, self.stopped_batch = reason, epoch, batch
+            where = f"Epoch {epoch + 1}" + ("" if batch is None else f", batch {batch + 1}")
+            if self.raise_error:
+                raise RuntimeError(f"{where}: training diverged, {reason}.")
             self.model.stop_training = True
             if self.verbose:
-                where = f"Epoch {epoch + 1}" + ("" if batch is None else f", batch {batch + 1}")
-                print(f"{where}: training diverged, {reason}.")
+                say(f"{where}: training diverged, {reason}.")
 
     def _reason(self, value):
         if not math.isfinite(value):
@@ -105,4 +113,5 @@ class DivergenceStop(StatefulCallback):
         return None
 
     def get_config(self):
-        return {"factor": self.factor, "monitor": self.monitor, "per": self.per, "verbose": self.verbose}
+        names = ("factor", "monitor", "per", "verbose", "raise_error")
+        return {name: getattr(self, name) for name in names}

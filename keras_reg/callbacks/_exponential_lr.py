@@ -3,8 +3,9 @@ import warnings
 
 import keras
 
+from keras_reg._messages import say
 from keras_reg._optimizers import members
-from keras_reg._validation import check_choice, check_number, fail
+from keras_reg._validation import check_choice, check_number, check_verbose, fail
 from keras_reg.callbacks._stateful_callback import StatefulCallback
 
 # A learning rate kept in half precision comes back this much changed; a person changes it by more.
@@ -23,7 +24,7 @@ class ExponentialLR(StatefulCallback):
     `max(min_learning_rate, lr0 * gamma^(t - w))`. With `per="step"` the same holds for fractions of epochs:
     `lr0 * (s + 1) / (S + 1)` in step s of the S steps of the warm-up, then `gamma^(t + step / steps - w)`, set once an
     execution under `steps_per_execution`. Where `fit` cannot know the number of steps, as for a generator, the first
-    epoch goes as with `per="epoch"`.
+    epoch goes as with `per="epoch"`. A step that a loss-scaled optimizer skips counts as a step: it takes time, too.
 
     `History` gets `learning_rate`, the rate of the epoch's last step; with several optimizers
     `learning_rate_<name>` for each.
@@ -70,21 +71,17 @@ class ExponentialLR(StatefulCallback):
         per="epoch",
         verbose=0,
     ):
-        check_number("gamma", gamma, low=0, open_low=True)
         if initial_learning_rate is not None:
-            check_number("initial_learning_rate", initial_learning_rate, low=0, open_low=True)
-        check_number("warmup_epochs", warmup_epochs, low=0)
-        check_number("min_learning_rate", min_learning_rate, low=0)
-        check_choice("per", per, ("epoch", "step"))
-        self.gamma = gamma
+            initial_learning_rate = check_number("initial_learning_rate", initial_learning_rate, low=0, open_low=True)
+        self.gamma = check_number("gamma", gamma, low=0, open_low=True)
         self.initial_learning_rate = initial_learning_rate
-        self.warmup_epochs = warmup_epochs
-        self.min_learning_rate = min_learning_rate
-        self.per = per
-        self.verbose = verbose
+        self.warmup_epochs = check_number("warmup_epochs", warmup_epochs, low=0)
+        self.min_learning_rate = check_number("min_learning_rate", min_learning_rate, low=0)
+        self.per = check_choice("per", per, ("epoch", "step"))
+        self.verbose = check_verbose(verbose)
         self.initial_learning_rates, self.learning_rates = [], []
         super().__init__()
-        if per == "step":
+        if self.per == "step":
             # Not a method of the class, and safe in a thread: Keras would wait for the device after every batch.
             self.on_train_batch_end, self.async_safe = self._count, True
 
@@ -110,7 +107,7 @@ class ExponentialLR(StatefulCallback):
         self._epoch, self._ended = epoch, []
         self._set(epoch)
         if self.verbose:
-            print(f"Epoch {epoch + 1}: learning rate {', '.join(f'{rate:.6g}' for rate in self.learning_rates)}.")
+            say(f"Epoch {epoch + 1}: learning rate {', '.join(f'{rate:.6g}' for rate in self.learning_rates)}.")
 
     def on_train_batch_begin(self, batch, logs=None):
         if self.per == "step" and batch and self.steps_per_epoch:

@@ -1,27 +1,26 @@
 import fnmatch
 import os
 
-from keras_reg._validation import check_integer, fail, is_integer
+from keras_reg._validation import check_flag, check_integer, fail, is_integer, native
 from keras_reg.callbacks._gradient_events import import_tensorboardx
 
 
 def check_arguments(log_dir, every, bins, include, norms, weights, probe):
-    """The arguments of `GradientHistograms`."""
+    """The arguments of `GradientHistograms`: returns `every`, `bins`, `include`, `norms` and `weights`."""
     if log_dir is not None:
-        if not isinstance(log_dir, (str, os.PathLike)):
+        if not isinstance(log_dir, (str, os.PathLike)) or not os.fspath(log_dir):
             fail("`log_dir` must be a path or None.", log_dir=log_dir)
         import_tensorboardx()
-    if every != "epoch" and not (is_integer(every) and every >= 1):
+    every = native(every)
+    if not (isinstance(every, str) and every == "epoch") and not (is_integer(every) and every >= 1):
         fail('`every` must be "epoch" or an integer of at least 1.', every=every)
-    check_integer("bins", bins, low=8)
+    bins = check_integer("bins", bins, low=8, high=2**16)
     if bins % 2:
         fail("`bins` must be even, half of them for each sign.", bins=bins)
     check_globs(include)
-    for name, value in (("norms", norms), ("weights", weights)):
-        if not isinstance(value, bool):
-            fail(f"`{name}` must be True or False.", **{name: value})
     if probe is not None and not (isinstance(probe, (tuple, list)) and len(probe) in (2, 3)):
         fail("`probe` must be (x, y), (x, y, sample_weight) or None.", probe=probe)
+    return every, bins, native(include), check_flag("norms", norms), check_flag("weights", weights)
 
 
 def check_globs(include):

@@ -1,6 +1,8 @@
+from types import MappingProxyType
+
 import keras
 
-from keras_reg._validation import fail
+from keras_reg._validation import check_integer, fail
 from keras_reg.callbacks._gradient_arguments import check_arguments
 from keras_reg.callbacks._gradient_bins import signed_log_edges
 from keras_reg.callbacks._gradient_events import EventWriter
@@ -67,8 +69,10 @@ class GradientHistograms(GradientWatcher):
         of gradients by layer, to see them vanish.
     """
 
+    OF_FIT = MappingProxyType({**GradientWatcher.OF_FIT, "_writer": None})
+
     def __init__(self, log_dir=None, every="epoch", bins=64, include=None, norms=True, weights=True, probe=None):
-        check_arguments(log_dir, every, bins, include, norms, weights, probe)
+        every, bins, include, norms, weights = check_arguments(log_dir, every, bins, include, norms, weights, probe)
         self.log_dir = log_dir
         self.every = every
         self.bins = bins
@@ -117,8 +121,17 @@ class GradientHistograms(GradientWatcher):
         Returns:
             The record, which is also added to `history["probe"]`.
         """
-        if not model.built or not isinstance(model.optimizer, keras.optimizers.Optimizer):
-            fail("`model` must be built, and compiled with a Keras optimizer.", model=model)
+        if not isinstance(model, keras.Model):
+            fail("`model` must be a `keras.Model`.", model=model)
+        if not model.built or not isinstance(getattr(model, "optimizer", None), keras.optimizers.Optimizer):
+            fail(
+                "`model` must be built, and compiled with a Keras optimizer and a loss, as for training: their "
+                'gradients are measured. Call `model.compile("sgd", loss)` first.',
+                model=model.name,
+                built=model.built,
+                compiled=model.compiled,
+            )
+        step = check_integer("step", step)
         self._add("probe", self._watch_batch(model, (x, y, sample_weight), epoch=step, step=step))
         return self.history["probe"][-1]
 

@@ -1,4 +1,5 @@
 import warnings
+from types import MappingProxyType
 
 import keras
 
@@ -17,6 +18,8 @@ class GradientWatcher(StatefulCallback):
 
     STATE = ("history", "next_due", "skipped_steps", "steps")
     GROWING = ("history",)
+    # What is compiled and on the device for one model.
+    OF_FIT = MappingProxyType({"_known": None, "_functions": None, "_statistics": None, "_step": None})
 
     def __init__(self):
         super().__init__()

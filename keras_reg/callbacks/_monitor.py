@@ -1,8 +1,18 @@
-"""Which logged value a callback watches, and which way is better."""
+"""Which logged value a callback watches."""
 
 import warnings
 
-import keras
+import numpy as np
+
+from keras_reg._validation import fail, native
+
+
+def check_monitor(monitor):
+    """The name of a logged value."""
+    monitor = native(monitor)
+    if not isinstance(monitor, str) or not monitor:
+        fail("`monitor` must be the name of a value in the logs.", monitor=monitor)
+    return monitor
 
 
 def read(callback, logs, first):
@@ -15,14 +25,27 @@ def read(callback, logs, first):
             is an error then, and missing validation data is worth a warning.
 
     Raises:
-        ValueError: If `first` and the model logs nothing under the name, nor, for a `val_` name, without the prefix.
+        ValueError: If the value is not a single number; if `first` and the model logs nothing under the name, nor, for
+            a `val_` name, without the prefix.
     """
     monitor, logs = callback.monitor, logs or {}
     if monitor in logs:
-        return float(logs[monitor])
+        return number(monitor, logs[monitor])
     if first:
         _explain_absence(callback, monitor, logs)
     return None
+
+
+def number(name, value):
+    """A logged value as a float: of metrics such as `F1Score` it is an array, which may have one element."""
+    try:
+        array = np.asarray([] if value is None else value, "float64")
+    except (TypeError, ValueError):
+        array = np.zeros(0)
+    if array.size != 1:
+        fail(f"The value of `monitor` must be one number; a metric may need `average=\"macro\"`. {name!r} is not one.",
+             monitor=name, value=value)  # fmt: skip
+    return float(array.reshape(()))
 
 
 def _explain_absence(callback, monitor, logs):
@@ -45,26 +68,3 @@ def _offer(logs):
     """The names in the logs, and those that validation data would add."""
     validated = any(key.startswith("val_") for key in logs)
     return [*logs] if validated else [*logs, *(f"val_{key}" for key in logs)]
-
-
-def direction(callback, model):
-    """The callback's `mode`, with "auto" resolved to "min" or "max".
-
-    Keras is asked first: it knows the direction of its own metrics. Beyond that, whatever ends in "loss" is to fall.
-    """
-    if callback.mode != "auto":
-        return callback.mode
-    probe = keras.callbacks.EarlyStopping(callback.monitor, patience=2)
-    probe.set_model(model)
-    probe.on_train_begin()
-    try:
-        for epoch, value in enumerate((0.0, 1.0)):
-            probe.on_epoch_end(epoch, {callback.monitor: value})
-        return "max" if probe.best == 1.0 else "min"
-    except ValueError:
-        if callback.monitor.endswith("loss"):
-            return "min"
-    raise ValueError(
-        f'`mode` must be "min" or "max" here: which way is better cannot be told from the name. '
-        f"Received: mode={callback.mode!r}, monitor={callback.monitor!r}"
-    )

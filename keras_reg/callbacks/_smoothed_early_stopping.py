@@ -4,8 +4,9 @@ import warnings
 import keras
 import numpy as np
 
-from keras_reg._validation import check_choice, check_integer, check_number
-from keras_reg.callbacks import _monitor, _optimizers, _smoothing
+from keras_reg._messages import say
+from keras_reg._validation import check_choice, check_flag, check_integer, check_number, check_verbose, fail
+from keras_reg.callbacks import _direction, _monitor, _optimizers, _smoothing
 from keras_reg.callbacks._stateful_callback import StatefulCallback
 
 
@@ -34,6 +35,9 @@ class SmoothedEarlyStopping(StatefulCallback):
     there is (inf, or -inf in mode "max"). It counts as an epoch without improvement, so `patience` of them in a row
     stop training, whatever the criterion; `terminate_on_nan=True` stops at the first.
 
+    Whatever the criterion, a (smoothed) value that reaches `stopping_threshold` stops training, since it is good
+    enough, and one that is worse than `divergence_threshold`, since it will not recover.
+
     With `use_ema=True` in the optimizer, the model ends with the averaged weights of the best epoch.
     `SwapEMAWeights(swap_on_epoch=True)` must then be placed after this callback.
 
@@ -59,6 +63,8 @@ class SmoothedEarlyStopping(StatefulCallback):
         strip: Number of epochs in a strip of "progress_quotient" and "successive_increases".
         threshold: That of the last three criteria; `None` takes 5 (GL), 1 (PQ) or 3 (UP).
         terminate_on_nan: Whether the first value that is not finite stops training.
+        stopping_threshold: Value that is good enough to stop at, or `None`.
+        divergence_threshold: Value beyond which training has failed, or `None`.
 
     Attributes:
         best: The best (smoothed) value, or `None`.
@@ -67,8 +73,8 @@ class SmoothedEarlyStopping(StatefulCallback):
         stop_reason: Why, in words, or `None`.
 
     Raises:
-        ValueError: If an argument is out of range; in `fit`, at the end of the first epoch, if nothing in the logs is
-            called `monitor` or the direction of its improvement cannot be told.
+        ValueError: If an argument is out of range; in `fit`, before the first epoch, if the direction of improvement
+            cannot be told, and at its end, if nothing in the logs is called `monitor` or the value is not one number.
 
     Example:
 
@@ -115,38 +121,31 @@ class SmoothedEarlyStopping(StatefulCallback):
         strip=5,
         threshold=None,
         terminate_on_nan=False,
+        stopping_threshold=None,
+        divergence_threshold=None,
     ):
-        check_choice("smoothing", smoothing, ("ema", "mean", "median", None))
-        check_number("beta", beta, 0, 1, open_high=True)
-        check_integer("window", window, low=1)
-        check_choice("criterion", criterion, ("patience", *_smoothing.THRESHOLDS))
-        check_number("min_delta", min_delta, low=0)
-        check_integer("patience", patience, low=0)
-        check_choice("mode", mode, ("auto", "min", "max"))
-        if baseline is not None:
-            check_number("baseline", baseline)
-        check_integer("start_from_epoch", start_from_epoch, low=0)
-        check_integer("strip", strip, low=1)
-        if threshold is not None:
-            check_number("threshold", threshold, low=1 if criterion == "successive_increases" else 0)
-        if criterion != "patience":
-            check_choice("mode", mode, ("auto", "min"))
-        self.monitor = monitor
-        self.smoothing = smoothing
-        self.beta = beta
-        self.window = window
-        self.criterion = criterion
-        self.min_delta = min_delta
-        self.relative = relative
-        self.patience = patience
-        self.mode = mode
-        self.baseline = baseline
-        self.restore_best_weights = restore_best_weights
-        self.start_from_epoch = start_from_epoch
-        self.verbose = verbose
-        self.strip = strip
-        self.threshold = threshold
-        self.terminate_on_nan = terminate_on_nan
+        self.monitor = _monitor.check_monitor(monitor)
+        self.smoothing = check_choice("smoothing", smoothing, ("ema", "mean", "median", None))
+        self.beta = check_number("beta", beta, 0, 1, open_high=True)
+        self.window = check_integer("window", window, low=1)
+        self.criterion = check_choice("criterion", criterion, ("patience", *_smoothing.THRESHOLDS))
+        self.min_delta = check_number("min_delta", min_delta, low=0)
+        self.relative = check_flag("relative", relative)
+        self.patience = check_integer("patience", patience, low=0)
+        self.mode = check_choice("mode", mode, ("auto", "min", "max"))
+        self.baseline = _number_or_none("baseline", baseline)
+        self.restore_best_weights = check_flag("restore_best_weights", restore_best_weights)
+        self.start_from_epoch = check_integer("start_from_epoch", start_from_epoch, low=0)
+        self.verbose = check_verbose(verbose)
+        self.strip = check_integer("strip", strip, low=1)
+        self.threshold = _number_or_none("threshold", threshold, 1 if criterion == "successive_increases" else 0)
+        self.terminate_on_nan = check_flag("terminate_on_nan", terminate_on_nan)
+        self.stopping_threshold = _number_or_none("stopping_threshold", stopping_threshold)
+        self.divergence_threshold = _number_or_none("divergence_threshold", divergence_threshold)
+        if self.criterion != "patience":
+            check_choice("mode", self.mode, ("auto", "min"))
+        if self.mode != "auto":
+            self._check_thresholds(self.mode)
         super().__init__()
 
     def reset(self):
@@ -156,14 +155,15 @@ class SmoothedEarlyStopping(StatefulCallback):
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
-        self._direction = None
-        self._warned = False
+        self._warned = self._seen_logs = False
+        self._direction = self._find_direction()
 
     def on_epoch_end(self, epoch, logs=None):
-        first, logs = self._direction is None, {} if logs is None else logs
-        value = _monitor.read(self, logs, first)
-        if first:
-            self._direction = self._find_direction()
+        logs = {} if logs is None else logs
+        value = _monitor.read(self, logs, first=not self._seen_logs)
+        self._seen_logs = True
+        if self._direction is None:  # a metric that is made in the first step
+            self._direction = self._find_direction() or _direction.refuse(self)
         if value is None:
             return
         finite = math.isfinite(value)
@@ -174,40 +174,55 @@ class SmoothedEarlyStopping(StatefulCallback):
             value = math.inf if self._direction == "min" else -math.inf
         logs[f"smoothed_{self.monitor}"] = value
         if epoch >= self.start_from_epoch:
-            self._judge(epoch, value, logs.get("loss", math.nan)) if finite else self._judge_nonfinite(epoch)
+            self._judge(
+                epoch, value, _monitor.number("loss", logs.get("loss", math.nan))
+            ) if finite else self._judge_nonfinite(epoch)
 
     def on_train_end(self, logs=None):
         super().on_train_end(logs)
         if self.stop_reason and self.verbose:
-            print(f"Epoch {self.stopped_epoch + 1}: early stopping, {self.stop_reason}.")
+            say(f"Epoch {self.stopped_epoch + 1}: early stopping, {self.stop_reason}.")
         if not self.restore_best_weights or self.best_weights is None:
             return
         if self.verbose:
-            print(f"Restoring the weights of epoch {self.best_epoch + 1}, the one with the best {self._judged_name()}.")
+            say(f"Restoring the weights of epoch {self.best_epoch + 1}, the one with the best {self._judged_name()}.")
         self.model.set_weights(self.best_weights)
         _optimizers.averages_from_weights(self.model)
 
     def _find_direction(self):
-        direction = _monitor.direction(self, self.model)
-        if self.criterion != "patience":
-            check_choice("mode", direction, ("min",))
+        direction = _direction.find(self, self.model)
+        if direction is not None:
+            if self.criterion != "patience":
+                check_choice("mode", direction, ("min",))
+            self._check_thresholds(direction)
         return direction
+
+    def _check_thresholds(self, direction):
+        good, bad = self.stopping_threshold, self.divergence_threshold
+        if good is not None and bad is not None and not (good < bad if direction == "min" else good > bad):
+            fail(
+                "`stopping_threshold` must be better than `divergence_threshold`.",
+                stopping_threshold=good,
+                divergence_threshold=bad,
+                mode=direction,
+            )
 
     def _judge(self, epoch, value, training_loss):
         self.nonfinite_epochs = 0
         self.smoothed.append(value)
-        self.training_losses.append(float(training_loss))
+        self.training_losses.append(training_loss)
         self.wait += 1
-        if self._improves(value, self.best):
+        improved = self._improves(value, self.best)
+        if improved:
             self.best, self.best_epoch = value, epoch
             if self.restore_best_weights:
                 self.best_weights = _optimizers.final_weights(self.model)
             if self.baseline is None or self._improves(value, self.baseline):
                 self.wait = 0
-            if self.criterion == "patience":
-                return
-        reason = self._reason()
-        if reason and epoch > 0:
+        reason = self._reason_by_threshold(value)
+        if not reason and not (improved and self.criterion == "patience"):
+            reason = self._reason() if epoch > 0 else None
+        if reason:
             self._stop(epoch, reason)
 
     def _judge_nonfinite(self, epoch):
@@ -226,6 +241,16 @@ class SmoothedEarlyStopping(StatefulCallback):
         if self._direction == "min":
             return bool(np.float32(value + margin) < np.float32(reference))
         return bool(np.float32(value - margin) > np.float32(reference))
+
+    def _reason_by_threshold(self, value):
+        """Why a value ends training by itself, or `None`."""
+        sign, value = (1 if self._direction == "min" else -1), np.float32(value)
+        good, bad = self.stopping_threshold, self.divergence_threshold
+        if good is not None and sign * value <= sign * np.float32(good):
+            return f"{self._judged_name()} is {value:.6g} and has reached {good:g}"
+        if bad is not None and sign * value > sign * np.float32(bad):
+            return f"{self._judged_name()} is {value:.6g}, worse than {bad:g}"
+        return None
 
     def _reason(self):
         """Why training is to stop now, or `None`."""
@@ -259,21 +284,28 @@ class SmoothedEarlyStopping(StatefulCallback):
         return self.monitor if self.smoothing is None else f"smoothed {self.monitor}"
 
     def get_config(self):
-        return {
-            "monitor": self.monitor,
-            "smoothing": self.smoothing,
-            "beta": self.beta,
-            "window": self.window,
-            "criterion": self.criterion,
-            "min_delta": self.min_delta,
-            "relative": self.relative,
-            "patience": self.patience,
-            "mode": self.mode,
-            "baseline": self.baseline,
-            "restore_best_weights": self.restore_best_weights,
-            "start_from_epoch": self.start_from_epoch,
-            "verbose": self.verbose,
-            "strip": self.strip,
-            "threshold": self.threshold,
-            "terminate_on_nan": self.terminate_on_nan,
-        }
+        names = (
+            "monitor",
+            "smoothing",
+            "beta",
+            "window",
+            "criterion",
+            "min_delta",
+            "relative",
+            "patience",
+            "mode",
+            "baseline",
+            "restore_best_weights",
+            "start_from_epoch",
+            "verbose",
+            "strip",
+            "threshold",
+            "terminate_on_nan",
+            "stopping_threshold",
+            "divergence_threshold",
+        )
+        return {name: getattr(self, name) for name in names}
+
+
+def _number_or_none(name, value, low=-math.inf):
+    return None if value is None else check_number(name, value, low)

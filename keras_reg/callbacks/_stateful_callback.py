@@ -1,9 +1,33 @@
+from types import MappingProxyType
+
 import keras
 
 from keras_reg._validation import fail
 
 
-class StatefulCallback(keras.callbacks.Callback):
+class Detachable(keras.callbacks.Callback):
+    """A callback whose copies, and those in other processes, belong to no model: `fit` gives them theirs.
+
+    A subclass names in `OF_FIT` the attributes that are good for the present `fit` alone, with what they become.
+    """
+
+    OF_FIT = MappingProxyType({})
+
+    def __getstate__(self):
+        state = {name: value for name, value in vars(self).items() if name not in self.OF_FIT}
+        model = {name for name, value in state.items() if value is not None and value is self.model}
+        own = {name: value.__name__ for name, value in state.items() if getattr(value, "__self__", None) is self}
+        kept = {name: value for name, value in state.items() if name not in model and name not in own}
+        return {"kept": kept, "own_methods": own}
+
+    def __setstate__(self, state):
+        keras.callbacks.Callback.__init__(self)
+        vars(self).update({**self.OF_FIT, **state["kept"]})
+        for name, method in state["own_methods"].items():
+            setattr(self, name, getattr(self, method))
+
+
+class StatefulCallback(Detachable):
     """A callback that starts anew with every `fit`, unless a saved state was put in before.
 
     A subclass names the attributes that make up its state in `STATE` and gives them their first values in `reset`.

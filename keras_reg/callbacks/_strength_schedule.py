@@ -1,9 +1,12 @@
+import copy
+
 import keras
 
 from keras_reg._validation import fail, is_number
+from keras_reg.callbacks._stateful_callback import Detachable
 
 
-class StrengthSchedule(keras.callbacks.Callback):
+class StrengthSchedule(Detachable):
     """Moves every `keras_reg.Strength` at the start of each epoch: to its value times `schedule(epoch)`.
 
     A rate or stddev that was given to a layer as `Strength` is a weight of that layer, so the compiled step reads
@@ -11,8 +14,8 @@ class StrengthSchedule(keras.callbacks.Callback):
 
     Args:
         schedule: Function from the epoch, counted from 0, to a factor in [0, 1].
-        layers: The layers, or models, whose strengths move: those of an input pipeline, or a part of the model.
-            `None` for all of the model that is trained.
+        layers: The layer or model, or a list of them, whose strengths move: those of an input pipeline, or a part of
+            the model. `None` for all of the model that is trained.
 
     Raises:
         ValueError: If `schedule` is not callable or returns anything else, or there is no `Strength` to move.
@@ -28,8 +31,15 @@ class StrengthSchedule(keras.callbacks.Callback):
         super().__init__()
         if not callable(schedule):
             fail("`schedule` must be a function from an epoch to a factor in [0, 1].", schedule=schedule)
+        layers = [layers] if isinstance(layers, keras.layers.Layer) else layers
+        is_list = isinstance(layers, (list, tuple)) and all(isinstance(x, keras.layers.Layer) for x in layers)
+        if layers is not None and not is_list:
+            fail("`layers` must be a Keras layer, a list of them, or None.", layers=layers)
         self.schedule = schedule
         self.layers = layers
+
+    def __deepcopy__(self, memo):
+        return copy.copy(self)  # whose layers are the same: those of the copy would be in no model
 
     def on_train_begin(self, logs=None):
         if not self._weights():

@@ -117,4 +117,4 @@ def test_bad_arguments(name, value):
 def test_config_goes_round():
     stop = DivergenceStop(2.0, "mae", "batch", 0)
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(stop))
-    assert list(again.get_config().values()) == [2.0, "mae", "batch", 0]
+    assert list(again.get_config().values()) == [2.0, "mae", "batch", 0, False]
