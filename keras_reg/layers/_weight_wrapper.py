@@ -7,7 +7,15 @@ from keras_reg._backend import RandomSource, fold
 from keras_reg._validation import check_seed, fail
 from keras_reg.layers._random_layer import RandomLayer
 from keras_reg.layers._strength_weight import hold
-from keras_reg.layers._wrapped_call import Scope, WrappedCall, build_by_call, builds_by_call, is_tensor, policy_of
+from keras_reg.layers._wrapped_call import (
+    Scope,
+    WrappedCall,
+    build_by_call,
+    builds_by_call,
+    is_tensor,
+    policy_of,
+    rematerializes,
+)
 
 
 class WeightWrapper(RandomLayer, keras.layers.Wrapper):
@@ -79,7 +87,8 @@ class WeightWrapper(RandomLayer, keras.layers.Wrapper):
     def call_wrapped(self, args, kwargs, training):
         if not training or self._is_off or not self._kernels():
             return self.layer(*args, **kwargs)
-        self._refuse_recomputing(args, kwargs)
+        if rematerializes(self.layer, args, kwargs):  # it would be called with its stored kernels for its gradient
+            fail("`layer` must be made outside of a `keras.RematScope`.", layer=self.layer)
         # A scope knows no variables of the scope around it: it needs them all.
         scope = Scope(self._values(self.layer.variables))
         with scope:
@@ -89,15 +98,6 @@ class WeightWrapper(RandomLayer, keras.layers.Wrapper):
         for loss in scope.losses:
             self.add_loss(loss * 1.0)  # a tensor of its own, since the wrapped layer claims the one that it added
         return outputs
-
-    def _refuse_recomputing(self, args, kwargs):
-        """A layer that is called again for its gradient would be called with its stored kernels then."""
-
-        def probe():
-            return None
-
-        if self.layer.rematerialized_call(probe, *args, **kwargs) is not probe:
-            fail("`layer` must be made outside of a `keras.RematScope`.", layer=self.layer)
 
     def _values(self, variables):
         """Pairs of a variable and its value in this call."""

@@ -57,6 +57,18 @@ class Scope(keras.StatelessScope):
             self.updated.append(update[0])
 
 
+def rematerializes(layer, args, kwargs):
+    """Whether `layer` is called a second time for its gradient."""
+
+    def call():
+        return None
+
+    try:
+        return layer.rematerialized_call(call, *args, **kwargs) is not call
+    except AttributeError:  # Keras 3.10 can only ask layers that were made in a scope
+        return False
+
+
 def policy_of(layer):
     """The dtype policy of a wrapper: that of its layer, which may be quantized where the wrapper cannot be."""
     if layer.quantization_mode is None:
