@@ -12,7 +12,7 @@ class CutMix(Mixer):
     images stay integers and a NaN outside the box stays outside. In inference the layer is the identity.
 
     Args:
-        alpha: Parameter of Beta(alpha, alpha), float > 0 or a `keras_reg.Strength`; 1 is uniform.
+        alpha: Parameter of Beta(alpha, alpha), in (0, 1e30], or a `keras_reg.Strength`; 1 is uniform.
         rate: Probability that an image is mixed, in [0, 1], or a `keras_reg.Strength`.
         num_classes: Number of classes, needed for integer labels, which come back one-hot in float32. Not needed for
             float labels, nor inside `keras_reg.training.AugmentedModel`, where integer labels stay integers.
@@ -29,7 +29,8 @@ class CutMix(Mixer):
             dtype and are mixed in float32.
         sample_weight: Weights of shape (batch,), mixed like labels, or (batch, height, width), cut by the same box.
         training: `False` returns the data as they are. True unless said otherwise.
-        index: Integer that names the batch: what is drawn is then a function of `seed` and `index` alone.
+        index: Integer of at least 0, or a scalar integer tensor, that names the batch: what is drawn is then a function
+            of `seed` and `index` alone.
 
     Input shape:
         Images (batch, height, width, channels), or (batch, channels, height, width) with "channels_first".

@@ -19,7 +19,8 @@ class LabelNoise(BatchAugmentation):
 
     Args:
         rate: Probability that a label is redrawn, in [0, 1], or a `keras_reg.Strength`.
-        num_classes: Number of classes, needed for integer labels, which stay integers.
+        num_classes: Number of classes, needed for integer labels, which stay integers. Their dtype must be able to
+            hold every class.
         seed: Integer of at least 0; one seed makes a run repeatable.
         **kwargs: Further arguments of `keras.layers.Layer`, as `name` and `dtype`.
 
@@ -28,7 +29,8 @@ class LabelNoise(BatchAugmentation):
         labels: Integer ids (batch,) or (batch, 1), or one-hot or soft (batch, classes).
         sample_weight: Weights; not changed.
         training: `False` returns the data as they are. True unless said otherwise.
-        index: Integer that names the batch: what is drawn is then a function of `seed` and `index` alone.
+        index: Integer of at least 0, or a scalar integer tensor, that names the batch: what is drawn is then a function
+            of `seed` and `index` alone.
 
     Input shape:
         Images of any shape that the other layers take, labels as above.

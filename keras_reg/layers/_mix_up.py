@@ -12,7 +12,7 @@ class MixUp(Mixer):
     of the data; images that are not chosen come back bit for bit. In inference the layer is the identity.
 
     Args:
-        alpha: Parameter of Beta(alpha, alpha), float > 0 or a `keras_reg.Strength`. Small values keep lambda near 0
+        alpha: Parameter of Beta(alpha, alpha), in (0, 1e30], or a `keras_reg.Strength`. Small values keep lambda near 0
             or 1; 1 is uniform.
         rate: Probability that an image is mixed, in [0, 1], or a `keras_reg.Strength`.
         num_classes: Number of classes, needed for integer labels, which come back one-hot in float32. Not needed for

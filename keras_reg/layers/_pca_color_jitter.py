@@ -24,7 +24,7 @@ class PCAColorJitter(BatchAugmentation):
     layer is the identity.
 
     Args:
-        stddev: Standard deviation of a, at least 0, or a `keras_reg.Strength`.
+        stddev: Standard deviation of a, in [0, 1e30], or a `keras_reg.Strength`.
         rate: Probability that an image is shifted, in [0, 1], or a `keras_reg.Strength`.
         eigenvalues: Standard deviations of the colours along the components, one for each channel, in the units of the
             images: set by `adapt`, or given. Without either, those of ImageNet for images in [0, 1].
@@ -39,7 +39,8 @@ class PCAColorJitter(BatchAugmentation):
         labels: Labels; not changed.
         sample_weight: Weights; not changed.
         training: `False` returns the data as they are. True unless said otherwise.
-        index: Integer that names the batch: what is drawn is then a function of `seed` and `index` alone.
+        index: Integer of at least 0, or a scalar integer tensor, that names the batch: what is drawn is then a function
+            of `seed` and `index` alone.
 
     Input shape:
         Images (batch, height, width, channels), or (batch, channels, height, width) with "channels_first"; one image

@@ -11,11 +11,13 @@ class Pipeline(Composite):
     inference: nothing, or resizing.
 
     Args:
-        layers: List of layers. Keras' own `MixUp` and `CutMix` are refused: they do not know sample weights.
+        layers: List of layers, or one layer. Keras' own `MixUp` and `CutMix` are refused: they do not know sample
+            weights.
         seed: Integer of at least 0, from which all layers of this package draw. Where it is `None` the seeds of the
             layers count, if all have one. Layers of Keras draw from their own.
         data_format: "channels_last" or "channels_first"; Keras' setting where `None`.
-        **kwargs: Further arguments of `keras.layers.Layer`, as `name` and `dtype`.
+        **kwargs: Further arguments of `keras.layers.Layer`, as `name` and `dtype`. Everything is computed in the dtype
+            of this layer, whatever those of its layers are.
 
     Call arguments:
         data: Images; or a tuple (images, labels) or (images, labels, sample_weight); or a dict with "images" and any
@@ -23,7 +25,8 @@ class Pipeline(Composite):
         labels: Labels, as the layers take them.
         sample_weight: Weights of shape (batch,), or (batch, height, width), which go where the pixels go.
         training: `False` for inference. True unless said otherwise.
-        index: Integer that names the batch: what is drawn is then a function of `seed` and `index` alone.
+        index: Integer of at least 0, or a scalar integer tensor, that names the batch: what is drawn is then a function
+            of `seed` and `index` alone.
 
     Input shape:
         Images (batch, height, width, channels), or (batch, channels, height, width) with "channels_first".

@@ -18,7 +18,8 @@ class RandomApply(Composite):
             with a rate of the layer.
         seed: Integer of at least 0; where it is `None` that of the layer counts.
         data_format: "channels_last" or "channels_first"; Keras' setting where `None`.
-        **kwargs: Further arguments of `keras.layers.Layer`, as `name` and `dtype`.
+        **kwargs: Further arguments of `keras.layers.Layer`, as `name` and `dtype`. Everything is computed in the dtype
+            of this layer, whatever that of `layer` is.
 
     Call arguments:
         data: Images; or a tuple (images, labels) or (images, labels, sample_weight); or a dict with "images" and any
@@ -26,7 +27,8 @@ class RandomApply(Composite):
         labels: Labels, as the layer takes them.
         sample_weight: Weights of shape (batch,), or (batch, height, width), which go where the pixels go.
         training: `False` for inference. True unless said otherwise.
-        index: Integer that names the batch: what is drawn is then a function of `seed` and `index` alone.
+        index: Integer of at least 0, or a scalar integer tensor, that names the batch: what is drawn is then a function
+            of `seed` and `index` alone.
 
     Input shape:
         Images (batch, height, width, channels), or (batch, channels, height, width) with "channels_first".

@@ -19,13 +19,14 @@ class RandomChoice(Composite):
     inference it is the identity.
 
     Args:
-        layers: List of layers that keep the size of the images.
+        layers: List of layers, or one layer, that keep the size of the images.
         weights: Weight of each layer in the draw, at least 0 and not all 0; equal where `None`.
         mode: "batch", or "sample" where all layers are `MixUp` or `CutMix`.
         seed: Integer of at least 0, from which all layers of this package draw. Where it is `None` the seeds of the
             layers count, if all have one.
         data_format: "channels_last" or "channels_first"; Keras' setting where `None`.
-        **kwargs: Further arguments of `keras.layers.Layer`, as `name` and `dtype`.
+        **kwargs: Further arguments of `keras.layers.Layer`, as `name` and `dtype`. Everything is computed in the dtype
+            of this layer, whatever those of its layers are.
 
     Call arguments:
         data: Images; or a tuple (images, labels) or (images, labels, sample_weight); or a dict with "images" and any
@@ -33,7 +34,8 @@ class RandomChoice(Composite):
         labels: Labels, as the layers take them.
         sample_weight: Weights of shape (batch,), or (batch, height, width), which go where the pixels go.
         training: `False` returns the data as they are. True unless said otherwise.
-        index: Integer that names the batch: what is drawn is then a function of `seed` and `index` alone.
+        index: Integer of at least 0, or a scalar integer tensor, that names the batch: what is drawn is then a function
+            of `seed` and `index` alone.
 
     Input shape:
         Images (batch, height, width, channels), or (batch, channels, height, width) with "channels_first".

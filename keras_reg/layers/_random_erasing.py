@@ -52,9 +52,11 @@ class RandomErasing(BatchAugmentation):
             image. Boxes may overlap.
         fill_mode: "constant", "channel_noise" (one random colour a box) or "pixel_noise" (a random colour a pixel; the
             images of one batch share one tile of noise, each shifted at random).
-        fill_value: Constant for "constant": a number, or one for each channel, in the units of the images.
+        fill_value: Constant for "constant": a number, or one for each channel, in the units of the images. Their dtype
+            must be able to hold it.
         value_range: Range (least, most) of the pixels. Noise is N(0, 1), right for standardised images, where it is
-            `None`, and uniform in this range where it is given. Needed for noise in integer images.
+            `None`, and uniform in this range where it is given. Needed for noise in integer images, whose dtype must
+            be able to hold it; at most 2^24 from 0 there.
         mask_fill_value: What segmentation masks, and labels that are dense maps, are filled with in the boxes. They
             stay as they are where it is `None`.
         bounding_box_format: "xyxy" (pixels), "yxyx", "xywh", "center_xywh", "rel_xyxy" (shares), "rel_yxyx" or
@@ -69,7 +71,8 @@ class RandomErasing(BatchAugmentation):
         labels: Labels; not changed, except dense maps with `mask_fill_value`.
         sample_weight: Weights; not changed.
         training: `False` returns the data as they are. True unless said otherwise.
-        index: Integer that names the batch: what is drawn is then a function of `seed` and `index` alone.
+        index: Integer of at least 0, or a scalar integer tensor, that names the batch: what is drawn is then a function
+            of `seed` and `index` alone.
 
     Input shape:
         Images (batch, height, width, channels), or (batch, channels, height, width) with "channels_first"; one image
@@ -79,7 +82,8 @@ class RandomErasing(BatchAugmentation):
         That of the input. Integer images stay integers.
 
     Raises:
-        ValueError: For arguments out of range, and where the size of the images is known and no box fits.
+        ValueError: For arguments out of range, numbers that the dtype of the images or masks cannot hold, and where the
+            size of the images is known and no box fits.
 
     Example:
 

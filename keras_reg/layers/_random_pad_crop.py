@@ -18,11 +18,12 @@ class RandomPadCrop(BatchAugmentation):
     with. Masks, dense label maps and bounding boxes move along. In inference the layer is the identity.
 
     Args:
-        padding: Pixels on each side: an integer of at least 0, or a pair (vertical, horizontal).
+        padding: Pixels on each side: an integer from 0 to 2^20, or a pair (vertical, horizontal).
         rate: Probability that an image is shifted, in [0, 1], or a `keras_reg.Strength`.
         fill_mode: "constant", or "reflect", which mirrors the image without repeating its border.
-        fill_value: Constant for "constant".
-        mask_fill_value: Integer or number that masks and label maps are padded with; reflected where `fill_mode` is.
+        fill_value: Constant for "constant", a number that the dtype of the images can hold.
+        mask_fill_value: Number that masks and label maps are padded with, and that their dtype can hold. They are
+            reflected where the images are.
         bounding_box_format: "xyxy" (pixels), "yxyx", "xywh", "center_xywh", "rel_xyxy" (shares), "rel_yxyx" or
             "rel_xywh". Boxes are clipped; those that are cut off wholly get class -1.
         data_format: "channels_last" or "channels_first"; Keras' setting where `None`.
@@ -36,7 +37,8 @@ class RandomPadCrop(BatchAugmentation):
         sample_weight: Weights; not changed, except those of shape (batch, height, width), which move along. Pixels from
             outside the image weigh 0.
         training: `False` returns the data as they are. True unless said otherwise.
-        index: Integer that names the batch: what is drawn is then a function of `seed` and `index` alone.
+        index: Integer of at least 0, or a scalar integer tensor, that names the batch: what is drawn is then a function
+            of `seed` and `index` alone.
 
     Input shape:
         Images (batch, height, width, channels), or (batch, channels, height, width) with "channels_first"; one image
@@ -46,8 +48,9 @@ class RandomPadCrop(BatchAugmentation):
         That of the input.
 
     Raises:
-        ValueError: For arguments out of range, where padding by reflection is not smaller than the image, and for what
-            has a place in the images and cannot be moved, as an entry `keypoints`.
+        ValueError: For arguments out of range, numbers that the dtype of the images or masks cannot hold, where padding
+            by reflection is not smaller than the image, and for what has a place in the images and cannot be moved, as
+            an entry `keypoints`.
 
     Example:
 

@@ -21,7 +21,7 @@ class RandomResizedCrop(BatchAugmentation):
     along. In inference the whole image is resized, as the size must be the same.
 
     Args:
-        size: Height and width that come out, a pair of integers or one for both.
+        size: Height and width that come out, a pair of integers from 1 to 2^16, or one for both.
         scale: Least and most area of the crop as a share of the image, both in (0, 1].
         ratio: Least and most aspect, width / height as torchvision and the Inception papers have it, both > 0.
         bounding_box_format: "xyxy" (pixels), "yxyx", "xywh", "center_xywh", "rel_xyxy" (shares), "rel_yxyx" or
@@ -36,7 +36,8 @@ class RandomResizedCrop(BatchAugmentation):
         labels: Labels; not changed, except dense maps.
         sample_weight: Weights; not changed, except those of shape (batch, height, width), which move along.
         training: `False` resizes the whole image. True unless said otherwise.
-        index: Integer that names the batch: what is drawn is then a function of `seed` and `index` alone.
+        index: Integer of at least 0, or a scalar integer tensor, that names the batch: what is drawn is then a function
+            of `seed` and `index` alone.
 
     Input shape:
         Images (batch, height, width, channels), or (batch, channels, height, width) with "channels_first"; one image
