@@ -88,7 +88,7 @@ def test_a_rematerialized_whole_is_refused(name):
     with keras.RematScope(mode="full"):
         whole = keras.Sequential([keras.Input(IMAGES.shape[1:]), LAYERS[name]()])
     x = keras.Variable(IMAGES.astype("float32"))
-    with pytest.raises(ValueError, match="rematerialized as a whole(?s:.*)Received:"):
+    with pytest.raises(ValueError, match=r"rematerialized as a whole(?s:.*)Received:"):
         gradients(lambda: ops.sum(ops.sin(whole(x * 1.0, training=True))), [x])
 
 
