@@ -42,6 +42,7 @@ from keras import tree
 import keras_reg
 
 BACKEND = keras.backend.backend()
+HANGS_AFTER = 3600  # seconds: no test is slow enough for that, however busy the machine
 TESTS = pathlib.Path(__file__).resolve().parent
 ROOT = TESTS.parent
 
@@ -321,7 +322,7 @@ def public_objects():
 # Processes.
 
 
-def run_in_fresh_process(code, env=None, timeout=600):
+def run_in_fresh_process(code, env=None, timeout=HANGS_AFTER):
     """Runs Python `code` (indented as you like) in a new interpreter and returns its standard output.
 
     The new process has this run's backend and may `from harness import ...`; it sees the same installed `keras_reg`.

@@ -71,7 +71,7 @@ if __name__ == "__main__":
     def wait_to_be_killed():
         if sys.argv[2:]:
             pathlib.Path(sys.argv[2]).touch()
-            time.sleep(600)
+            time.sleep(3600)
 
     result = train(directory, wait_to_be_killed)
     (directory.parent / "result.json").write_text(json.dumps(result))

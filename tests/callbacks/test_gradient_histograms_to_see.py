@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import pytest
 from callbacks.helpers import make_model
-from harness import raises_received
+from harness import HANGS_AFTER, raises_received
 
 from keras_reg.callbacks import GradientHistograms
 
@@ -132,13 +132,16 @@ def tensorboard(folder):
         raise AssertionError("TensorBoard ended without an address.")
     finally:
         process.terminate()
-        process.communicate(timeout=60)
+        process.communicate(timeout=HANGS_AFTER)
 
 
-def ask(address, tries=240):
+def ask(address, tries=2 * HANGS_AFTER):
     """What is at the address, as soon as TensorBoard has read its files."""
     for _ in range(tries):
-        with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(address, timeout=60) as answer:
+        with (
+            contextlib.suppress(urllib.error.HTTPError),
+            urllib.request.urlopen(address, timeout=HANGS_AFTER) as answer,
+        ):
             if found := json.load(answer):
                 return found
         time.sleep(0.5)

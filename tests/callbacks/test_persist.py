@@ -13,7 +13,7 @@ import pytest
 from callbacks import persisted_training
 from callbacks.helpers import Script, make_model
 from callbacks.persisted_training import At, train
-from harness import BACKEND, TESTS, raises_received
+from harness import BACKEND, HANGS_AFTER, TESTS, raises_received
 
 from keras_reg.callbacks import SmoothedEarlyStopping, persist
 
@@ -62,13 +62,13 @@ def test_a_killed_process_starts_again_and_ends_like_one_that_was_not(uninterrup
     command = [sys.executable, persisted_training.__file__, str(tmp_path / "backup")]
     pause = tmp_path / "in_epoch_5"
     with subprocess.Popen([*command, str(pause)], env=environment) as process:
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + HANGS_AFTER
         while not pause.exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
         assert pause.exists(), f"The process ended by itself or hung: {process.poll()}"
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL and not (tmp_path / "result.json").exists()
-    subprocess.run(command, env=environment, check=True, timeout=300)
+    subprocess.run(command, env=environment, check=True, timeout=HANGS_AFTER)
     assert_same(json.loads((tmp_path / "result.json").read_text()), uninterrupted)
     assert not (tmp_path / "backup").exists()
 

@@ -69,7 +69,7 @@ if __name__ == "__main__":
     def wait_to_be_killed(name):
         if sys.argv[2:] and name == sys.argv[3]:
             pathlib.Path(sys.argv[2]).touch()
-            time.sleep(600)
+            time.sleep(3600)
 
     # Another program start has other random weights: what was saved must replace them all.
     result = train(folder / "backup", wait_to_be_killed, build_seed=7 if sys.argv[2:] else 8, verbose=2)

@@ -8,7 +8,7 @@ import time
 import keras
 import numpy as np
 import pytest
-from harness import BACKEND, TESTS, raises_received
+from harness import BACKEND, HANGS_AFTER, TESTS, raises_received
 from transfer import resumed_transfer
 from transfer.networks import flat_backbone, images
 from transfer.resumed_transfer import NAMES, train
@@ -52,13 +52,13 @@ def test_a_process_that_was_killed_goes_on_in_its_phase(uninterrupted, tmp_path)
     command = [sys.executable, resumed_transfer.__file__, str(tmp_path)]
     pause = tmp_path / "paused"
     with subprocess.Popen([*command, str(pause), "top"], env=environment, stdout=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + HANGS_AFTER
         while not pause.exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
         assert pause.exists(), f"The process ended by itself or hung: {process.poll()}"
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL and not (tmp_path / "result.json").exists()
-    done = subprocess.run(command, env=environment, check=True, timeout=300, capture_output=True, text=True)
+    done = subprocess.run(command, env=environment, check=True, timeout=HANGS_AFTER, capture_output=True, text=True)
     assert "Going on in phase 2, 'top'." in done.stdout and "Phase 1 of 3" not in done.stdout
     assert_same(json.loads((tmp_path / "result.json").read_text()), uninterrupted)
     assert not (tmp_path / "backup").exists()

@@ -6,7 +6,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from harness import assert_close, raises_received, to_numpy
+from harness import HANGS_AFTER, assert_close, raises_received, to_numpy
 from keras import layers
 from transfer.networks import Block, flat_backbone, images, nested_backbone
 
@@ -255,7 +255,7 @@ def test_the_model_loads_without_this_package(tmp_path):
         "assert not any(name.split('.')[0] == 'keras_reg' for name in sys.modules)"
     )
     environment = {**os.environ, "PYTHONSAFEPATH": "1"}
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, timeout=300)
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, timeout=HANGS_AFTER)
     assert_close(np.load(tmp_path / "y.npy"), learner.model.predict(X, verbose=0), rtol=1e-4, atol=1e-3)
 
 
