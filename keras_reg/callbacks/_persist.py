@@ -146,7 +146,10 @@ class _Persist(keras.callbacks.BackupAndRestore):
     def _take_up_plain(self):
         if self.model.optimizer is not None and not self.model.optimizer.built:
             self.model.optimizer.build(self.model.trainable_variables)
-        epoch = self.backup.load_plain(self.model)
+        try:
+            epoch = self.backup.load_plain(self.model)
+        except ValueError as error:
+            fail(f"`directory` must be of the same model: {error}", directory=self.backup_dir)
         if epoch is None:
             self._warn("files, but none that is whole: training starts anew")
         else:

@@ -2,6 +2,7 @@ import math
 
 import keras
 
+from keras_reg._messages import say
 from keras_reg._strength import Strength
 from keras_reg._validation import check_choice, check_flag, check_number, check_seed, fail, is_number
 from keras_reg.layers import NoisyBatchNormalization
@@ -86,7 +87,7 @@ def regularize(
     surgeon = Surgeon(rewriter, dropout, drop_path, spatial_dropout, seed)
     surgeon.plan(model)
     if dry_run or verbose:
-        print("\n".join(surgeon.report or ["Nothing to do."]))
+        (print if dry_run else say)("\n".join(surgeon.report or ["Nothing to do."]))
     return None if dry_run else surgeon.operate(model)
 
 

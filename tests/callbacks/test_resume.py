@@ -220,6 +220,16 @@ def test_a_folder_of_another_model_is_refused_before_anything_is_lost(left_behin
     assert before[1] == after[1] and all(map(np.array_equal, before[0], after[0]))
 
 
+def test_a_plain_backup_of_another_model_is_refused(tmp_path):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(5)])
+    model.compile("sgd", "mse")
+    (tmp_path / "backup").mkdir()
+    model.save_weights(tmp_path / "backup" / "latest.weights.h5")
+    (tmp_path / "backup" / "training_metadata.json").write_text('{"epoch": 1, "batch": 0}')
+    with raises_received("same model", "directory="):
+        train(tmp_path / "backup")
+
+
 def test_a_fit_that_ended_in_an_error_leaves_the_model_as_keras_would(tmp_path):
     """The next `fit` of the same model begins with its first epoch, though this one was taken up in the third."""
     data = X[:, :2, 0, 0], X[:, :1, 0, 1]

@@ -444,3 +444,15 @@ def test_bad_models_and_noise():
     for model in (Subclass(), keras.Sequential([layers.Dense(2)]), layers.Dense(2)):
         with raises_received("model"):
             regularize(model)
+
+
+def test_verbose_says_nothing_without_interactive_logging(capsys):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    keras.config.disable_interactive_logging()
+    try:
+        regularize(model, kernel_l2=0.1, verbose=True)
+        assert capsys.readouterr().out == ""
+        regularize(model, kernel_l2=0.1, dry_run=True)
+        assert capsys.readouterr().out  # which is all that it does
+    finally:
+        keras.config.enable_interactive_logging()
