@@ -92,8 +92,8 @@ def test_the_optimizer_given_to_compile_is_found_behind_the_one_that_scales_the_
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_a_loaded_training_goes_on_as_if_it_had_not_been_saved(tmp_path, wrapped):
-    """Keras' file does not keep what is excluded: excluded again, both go the same way to the bit."""
+def test_addons_2619_a_loaded_training_goes_on_as_if_it_had_not_been_saved(tmp_path, wrapped):
+    """Also keras#16201. Keras' file does not keep what is excluded: excluded again, both go the same way to the bit."""
     x, y = np.random.default_rng(0).normal(size=(2, 8, 3)).astype("float32")
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3, bias_initializer="ones")])
     optimizer = keras.optimizers.AdamW(0.1, weight_decay=0.5)
