@@ -37,7 +37,6 @@ COMPOSITES = {
     "choice of mixers": lambda part, dtype: RandomChoice([CutMix(dtype="float32"), MixUp()], dtype=dtype),
     "apply": lambda part, dtype: RandomApply(part, dtype=dtype),
 }
-DTYPES = ["float16", "float32", "mixed_bfloat16"]
 ROWS = [
     (composite, part)
     for composite, part in itertools.product(COMPOSITES, PARTS)
@@ -49,18 +48,28 @@ def images(dtype):
     return (np.random.default_rng(0).random((4, 8, 6, 3)) * 100).astype(dtype)
 
 
+def result_of(layer, x, training, part):
+    """What a call returns, or on JAX what its trace says, which compiles nothing."""
+    if BACKEND != "jax" or part == "keras moving":  # whose seeds a trace would spoil
+        return layer(x, training=training)
+    import jax
+
+    return jax.eval_shape(lambda x: layer(x, training=training, index=0), x)
+
+
 @pytest.mark.parametrize(("composite", "part"), ROWS)
 def test_symbolic_and_eager_calls_agree(composite, part):
-    for of_whole, of_part in itertools.permutations(DTYPES, 2):
+    pairs = [("float32", "float16"), ("mixed_bfloat16", "float32"), ("float16", "mixed_bfloat16")]
+    for of_whole, of_part in pairs[:1] if part == "keras moving" else pairs:
         layer = COMPOSITES[composite](PARTS[part](of_part), of_whole)
         for given, training in itertools.product(("float32", "uint8"), (True, False)):
             x = images(given)
             symbolic = layer(keras.Input(x.shape[1:], dtype=given), training=training)
-            eager = layer(x, training=training)
-            assert dtype_of(eager) == symbolic.dtype, (of_whole, of_part, given, training)
-            assert tuple(eager.shape)[1:] == symbolic.shape[1:]
+            found = result_of(layer, x, training, part)
+            assert dtype_of(found) == symbolic.dtype, (of_whole, of_part, given, training)
+            assert tuple(found.shape)[1:] == symbolic.shape[1:]
             if training and given == "float32":
-                assert dtype_of(eager) == layer.compute_dtype
+                assert dtype_of(found) == layer.compute_dtype
 
 
 @pytest.mark.parametrize("given", ["float32", "uint8"])
