@@ -100,12 +100,13 @@ class ExponentialLR(StatefulCallback):
                 )
 
     def on_epoch_begin(self, epoch, logs=None):
+        number = epoch - self.first_epoch
         if not self._loaded:
-            self._find_initial_rates(epoch)
+            self._find_initial_rates(number)
         super().on_epoch_begin(epoch, logs)
         self.steps_per_epoch = (self.params or {}).get("steps") or self.steps_per_epoch
-        self._epoch, self._ended = epoch, []
-        self._set(epoch)
+        self._epoch, self._ended = number, []
+        self._set(number)
         if self.verbose:
             say(f"Epoch {epoch + 1}: learning rate {', '.join(f'{rate:.6g}' for rate in self.learning_rates)}.")
 

@@ -173,7 +173,7 @@ class SmoothedEarlyStopping(StatefulCallback):
         else:
             value = math.inf if self._direction == "min" else -math.inf
         logs[f"smoothed_{self.monitor}"] = value
-        if epoch >= self.start_from_epoch:
+        if epoch - self.first_epoch >= self.start_from_epoch:
             self._judge(
                 epoch, value, _monitor.number("loss", logs.get("loss", math.nan))
             ) if finite else self._judge_nonfinite(epoch)

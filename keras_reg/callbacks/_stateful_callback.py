@@ -36,6 +36,7 @@ class StatefulCallback(Detachable):
 
     STATE = ()
     GROWING = ()
+    first_epoch = 0  # what counts as epoch 0: each phase of a `TransferLearner` sets its own
 
     def __init__(self):
         super().__init__()

@@ -44,6 +44,7 @@ class Assembly:
 
 def assemble(backbone, head, preprocess):
     """Joins the parts; `head` is a number of classes, a layer, a model or a list of layers."""
+    _check_backbone(backbone)
     inputs = _make_inputs(backbone)
     prepared, note = preprocess_inputs(preprocess, backbone, inputs)
     features = _features(backbone, backbone(prepared))
@@ -58,6 +59,33 @@ def assemble(backbone, head, preprocess):
         head_model=keras.Model(one, head(one), name=f"{backbone.name}_head"),
         notes=(f"Inputs: {note}.", *more),
     )
+
+
+def _check_backbone(backbone):
+    if not isinstance(backbone, keras.Model):
+        fail(
+            "`backbone` must be a `keras.Model`, such as `keras.applications.MobileNetV2(include_top=False)`.",
+            backbone=backbone,
+        )
+    of_hub = any(cls.__module__.startswith(("keras_hub", "keras_nlp")) for cls in type(backbone).__mro__)
+    if of_hub and isinstance(getattr(backbone, "backbone", None), keras.Model):  # a task
+        fail(f"`backbone` must come without a head: give `{backbone.name}.backbone`.", backbone=backbone.name)
+    if getattr(backbone, "outputs", None) and len(backbone.outputs) == 1 and _ends_in_classes(backbone):
+        fail(
+            "`backbone` must come without its old head, but it ends in the probabilities of classes: make it with "
+            "`include_top=False`, or cut it as `keras.Model(b.input, b.layers[-2].output)`.",
+            backbone=backbone.name,
+            outputs=backbone.output_shape,
+        )
+
+
+def _ends_in_classes(layer):
+    """Whether the last layer is a softmax over vectors, or the logits that `keras.applications` call predictions."""
+    if isinstance(layer, keras.Model):
+        vectors = not getattr(layer, "outputs", None) or len(layer.outputs[0].shape) == 2
+        return vectors and bool(layer.layers) and _ends_in_classes(layer.layers[-1])
+    softmax = isinstance(layer, keras.layers.Softmax) or getattr(layer, "activation", None) is keras.activations.softmax
+    return softmax or (layer.name == "predictions" and isinstance(layer, (keras.layers.Dense, keras.layers.Activation)))
 
 
 def _make_inputs(backbone):
@@ -84,7 +112,7 @@ def _features(backbone, outputs):
 
 def _make_head(head):
     if is_integer(head):
-        check_integer("head_or_num_classes", head, low=2)
+        head = check_integer("head_or_num_classes", head, low=1)
         # Logits in float32 also under mixed precision: the softmax of the loss needs them.
         return keras.layers.Dense(head, dtype="float32", name="head")
     if isinstance(head, (list, tuple)) and head and all(isinstance(layer, keras.layers.Layer) for layer in head):

@@ -4,17 +4,23 @@ import dataclasses
 import json
 import os
 import pathlib
-import shutil
+import re
+import sys
+import warnings
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_reg._random_state import random_state, set_random_state
+from keras_reg._storage import read_nest, remove, write_nest
 from keras_reg._validation import fail
+from keras_reg.callbacks import persist
 from keras_reg.transfer._slots import Memory
 
 # Within a phase `keras_reg.callbacks.persist` keeps what is needed, in a folder beside the file.
 FILE, FOLDER = "before-phase-{}.npz", "phase-{}"
+NAMES = re.compile(r"before-phase-(\d+)\.npz")
 
 
 @dataclasses.dataclass
@@ -37,64 +43,81 @@ class Border:
 
 
 class Backup:
-    """The folder of one training.
+    """The folder of one training: the last two borders, each with the epochs of the phase behind it.
 
     Args:
         directory: The folder.
-        model: What is trained; its weights and seeds are kept.
-        phases: The phases, which must be the same when the training is taken up.
+        model: What is trained; its weights and random numbers are kept.
+        phases: The phases, which must be the same when the training is taken up; they may have more epochs.
     """
 
     def __init__(self, directory, model, phases):
-        self.directory = pathlib.Path(directory)
+        self.directory = pathlib.Path(os.path.abspath(directory))
+        self.model = model
         metrics = {id(variable) for variable in model.metrics_variables}
         self.variables = [variable for variable in model.variables if id(variable) not in metrics]
-        self.plan = [[phase.name, phase.unfreeze, phase.layer_decay, phase.batch_norm] for phase in phases]
+        plan = [[phase.name, phase.unfreeze, phase.layer_decay, phase.batch_norm] for phase in phases]
+        self.plan = json.loads(json.dumps(plan))
+        self.epochs = [phase.epochs for phase in phases]
 
     def folder(self, phase):
         return self.directory / FOLDER.format(phase)
 
     def save(self, border):
-        """Writes the border, and then removes what came before it."""
-        arrays = {f"weight-{i}": _array(variable) for i, variable in enumerate(self.variables)}
-        numbers = {id(variable): i for i, variable in enumerate(self.variables)}
-        memories = {}
-        for key, memory in border.memories.items():
-            number = numbers[key]
-            memories[number] = {**dataclasses.asdict(memory), "slots": list(memory.slots)}
-            arrays |= {f"slot-{number}-{name}": array for name, array in memory.slots.items()}
-        record = {**vars(border), "memories": memories, "plan": self.plan}
-        text = json.dumps(record, default=lambda number: number.item()).encode()
-        self.directory.mkdir(parents=True, exist_ok=True)
-        unfinished = self.directory / "unfinished.npz"
-        np.savez(unfinished, record=np.frombuffer(text, "uint8"), **arrays)
-        os.replace(unfinished, self.directory / FILE.format(border.phase))
-        for phase in range(border.phase):
-            (self.directory / FILE.format(phase)).unlink(missing_ok=True)
-            shutil.rmtree(self.folder(phase), ignore_errors=True)
+        """Writes the border, and then removes what came before the one before it."""
+        numbers = {id(variable): str(i) for i, variable in enumerate(self.variables)}
+        record = {
+            **vars(border),
+            "memories": {numbers[key]: vars(memory) for key, memory in border.memories.items()},
+            "plan": self.plan,
+            "epochs": self.epochs,
+            "weights": [_array(variable) for variable in self.variables],
+            "random": random_state(self.model),
+        }
+        write_nest(self.directory / FILE.format(border.phase), record)
+        self._remove([phase for phase in self._phases() if phase < border.phase - 1])
 
     def load(self):
-        """Puts the weights back and returns the last border; `None` where there is none."""
-        files = [self.directory / FILE.format(phase) for phase in range(len(self.plan), -1, -1)]
-        path = next((file for file in files if file.exists()), None)
-        if path is None:
+        """Puts weights and random numbers back and returns the last border; `None` where there is none."""
+        record, path = self._find()
+        if record is None:
+            for phase in range(len(self.plan)):
+                self._remove_epochs(phase)
             return None
-        with np.load(path) as file:
-            arrays = dict(file)
-        record = json.loads(arrays.pop("record").tobytes())
-        self._check(record, arrays, path)
-        for i, variable in enumerate(self.variables):
-            variable.assign(ops.cast(arrays[f"weight-{i}"], variable.dtype))
-        memories = {
-            id(self.variables[int(number)]): Memory(
-                **{**memory, "slots": {name: arrays[f"slot-{number}-{name}"] for name in memory["slots"]}}
-            )
-            for number, memory in record["memories"].items()
-        }
+        self._check(record, path)
+        set_random_state(self.model, record["random"])
+        for variable, value in zip(self.variables, record["weights"], strict=True):
+            # A copy: what is computed from the array later must not share its memory.
+            variable.assign(ops.cast(np.array(value), variable.dtype))
+        memories = {id(self.variables[int(key)]): Memory(**memory) for key, memory in record["memories"].items()}
         return Border(record["phase"], record["seed"], record["histories"], memories, record["loss_scale"])
 
-    def _check(self, record, arrays, path):
-        shapes = [arrays[f"weight-{i}"].shape for i in range(sum(name.startswith("weight-") for name in arrays))]
+    def _find(self):
+        """(record, path) of the last border that can be read and from which something is left to do."""
+        damaged = []
+        for phase in sorted(self._phases(), reverse=True):
+            path = self.directory / FILE.format(phase)
+            record = read_nest(path)
+            if not _is_record(record, phase):
+                damaged.append(path.name)
+            elif phase < len(self.epochs) or record["epochs"][-1] >= self.epochs[-1]:
+                self._warn(damaged, f"the training goes on from {path.name}, before it")
+                return record, path
+        self._warn(damaged, "the training begins anew")
+        return None, None
+
+    def _warn(self, damaged, what):
+        if damaged:
+            names = ", ".join(damaged)
+            warnings.warn(f"{self.directory} holds {names}, damaged or foreign: {what}.", stacklevel=2)
+
+    def _phases(self):
+        """The numbers of the borders of which there are files."""
+        names = os.listdir(self.directory) if self.directory.is_dir() else []
+        return [int(found[1]) for found in map(NAMES.fullmatch, names) if found]
+
+    def _check(self, record, path):
+        shapes = [tuple(array.shape) for array in record["weights"]]
         own = [tuple(variable.shape) for variable in self.variables]
         if shapes != own:
             other = next((i for i, pair in enumerate(zip(shapes, own, strict=False)) if pair[0] != pair[1]), None)
@@ -105,17 +128,37 @@ class Backup:
             fail(
                 f"`backup_dir` must be of the same model, but {where}: take another folder.", here=came, file=str(path)
             )
-        if record["plan"] != json.loads(json.dumps(self.plan)):
+        if record["plan"] != self.plan:
             names = [phase[0] for phase in record["plan"]]
             fail(f"`phases` must be those of {path}: {names}.", phases=[phase[0] for phase in self.plan])
 
     def remove(self):
         """Takes away what was written, and the folder if nothing else is in it."""
-        for phase in range(len(self.plan) + 1):
-            (self.directory / FILE.format(phase)).unlink(missing_ok=True)
-            shutil.rmtree(self.folder(phase), ignore_errors=True)
-        if self.directory.is_dir() and not any(self.directory.iterdir()):
-            self.directory.rmdir()
+        self._remove(self._phases())
+
+    def _remove(self, phases):
+        for phase in phases:
+            self._remove_epochs(phase)
+        remove(self.directory, [FILE.format(phase) for phase in phases])
+
+    def _remove_epochs(self, phase):
+        epochs = persist([], self.folder(phase))[-1].backup
+        epochs.last = sys.maxsize
+        epochs.remove()
+
+
+def _is_record(record, phase):
+    """Whether it is what `save` writes, as far as that can be seen."""
+    kinds = {"phase": int, "seed": int, "histories": list, "memories": dict, "plan": list, "epochs": list}
+    kinds |= {"weights": list, "random": dict}
+    return (
+        isinstance(record, dict)
+        and all(isinstance(record.get(name), kind) for name, kind in kinds.items())
+        and "loss_scale" in record
+        and record["phase"] == phase == len(record["histories"])
+        and len(record["epochs"]) == len(record["plan"]) >= phase
+        and all(isinstance(array, np.ndarray) for array in record["weights"])
+    )
 
 
 def _array(variable):

@@ -1,7 +1,7 @@
 """Features of a frozen backbone, computed once."""
 
 import dataclasses
-import pathlib
+import tempfile
 
 import keras
 import numpy as np
@@ -73,41 +73,54 @@ def depends_on_training(extractor, x):
 
 
 class Store:
-    """Rows that are appended, kept in memory up to `limit` bytes and in a .npy file beyond."""
+    """Rows that are appended, kept in memory up to `limit` bytes and in a file beyond.
 
-    def __init__(self, path, limit):
-        self.path, self.limit = pathlib.Path(path), limit
+    Args:
+        limit: Bytes that are kept in memory.
+        path: A .npy file for all rows, whatever their size; by default the file is a temporary one without a name,
+            which is gone with the process, also when it is killed.
+    """
+
+    def __init__(self, limit, path=None):
+        self.limit, self.path = limit if path is None else -1, path
         self.chunks, self.bytes, self.rows = [], 0, 0
-        self.filed = False
+        self.file = None
 
     def append(self, rows):
         rows = rows.astype("float32") if rows.dtype.kind == "V" else rows  # NumPy's files know no bfloat16
         self.chunks.append(rows)
         self.rows, self.bytes = self.rows + len(rows), self.bytes + rows.nbytes
-        if self.bytes > self.limit and not self.filed:
-            self.filed = True
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_bytes(b"")
+        if self.bytes > self.limit and self.file is None:
+            self.file = tempfile.TemporaryFile() if self.path is None else _open_new(self.path)  # noqa: SIM115
             self._write_header(rows)
-        if self.filed:
-            with self.path.open("ab") as file:
-                for chunk in self.chunks:
-                    file.write(chunk.tobytes())
+        if self.file:
+            for chunk in self.chunks:
+                self.file.write(chunk.tobytes())
             self.chunks = [rows[:0]]
 
     def _write_header(self, rows):
         # NumPy leaves room in it for the first axis to grow, so that it is as long at the end.
         shape = (self.rows, *rows.shape[1:])
         header = {"descr": np.lib.format.dtype_to_descr(rows.dtype), "fortran_order": False, "shape": shape}
-        with self.path.open("r+b") as file:
-            np.lib.format.write_array_header_1_0(file, header)
+        self.file.seek(0)
+        np.lib.format.write_array_header_1_0(self.file, header)
 
     def finish(self):
         """All rows, as an array or a memory map."""
-        if not self.filed:
+        if self.file is None:
             return np.concatenate(self.chunks)
-        self._write_header(self.chunks[0])
-        return np.load(self.path, mmap_mode="r")
+        with self.file as file:
+            self._write_header(self.chunks[0])
+            file.flush()
+            shape = (self.rows, *self.chunks[0].shape[1:])
+            return np.memmap(file, self.chunks[0].dtype, "r", offset=file.tell(), shape=shape)
+
+
+def _open_new(path):
+    """A file that replaces what is at the path; a link there is not followed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    return path.open("x+b")
 
 
 def extract(extractor, data, store, shuffled, verbose, check_labels):
@@ -125,7 +138,7 @@ def extract(extractor, data, store, shuffled, verbose, check_labels):
     progress = keras.utils.Progbar(total, unit_name="batch") if verbose else None
     ours = isinstance(data, Batches)
     sizes, others = [], []
-    for x, *rest in batches_of(Batches(data.arrays, data.sizes) if ours else data):
+    for x, *rest in batches_of(data):
         sizes.append(len(tree.flatten(x)[0]))
         check_labels(rest[0])
         store.append(_predict(extractor, x, sizes[-1], sizes[0]))

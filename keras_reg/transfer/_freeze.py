@@ -1,13 +1,15 @@
 import keras
 
-from keras_reg._validation import fail, is_integer
-from keras_reg.transfer._layers import TrainableMap, inside, is_normalization, own_weights, select, set_trainable
+from keras_reg._validation import check_flag, fail, is_integer, native
+from keras_reg.transfer._layers import inside, is_normalization, own_weights, select
+from keras_reg.transfer._trainable import TrainableMap, set_trainable
 
 
 def freeze(layers):
     """Stops weights from training: all of a layer or model, or of each in a list.
 
-    A batch normalization that is frozen computes with its moving averages, also in training, and keeps them.
+    A batch normalization that is frozen computes with its moving averages, also in training, and keeps them. Which
+    weights did not train although their layer did is remembered: `unfreeze` leaves them frozen.
 
     Compile after it: Keras trains what was trainable when `compile` was called, or fails, each backend in its own way.
     `TransferLearner` does so by itself.
@@ -29,15 +31,16 @@ def freeze(layers):
     if not given or not all(isinstance(layer, keras.layers.Layer) for layer in given):
         fail("`layers` must be a layer, a model or a list of them.", layers=layers)
     for layer in given:
-        layer.trainable = False
+        set_trainable(layer, set())
 
 
 def unfreeze(backbone, layers="all", batch_norm=False):
     """Lets weights train again: all, the last layers, or those that a pattern names. What trains already goes on.
 
     Unlike `backbone.trainable = True`, it leaves every batch normalization in inference mode: batches of new data
-    would replace the averages that the pretrained weights were made for. Nested models are reached, and layers inside
-    of layers.
+    would replace the averages that the pretrained weights were made for. A weight that was frozen by itself stays
+    frozen: the pretrained kernel after `enable_lora`, or one whose `trainable` was set to `False` while its layer
+    trained. Nested models are reached, and layers inside of layers.
 
     Compile after it: Keras trains what was trainable when `compile` was called, or fails, each backend in its own way.
     `TransferLearner` does so by itself.
@@ -63,8 +66,12 @@ def unfreeze(backbone, layers="all", batch_norm=False):
     """
     if not isinstance(backbone, keras.layers.Layer):
         fail("`backbone` must be a layer or model.", backbone=backbone)
-    check_layers("layers", layers)
-    chosen = select(backbone, layers)
+    open_layers(backbone, check_layers("layers", layers), check_flag("batch_norm", batch_norm))
+
+
+def open_layers(backbone, layers, batch_norm, closed=frozenset()):
+    """`unfreeze`, which leaves layers whose ids are in `closed` frozen unless a glob names them."""
+    chosen = select(backbone, layers, closed)
     before = TrainableMap(backbone)
     names = sorted({layer.name for layer in inside(backbone) if own_weights(layer)})
     training = [layer for layer in inside(backbone) if any(w.trainable for w in own_weights(layer))]
@@ -73,19 +80,23 @@ def unfreeze(backbone, layers="all", batch_norm=False):
     if any(weight.trainable for layer in chosen for weight in own_weights(layer)):
         return
     before.restore()
-    if not chosen:
+    if not chosen and not closed:
         fail(f"`layers` must name layers of {backbone.name!r}; with weights it has {_some(names)}.", layers=layers)
-    hint = " (batch normalizations stay frozen unless `batch_norm=True`)" if not batch_norm else ""
+    hints = [] if batch_norm else ["batch normalizations stay frozen unless `batch_norm=True`"]
+    hints += ["layers that were frozen before stay frozen unless a glob names them"] if closed else []
+    hint = f" ({', and '.join(hints)})" if hints else ""
     fail(f"`layers` must have weights to train{hint}; {backbone.name!r} has {_some(names)}.", layers=layers)
 
 
 def check_layers(name, layers):
-    """ "all", a number of last layers, a glob, or a list of globs."""
-    globs = [layers] if isinstance(layers, str) else layers
-    if is_integer(layers) and layers > 0:
-        return
+    """ "all", a number of last layers, or a list of globs."""
+    which = native(layers)
+    if which == "all" or (is_integer(which) and which > 0):
+        return which
+    globs = [which] if isinstance(which, str) else which
     if not isinstance(globs, (list, tuple)) or not globs or not all(isinstance(g, str) and g for g in globs):
         fail(f'`{name}` must be "all", a number of last layers of at least 1, or globs.', **{name: layers})
+    return list(globs)
 
 
 def _some(names):

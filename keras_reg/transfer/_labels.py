@@ -1,60 +1,110 @@
-"""Labels that fit the head."""
+"""Labels that fit the head: some backends take others without a word, and learn NaN or another class."""
 
 import itertools
 
-import keras
 import numpy as np
 from keras import tree
 
-from keras_reg._validation import fail
-from keras_reg.losses import LabelSmoothingCrossentropy
-from keras_reg.transfer._data import Batches, batches_of, has_an_end
+from keras_reg._validation import fail, fits
+from keras_reg.transfer._data import Batches, Stream, batches_of, has_an_end
 
-SPARSE_NAMES = ("sparse_categorical_crossentropy", keras.losses.sparse_categorical_crossentropy)
-
-
-def check_labels(name, data, model, loss):
-    """Integer labels must be classes of the head: some backends take others without a word, and learn NaN."""
-    if data is None or _classes(model, loss) is None:
-        return
-    if isinstance(data, Batches):
-        labels = data.arrays[1] if len(data.arrays) > 1 else None
-    else:
-        # One batch of a dataset, so that the usual mistakes show at once; what can be gone through only once is left
-        # alone. The others follow before the first phase.
-        labels = None if iter(data) is data else next(batches_of(data))[1]
-    check_batch(name, labels, model, loss)
+SHOWN = 5  # wrong labels in a message
 
 
-def check_every_batch(name, data, model, loss, steps=None):
-    """The same for a whole dataset, which takes a pass through it, of `steps` batches where there is no end."""
-    if data is None or isinstance(data, Batches) or _classes(model, loss) is None or iter(data) is data:
+def check_every_batch(name, data, target, steps=None):
+    """Checks the labels of a whole dataset, which takes a pass through it, of `steps` batches where there is no end.
+
+    Arrays have been looked at, and a `Stream` looks at its labels itself.
+    """
+    if data is None or isinstance(data, (Batches, Stream)) or target is None or target.form is None:
         return
     if has_an_end(data) or steps is not None:
         for _, labels, _ in itertools.islice(batches_of(data), steps):
-            check_batch(name, labels, model, loss)
+            check_batch(name, labels, target)
 
 
-def check_batch(name, labels, model, loss):
-    """The same for labels that are at hand."""
-    classes = _classes(model, loss)
-    if classes is None or labels is None or len(tree.flatten(labels)) != 1:
+def check_batch(name, labels, target):
+    """Checks labels that are at hand; all is known of them before anything is cast."""
+    if target is None:
         return
+    if labels is None:
+        fail(f"`{name}` must have labels beside its inputs.", labels=labels)
+    if len(tree.flatten(labels)) != 1:
+        fail(f"`{name}` must have one array of labels, since the head has one output.", labels=type(labels).__name__)
     labels = np.asarray(tree.flatten(labels)[0])
-    if labels.ndim > 1 and labels.shape[-1] != 1 and labels.ndim == len(model.output.shape):
-        return  # one-hot or soft
-    ignored = getattr(loss, "ignore_class", None)
-    outside = labels[((labels < 0) | (labels >= classes)) & (labels != ignored if ignored is not None else True)]
-    if outside.size:
-        found = np.unique(outside)[:5].tolist()
+    labels = labels.astype("float32") if labels.dtype.kind == "V" else labels  # bfloat16
+    if labels.dtype.kind not in "biuf":
         fail(
-            f"Labels of `{name}` must be integers from 0 to {classes - 1}: the head has {classes} classes.",
-            labels=found,
+            f"Labels of `{name}` must be numbers; `np.unique(labels, return_inverse=True)[1]` makes them of names.",
+            dtype=str(labels.dtype),
+            labels=labels.ravel()[:SHOWN].tolist(),
+        )
+    if target.form is not None:
+        _check_form(name, labels, target)
+
+
+def _check_form(name, labels, target):
+    as_ids, as_outputs = _has_shape_of_ids(labels, target), fits(labels.shape, target.shape)
+    if target.form == "shares":
+        if not as_ids and not as_outputs:
+            fail(f"Labels of `{name}` must have one number for each output.", shape=labels.shape, outputs=target.shape)
+        _check_values(name, labels, _between(labels), "numbers from 0 to 1: the loss is a binary crossentropy")
+    elif "ids" in target.form and as_ids:
+        _check_ids(name, labels, target)
+    elif "distributions" in target.form and as_outputs:
+        _check_values(name, labels, _between(labels), "one-hot or shares from 0 to 1")
+        if target.chosen:
+            _check_sums(name, labels)
+    else:
+        _refuse_form(name, labels, target)
+
+
+def _has_shape_of_ids(labels, target):
+    """The shape of the outputs without that of the classes, or with 1 in its place."""
+    shape = labels.shape
+    one_more = len(shape) == len(target.shape) and shape[-1] == 1
+    return fits(shape[:-1] if one_more else shape, target.shape[:-1])
+
+
+def _check_ids(name, labels, target):
+    ignored = labels == target.ignored if target.ignored is not None else np.zeros(labels.shape, bool)
+    right = (labels >= 0) & (labels < target.classes)  # not a number is neither
+    if labels.dtype.kind == "f":
+        right &= labels == np.floor(labels)
+    what = f"integers from 0 to {target.classes - 1}: the head has {target.classes} classes"
+    _check_values(name, labels, right | ignored, what)
+
+
+def _between(labels):
+    return (labels >= 0) & (labels <= 1)
+
+
+def _check_values(name, labels, right, expected):
+    wrong = labels[~right]
+    if wrong.size:
+        fail(f"Labels of `{name}` must be {expected}.", labels=np.unique(wrong)[:SHOWN].tolist())
+
+
+def _check_sums(name, labels):
+    sums = labels.sum(-1, dtype="float64")
+    wrong = sums[np.abs(sums - 1) > 1e-2]  # those in half precision are not exact
+    if wrong.size:
+        fail(
+            f"Labels of `{name}` must sum to 1 in each row. Where several classes may hold at once, give "
+            "`loss=keras.losses.BinaryCrossentropy(from_logits=True)`.",
+            sums=np.unique(wrong)[:SHOWN].tolist(),
         )
 
 
-def _classes(model, loss):
-    sparse = isinstance(loss, (keras.losses.SparseCategoricalCrossentropy, LabelSmoothingCrossentropy))
-    if not sparse and not any(loss == name for name in SPARSE_NAMES if isinstance(loss, str) or callable(loss)):
-        return None
-    return model.output.shape[-1] if len(model.outputs) == 1 else None
+def _refuse_form(name, labels, target):
+    forms = {
+        "ids": "class ids, one integer for each example; one-hot labels need `CategoricalCrossentropy`",
+        "distributions": "one-hot, with one number for each class; class ids need `SparseCategoricalCrossentropy`",
+        "ids or distributions": "class ids or one-hot",
+    }
+    forms["ids"] = "class ids or one-hot" if target.chosen else forms["ids"]
+    fail(
+        f"Labels of `{name}` must be {forms[target.form]}; the head has {target.classes} classes.",
+        shape=labels.shape,
+        outputs=target.shape,
+    )

@@ -1,4 +1,4 @@
-"""The layers inside of a layer, their paths, and which of their weights train."""
+"""The layers inside of a layer, their paths and their weights."""
 
 import fnmatch
 import math
@@ -58,21 +58,6 @@ def count(variables):
     return sum(math.prod(variable.shape) for variable in variables)
 
 
-class TrainableMap:
-    """Which layers and weights of a model train, to be put back later."""
-
-    def __init__(self, model):
-        self.layers = [(layer, layer.trainable) for layer in parents_first(model)]
-        self.weights = [(weight, weight.trainable) for weight in model.weights]
-
-    def restore(self):
-        for layer, trainable in self.layers:
-            layer.trainable = trainable
-        for weight, trainable in self.weights:
-            if weight.trainable != trainable:
-                weight.trainable = trainable
-
-
 def parents_first(layer):
     """`inside(layer)` in an order in which each comes after all that hold it, also where layers are shared."""
     order, seen = [], set()
@@ -88,33 +73,24 @@ def parents_first(layer):
     return order[::-1]
 
 
-def set_trainable(root, chosen):
-    """Makes the weights of the layers in `chosen`, a set of ids, train, and no others inside of `root`.
+def select(root, which, closed=frozenset()):
+    """The layers that are meant by "all", a number of last layers, or globs on names or paths; with all inside them.
 
-    Keras hands a layer's `trainable` down to all in it: so the outer ones are set first. What holds a chosen layer
-    must be trainable itself, or Keras would not look into it.
+    Layers whose ids are in `closed` are meant only where a glob names them or what they are in.
     """
-    holders = {id(layer) for layer in inside(root) if any(id(child) in chosen for child in inside(layer))}
-    for layer in parents_first(root):
-        layer.trainable = id(layer) in holders
-        if id(layer) in holders - chosen:
-            for weight in own_weights(layer):
-                if weight.trainable:
-                    weight.trainable = False
-
-
-def select(root, which):
-    """The layers that are meant by "all", a number of last layers, or globs on names or paths; with all inside them."""
     found = walk(root) or [(root.name, root)]
     if isinstance(which, int):
         leaves = [layer for _, layer in found if not children(layer) and not isinstance(layer, keras.layers.InputLayer)]
-        chosen = leaves[-which:]
+        outer = [layer for layer in leaves[-which:] if id(layer) not in closed]
     elif which == "all":
-        return inside(root)
+        outer = [root]
     else:
-        patterns = [which] if isinstance(which, str) else which
-        chosen = [layer for path, layer in found if any(_matches(root, path, layer, glob) for glob in patterns)]
-    return list({id(layer): layer for outer in chosen for layer in inside(outer)}.values())
+        outer = [layer for path, layer in found if any(_matches(root, path, layer, glob) for glob in which)]
+    chosen = {}
+    for layer in outer:
+        named = id(layer) in closed
+        chosen |= {id(part): part for part in inside(layer) if named or id(part) not in closed}
+    return list(chosen.values())
 
 
 def _matches(root, path, layer, glob):

@@ -2,8 +2,10 @@ import os
 
 import keras
 
-from keras_reg._validation import check_integer, check_number, fail
+from keras_reg._validation import check_flag, check_integer, check_number, fail, native
 from keras_reg.transfer._freeze import check_layers
+
+NO_FOLDERS = ("yes", "no", "true", "false", "on", "off", "none", "always", "never")  # somebody means a flag
 
 
 class Phase:
@@ -26,8 +28,9 @@ class Phase:
         cache_features: "auto": where nothing of the backbone trains and nothing random stands before it or inside of
             it, its features are computed once. `True` insists, also on a backbone with dropout, which is left out
             then; `False` never does. A folder is `True`, with the features in a file there.
-        callbacks: Callbacks of this phase, such as `ExponentialLR`. With features computed once, the model that they
-            see is the head.
+        callbacks: Callbacks of this phase, such as `ExponentialLR`, or one alone. Epochs that they are given count over
+            all phases; those of this package count from the start of the phase. With features computed once, the model
+            that they see is the head.
         batch_norm: Whether batch normalizations that are unfrozen leave inference mode.
 
     Raises:
@@ -52,38 +55,39 @@ class Phase:
         callbacks=(),
         batch_norm=False,
     ):
+        name, unfreeze, cache_features = native(name), native(unfreeze), native(cache_features)
         if not isinstance(name, str) or not name:
             fail("`name` must be a string that is not empty.", name=name)
-        check_integer("epochs", epochs, low=1)
         if unfreeze is not None:
             check_layers("unfreeze", unfreeze)
         self.name = name
-        self.epochs = epochs
+        self.epochs = check_integer("epochs", epochs, low=1)
         self.unfreeze = unfreeze
         self.optimizer = _get_optimizer(optimizer)
-        self.layer_decay = layer_decay
+        self.layer_decay = self._check_layer_decay(layer_decay)
         self.cache_features = cache_features
-        self.callbacks = _get_callbacks(callbacks)
-        self.batch_norm = batch_norm
-        self._check_layer_decay()
+        self.callbacks = check_callbacks(callbacks)
+        self.batch_norm = check_flag("batch_norm", batch_norm)
         self._check_cache()
 
-    def _check_layer_decay(self):
-        if self.layer_decay is None:
-            return
-        check_number("layer_decay", self.layer_decay, 0, 1, open_low=True)
+    def _check_layer_decay(self, layer_decay):
+        if layer_decay is None:
+            return None
+        layer_decay = check_number("layer_decay", layer_decay, 0, 1, open_low=True)
         if self.unfreeze is None:
-            fail("`layer_decay` needs layers that train: give `unfreeze` too.", layer_decay=self.layer_decay)
+            fail("`layer_decay` needs layers that train: give `unfreeze` too.", layer_decay=layer_decay)
         if not hasattr(keras.optimizers, "MultiOptimizer"):
             fail(
                 f"`layer_decay` must be None: Keras {keras.__version__} has no `keras.optimizers.MultiOptimizer`, a "
                 "later one has.",
-                layer_decay=self.layer_decay,
+                layer_decay=layer_decay,
             )
+        return layer_decay
 
     def _check_cache(self):
         cache = self.cache_features
-        if not isinstance(cache, (bool, os.PathLike)) and (not isinstance(cache, str) or not cache):
+        folder = isinstance(cache, os.PathLike) or (isinstance(cache, str) and cache.lower() not in ("", *NO_FOLDERS))
+        if not isinstance(cache, bool) and not folder:
             fail('`cache_features` must be "auto", a bool or a folder.', cache_features=cache)
         if self.insists_on_cache and self.unfreeze is not None:
             fail("`cache_features` needs a frozen backbone: its features change in this phase.", cache_features=cache)
@@ -105,18 +109,24 @@ class Phase:
 
 
 def _get_optimizer(optimizer):
+    given, optimizer = optimizer, native(optimizer)
     if isinstance(optimizer, str):
-        optimizer = keras.optimizers.get(optimizer)
+        try:
+            optimizer = keras.optimizers.get(optimizer)
+        except (ValueError, TypeError):
+            fail("`optimizer` must be an optimizer or the name of one.", optimizer=given)
     if optimizer is None:
         return None
     if not isinstance(optimizer, keras.optimizers.Optimizer):
-        fail("`optimizer` must be an optimizer or the name of one.", optimizer=optimizer)
+        fail("`optimizer` must be an optimizer or the name of one.", optimizer=given)
     if hasattr(optimizer, "optimizers"):
-        fail("`optimizer` must be one optimizer: `layer_decay` gives each layer its rate.", optimizer=optimizer)
+        fail("`optimizer` must be one optimizer: `layer_decay` gives each layer its rate.", optimizer=given)
     return optimizer
 
 
-def _get_callbacks(callbacks):
+def check_callbacks(callbacks):
+    """A list of callbacks, of which one may come alone."""
+    callbacks = [] if callbacks is None else callbacks
     callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
     if not all(isinstance(callback, keras.callbacks.Callback) for callback in callbacks):
         fail("`callbacks` must be callbacks.", callbacks=callbacks)

@@ -7,14 +7,18 @@ from keras_reg.transfer._rates import depths
 from keras_reg.transfer._slots import rate_at, schedule_of
 
 
-def phase_line(number, total, phase, learner, made, refusal):
+def phase_line(number, total, phase, learner, made, refusal, closed):
     """One line: how many parameters train in which layers at which rate, and what is done about features."""
     trained = count(weight for _, weights in made.parts for weight in weights)
     text = (
         f"Phase {number + 1} of {total}, {phase.name!r}: {_many(phase.epochs, 'epoch')}, {trained:,} of "
         f"{count(learner.model.weights):,} parameters train: {_where(phase, learner, made)}"
     )
-    notes = [*_notes_on_features(phase, refusal), *_notes_on_layers(phase, learner), *_notes_on_optimizer(made, phase)]
+    notes = [
+        *_notes_on_features(phase, refusal),
+        *_notes_on_layers(phase, learner, closed),
+        *_notes_on_optimizer(made, phase),
+    ]
     return "; ".join([text, *notes]) + "."
 
 
@@ -47,12 +51,25 @@ def _notes_on_features(phase, refusal):
     return ["features are computed once" if refusal is None else f"features are not computed once: {refusal.reason}"]
 
 
-def _notes_on_layers(phase, learner):
-    frozen = [layer for layer in inside(learner.backbone) if is_normalization(layer) and not layer.trainable]
-    if phase.unfreeze is None or not frozen:
+def _notes_on_layers(phase, learner, closed):
+    if phase.unfreeze is None:
         return []
-    stay = "stays" if len(frozen) == 1 else "stay"
-    return [f"{_many(len(frozen), 'batch normalization')} {stay} in inference mode"]
+    layers = inside(learner.backbone)
+    frozen = [layer for layer in layers if is_normalization(layer) and not layer.trainable]
+    notes = [f"{_stays(len(frozen), 'batch normalization')} in inference mode"] if frozen else []
+    still = [
+        layer.name
+        for layer in layers
+        if id(layer) in closed and layer not in frozen and own_weights(layer) and not layer.trainable
+    ]
+    if still:
+        some = ", ".join(still[:3]) + (f" and {len(still) - 3} more" if len(still) > 3 else "")
+        notes.append(f"{_stays(len(still), 'layer')} frozen as {'it was' if len(still) == 1 else 'they were'}: {some}")
+    return notes
+
+
+def _stays(number, thing):
+    return f"{_many(number, thing)} {'stays' if number == 1 else 'stay'}"
 
 
 def _notes_on_optimizer(made, phase):

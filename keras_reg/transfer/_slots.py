@@ -124,7 +124,8 @@ def recall(optimizer, weights, memories):
     for name, variables in slots_of(optimizer, len(weights)).items():
         for variable, weight, memory in zip(variables, weights, memories, strict=True):
             if name == AVERAGES:
-                variable.assign(ops.convert_to_numpy(weight))  # as it is after the end of every `fit`
+                # As it is after the end of every `fit`. A copy: on JAX a step gives away the buffers of both.
+                variable.assign(np.array(ops.convert_to_numpy(weight)))
             elif memory is not None and name != ACCUMULATORS and name in memory.slots:
                 variable.assign(memory.slots[name] * _factor(optimizer, name, memory, steps))
 

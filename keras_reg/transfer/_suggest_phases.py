@@ -39,8 +39,8 @@ def suggest_phases(num_examples, similarity):
     References:
         - The transfer-learning notes of Stanford's CS231n, which give the table without numbers; those are ours.
     """
-    check_integer("num_examples", num_examples, low=1)
-    check_choice("similarity", similarity, ("similar", "different"))
+    num_examples = check_integer("num_examples", num_examples, low=1)
+    similarity = check_choice("similarity", similarity, ("similar", "different"))
     if num_examples <= FEW:
         name = "linear head" if similarity == "similar" else "linear head on an earlier stage"
         return [Phase(name, 10, optimizer=keras.optimizers.SGD(1e-3, momentum=0.9))]

@@ -1,19 +1,28 @@
 import keras
 import numpy as np
 
-from keras_reg._validation import check_integer, fail, is_integer
+from keras_reg._validation import check_choice, check_flag, check_integer, check_number, fail, is_integer, native
 from keras_reg.training import AugmentedModel
+from keras_reg.transfer._arguments import (
+    ACCURACIES,
+    accuracy_of_logits,
+    as_list,
+    check_compile_arguments,
+    check_fit_arguments,
+    check_folder,
+    check_phases,
+    joined_data,
+)
 from keras_reg.transfer._assembly import assemble
 from keras_reg.transfer._backup import Backup
-from keras_reg.transfer._data import Batches, to_arrays
+from keras_reg.transfer._data import Stream, check_inputs, first_batch, split, to_data
 from keras_reg.transfer._history import draw, join
-from keras_reg.transfer._labels import check_labels
-from keras_reg.transfer._phase import Phase
+from keras_reg.transfer._labels import check_batch
+from keras_reg.transfer._phase import check_callbacks
 from keras_reg.transfer._report import summary_lines
 from keras_reg.transfer._run import Run
 from keras_reg.transfer._suggest_phases import default_phases
-
-FIT_ARGUMENTS = ("class_weight", "steps_per_epoch", "validation_batch_size", "validation_freq", "validation_steps")
+from keras_reg.transfer._targets import check_loss, check_outputs, default_loss, target_of
 
 
 class TransferLearner:
@@ -22,19 +31,24 @@ class TransferLearner:
     Each phase is a compile of its own, so that what trains is what was meant, on every backend. Batch normalizations
     of the backbone stay in inference mode. Weights that have been trained keep their optimizer's state across a
     border, new ones start afresh, and velocities that contain the rate are scaled with it. While nothing of the
-    backbone trains, its features are computed once. Which layers train in the end is what it was before, also after
-    an error or an interruption.
+    backbone trains, its features are computed once. What its owner froze stays frozen: single weights, as LoRA's
+    pretrained kernel, and layers that were frozen beside others that train, unless a glob of a phase names them. Which
+    layers train in the end is what it was before, also after an error or an interruption.
 
     Args:
         backbone: A built `keras.Model` without the old head. Its weights are trained in place.
-        head_or_num_classes: The number of classes of a linear head that gives logits; or a layer, a model or a list
-            of layers. Maps of features are averaged over all places where the head is, or begins with, a dense layer.
+        head_or_num_classes: The number of classes of a linear head that gives logits, 1 for yes or no; or a layer, a
+            model or a list of layers. Maps of features are averaged over all places where the head is, or begins
+            with, a dense layer.
         preprocess: What comes before the backbone: `None`, a layer or function of the inputs, a `preprocess_input` of
             `keras.applications`, or "auto" to find that one by the name of the backbone, so that images 0 to 255 go in.
         augmentation: A layer for `keras_reg.training.AugmentedModel`. It sees raw images, in training only.
-        loss: As in `compile`. A number of classes makes it sparse crossentropy from logits by default.
+        loss: As in `compile`. By default a number of classes makes it crossentropy from logits: for class ids or
+            one-hot labels, whichever `fit` is given, and binary for one logit. With a head without a last activation a
+            crossentropy needs `from_logits=True`.
         metrics: As in `compile`. A number of classes makes it ["accuracy"] by default.
-        **compile_arguments: Further arguments of `compile`, such as `jit_compile`.
+        **compile_arguments: auto_scale_loss, jit_compile, loss_weights, run_eagerly, steps_per_execution,
+            weighted_metrics.
 
     Attributes:
         model: The plain model, raw inputs to outputs, without augmentation. It is compiled for `evaluate`.
@@ -66,21 +80,28 @@ class TransferLearner:
         metrics=None,
         **compile_arguments,
     ):
-        if not isinstance(backbone, keras.Model):
-            fail("`backbone` must be a `keras.Model`.", backbone=backbone)
-        if is_integer(head_or_num_classes):
-            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True) if loss is None else loss
-            metrics = ["accuracy"] if metrics is None else metrics
-        elif loss is None:
+        head = native(head_or_num_classes)
+        if loss is None and isinstance(head, (keras.layers.Layer, list, tuple)):
             fail("`loss` must be given with a head of layers.", loss=loss)
         self.backbone = backbone
-        self.parts = assemble(backbone, head_or_num_classes, preprocess)
+        self.parts = assemble(backbone, head, preprocess)
         self.augmentation = augmentation
-        self.loss, self.metrics, self.compile_arguments = loss, metrics, compile_arguments
+        self._loss_is_chosen = loss is None
+        self._is_one_logit = is_integer(head) and head == 1
+        self.loss = default_loss("shares" if self._is_one_logit else "ids") if loss is None else check_loss(loss)
+        check_outputs(self.parts.head, self.loss)
+        self.metrics = ["accuracy"] if metrics is None and is_integer(head) else as_list(metrics)
+        self.compile_arguments = check_compile_arguments(compile_arguments)
         self.model = self.parts.model
         self.trainer = self.model if augmentation is None else AugmentedModel(self.model, augmentation)
         self.history = {}
+        self._finished = set()
         self._compile_for_use(default_phases()[0])
+
+    @property
+    def target(self):
+        """What the loss expects of labels."""
+        return target_of(self.model, self.loss, self._loss_is_chosen)
 
     def _compile_for_use(self, phase):
         """So that `evaluate` and saving work: with a new optimizer, built, for Keras loads no other."""
@@ -90,14 +111,22 @@ class TransferLearner:
 
     def compile(self, model, optimizer):
         """Compiles one of the models that share the weights; `fit` does so for each phase."""
-        model.compile(optimizer=optimizer, loss=self.loss, metrics=self.metrics, **self.compile_arguments)
+        metrics = self.metrics
+        if self._is_one_logit and isinstance(metrics, list):
+            metrics = [accuracy_of_logits(metric) if metric in ACCURACIES else metric for metric in metrics]
+        model.compile(optimizer=optimizer, loss=self.loss, metrics=metrics, **self.compile_arguments)
 
     def fit(
         self,
-        train,
+        train=None,
+        y=None,
+        sample_weight=None,
+        *,
         validation_data=None,
+        validation_split=0.0,
         phases=None,
         backup_dir=None,
+        delete_backup=False,
         batch_size=32,
         shuffle=True,
         seed=None,
@@ -105,16 +134,24 @@ class TransferLearner:
         verbose="auto",
         **fit_arguments,
     ):
-        """Runs the phases, and says before each what trains in it.
+        """Runs the phases, and says before each what trains in it. Epochs are counted over all of them.
 
         Args:
-            train: (x, y) or (x, y, sample_weight) of arrays, or a dataset of such batches: tf.data, `PyDataset`,
-                a `DataLoader`, or another iterable that can be gone through repeatedly.
-            validation_data: As `train`, or `None`.
+            train: Arrays of inputs, with `y`; (x, y) or (x, y, sample_weight) of arrays; or a dataset of such batches:
+                tf.data, `PyDataset`, a `DataLoader`, or another iterable that can be gone through repeatedly. What can
+                be gone through only once, as a generator, needs `steps_per_epoch` for more than one phase.
+            y: Labels of `train` where that is inputs alone: class ids, of shape (n,) or (n, 1), or one-hot. One logit
+                takes 0 and 1.
+            sample_weight: A weight for each example of `train` where that is inputs alone.
+            validation_data: (x, y), (x, y, sample_weight) or a dataset; or `None`.
+            validation_split: The share of arrays to validate with instead, taken from their end before shuffling.
             phases: List of `Phase`, as from `suggest_phases`. By default the head is warmed up for 10 epochs with
                 SGD(1e-3, momentum=0.9), then everything trains for 10 with SGD(1e-4, momentum=0.9).
             backup_dir: Folder of this training. Start the same program again after a crash, and it goes on in the
-                phase and at the epoch where it was. Removed at the end.
+                phase and at the epoch where it was. It stays after the end, so that a kill before the model is saved
+                loses nothing: then the program gets the trained model at once. The next `fit` of the same learner
+                begins anew.
+            delete_backup: Whether to remove what is in `backup_dir` at the end.
             batch_size: Size of the batches of arrays.
             shuffle: Whether arrays are shuffled, in another order in each epoch.
             seed: Integer that these orders come from; by default drawn from NumPy's global generator, which
@@ -129,34 +166,88 @@ class TransferLearner:
         Raises:
             ValueError: If an argument does not fit, as a backup of another model, or labels beyond the head's
                 classes. All are looked at before anything is trained: those of a dataset while its features are
-                computed or in a pass of its own, those of one without an end in the first `steps_per_epoch` batches.
+                computed or in a pass of its own, those of one without an end in the first `steps_per_epoch` batches,
+                those of a generator as they come.
         """
-        unknown = [name for name in fit_arguments if name not in FIT_ARGUMENTS]
-        if unknown:
-            fail(f"`fit` takes {', '.join(FIT_ARGUMENTS)} beside its own; phases have epochs.", arguments=unknown)
-        phases = _check_phases(default_phases() if phases is None else phases)
-        check_integer("batch_size", batch_size, low=1)
-        check_integer("seed", seed, low=0, optional=True)
+        given = joined_data("train", fit_arguments.pop("x", None) if train is None else train, y, sample_weight)
+        fit_arguments = check_fit_arguments(fit_arguments)
+        phases = check_phases(default_phases() if phases is None else phases)
+        batch_size = check_integer("batch_size", batch_size, low=1)
+        seed = check_integer("seed", seed, low=0, optional=True)
+        shuffle, delete_backup = check_flag("shuffle", shuffle), check_flag("delete_backup", delete_backup)
+        verbose = check_choice("verbose", int(verbose) if isinstance(verbose, bool) else verbose, ("auto", 0, 1, 2))
+        callbacks = check_callbacks(callbacks)
+        backup = self._backup(backup_dir, phases)
         validation_size = fit_arguments.pop("validation_batch_size", None) or batch_size
-        train = self._data("train", train, batch_size, shuffle)
-        validation = (
-            None if validation_data is None else self._data("validation_data", validation_data, validation_size)
-        )
+        train = to_data("train", given, batch_size, shuffle, self._has_several_inputs)
+        if validation_split := check_number("validation_split", validation_split, 0, 1, open_high=True):
+            if validation_data is not None:
+                fail("`validation_split` must be 0 with `validation_data`.", validation_split=validation_split)
+            train, validation = split(train, validation_split, validation_size)
+        else:
+            validation = validation_data
+            if validation is not None:
+                several = self._has_several_inputs
+                validation = to_data("validation_data", validation, validation_size, several_inputs=several)
+        self._check_data(train, validation, phases, fit_arguments)
         seed = int(np.random.randint(2**31)) if seed is None else seed
-        backup = None if backup_dir is None else Backup(backup_dir, self.trainer, phases)
-        callbacks = Phase("all", 1, callbacks=callbacks).callbacks
         self.history = {}
         try:
             Run(self, phases, train, validation, seed, callbacks, backup, verbose, fit_arguments).go()
         finally:
             self._compile_for_use(phases[-1])
+        if backup:
+            self._finished.add(backup.directory)
+            if delete_backup:
+                backup.remove()
         return self.joined_history()
 
-    def _data(self, name, data, batch_size, shuffle=False):
-        arrays = to_arrays(name, data)
-        data = data if arrays is None else Batches(arrays, batch_size, shuffle)
-        check_labels(name, data, self.model, self.loss)
-        return data
+    def _backup(self, directory, phases):
+        """The `Backup` in a folder; one that this learner has finished there is taken away."""
+        if directory is None:
+            return None
+        backup = Backup(check_folder("backup_dir", directory), self.trainer, phases)
+        if backup.directory in self._finished:
+            backup.remove()
+            self._finished.remove(backup.directory)
+        return backup
+
+    @property
+    def _has_several_inputs(self):
+        return len(self.model.inputs) > 1
+
+    def _check_data(self, train, validation, phases, fit_arguments):
+        """Looks at the first batches, and chooses the loss by the form of the labels where none was given."""
+        labels = first_batch(train)[1]
+        if self._loss_is_chosen and not self._is_one_logit and labels is not None:
+            one_hot = np.shape(labels) and np.ndim(labels) == 2 and np.shape(labels)[-1] != 1
+            self.loss = default_loss("distributions" if one_hot else "ids")
+        self._look_at("train", train)
+        if validation is not None:
+            self._look_at("validation_data", validation)
+        epochs = sum(phase.epochs for phase in phases)
+        for name, data, steps, passes in (
+            ("train", train, "steps_per_epoch", len(phases)),
+            ("validation_data", validation, "validation_steps", epochs),
+        ):
+            if isinstance(data, Stream) and passes > 1 and not fit_arguments.get(steps):
+                fail(f"`{name}` can be gone through only once, so `{steps}` must be given.", **{steps: None})
+
+    def _look_at(self, name, data):
+        x, y, _ = first_batch(data)
+        check_inputs(name, x, self.model)
+        check_batch(name, y, self.target)
+
+    def predict(self, x, **arguments):
+        """`model.predict`: what the head gives for raw inputs, logits by default."""
+        return self.model.predict(x, **arguments)
+
+    def evaluate(self, x=None, y=None, **arguments):
+        """`model.evaluate`, which takes (x, y) in one, too."""
+        if y is None and isinstance(x, (tuple, list)):
+            x, y, *weight = to_data("x", x, 1, several_inputs=self._has_several_inputs).arrays
+            arguments |= {"sample_weight": weight[0]} if weight else {}
+        return self.model.evaluate(x, y, **arguments)
 
     def joined_history(self):
         """One `keras.callbacks.History` of all phases, with `None` for what a phase does not log."""
@@ -176,13 +267,3 @@ class TransferLearner:
     def summary(self, print_fn=print):
         """Prints the parts, what was done to join them, and what the phases have reached."""
         print_fn("\n".join(summary_lines(self)))
-
-
-def _check_phases(phases):
-    phases = [phases] if isinstance(phases, Phase) else list(phases) if isinstance(phases, (list, tuple)) else phases
-    if not isinstance(phases, list) or not phases or not all(isinstance(phase, Phase) for phase in phases):
-        fail("`phases` must be a list of `Phase`.", phases=phases)
-    names = [phase.name for phase in phases]
-    if len(set(names)) < len(names):
-        fail("`phases` must have different names.", phases=names)
-    return phases

@@ -19,7 +19,7 @@ NAMES = ("warm up", "top", "all")
 
 
 class At(keras.callbacks.Callback):
-    """Calls `action` in the second epoch of phases with the given name, after its first batch."""
+    """Calls `action` in the second of three epochs of phases with the given name, after its first batch."""
 
     def __init__(self, name, action):
         super().__init__()
@@ -29,7 +29,7 @@ class At(keras.callbacks.Callback):
         self.epoch = epoch
 
     def on_train_batch_end(self, batch, logs=None):
-        if self.epoch == 1 and batch == 1:
+        if self.epoch % 3 == 1 and batch == 1:
             self.action(self.name)
 
 

@@ -179,3 +179,181 @@ def test_bad_layers(which):
 def test_bad_backbone():
     with raises_received("backbone"):
         unfreeze("resnet50", "all")
+
+
+# Weights that their owner has frozen.
+
+
+def trainable(layer):
+    return {weight.name: weight.trainable for weight in layer.weights}
+
+
+def dense_model():
+    return keras.Sequential([keras.Input((4,)), layers.Dense(3, name="one"), layers.Dense(2, name="two")])
+
+
+WITH_LORA = {"kernel": False, "bias": True, "lora_kernel_a": True, "lora_kernel_b": True}
+
+
+@pytest.mark.parametrize("order", ["LoRA first", "frozen first", "frozen by Keras first", "frozen by Keras afterwards"])
+def test_lora_keeps_its_pretrained_kernel_frozen(order):
+    model = dense_model()
+    layer = model.get_layer("two")
+    if order == "frozen first":
+        freeze(model)
+    elif order == "frozen by Keras first":
+        model.trainable = False
+    layer.enable_lora(2)
+    if order == "frozen by Keras afterwards":
+        model.trainable = False
+    freeze(model)
+    assert model.trainable_weights == [] and not any(trainable(layer).values())
+    unfreeze(model)
+    assert trainable(layer) == WITH_LORA
+    unfreeze(model, "two")
+    freeze(model.get_layer("one"))
+    unfreeze(model, 1)
+    assert trainable(layer) == WITH_LORA and len(model.trainable_weights) == 3
+
+
+@pytest.mark.parametrize(
+    ("make", "frozen"),
+    [
+        (lambda: layers.Embedding(5, 3), "embeddings"),
+        (lambda: layers.EinsumDense("abc,cd->abd", (None, 3)), "kernel"),
+        (lambda: layers.Conv2D(3, 3), "kernel"),
+    ],
+)
+def test_lora_of_other_layers(make, frozen):
+    layer = make()
+    layer.build(
+        {"embedding": (None,), "einsum_dense": (None, 4, 4)}.get(layer.name.rstrip("_0123456789"), (None, 8, 8, 3))
+    )
+    layer.enable_lora(2)
+    expected = trainable(layer)
+    assert expected.pop(frozen) is False
+    freeze(layer)
+    unfreeze(layer)
+    assert trainable(layer) == {**expected, frozen: False}
+
+
+def test_a_single_weight_stays_frozen_until_its_owner_opens_it():
+    model = dense_model()
+    kernel = model.get_layer("one").kernel
+    kernel.trainable = False
+    for _ in range(2):
+        freeze(model)
+        unfreeze(model)
+        assert not kernel.trainable and len(model.trainable_weights) == 3
+    kernel.trainable = True
+    freeze(model)
+    unfreeze(model)
+    assert len(model.trainable_weights) == 4
+    # Also one that is frozen after the layer has been frozen and unfrozen here.
+    kernel.trainable = False
+    unfreeze(model)
+    assert not kernel.trainable
+
+
+def test_a_weight_that_is_held_back_for_its_children_is_not_its_owners_doing():
+    """A layer with a weight of its own is on while only a layer inside of it trains; later all of it does."""
+    model = nested_backbone()
+    scale = model.get_layer("block").scale
+    freeze(model)
+    unfreeze(model, "block/second")
+    assert model.get_layer("block").trainable and not scale.trainable
+    freeze(model)
+    unfreeze(model, "block")
+    assert scale.trainable
+    freeze(model)
+    unfreeze(model, "block/second")
+    unfreeze(model, "block")
+    assert scale.trainable
+
+
+def test_a_single_weight_of_a_batch_normalization_and_of_a_layer_of_layers():
+    model = nested_backbone()
+    block = model.get_layer("block")
+    block.others[0].gamma.trainable = False
+    block.scale.trainable = False
+    freeze(model)
+    unfreeze(model, "block", batch_norm=True)
+    assert trainable(block.others[0]) == {"gamma": False, "beta": True, "moving_mean": False, "moving_variance": False}
+    assert not block.scale.trainable and block.first.kernel.trainable
+
+
+def test_quantized_kernels_do_not_train():
+    model = dense_model()
+    model.get_layer("one").quantize("int8")
+    before = trainable(model.get_layer("one"))
+    freeze(model)
+    unfreeze(model)
+    assert trainable(model.get_layer("one")) == before and before["bias"] and not before["kernel"]
+
+
+def test_a_weight_of_two_layers_trains_with_either():
+    class Tied(layers.Layer):
+        def __init__(self, other):
+            super().__init__()
+            self.kernel = other.kernel
+
+        def call(self, x):
+            return x @ self.kernel
+
+    first = layers.Dense(4, use_bias=False)
+    first.build((None, 4))
+    model = keras.Sequential([keras.Input((4,)), first, Tied(first)])
+    model.build((None, 4))
+    freeze(first)
+    unfreeze(model)
+    assert first.kernel.trainable and len(model.trainable_weights) == 1
+
+
+def test_a_weight_that_was_made_not_to_train_and_was_opened_is_frozen_too():
+    model = keras.Sequential([keras.Input((4,)), layers.BatchNormalization(name="bn")])
+    mean = model.get_layer("bn").moving_mean
+    mean.trainable = True
+    freeze(model.get_layer("bn"))
+    assert model.trainable_weights == []
+    unfreeze(model, batch_norm=True)
+    assert mean.trainable
+
+
+def test_all_weights_of_the_layers_are_frozen_by_their_owner():
+    model = dense_model()
+    for weight in model.get_layer("two").weights:
+        weight.trainable = False
+    before = [weight.trainable for weight in model.weights]
+    with raises_received("layers", "two"):
+        unfreeze(model, "two")
+    assert [weight.trainable for weight in model.weights] == before
+
+
+def test_numpy_values():
+    model = flat_backbone()
+    freeze(model)
+    unfreeze(model, np.int64(4), batch_norm=np.False_)
+    assert names(model) == {"block3_conv"}
+    unfreeze(model, np.array(["block1_*", "block2_*"]))
+    assert names(model) == {"block1_conv", "block2_conv", "block3_conv"}
+    unfreeze(model, np.str_("all"), batch_norm=np.True_)
+    assert "block1_bn" in names(model)
+
+
+@pytest.mark.parametrize("batch_norm", ["no", "yes", 1, None, 0.0])
+def test_bad_batch_norm(batch_norm):
+    with raises_received("batch_norm"):
+        unfreeze(flat_backbone(), "all", batch_norm)
+
+
+@pytest.mark.parametrize("frozen", ["a layer", "all", "nothing"])
+def test_whatever_was_frozen_by_keras_before(frozen):
+    """On TensorFlow, Keras hands `trainable` down only where it changes."""
+    model = nested_backbone()
+    expected = {id(weight) for weight in model.trainable_weights}
+    for layer in {"a layer": [model.get_layer("inner").layers[0]], "all": [model], "nothing": []}[frozen]:
+        layer.trainable = False
+    freeze(model)
+    assert not any(weight.trainable for weight in model.weights)
+    unfreeze(model, "all", batch_norm=True)
+    assert {id(weight) for weight in model.trainable_weights} == expected
