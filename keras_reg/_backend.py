@@ -816,9 +816,14 @@ class _EagerStateStep:
     def train_step(self, data):
         return super().train_step(self.augment(*keras.utils.unpack_x_y_sample_weight(data)))
 
+    def call_network(self, inputs, **options):
+        return self.model(inputs, **options)
+
 
 class _StatelessStep:
     """A training step on JAX: the seeds that the augmentation moves on go from the state given to the one passed on."""
+
+    _stateless = False
 
     def train_step(self, state, data):
         trainable, non_trainable, *others = state
@@ -828,6 +833,17 @@ class _StatelessStep:
         moved = [scope.get_current_value(variable) for variable in variables]
         non_trainable = [old if new is None else new for old, new in zip(non_trainable, moved, strict=True)]
         return super().train_step((trainable, non_trainable, *others), data)
+
+    def stateless_call(self, *args, **kwargs):
+        self._stateless = True
+        try:
+            return super().stateless_call(*args, **kwargs)
+        finally:
+            self._stateless = False
+
+    def call_network(self, inputs, **options):
+        """In a stateless call by `call`, as Keras does: then no layer inside hears of `training` but by its caller."""
+        return (self.model.call if self._stateless else self.model)(inputs, **options)
 
 
 AugmentedStep = _StatelessStep if BACKEND == "jax" else _EagerStateStep

@@ -404,7 +404,7 @@ def saved_model(case):
         return model, images(8), None
     if case.kind == "layer":
         return model_of(case), case.inputs(8), None
-    batch = data(case.forms[0], 8)
+    batch = data(form_of(case), 8)
     inputs = tree.map_structure(lambda x: keras.Input(x.shape[1:], dtype=x.dtype.name), batch)
     return keras.Model(inputs, case.make()(inputs)), batch, None
 

@@ -83,19 +83,24 @@ class BatchAugmentation(KeepsPosition, keras.layers.Layer):
     def __call__(self, data, labels=None, sample_weight=None, **kwargs):
         return as_written(self._enter)(data, labels, sample_weight, **kwargs)
 
-    def _enter(self, data, labels, sample_weight, training=None, index=None, **kwargs):
+    def _enter(self, data, labels, sample_weight, index=None, **kwargs):
         """Everything is checked here, before Keras has converted the arrays and puts its own words before ours."""
         form = Form(*map(written_out, (data, labels, sample_weight)))
         accept(form)
-        training, index = check_call(training, index)
-        given = {"training": training, "index": index}
-        kwargs.update({name: value for name, value in given.items() if value is not None})
-        self.check_batch(form.batch, training)
+        training, index = check_call(kwargs.get("training"), index)
+        arrays = [*arrays_of(form.batch), *leaves(form.batch.others)]
+        symbolic = any(isinstance(array, keras.KerasTensor) for array in arrays)
+        if symbolic or "training" in kwargs:
+            # `None` is inference, unless whoever calls the model says that it trains; so it is stored in a model.
+            kwargs["training"] = training
+        if symbolic:
+            self._check_sees_labels(form.batch, training)
+        if index is not None:
+            kwargs["index"] = index
+        self.check_batch(form.batch, bool(training) if "training" in kwargs and not symbolic else training)
         if not self.built:
             shape = tuple(form.batch.images.shape)
             self.build(shape if len(shape) == 4 else (None, *shape))
-        arrays = [*arrays_of(form.batch), *leaves(form.batch.others)]
-        symbolic = any(isinstance(array, keras.KerasTensor) for array in arrays)
         if not symbolic and not framework_of(arrays).native:
             return self._run(*form.arguments(), **kwargs)
         apart = set_apart(form.batch)  # what Keras could not convert
@@ -124,16 +129,28 @@ class BatchAugmentation(KeepsPosition, keras.layers.Layer):
 
     def _run(self, data, labels=None, sample_weight=None, training=True, index=None):
         form = Form(data, labels, sample_weight)
-        batch = to_tensors(form.batch)
+        batch, training = to_tensors(form.batch), bool(training)
         lifted = len(batch.images.shape) == 3
         if lifted:
             batch = each(batch, lambda array: batch.ops.expand_dims(array, 0))
-        batch = self.inference(batch) if training is False else self.augment(batch, index)
+        batch = self.augment(batch, index) if training else self.inference(batch)
         if lifted:
             batch = each(batch, lambda array: batch.ops.squeeze(array, 0))
         if batch.framework.restore is not None:
             batch = each(batch, batch.framework.restore)
         return form.restore(batch)
+
+    def _check_sees_labels(self, batch, training):
+        """A model hands images from layer to layer, and labels to the loss: a mixer in it would mix images alone."""
+        if not self.mixes or training is False:
+            return
+        if all(part is None for part in (batch.labels, batch.masks, batch.boxes)):
+            fail(
+                f"`{type(self).__name__}` needs the labels too, which layers within a model do not see. Give it to "
+                "`keras_reg.training.AugmentedModel`, alone or in a `keras.Sequential` without `keras.Input`, or map "
+                "it over the dataset.",
+                layer=self.name, labels=None,
+            )  # fmt: skip
 
     def augment(self, batch, index=None):
         """One draw for the whole call, then the pure function."""
@@ -276,9 +293,9 @@ def selected(u, rate, select):
     return chosen if select is None else chosen & select
 
 
-def check_num_classes(num_classes):
+def check_num_classes(num_classes, low=2):
     """`None`, or a number of classes that float32 can draw from."""
-    return check_integer("num_classes", num_classes, low=2, high=2**23, optional=True)
+    return check_integer("num_classes", num_classes, low=low, high=2**23, optional=True)
 
 
 def check_fill(name, values, dtype):

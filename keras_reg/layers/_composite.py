@@ -149,6 +149,12 @@ def _layer_of_config(config, name):
     return keras.saving.deserialize_keras_object(config)
 
 
+def holds_mixer(layer):
+    """Whether a layer of Keras has a mixer somewhere inside, where it sees images alone."""
+    parts = [*getattr(layer, "layers", ()), *filter(None, [getattr(layer, "layer", None)])]
+    return any(getattr(part, "mixes", False) or holds_mixer(part) for part in parts)
+
+
 def check_layers(layers, what="layers"):
     """A list of layers, at least one, that a batch can go through; one layer is a list of one."""
     layers = [layers] if isinstance(layers, keras.layers.Layer) else layers
@@ -159,6 +165,8 @@ def check_layers(layers, what="layers"):
             fail(f"`{what}` must hold Keras layers.", **{what: layer})
         if type(layer) in (getattr(keras.layers, "MixUp", None), getattr(keras.layers, "CutMix", None)):
             fail("Use the mixers of `keras_reg.layers`, which take all that belongs to a sample.", layer=layer.name)
+        if not isinstance(layer, BatchAugmentation) and holds_mixer(layer):
+            fail("A mixer inside another model never sees the labels; give its layers in a list.", layer=layer.name)
     return layers
 
 

@@ -14,8 +14,9 @@ class CutMix(Mixer):
     Args:
         alpha: Parameter of Beta(alpha, alpha), in (0, 1e30], or a `keras_reg.Strength`; 1 is uniform.
         rate: Probability that an image is mixed, in [0, 1], or a `keras_reg.Strength`.
-        num_classes: Number of classes, needed for integer labels, which come back one-hot in float32. Not needed for
-            float labels, nor inside `keras_reg.training.AugmentedModel`, where integer labels stay integers.
+        num_classes: Number of classes, needed for integer labels, which come back one-hot in float32; 1 for one logit,
+            whose labels 0 and 1 come back as (batch, 1). Not needed for float labels, nor inside
+            `keras_reg.training.AugmentedModel`, where integer labels stay integers.
         mode: "sample" draws a lambda for each image, "batch" one for the batch.
         data_format: "channels_last" or "channels_first"; Keras' setting where `None`.
         seed: Integer of at least 0; one seed makes a run repeatable.
@@ -28,7 +29,8 @@ class CutMix(Mixer):
             floats (batch, positions, classes), or dense maps (batch, height, width[, classes]). Floats keep their
             dtype and are mixed in float32.
         sample_weight: Weights of shape (batch,), mixed like labels, or (batch, height, width), cut by the same box.
-        training: `False` returns the data as they are. True unless said otherwise.
+        training: `False` returns the data as they are. True unless said otherwise; as a layer of a
+            model, what the model is called with, and `False` where that says nothing.
         index: Integer of at least 0, or a scalar integer tensor, that names the batch: what is drawn is then a function
             of `seed` and `index` alone.
 

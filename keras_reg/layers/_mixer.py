@@ -22,7 +22,7 @@ class Mixer(BatchAugmentation):
 
     def __init__(self, alpha, rate, num_classes, mode, data_format, seed, **kwargs):
         alpha, rate = given("alpha", alpha, open_low=True), given("rate", rate, high=1)
-        num_classes = check_num_classes(num_classes)
+        num_classes = check_num_classes(num_classes, low=1)
         mode = check_choice("mode", mode, ("sample", "batch"))
         super().__init__(seed=seed, data_format=data_format, **kwargs)
         self.hold(alpha=alpha, rate=rate)

@@ -83,7 +83,10 @@ def make_plan(batch, u, chosen, kept, cut, data_format):
 
 
 def one_hot(labels, num_classes, ops):
-    """Class ids (batch,) or (batch, 1) as float32 (batch, num_classes); out of range gives NaN, never a wrong label."""
+    """Class ids (batch,) or (batch, 1) as float32 (batch, num_classes); out of range gives NaN, never a wrong label.
+
+    With `num_classes=1`, 0 and 1 stay what they are, as one logit knows them.
+    """
     if dtype_of(labels) == "bool" or len(labels.shape) > 2 or (len(labels.shape) == 2 and static(labels, 1) != 1):
         return ops.cast(labels, "float32")
     ids = ops.reshape(labels, [-1])
@@ -94,12 +97,19 @@ def one_hot(labels, num_classes, ops):
 def in_range(ids, num_classes):
     """Which ids are classes: compared in their own dtype, since another one could make a class of any number."""
     most = np.iinfo(dtype_of(ids)).max
-    return (ids >= 0) & (ids < num_classes) if num_classes <= most else ids >= 0
+    count = 2 if is_one_logit(num_classes) else num_classes
+    return (ids >= 0) & (ids < count) if count <= most else ids >= 0
+
+
+def is_one_logit(num_classes):
+    """Whether labels are 0 and 1, as one logit knows them: one number stands for both classes."""
+    return isinstance(num_classes, int) and num_classes == 1
 
 
 def hot_rows(ids, num_classes, ops):
     """Integers (...) as float32 (..., num_classes): zeros for those out of range, over which `one_hot` may stumble."""
-    classes = ops.arange(0, num_classes, dtype="int32")
+    first, last = (1, 2) if is_one_logit(num_classes) else (0, num_classes)
+    classes = ops.arange(first, last, dtype="int32")
     ids = ops.where(in_range(ids, num_classes), ops.cast(ids, "int32"), -1)
     return ops.cast(ops.equal(ops.expand_dims(ids, -1), classes), "float32")
 
@@ -132,9 +142,12 @@ def _check_label(array, batch, num_classes, blends, data_format, layer):
         if blends and not batch.sparse and not is_float(array):
             _check_integer_map(array, num_classes, "labels", data_format, layer)
         return
-    if one_number_each(array) and num_classes is not None and is_float(array):
-        shape = tuple(array.shape)
-        fail(f"Expected integer class ids, or labels of shape (batch, {num_classes}).", dtype=dtype, shape=shape)
+    if one_number_each(array) and num_classes not in (None, 1) and is_float(array):
+        fail(
+            f"Expected integer class ids, or labels of shape (batch, {num_classes}). With one logit (0 or 1) use "
+            "`num_classes=1` or `None`.",
+            dtype=dtype, shape=tuple(array.shape),
+        )  # fmt: skip
     if rank >= 4 and not blends:
         fail("Expected dense labels of the height and width of the images.", shape=tuple(array.shape))
     if is_float(array) or dtype == "bool" or batch.sparse:
@@ -159,8 +172,9 @@ def _check_label(array, batch, num_classes, blends, data_format, layer):
 def check_ids(array, num_classes):
     """Class ids that can be read are in range."""
     ids = np.asarray(array)
-    if ids.size and not 0 <= ids.min() <= ids.max() < num_classes:
-        fail(f"Expected labels from 0 to {num_classes - 1}.", least=int(ids.min()), most=int(ids.max()))
+    top = max(num_classes - 1, 1)  # one logit stands for two classes
+    if ids.size and not 0 <= ids.min() <= ids.max() <= top:
+        fail(f"Expected labels from 0 to {top}.", least=int(ids.min()), most=int(ids.max()))
 
 
 def _check_integer_map(array, num_classes, name, data_format, layer):

@@ -38,7 +38,8 @@ class PCAColorJitter(BatchAugmentation):
         data: Images; or a tuple (images, labels) or (images, labels, sample_weight); or a dict with "images".
         labels: Labels; not changed.
         sample_weight: Weights; not changed.
-        training: `False` returns the data as they are. True unless said otherwise.
+        training: `False` returns the data as they are. True unless said otherwise; as a layer of a
+            model, what the model is called with, and `False` where that says nothing.
         index: Integer of at least 0, or a scalar integer tensor, that names the batch: what is drawn is then a function
             of `seed` and `index` alone.
 

@@ -7,12 +7,14 @@ from keras_reg.layers._composite import Composite, transform_part
 class Pipeline(Composite):
     """Applies layers in order: those of this package, and any image layer of Keras.
 
+    A `keras.Sequential` among them, or in their place, is taken apart: its layers get all that belongs to a sample.
+
     The random numbers of all layers of this package come from one draw. In inference each layer does what it does in
     inference: nothing, or resizing.
 
     Args:
-        layers: List of layers, or one layer. Keras' own `MixUp` and `CutMix` are refused: they do not know sample
-            weights.
+        layers: List of layers, one layer, or a `keras.Sequential`. Keras' own `MixUp` and `CutMix` are refused: they do
+            not know sample weights.
         seed: Integer of at least 0, from which all layers of this package draw. Where it is `None` the seeds of the
             layers count, if all have one. Layers of Keras draw from their own.
         data_format: "channels_last" or "channels_first"; Keras' setting where `None`.
@@ -24,7 +26,8 @@ class Pipeline(Composite):
             of "labels", "sample_weights", "segmentation_masks", "bounding_boxes".
         labels: Labels, as the layers take them.
         sample_weight: Weights of shape (batch,), or (batch, height, width), which go where the pixels go.
-        training: `False` for inference. True unless said otherwise.
+        training: `False` for inference. True unless said otherwise; as a layer of a
+            model, what the model is called with, and `False` where that says nothing.
         index: Integer of at least 0, or a scalar integer tensor, that names the batch: what is drawn is then a function
             of `seed` and `index` alone.
 
@@ -49,7 +52,27 @@ class Pipeline(Composite):
 
     arguments = ("data_format", "seed")
 
+    def __init__(self, layers, seed=None, data_format=None, **kwargs):
+        layers = [layers] if isinstance(layers, keras.layers.Layer) else layers
+        if isinstance(layers, (list, tuple)):
+            layers = [part for layer in layers for part in _parts(layer)]
+        super().__init__(layers, seed=seed, data_format=data_format, **kwargs)
+
     def transform(self, batch, u, key, select=None):
         for layer, numbers, part_key in self.parts(batch, u, key):
             batch = transform_part(layer, batch, numbers, part_key, select)
         return batch
+
+
+def _parts(layer):
+    if not isinstance(layer, keras.Sequential):
+        return [layer]
+    return [part for inner in layer.layers for part in _parts(inner)]
+
+
+def taken_apart(layer):
+    """A `keras.Sequential`, which knows images alone, as a `Pipeline` of its layers; any other layer as it is."""
+    if not isinstance(layer, keras.Sequential):
+        return layer
+    parts = _parts(layer)
+    return parts[0] if len(parts) == 1 else Pipeline(parts)

@@ -2,6 +2,7 @@ import keras
 
 from keras_reg.layers._augmentation import selected
 from keras_reg.layers._composite import Composite, check_layers, layers_of_config, transform_part
+from keras_reg.layers._pipeline import taken_apart
 from keras_reg.layers._strength_weight import given
 
 
@@ -12,8 +13,9 @@ class RandomApply(Composite):
     In inference it is what the layer is in inference.
 
     Args:
-        layer: A layer of this package or an image layer of Keras that keeps the size of the images. Layers of Keras
-            run on the whole batch, of which the chosen images are kept.
+        layer: A layer of this package or an image layer of Keras that keeps the size of the images; a
+            `keras.Sequential` becomes a `Pipeline`. Layers of Keras run on the whole batch, of which the chosen images
+            are kept.
         rate: Probability that the layer is applied to an image, in [0, 1], or a `keras_reg.Strength`. It multiplies
             with a rate of the layer.
         seed: Integer of at least 0; where it is `None` that of the layer counts.
@@ -26,7 +28,8 @@ class RandomApply(Composite):
             of "labels", "sample_weights", "segmentation_masks", "bounding_boxes".
         labels: Labels, as the layer takes them.
         sample_weight: Weights of shape (batch,), or (batch, height, width), which go where the pixels go.
-        training: `False` for inference. True unless said otherwise.
+        training: `False` for inference. True unless said otherwise; as a layer of a
+            model, what the model is called with, and `False` where that says nothing.
         index: Integer of at least 0, or a scalar integer tensor, that names the batch: what is drawn is then a function
             of `seed` and `index` alone.
 
@@ -54,6 +57,7 @@ class RandomApply(Composite):
     arguments = ("data_format", "seed")
 
     def __init__(self, layer, rate=0.5, seed=None, data_format=None, **kwargs):
+        layer = taken_apart(layer)
         check_layers([layer], "layer")
         rate = given("rate", rate, high=1)
         super().__init__([layer], seed=seed, data_format=data_format, **kwargs)

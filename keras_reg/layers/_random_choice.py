@@ -7,6 +7,7 @@ from keras_reg.layers._composite import Composite, spec_after, transform_part
 from keras_reg.layers._mixed import mix
 from keras_reg.layers._mixer import Mixer, mixed_spec
 from keras_reg.layers._mixing import COLUMNS, make_plan
+from keras_reg.layers._pipeline import taken_apart
 from keras_reg.layers._terms import check_same_size
 
 
@@ -19,7 +20,8 @@ class RandomChoice(Composite):
     inference it is the identity.
 
     Args:
-        layers: List of layers, or one layer, that keep the size of the images.
+        layers: List of layers, or one layer, that keep the size of the images. A `keras.Sequential` among them becomes
+            a `Pipeline`.
         weights: Weight of each layer in the draw, at least 0 and not all 0; equal where `None`.
         mode: "batch", or "sample" where all layers are `MixUp` or `CutMix`.
         seed: Integer of at least 0, from which all layers of this package draw. Where it is `None` the seeds of the
@@ -33,7 +35,8 @@ class RandomChoice(Composite):
             of "labels", "sample_weights", "segmentation_masks", "bounding_boxes".
         labels: Labels, as the layers take them.
         sample_weight: Weights of shape (batch,), or (batch, height, width), which go where the pixels go.
-        training: `False` returns the data as they are. True unless said otherwise.
+        training: `False` returns the data as they are. True unless said otherwise; as a layer of a
+            model, what the model is called with, and `False` where that says nothing.
         index: Integer of at least 0, or a scalar integer tensor, that names the batch: what is drawn is then a function
             of `seed` and `index` alone.
 
@@ -66,6 +69,7 @@ class RandomChoice(Composite):
 
     def __init__(self, layers, weights=None, mode="batch", seed=None, data_format=None, **kwargs):
         mode = check_choice("mode", mode, ("batch", "sample"))
+        layers = [taken_apart(layer) for layer in layers] if isinstance(layers, (list, tuple)) else layers
         super().__init__(layers, seed=seed, data_format=data_format, **kwargs)
         self.weights_of_layers, self.mode = self._check_weights(weights), mode
         if mode == "sample" and not self.fused:

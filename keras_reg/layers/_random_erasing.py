@@ -70,7 +70,8 @@ class RandomErasing(BatchAugmentation):
             of "labels", "sample_weights", "segmentation_masks", "bounding_boxes".
         labels: Labels; not changed, except dense maps with `mask_fill_value`.
         sample_weight: Weights; not changed.
-        training: `False` returns the data as they are. True unless said otherwise.
+        training: `False` returns the data as they are. True unless said otherwise; as a layer of a
+            model, what the model is called with, and `False` where that says nothing.
         index: Integer of at least 0, or a scalar integer tensor, that names the batch: what is drawn is then a function
             of `seed` and `index` alone.
 

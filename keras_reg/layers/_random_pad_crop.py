@@ -36,7 +36,8 @@ class RandomPadCrop(BatchAugmentation):
         labels: Labels; not changed, except dense maps.
         sample_weight: Weights; not changed, except those of shape (batch, height, width), which move along. Pixels from
             outside the image weigh 0.
-        training: `False` returns the data as they are. True unless said otherwise.
+        training: `False` returns the data as they are. True unless said otherwise; as a layer of a
+            model, what the model is called with, and `False` where that says nothing.
         index: Integer of at least 0, or a scalar integer tensor, that names the batch: what is drawn is then a function
             of `seed` and `index` alone.
 

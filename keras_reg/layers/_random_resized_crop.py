@@ -35,7 +35,8 @@ class RandomResizedCrop(BatchAugmentation):
             of "labels", "sample_weights", "segmentation_masks", "bounding_boxes".
         labels: Labels; not changed, except dense maps.
         sample_weight: Weights; not changed, except those of shape (batch, height, width), which move along.
-        training: `False` resizes the whole image. True unless said otherwise.
+        training: `False` resizes the whole image. True unless said otherwise; as a layer of a
+            model, what the model is called with, and `False` where that says nothing.
         index: Integer of at least 0, or a scalar integer tensor, that names the batch: what is drawn is then a function
             of `seed` and `index` alone.
 

@@ -4,39 +4,43 @@ import keras
 from keras import ops
 
 from keras_reg._backend import AugmentedStep
-from keras_reg._validation import fail, fits
+from keras_reg._validation import fail
 from keras_reg.layers import Pipeline
 from keras_reg.layers._augmentation import BatchAugmentation
 from keras_reg.layers._batch import Batch, map_arrays
 from keras_reg.layers._sizes import check_sizes
 from keras_reg.losses._hint import warn_of_nan
+from keras_reg.training._as_network import AsNetwork
+from keras_reg.training._checked_data import ChecksData
+from keras_reg.training._labels import check_held, check_not_ids
 from keras_reg.training._mixture import Mixing, Mixture, wrap_losses
-from keras_reg.training._trained_size import check_trained_size, inputs_of
 
 STEPS = ("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics")
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
-class AugmentedModel(AugmentedStep, keras.Model):
+class AugmentedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):
     """Trains a model on augmented batches: images, labels and sample weights change inside the compiled step.
 
-    `evaluate`, `predict` and `export` see the plain model. They resize nothing either: where the augmentation trains at
-    a fixed size, as `RandomResizedCrop` does, images of another size are refused. Compile it as you would compile
-    `model`: integer labels stay integers, and so losses and metrics stay what they are. The loss of a mixed sample is
-    w * loss(y_a) + (1 - w) * loss(y_b), times its mixed sample weight, under every reduction of the loss; it equals the
-    loss of the mixed target for every loss that is linear in its target, as cross-entropy is. Labels that are floats
-    are mixed themselves. Metrics see the original label that weighs most, so training accuracy stays honest.
+    `evaluate`, `predict` and `export` see the plain model, whose names of outputs, layers and logs are also this one's.
+    They resize nothing either: where the augmentation trains at a fixed size, as `RandomResizedCrop` does, images of
+    another size are refused. Compile it as you would compile `model`: integer labels stay integers, and losses and
+    metrics stay what they are. The loss of a mixed sample is w * loss(y_a) + (1 - w) * loss(y_b), times its mixed
+    sample weight, under every reduction of the loss; it equals the loss of the mixed target for every loss that is
+    linear in its target, as cross-entropy is. Labels that are floats are mixed themselves. Metrics see the original
+    label that weighs most, so training accuracy stays honest.
 
     Args:
         model: The `keras.Model` to train: Functional, Sequential or subclassed, with the ordinary `train_step`.
-        augmentation: A layer of `keras_reg.layers`, or an image layer of Keras.
+        augmentation: A layer of `keras_reg.layers`, an image layer of Keras, or a `keras.Sequential` of these, which
+            becomes a `Pipeline`.
         images: Which input is augmented where the model has several: its name or position. Mixing layers refuse a
             model with several inputs, since they could not mix the others.
         **kwargs: Further arguments of `keras.Model`, as `name`.
 
     Call arguments:
         inputs: What `model` takes.
-        training: Passed on to `model`. A call never augments; `train_step` and `augment` do.
+        training: Passed on to `model` as Keras would. A call never augments; `train_step` and `augment` do.
 
     Input shape:
         That of `model`; in training a batch of images, of whole batches.
@@ -46,7 +50,8 @@ class AugmentedModel(AugmentedStep, keras.Model):
 
     Raises:
         ValueError: If `model` is no Keras model or has a training step of its own (it would be bypassed), if
-            `augmentation` is no layer, or in training where the augmentation refuses the data.
+            `augmentation` is no layer, in training where the augmentation refuses the data or a loss gives no number
+            for each sample whose integer labels are mixed, and for integers on the host that tensors cannot hold.
 
     Example:
 
@@ -67,25 +72,30 @@ class AugmentedModel(AugmentedStep, keras.Model):
             fail("`augmentation` must be a Keras layer; `Pipeline` makes one of several.", augmentation=augmentation)
         if images is not None and not isinstance(images, (str, int)):
             fail("`images` must be the name or the position of an input.", images=images)
+        if "training" not in inspect.signature(model.call).parameters:
+            # Keras asks the signature whether to hand `training` on; here it is to be as without this model around.
+            object.__setattr__(self, "call", self._call_without_training)
         super().__init__(**kwargs)
-        self.model, self.augmentation, self.images = model, augmentation, images
         ours = isinstance(augmentation, BatchAugmentation)
-        self._augmenter = augmentation if ours else Pipeline([augmentation])
-        self._takes_training = "training" in inspect.signature(model.call).parameters
+        self.augmentation = augmentation if ours else Pipeline([augmentation])
+        self.model, self.images = model, images
         self._mixing = Mixing()
-        self._user_loss = None
         self._told_of_nan = False
         if model.built:
             self.built = True
 
     def build(self, input_shape=None):
         if not self.model.built and input_shape is not None:
-            self.model.build(input_shape)
+            # By a call, as Keras builds a model without a `build` of its own.
+            options = {"training": False} if "training" in inspect.signature(self.call).parameters else {}
+            self.model(keras.tree.map_shape_structure(keras.KerasTensor, input_shape), **options)
         self.built = True
 
     def call(self, inputs, training=None):
-        # Said outright: where a step is stateless (JAX), no call above this one hands it down.
-        return self.model(inputs, training=training) if self._takes_training else self.model(inputs)
+        return self.call_network(inputs) if training is None else self.call_network(inputs, training=training)
+
+    def _call_without_training(self, inputs):
+        return self.call_network(inputs)
 
     def compute_output_spec(self, inputs, training=None):
         return self.model.compute_output_spec(inputs)
@@ -102,12 +112,13 @@ class AugmentedModel(AugmentedStep, keras.Model):
             (x, y, sample_weight). Where labels were mixed, y is an object that `compute_loss` and `compute_metrics` of
             this model take in the place of labels.
         """
+        check_held(y)
         x, y, sample_weight = map_arrays(ops.convert_to_tensor, (x, y, sample_weight))
         place, found = self._find_images(x)
         batch = Batch.of(found, y, sample_weights=sample_weight, sparse=True)
-        check_sizes(batch, self._augmenter.data_format)
-        self._augmenter.check_batch(batch)
-        batch = self._augmenter.augment(batch)
+        check_sizes(batch, self.augmentation.data_format)
+        self.augmentation.check_batch(batch)
+        batch = self.augmentation.augment(batch)
         return self._put_images(x, place, batch.images), Mixture.of(batch), batch.sample_weights
 
     def _find_images(self, x):
@@ -115,12 +126,12 @@ class AugmentedModel(AugmentedStep, keras.Model):
         if not isinstance(x, (dict, list, tuple)):
             return None, x
         places = list(x) if isinstance(x, dict) else list(range(len(x)))
-        if len(places) > 1 and self._augmenter.mixes:
+        if len(places) > 1 and self.augmentation.mixes:
             fail("A mixing augmentation needs a model with one input: it cannot mix the others.", inputs=places)
         place = places[0] if self.images is None and len(places) == 1 else self.images
-        if isinstance(place, str) and not isinstance(x, dict):
-            names = list(getattr(self.model, "input_names", None) or [tensor.name for tensor in self.model.inputs])
-            place = names.index(place) if place in names else place
+        names = [tensor.name for tensor in getattr(self.model, "inputs", ())]
+        if isinstance(place, str) and not isinstance(x, dict) and place in names:
+            place = names.index(place)
         if place not in places:
             fail("`images` must say which of several inputs is augmented.", images=self.images, inputs=places)
         return place, x[place]
@@ -131,39 +142,20 @@ class AugmentedModel(AugmentedStep, keras.Model):
             return images
         if isinstance(x, dict):
             return {**x, place: images}
-        return type(x)([*x[:place], images, *x[place + 1 :]])
+        parts = [*x[:place], images, *x[place + 1 :]]
+        return type(x)(*parts) if hasattr(x, "_fields") else type(x)(parts)
 
-    def evaluate(self, x=None, *args, **kwargs):
-        self._check_trained_size(x)
-        return super().evaluate(x, *args, **kwargs)
-
-    def predict(self, x, *args, **kwargs):
-        self._check_trained_size(x)
-        return super().predict(x, *args, **kwargs)
-
-    def test_step(self, *state_and_data):
-        self._check_trained_size(keras.utils.unpack_x_y_sample_weight(state_and_data[-1])[0])
-        return super().test_step(*state_and_data)
-
-    def predict_step(self, *state_and_data):
-        self._check_trained_size(keras.utils.unpack_x_y_sample_weight(state_and_data[-1])[0])
-        return super().predict_step(*state_and_data)
-
-    def _check_trained_size(self, x):
-        inputs = inputs_of(x)
-        several = isinstance(inputs, (dict, list, tuple)) and len(inputs) > 1
-        if inputs is not None and not (several and self._augmenter.mixes):
-            check_trained_size(self._augmenter, self._find_images(inputs)[1])
-
-    def compile(self, optimizer="rmsprop", loss=None, **kwargs):
+    def compile(self, optimizer="rmsprop", loss=None, *args, **kwargs):
         """As `keras.Model.compile`, with the losses and metrics that `model` would be compiled with."""
-        self._user_loss = loss
-        super().compile(optimizer=optimizer, loss=wrap_losses(loss, self._mixing), **kwargs)
+        super().compile(optimizer, wrap_losses(loss, self._mixing), *args, **kwargs)
+        self._mixing.given = loss
+        if loss is not None:
+            object.__setattr__(self, "loss", loss)  # what the user gave, not what Keras would make of it to track it
 
     def get_compile_config(self):
         config = super().get_compile_config()
         if config:
-            config["loss"] = keras.saving.serialize_keras_object(self._user_loss)
+            config["loss"] = keras.saving.serialize_keras_object(self._mixing.given)
         return config
 
     def compile_from_config(self, config):
@@ -176,7 +168,7 @@ class AugmentedModel(AugmentedStep, keras.Model):
             self._mixing.weights = y.weights
             y = y.labels[0] if y.weights is None else y.stacked()
             if self._mixing.weights is None:
-                _check_not_ids(y, y_pred)
+                check_not_ids(y, y_pred)
         try:
             return super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
         finally:
@@ -185,7 +177,7 @@ class AugmentedModel(AugmentedStep, keras.Model):
     def get_metrics_result(self):
         results = super().get_metrics_result()
         if not self._told_of_nan and "loss" in results:
-            self._told_of_nan = warn_of_nan(self._user_loss, results["loss"])
+            self._told_of_nan = warn_of_nan(self._mixing.given, results["loss"])
         return results
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
@@ -193,13 +185,9 @@ class AugmentedModel(AugmentedStep, keras.Model):
         return super().compute_metrics(x, y, y_pred, sample_weight)
 
     def get_config(self):
-        config = {"name": self.name, "dtype": keras.saving.serialize_keras_object(self.dtype_policy)}
-        parts = {"model": self.model, "augmentation": self.augmentation}
-        return {
-            **config,
-            **{k: keras.saving.serialize_keras_object(v) for k, v in parts.items()},
-            "images": self.images,
-        }
+        parts = {"dtype": self.dtype_policy, "model": self.model, "augmentation": self.augmentation}
+        plain = {"name": self.name, "trainable": self.trainable, "images": self.images}
+        return {**plain, **{name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
@@ -207,17 +195,6 @@ class AugmentedModel(AugmentedStep, keras.Model):
         for part in ("model", "augmentation"):
             config[part] = keras.saving.deserialize_keras_object(config[part], custom_objects=custom_objects)
         return cls(**config)
-
-
-def _check_not_ids(y, y_pred):
-    """Class ids that are floats would be mixed like what a regression aims at."""
-    shape, outputs = (tuple(getattr(array, "shape", ())) for array in (y, y_pred))
-    if not shape or not outputs or outputs[-1] in (None, 1):
-        return
-    dtype = keras.backend.standardize_dtype(y.dtype)
-    ids = fits(shape, outputs[:-1]) or (shape[-1] == 1 and fits(shape[:-1], outputs[:-1]))
-    if ids and keras.backend.is_float_dtype(dtype):
-        fail("Expected integer class ids, or one label for each output.", dtype=dtype, shape=shape, outputs=outputs)
 
 
 def _check_model(model):

@@ -5,6 +5,9 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from keras_reg._validation import fail
+from keras_reg.training._losses import as_loss
+
 
 class Mixture(NamedTuple):
     """Labels of mixed samples that keep the form in which the loss knows them.
@@ -33,9 +36,16 @@ class Mixture(NamedTuple):
 
 
 class Mixing:
-    """The weights of the terms while one loss is computed; `None` where labels are plain."""
+    """What an `AugmentedModel` and its losses share.
+
+    Attributes:
+        weights: The weights of the terms while one loss is computed; `None` where labels are plain.
+        given: The `loss` argument of the last `compile`. Keras does not track what stands here, so it stays the very
+            object that the user gave.
+    """
 
     weights = None
+    given = None
 
 
 class MixedLoss(keras.losses.Loss):
@@ -47,72 +57,82 @@ class MixedLoss(keras.losses.Loss):
     """
 
     def __init__(self, loss, mixing):
-        self.loss = loss if isinstance(loss, keras.losses.Loss) else FunctionLoss(loss)
-        self.mixing = mixing
+        self.loss, self.mixing, self.rank = as_loss(loss), mixing, None
         super().__init__(name=self.loss.name, reduction=self.loss.reduction, dtype=self.loss.dtype)
 
     def __call__(self, y_true, y_pred, sample_weight=None):
         if self.mixing.weights is None:
             return self.loss(y_true, y_pred, sample_weight)
+        terms = self.mixing.weights.shape[1]
+        labels = [keras.tree.map_structure(lambda y, term=term: y[:, term], y_true) for term in range(terms)]
+        shape = self._shape_of_values(labels[0], y_pred)
         total = 0.0
-        for term in range(self.mixing.weights.shape[1]):
-            weight = self._share(self.mixing.weights[:, term], y_pred, sample_weight)
-            part = self.loss(y_true[:, term], y_pred, weight)
+        for term, y in enumerate(labels):
+            weight = self._share(self.mixing.weights[:, term], shape, sample_weight)
+            part = self.loss(y, y_pred, weight)
             if self.reduction == "mean_with_sample_weight":
-                count = _Count(name="count", reduction="sum", dtype=self.dtype)
-                whole = count(y_true[:, term], y_pred, self._share(None, y_pred, sample_weight))
-                part = part * ops.divide_no_nan(count(y_true[:, term], y_pred, weight), whole)
+                count = _Count(shape, self.dtype)
+                whole = count(y, y_pred, self._share(None, shape, sample_weight))
+                part = part * ops.divide_no_nan(count(y, y_pred, weight), whole)
             total = total + part
         return total
 
     def call(self, y_true, y_pred):
         return self.loss.call(y_true, y_pred)
 
-    def _share(self, share, y_pred, sample_weight):
-        """The sample weights times the share of a term (1 where `None`), shaped like the losses: (batch, ...)."""
-        rank = max(len(y_pred.shape) - 1, 1, 0 if sample_weight is None else len(sample_weight.shape))
-        shape = ops.shape(y_pred)[: max(len(y_pred.shape) - 1, 1)]
-        ones = ops.ones(shape, self.dtype) if sample_weight is None else ops.cast(sample_weight, self.dtype)
-        if len(ones.shape) < rank:
-            ones = ops.reshape(ones, [-1] + [1] * (rank - 1))
+    def _shape_of_values(self, y_true, y_pred):
+        """The shape of what the loss is before its reduction, (batch, ...)."""
+        outputs = keras.tree.flatten(y_pred)
+        if self.rank is None:
+            self.rank = _rank_of_values(self.loss, y_true, y_pred)
+        if self.rank == 0:
+            fail(
+                "Expected a loss that gives one number for each sample, without a mean over the batch: each sample "
+                "weighs the losses of the labels that are mixed in it.",
+                loss=self.name, shape=(),
+            )  # fmt: skip
+        like = next((output for output in outputs if len(output.shape) >= self.rank), outputs[0])
+        return ops.shape(like)[: self.rank]
+
+    def _share(self, share, shape, sample_weight):
+        """The sample weights times the share of a term (1 where `None`), of the rank of the losses: (batch, ...)."""
+        whole = ops.ones(shape, self.dtype) if sample_weight is None else ops.cast(sample_weight, self.dtype)
+        missing = len(shape) - len(whole.shape)
+        if missing > 0:
+            whole = ops.reshape(whole, (*ops.shape(whole), *[1] * missing))
         if share is None:
-            return ones
-        return ones * ops.reshape(ops.cast(share, self.dtype), [-1] + [1] * (len(ones.shape) - 1))
+            return whole
+        return whole * ops.reshape(ops.cast(share, self.dtype), [-1] + [1] * (len(whole.shape) - 1))
+
+
+def _rank_of_values(loss, y_true, y_pred):
+    """The rank of what a loss is before its reduction: it may be that of any array, or of none."""
+    to_dtype = lambda x: ops.cast(x, loss.dtype)  # noqa: E731
+    try:
+        values = loss.call(*keras.tree.map_structure(to_dtype, (y_true, y_pred)))
+    except NotImplementedError:  # a loss that has `__call__` alone
+        return max(len(keras.tree.flatten(y_pred)[0].shape) - 1, 1)
+    return len(ops.convert_to_tensor(values).shape)
 
 
 class _Count(keras.losses.Loss):
     """Counts what a loss sums over, masks and weights included."""
 
-    def call(self, y_true, y_pred):
-        return ops.ones(ops.shape(y_pred)[: max(len(y_pred.shape) - 1, 1)], self.dtype)
-
-
-class FunctionLoss(keras.losses.Loss):
-    """A loss function as a `Loss`, as `compile` makes one: averaged over the batch, ranks aligned."""
-
-    def __init__(self, function):
-        self.function = function
-        super().__init__(name=getattr(function, "__name__", type(function).__name__))
+    def __init__(self, shape, dtype):
+        self.shape = shape
+        super().__init__(name="count", reduction="sum", dtype=dtype)
 
     def call(self, y_true, y_pred):
-        true_rank, predicted_rank = len(y_true.shape), len(y_pred.shape)
-        if true_rank == predicted_rank + 1 and y_true.shape[-1] == 1:
-            y_true = ops.squeeze(y_true, axis=-1)
-        elif predicted_rank == true_rank + 1 and y_pred.shape[-1] == 1:
-            y_true = ops.expand_dims(y_true, -1)
-        return self.function(y_true, y_pred)
+        return ops.ones(self.shape, self.dtype)
 
 
 def wrap_losses(losses, mixing):
     """A loss argument of `compile` (nest of names, functions, losses or `None`) with each loss wrapped."""
-
-    def wrap(loss):
-        if loss is None or isinstance(loss, MixedLoss):
-            return loss
-        return MixedLoss(keras.losses.get(loss), mixing)
-
+    if losses is None:
+        return None
     if isinstance(losses, dict):
-        return {name: wrap_losses(loss, mixing) for name, loss in losses.items()}
+        return type(losses)((name, wrap_losses(loss, mixing)) for name, loss in losses.items())
     if isinstance(losses, (list, tuple)):
-        return type(losses)(wrap_losses(loss, mixing) for loss in losses)
-    return wrap(losses)
+        wrapped = [wrap_losses(loss, mixing) for loss in losses]
+        return type(losses)(*wrapped) if hasattr(losses, "_fields") else type(losses)(wrapped)
+    return MixedLoss(losses, mixing)

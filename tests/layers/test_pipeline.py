@@ -89,7 +89,8 @@ def test_sizes_may_change_on_the_way():
     images, _ = augment(layer, np.ones((4, 8, 8, 3), "float32"), coded(4))
     assert images.shape == (4, 5, 7, 3)
     np.testing.assert_allclose(images, 2.0, rtol=1e-5)
-    assert tuple(layer(keras.Input((8, 8, 3))).shape) == (None, 5, 7, 3)
+    symbolic, _ = layer(keras.Input((8, 8, 3)), keras.Input((4,)))
+    assert tuple(symbolic.shape) == (None, 5, 7, 3)
 
 
 @pytest.mark.parametrize("parallel", [None, 2])

@@ -1,0 +1,54 @@
+"""A file of weights that a model around a network and the network itself can both load."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+
+import h5py
+
+_REST = "keras_reg"  # the group of what belongs to the model around the network
+_PLACE = "network"  # its attribute that says where the network stood
+
+
+def is_one_file(filepath):
+    """Whether this is a file of weights in one part, on a local disk."""
+    return str(filepath).endswith(".weights.h5") and os.path.isfile(filepath)
+
+
+def is_of_network(filepath):
+    """Whether the weights are those of a network alone."""
+    with h5py.File(filepath, "r") as file:
+        return _REST not in file
+
+
+def put_network_first(filepath, name):
+    """Renames groups, so that the weights of the network stand where it looks for them, and all else in `keras_reg`."""
+    with h5py.File(filepath, "r+") as file:
+        layers = list(file.get("layers", ()))
+        named = [layer for layer in layers if file["layers"][layer].attrs.get("name") == name]
+        others, rest = list(file), file.create_group(_REST)
+        if len(named or layers) != 1:  # a subclass holds more than a network and its augmentation
+            return
+        place = rest.attrs[_PLACE] = f"layers/{(named or layers)[0]}"
+        for group in others:
+            file.move(group, f"{_REST}/{group}")
+        network = rest[place]
+        for group in list(network):
+            file.move(f"{_REST}/{place}/{group}", group)
+
+
+@contextlib.contextmanager
+def as_saved(filepath):
+    """The path of a copy in which every group stands where Keras has saved it."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = os.path.join(folder, "copy.weights.h5")
+        shutil.copyfile(filepath, copy)
+        with h5py.File(copy, "r+") as file:
+            place = file[_REST].attrs.get(_PLACE)
+            if place is not None:
+                for group in set(file) - {_REST}:
+                    file.move(group, f"{_REST}/{place}/{group}")
+                for group in list(file[_REST]):
+                    file.move(f"{_REST}/{group}", group)
+        yield copy

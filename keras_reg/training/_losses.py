@@ -1,0 +1,65 @@
+"""A loss as `compile` takes it, by name, as a function or as an object, made a `Loss` as Keras makes one."""
+
+import re
+
+import keras
+from keras import ops
+
+
+def as_loss(given):
+    """The `Loss` that Keras makes of one loss argument, with the name that Keras gives it."""
+    if isinstance(given, str) and given.lower() in ("crossentropy", "ce"):
+        return FunctionLoss(_crossentropy, given)
+    found = keras.losses.get(given)
+    if isinstance(found, keras.losses.Loss):
+        return found
+    return FunctionLoss(found, given if isinstance(given, str) else _name_of(found))
+
+
+class FunctionLoss(keras.losses.Loss):
+    """A loss function as a `Loss`, as `compile` makes one: averaged over the batch, ranks aligned.
+
+    The labels and outputs may each be a nest of arrays, where one function serves several outputs.
+    """
+
+    def __init__(self, function, name):
+        self.function = function
+        super().__init__(name=name)
+
+    def call(self, y_true, y_pred):
+        flat_true, flat_pred = keras.tree.flatten(y_true), keras.tree.flatten(y_pred)
+        if len(flat_true) == len(flat_pred):
+            pairs = [_aligned(*pair) for pair in zip(flat_true, flat_pred, strict=True)]
+            y_true = keras.tree.pack_sequence_as(y_true, [true for true, _ in pairs])
+            y_pred = keras.tree.pack_sequence_as(y_pred, [predicted for _, predicted in pairs])
+        return self.function(y_true, y_pred)
+
+
+def _aligned(y_true, y_pred):
+    """Labels and outputs of one rank, where a last axis of 1 is all that they differ in."""
+    more = len(y_true.shape) - len(y_pred.shape)
+    if more == 1 and y_true.shape[-1] == 1:
+        if len(y_pred.shape) == 1:
+            return y_true, ops.expand_dims(y_pred, -1)
+        return ops.squeeze(y_true, -1), y_pred
+    if more == -1 and y_pred.shape[-1] == 1:
+        if len(y_true.shape) == 1:
+            return ops.expand_dims(y_true, -1), y_pred
+        return y_true, ops.squeeze(y_pred, -1)
+    return y_true, y_pred
+
+
+def _crossentropy(y_true, y_pred):
+    """What Keras calls "crossentropy": binary, sparse or categorical, by the shapes."""
+    if y_pred.shape[-1] == 1:
+        return keras.losses.binary_crossentropy(y_true, y_pred)
+    if len(y_true.shape) < len(y_pred.shape) or y_true.shape[-1] == 1:
+        return keras.losses.sparse_categorical_crossentropy(y_true, y_pred)
+    return keras.losses.categorical_crossentropy(y_true, y_pred)
+
+
+def _name_of(function):
+    name = getattr(function, "name", None) or getattr(function, "__name__", type(function).__name__)
+    name = re.sub(r"\W+", "", name)
+    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
