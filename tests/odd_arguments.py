@@ -1,0 +1,112 @@
+"""Every argument of every public class and function with every odd value: refused by name, or kept and used."""
+
+import inspect
+import json
+
+import keras
+import numpy as np
+from cases import CASES, Case
+from odd_values import ARGUMENTS, value_of
+
+from keras_reg import callbacks, layers, losses, surgery, transfer
+
+FOREIGN = ("self", "name", "dtype", "kwargs", "compile_arguments")  # which Keras checks, or nobody can
+
+
+def network():
+    """A small built network with all that surgery and transfer look for."""
+    parts = [keras.Input((4,)), keras.layers.Dense(3, name="hidden"), keras.layers.BatchNormalization(), keras.layers.Dense(2)]
+    return keras.Sequential(parts)
+
+
+# Public functions, each with arguments that are right.
+FUNCTIONS = {
+    losses.label_smoothing_crossentropy: lambda: {"y_true": np.array([0, 1]), "y_pred": np.array([[0.5, 0.5], [0.1, 0.9]])},
+    layers.drop_path_rates: lambda: {"rate": 0.2, "depth": 3},
+    callbacks.persist: lambda: {"callbacks": [], "directory": "folder"},
+    surgery.regularize: lambda: {"model": network(), "bn_noise": 0.1, "dry_run": True},
+    surgery.exclude_from_weight_decay: lambda: {"optimizer": keras.optimizers.AdamW(), "model": network()},
+    transfer.freeze: lambda: {"layers": network()},
+    transfer.unfreeze: lambda: {"backbone": network(), "layers": "all"},
+    transfer.suggest_phases: lambda: {"num_examples": 100, "similarity": "similar"},
+}
+
+
+def targets():
+    """{name: (callable, function that makes right arguments)}, one for each public class and function."""
+    found = {}
+    for case in CASES:
+        found.setdefault(case.cls.__name__, (case.cls, case.given))
+    return found | {function.__name__: (function, make) for function, make in FUNCTIONS.items()}
+
+
+def arguments_of(function):
+    """The names of its arguments that are this package's to check."""
+    return [name for name in inspect.signature(function).parameters if name not in FOREIGN]
+
+
+def trials(name):
+    """[(argument, expression)] of one class or function."""
+    function, _ = targets()[name]
+    return [(argument, value) for argument in arguments_of(function) for value in ARGUMENTS]
+
+
+def try_argument(name, argument, expression):
+    """What became of one trial: "refused", "kept", or a sentence that says what is wrong."""
+    function, make = targets()[name]
+    given = value_of(expression)
+    try:
+        made = function(**{**make(), argument: given})
+    except Exception as error:
+        return judge_error(error, argument)
+    return (_fault_of_kept(made, argument, value_of(expression)) if inspect.isclass(function) else None) or "kept"
+
+
+def judge_error(error, *names):
+    """ "refused" if it is a ValueError whose text holds one of `names`."""
+    text = " ".join(str(error).split())
+    if type(error) is not ValueError:
+        return f"{type(error).__name__}: {text[:150]}"
+    if not any(name in text for name in names):
+        return f"ValueError that does not name `{'` or `'.join(names)}`: {text[:150]}"
+    return "refused"
+
+
+def _fault_of_kept(made, argument, given):
+    """What is wrong with an instance that has taken `given`, or `None`."""
+    if hasattr(made, "get_config") and not isinstance(made, keras.callbacks.Callback):
+        return _fault_of_config(made, argument, given)
+    stored = getattr(made, argument, given)
+    if isinstance(stored, (np.generic, np.ndarray)) and np.ndim(stored) == 0:
+        return f"stored as {type(stored).__name__}, which no file of settings holds"
+    return None if plain(stored) == plain(given) or argument in ("optimizer", "callbacks") else f"stored as {stored!r}"
+
+
+def _fault_of_config(made, argument, given):
+    try:
+        written = json.dumps(keras.saving.serialize_keras_object(made))
+        again = keras.saving.deserialize_keras_object(json.loads(written))
+        stored = made.get_config()[argument]
+    except Exception as error:
+        return f"taken, and its config fails: {type(error).__name__}: {' '.join(str(error).split())[:120]}"
+    if plain(again.get_config()) != plain(made.get_config()):
+        return f"another config after a round trip: {again.get_config()[argument]!r}"
+    default = inspect.signature(type(made)).parameters[argument].default
+    if given is None and default is None or argument in ("layer", "layers", "model", "augmentation"):
+        return None
+    return None if plain(stored) == plain(given) else f"config holds {stored!r}"
+
+
+def plain(value):
+    """The same value in Python's own types, to compare with; NaN equals NaN."""
+    if isinstance(value, (np.ndarray, np.generic)) or keras.ops.is_tensor(value):
+        value = np.asarray(keras.ops.convert_to_numpy(value) if keras.ops.is_tensor(value) else value).tolist()
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, keras.KerasTensor):
+        return str(value)
+    if hasattr(value, "get_config"):
+        return plain(keras.saving.serialize_keras_object(value))
+    return "NaN" if isinstance(value, float) and value != value else value
