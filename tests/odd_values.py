@@ -65,7 +65,7 @@ structured(y)  y-1  y+4  y+1  y+250  y.astype('int64')+2**31  y.astype('int64')+
 y.astype('int64')-2**32  y*float('nan')  y+0.5  y*float('inf')  y*1e30  onehot  onehot.astype('int32')  onehot.astype('bool')  onehot.astype('float16')
 onehot.astype('float64')  onehot.astype('uint8')  onehot*0.7+0.075  onehot*2-1  onehot*float('nan')  onehot*0  onehot[:,:3]  onehot[:,:0]
 onehot[...,None]  onehot[:,None]  onehot.tolist()  y[:2]  y[:0]  y[:1]  1  1.5  np.int32(1)  np.array(1)  [1]  'labels'  None  [None]*4  {}
-[]  {'a':y}  {'a':y,'b':onehot}  [y,onehot]  (y,y)  {'a':y[:2]}  {'boxes':boxes,'classes':y[:,None]}  m  m.astype('uint8')  m.astype('int64')
+[]  {'a':y}  {'a':y,'b':onehot}  [y,onehot]  (y,y)  {'a':y[:2]}  {'boxes':boxes,'classes':c}  m  m.astype('uint8')  m.astype('int64')
 m.astype('float32')  m[...,None]  void(m)  m.astype('int64')+2**31  m.astype('int64')+2**32  m.astype('uint64')+2**63  m>1  m[:2]  m[:,:3]
 np.eye(4)[m]  np.eye(4,dtype='float32')[m]  np.moveaxis(m,1,2)  sparse(onehot)  ragged(onehot)  object()  int  iter(y)
 ops.convert_to_tensor(y)  ops.convert_to_tensor(onehot)  foreign(y)  np.ma.masked_array(y,y>2)  10**400  [10**400]*4
