@@ -73,7 +73,7 @@ ops.convert_to_tensor(y)  ops.convert_to_tensor(onehot)  foreign(y)  np.ma.maske
 """.split()
 WEIGHTS = """
 w  w.tolist()  w[:,None]  w.astype('float64')  w.astype('float16')  w.astype('longdouble')  w.astype('>f4')  y  y>1  w+0j  w+1j  w.astype(object)
-w.astype(str)  w*float('nan')  w*float('inf')  -w  w*0  w*1e38  w[:2]  w[:0]  w[:1]  1.0  2  np.float32(1)  'w'  [None]*4  {}  []  [w]  {'a':w}
+w.astype(str)  w*float('nan')  w*float('inf')  -w  w*0  w*1e30  w[:2]  w[:0]  w[:1]  1.0  2  np.float32(1)  'w'  [None]*4  {}  []  [w]  {'a':w}
 m.astype('float32')  m.astype('float32')[...,None]  np.ones((4,2,2),'float32')  w.astype('uint64')  object()  sparse(onehot)  10**400
 y.astype('int64')+2**40  y.astype('uint64')+2**63  structured(w)  foreign(w)  [10**400]*4  True  iter(w)
 """.split()

@@ -1,0 +1,277 @@
+"""Odd calls of losses, of the layers of a network, of `AugmentedModel` and of callbacks, beside float64 references."""
+
+
+import keras
+import numpy as np
+import odd_references as reference
+import odd_values as odd
+from odd_arguments import judge_error
+from odd_references import CLASSES, close, kind, real
+
+from keras_reg import callbacks, layers, losses, training
+
+LOGITS = np.random.default_rng(3).standard_normal((odd.COUNT, CLASSES)).astype("float32")
+PREDICTIONS = """
+z  z.tolist()  z.astype('float64')  z.astype('float16')  z.astype('longdouble')  z.astype('>f4')  (z*4).astype('int32')  z>0  z+0j  z.astype(object)
+z.astype(str)  z[:2]  z[:,:3]  z[:,:1]  z[:,:0]  z[:0]  z[0]  z[0,0]  z[None]  z[...,None]  z*1e30  z*float('nan')  z*0  ops.convert_to_tensor(z)
+foreign(z)  None  'z'  [z]  {'a':z}  object()  [[None]*4]*4  structured(z)  sparse(z)  lambda:z  10**400  b'z'
+""".split()
+
+
+def _values(expression):
+    with np.errstate(all="ignore"):
+        return eval(expression, {**odd.names(), "z": LOGITS})
+
+
+# The loss: labels, predictions and weights in turn.
+
+
+def _loss(y_true, y_pred, sample_weight=None):
+    return losses.LabelSmoothingCrossentropy(0.1, from_logits=True)(y_true, y_pred, sample_weight)
+
+
+def try_loss(slot, expression):
+    arguments = {"y_true": odd.batch()["y"], "y_pred": LOGITS, "sample_weight": None}
+    try:
+        found = _loss(**{**arguments, slot: _values(expression)})
+    except Exception as error:
+        return judge_error(error, slot)
+    y_true, y_pred, weight = (real(value) for value in {**arguments, slot: _values(expression)}.values())
+    if y_true is None or y_pred is None or (weight is None and slot == "sample_weight" and expression != "None"):
+        return f"taken as {slot}"
+    return _fault_of_loss(found, y_true, y_pred, weight) or "equal"
+
+
+def _fault_of_loss(found, y_true, y_pred, weight):
+    if y_pred.ndim != 2 or y_true.shape not in (y_pred.shape[:1], (len(y_pred), 1), y_pred.shape):
+        return "other shapes taken"
+    ids = y_true.shape != y_pred.shape
+    if ids and not ((y_true >= 0) & (y_true < CLASSES) & (y_true == np.floor(y_true))).all():
+        return "no class ids, and taken"
+    if weight is not None and weight.size not in (1, odd.COUNT):
+        return "weights of another shape taken"
+    expected = reference.crossentropy(y_true, y_pred, None if weight is None else weight.reshape(-1))
+    return None if close(found, np.float64(expected)) else f"{real(found)} for {expected}"
+
+
+def loss_trials():
+    found = {"y_true": odd.LABELS, "y_pred": PREDICTIONS, "sample_weight": odd.WEIGHTS}
+    return [(slot, expression) for slot, expressions in found.items() for expression in expressions]
+
+
+# The loss again: arguments that go together, drawn at random.
+
+
+def mixed_loss_trials(count=300):
+    """[(arguments, seed)]"""
+    rng = np.random.default_rng(11)
+    options = {
+        "smoothing": (0.0, 0.1, 0.5, 0.999), "from_logits": (True, False), "ignore_class": (None, -1, 2, 255),
+        "class_weight": (None, [1.0, 0.0, 2.0, 0.5], [0.0, 0.0, 0.0, 0.0], [1e-30, 1, 1, 1]), "axis": (-1, 1, 2),
+        "prior": (None, [0.7, 0.1, 0.1, 0.1], [1.0, 0.0, 0.0, 0.0], [0.25] * 4), "form": ("ids", "onehot", "soft"),
+    }  # fmt: skip
+    return [({k: v[rng.integers(len(v))] for k, v in options.items()}, seed) for seed in range(count)]
+
+
+def try_mixed_loss(arguments, seed):
+    arguments = dict(arguments)
+    form, axis = arguments.pop("form"), arguments["axis"]
+    rng = np.random.default_rng(seed)
+    shape = (2, 3, CLASSES) if axis != 1 else (2, CLASSES, 3)
+    z = rng.choice([-30.0, -1.0, 0.0, 2.0, 30.0, -np.inf], p=[0.1, 0.3, 0.2, 0.2, 0.1, 0.1], size=shape)
+    z = np.where(np.isinf(z).all(axis, keepdims=True), 0.0, z)  # one class at least is possible
+    if not arguments["from_logits"]:
+        z = np.exp(z - z.max(axis, keepdims=True))
+        z = z / z.sum(axis, keepdims=True)
+    ids = rng.integers(0, CLASSES, np.delete(shape, axis))
+    if arguments["ignore_class"] is not None:
+        ids = np.where(rng.random(ids.shape) < 0.3, arguments["ignore_class"], ids)
+    soft = rng.dirichlet(np.ones(CLASSES), ids.shape) if form == "soft" else np.eye(CLASSES)[ids % CLASSES]
+    y_true = ids.astype("int32") if form == "ids" else np.moveaxis(soft, -1, axis).astype("float32")
+    try:
+        found = losses.label_smoothing_crossentropy(y_true, z.astype("float32"), **arguments)
+    except Exception as error:
+        return judge_error(error, *arguments)
+    expected = _smoothed(y_true, z.astype("float32").astype("float64"), form, **arguments)
+    return "equal" if close(found, expected) else f"{real(found).tolist()} for {expected.tolist()}"
+
+
+def _smoothed(y_true, z, form, smoothing, from_logits, ignore_class, class_weight, axis, prior):
+    """The loss of each element as the docstring has it; 0 times infinity is 0."""
+    z = np.moveaxis(z, axis, -1)
+    with np.errstate(all="ignore"):
+        logs = z - z.max(-1, keepdims=True)
+        logs = logs - np.log(np.exp(logs).sum(-1, keepdims=True))
+        if not from_logits:
+            logs = np.log(np.maximum(z / z.sum(-1, keepdims=True), keras.config.epsilon()))
+    counted, mass = np.ones(z.shape[:-1], bool), 1.0
+    if form == "ids":
+        counted = y_true != ignore_class if ignore_class is not None else counted
+        targets = np.eye(CLASSES)[np.where(counted, y_true, 0) % CLASSES]
+    else:
+        targets = np.moveaxis(y_true.astype("float64"), axis, -1).copy()
+        if ignore_class is not None and 0 <= ignore_class < CLASSES:
+            mass = 1 - targets[..., ignore_class]
+            targets[..., ignore_class] = 0
+            counted, mass = mass > 0, mass[..., None]
+    shares = np.asarray(prior if prior is not None else [1 / CLASSES] * CLASSES)
+    weights = np.asarray(class_weight if class_weight is not None else [1.0] * CLASSES)
+    whole = ((1 - smoothing) * targets + smoothing * mass * shares) * weights
+    with np.errstate(all="ignore"):
+        terms = np.where(whole == 0, 0, -whole * logs)
+    return np.where(counted, terms.sum(-1), 0)
+
+
+# The layers of a network. Each with what it gives in inference, float64, on (batch, height, width, channels).
+
+
+def _kernel(layer):
+    return [real(weight) for weight in layer.layer.get_weights()]
+
+
+def _dense(layer, x):
+    kernel, bias = _kernel(layer)
+    return x @ kernel + bias
+
+
+def _normalized(layer, x):
+    return x / np.sqrt(1 + layer.epsilon)
+
+
+def _pooled(layer, x):
+    b, h, w, c = x.shape
+    return x.reshape(b, h // 2, 2, w, c).max(2) if h > 1 else x
+
+
+LAYERS = {
+    "DropPath": (lambda: layers.DropPath(0.5, seed=1), lambda layer, x: x),
+    "DropBlock2D": (lambda: layers.DropBlock2D(0.5, 2, seed=1), lambda layer, x: x),
+    "NoisyBatchNormalization": (lambda: layers.NoisyBatchNormalization(0.1, seed=1), _normalized),
+    "GhostBatchNormalization": (lambda: layers.GhostBatchNormalization(2), _normalized),
+    "DropConnect": (lambda: layers.DropConnect(keras.layers.Dense(2), 0.5, seed=1), _dense),
+    "WeightNoise": (lambda: layers.WeightNoise(keras.layers.Dense(2), 0.5, seed=1), _dense),
+    "FractionalMaxPooling2D": (lambda: layers.FractionalMaxPooling2D((2.0, 1.0), seed=1), _pooled),
+}
+RANK_4 = ("DropBlock2D", "FractionalMaxPooling2D")
+
+
+def layer_trials(name):
+    found = {"inputs": odd.IMAGES + [e for e in odd.FORMS if e[0] not in "{(["] + ["[x]", "(x,)", "{'a':x}", "[x,x]", "[]", "{}"]}
+    found["training"] = odd.TRAINING
+    return [(slot, expression) for slot, expressions in found.items() for expression in expressions]
+
+
+def try_layer(name, slot, expression):
+    make, inference = LAYERS[name]
+    layer, given = make(), odd.value_of(expression)
+    x = odd.batch()["x"]
+    try:
+        result = layer(given, training=False) if slot == "inputs" else layer(x, training=given)
+    except Exception as error:
+        return judge_error(error, slot)
+    if slot == "training":
+        return "equal" if expression in ("True", "False", "None", "0", "1", "np.True_", "np.False_", "np.array(False)") else "taken"
+    before = real(odd.value_of(expression) if expression not in ("[x]", "(x,)") else x)
+    if before is None or before.ndim == 0 or (name in RANK_4 and before.ndim != 4):
+        return "taken as inputs"
+    result = result[0] if isinstance(result, (list, tuple)) else result
+    return "equal" if close(result, inference(layer, before)) else f"another result: {str(real(result).ravel()[:5])}"
+
+
+# AugmentedModel: labels and weights in the step, as its loss sees them.
+
+
+def model_trials():
+    found = {"x": odd.IMAGES, "y": odd.LABELS, "sample_weight": odd.WEIGHTS}
+    return [(slot, expression) for slot, expressions in found.items() for expression in expressions]
+
+
+def _network():
+    inputs = keras.Input((odd.HEIGHT, odd.WIDTH, odd.CHANNELS))
+    return keras.Model(inputs, keras.layers.Dense(CLASSES)(keras.layers.Flatten()(inputs)))
+
+
+def augmented_model():
+    model = training.AugmentedModel(_network(), layers.MixUp(1.0, seed=1))
+    model.compile("sgd", losses.LabelSmoothingCrossentropy(0.1, from_logits=True), run_eagerly=True)
+    return model
+
+
+def try_model(model, slot, expression):
+    b = odd.batch()
+    arguments = {"x": b["x"], "y": b["y"], "sample_weight": None}
+    try:
+        x, y, weight = model.augment(**{**arguments, slot: odd.value_of(expression)})
+        found = model.compute_loss(x, y, keras.ops.convert_to_tensor(LOGITS), weight)
+    except Exception as error:
+        names = {"x": ("images", "x"), "y": ("labels", "y_true", "y"), "sample_weight": ("sample_weight",)}
+        return judge_error(error, *names[slot])
+    given = {name: real(value) for name, value in {**arguments, slot: odd.value_of(expression)}.items()}
+    if given[slot] is None and expression != "None":
+        return f"taken as {slot}"
+    if slot == "x":
+        return "equal" if given["x"].shape[0] == odd.COUNT and given["x"].ndim == 4 else "taken as x"
+    return _fault_of_step(found, reference.Blended(real(b["x"]), real(x)).weights, given, expression) or "equal"
+
+
+def _fault_of_step(found, weights, given, expression):
+    y, w = given["y"], given["sample_weight"]
+    if y is None:
+        return None
+    if y.shape not in ((odd.COUNT,), (odd.COUNT, 1), (odd.COUNT, CLASSES)):
+        return "other labels taken"
+    if y.shape != (odd.COUNT, CLASSES) and not ((y >= 0) & (y < CLASSES) & (y == np.floor(y))).all():
+        return "no class ids, and taken" if np.isfinite(real(found)).all() else None
+    if w is not None and (w.ndim == 0 or len(w) != odd.COUNT or w.size != odd.COUNT):
+        return "other weights taken"
+    w = None if w is None else reference.product(weights, w.reshape(-1))
+    expected = reference.crossentropy(y, LOGITS.astype("float64"), w, weights=weights)
+    tolerance = 1e-3 if "float16" in expression else 1e-5
+    return None if np.allclose(real(found), expected, rtol=tolerance, equal_nan=True) else f"{real(found)} for {expected}"
+
+
+# Callbacks: what `logs` may hold.
+
+CALLBACKS = {
+    "SmoothedEarlyStopping": lambda: callbacks.SmoothedEarlyStopping("loss", restore_best_weights=False, patience=3),
+    "DivergenceStop": lambda: callbacks.DivergenceStop(verbose=0),
+}
+
+
+def try_logs(name, expression):
+    callback = CALLBACKS[name]()
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.stop_training = False
+    callback.set_model(model)
+    logs = {"loss": odd.value_of(expression)}
+    try:
+        callback.on_train_begin()
+        for epoch in range(2):
+            callback.on_epoch_begin(epoch)
+            callback.on_epoch_end(epoch, logs)
+    except Exception as error:
+        return judge_error(error, "loss", "monitor")
+    value = real(logs["loss"])
+    if value is None or value.size != 1:
+        return "taken as a value"
+    if not np.isfinite(value).all() and not model.stop_training:
+        return "goes on"
+    smoothed = logs.get("smoothed_loss")
+    right = name != "SmoothedEarlyStopping" or not np.isfinite(value).all() or np.allclose(float(smoothed), value)
+    return "equal" if right else f"smoothed {smoothed} for {value}"
+
+
+def all_trials():
+    """{name: [(call, arguments)]}, without the augmentations, whose trials are in `odd_calls`."""
+    model = None
+
+    def on_model(*arguments):
+        nonlocal model
+        model = model or augmented_model()
+        return try_model(model, *arguments)
+
+    found = {"LabelSmoothingCrossentropy": [(try_loss, t) for t in loss_trials()]}
+    found["label_smoothing_crossentropy"] = [(try_mixed_loss, t) for t in mixed_loss_trials()]
+    found |= {name: [(try_layer, (name, *t)) for t in layer_trials(name)] for name in LAYERS}
+    found["AugmentedModel"] = [(on_model, t) for t in model_trials()]
+    return found | {name: [(try_logs, (name, e)) for e in odd.LOGS] for name in CALLBACKS}
