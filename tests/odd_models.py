@@ -251,13 +251,14 @@ def try_logs(name, expression):
             callback.on_epoch_end(epoch, logs)
     except Exception as error:
         return judge_error(error, "loss", "monitor")
-    value = real(logs["loss"])
-    if value is None or value.size != 1:
+    value = real(odd.value_of(expression))
+    if isinstance(logs["loss"], str) or (value is None and not hasattr(logs["loss"], "__float__")) or np.size(value) != 1:
         return "taken as a value"
-    if not np.isfinite(value).all() and not model.stop_training:
-        return "goes on"
+    value = float(logs["loss"] if value is None or not np.ndim(logs["loss"]) else value.item())
+    if name == "DivergenceStop":
+        return "equal" if np.isfinite(value) or model.stop_training else "goes on"
     smoothed = logs.get("smoothed_loss")
-    right = name != "SmoothedEarlyStopping" or not np.isfinite(value).all() or np.allclose(float(smoothed), value)
+    right = not np.isfinite(value) or np.isclose(float(smoothed), value)
     return "equal" if right else f"smoothed {smoothed} for {value}"
 
 

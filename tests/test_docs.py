@@ -26,7 +26,7 @@ SECTIONS = ["When to use it", "Arguments that matter", "Cost", "Measured", "Pitf
 LARGEST_PICTURE = 125_000  # bytes
 # Pages whose code is taken, line by line, from examples that another test runs.
 EXCERPTS = {"docs/interoperation.md": "test_interoperation.py"}
-BLOCK = re.compile(r"(?P<why><!-- not run: [^>]+ -->\n+)?^(?P<indent> *)```python\n(?P<code>.*?)^ *```$", re.M | re.S)
+BLOCK = re.compile(r"(?P<why><!-- not run: [^>]+ -->\n+)?(<!-- on (?P<on>[\w, ]+) -->\n+)?^(?P<indent> *)```python\n(?P<code>.*?)^ *```$", re.M | re.S)
 
 
 def named(path):
@@ -39,7 +39,7 @@ def code_of(page):
     return [
         (text[: block.start("code")].count("\n"), textwrap.dedent(block["code"]))
         for block in BLOCK.finditer(text)
-        if not block["why"] and page not in EXCERPTS
+        if not block["why"] and page not in EXCERPTS and harness.BACKEND in (block["on"] or harness.BACKEND)
     ]
 
 
