@@ -21,7 +21,8 @@ def bench(monkeypatch):
     monkeypatch.setattr(importlib.import_module("peers"), "HERE", ())
     names = ("benchmarking", "draw", "report", "modes")
     names += tuple(
-        f"bench_{name}" for name in ("layers", "tf_data", "memory", "losses", "training", "scale", "gpu", "import")
+        f"bench_{name}"
+        for name in ("layers", "tf_data", "memory", "losses", "training", "scale", "gpu", "import", "bounded")
     )
     return types.SimpleNamespace(**{name: importlib.import_module(name) for name in names})
 
@@ -114,3 +115,12 @@ def test_functions_take_turns_and_the_median_counts(bench, monkeypatch):
 
 def test_the_exponent_of_a_series(bench):
     assert bench.bench_scale.exponent([(1, 5), (2, 5), (4, 7), (8, 28)]) == pytest.approx(1.243, abs=1e-3)
+
+
+def test_calls_and_steps_compile_nothing_after_the_first_of_a_size(bench, monkeypatch):
+    monkeypatch.setattr(bench.bench_bounded, "SIDE", 40)
+    for found, programs in ((bench.bench_bounded.of_calls(12, (15, 16)), 2), (bench.bench_bounded.of_steps(12, (2, 3)), 2)):
+        before, after = found
+        assert after["programs"] == before["programs"] and after["threads"] <= before["threads"]
+        assert BACKEND != "tensorflow" or after["programs"] <= programs
+        assert BACKEND != "torch" or after["programs"] == 0
