@@ -38,6 +38,7 @@ AUGMENTATIONS = {
     "RandomApply": (lambda: layers.RandomApply(pad_crop(), rate=1.0, seed=1), reference.Shifted),
 }
 MIXERS = ("MixUp", "CutMix")
+FILLING = ("RandomErasing", "PCAColorJitter", "RandomPadCrop", "Pipeline", "RandomChoice", "RandomApply")
 UNMOVED = ("PCAColorJitter", "LabelNoise")  # which masks and boxes pass, whatever they are
 MOVERS = ("RandomPadCrop", "Pipeline", "RandomChoice", "RandomApply")
 SLOTS = {
@@ -45,8 +46,8 @@ SLOTS = {
     "segmentation_masks": odd.MASKS, "bounding_boxes": odd.BOXES, "index": odd.INDEX, "training": odd.TRAINING,
 }  # fmt: skip
 NAMES = {
-    "images": ("images", "data"), "data": ("images", "data", "labels", "sample_weight", "keys"),
-    "labels": ("labels",), "sample_weights": ("sample_weight",), "segmentation_masks": ("mask",),
+    "images": ("images", "data", "fill_value"), "data": ("images", "data", "labels", "sample_weight", "keys"),
+    "labels": ("labels", "fill_value"), "sample_weights": ("sample_weight",), "segmentation_masks": ("mask", "fill_value"),
     "bounding_boxes": ("box",), "index": ("index",), "training": ("training",),
 }  # fmt: skip
 
@@ -122,6 +123,8 @@ def _found(name, finder, images):
 
 
 def _check_data(name, finder, data, result, expression):
+    if expression in ("pil()", "(pil(),1)"):  # one black image
+        return None if not real(result if expression == "pil()" else result[0]).any() or name in FILLING else "not black"
     if expression not in LEGAL or (name == "LabelNoise" and "y" not in expression):
         return "taken as a batch"
     if "[:2]" in expression:  # two small batches: images, and labels that are images
