@@ -5,7 +5,7 @@ import json
 
 import keras
 import numpy as np
-from cases import CASES, Case
+from cases import CASES
 from odd_values import ARGUMENTS, value_of
 
 from keras_reg import callbacks, layers, losses, surgery, transfer
@@ -22,13 +22,21 @@ FLAGS = (
 
 def network():
     """A small built network with all that surgery and transfer look for."""
-    parts = [keras.Input((4,)), keras.layers.Dense(3, name="hidden"), keras.layers.BatchNormalization(), keras.layers.Dense(2)]
+    parts = [
+        keras.Input((4,)),
+        keras.layers.Dense(3, name="hidden"),
+        keras.layers.BatchNormalization(),
+        keras.layers.Dense(2),
+    ]
     return keras.Sequential(parts)
 
 
 # Public functions, each with arguments that are right.
 FUNCTIONS = {
-    losses.label_smoothing_crossentropy: lambda: {"y_true": np.array([0, 1]), "y_pred": np.array([[0.5, 0.5], [0.1, 0.9]])},
+    losses.label_smoothing_crossentropy: lambda: {
+        "y_true": np.array([0, 1]),
+        "y_pred": np.array([[0.5, 0.5], [0.1, 0.9]]),
+    },
     layers.drop_path_rates: lambda: {"rate": 0.2, "depth": 3},
     callbacks.persist: lambda: {"callbacks": [], "directory": "folder"},
     surgery.regularize: lambda: {"model": network(), "bn_noise": 0.1, "dry_run": True},
@@ -109,7 +117,7 @@ def _fault_of_config(made, argument, given):
     if plain(again.get_config()) != plain(made.get_config()):
         return f"another config after a round trip: {again.get_config()[argument]!r}"
     default = inspect.signature(type(made)).parameters[argument].default
-    if given is None and default is None or argument in ("layer", "layers", "model", "augmentation"):
+    if (given is None and default is None) or argument in ("layer", "layers", "model", "augmentation"):
         return None
     return None if plain(stored) == plain(given) else f"config holds {stored!r}"
 

@@ -7,7 +7,7 @@ import odd_values as odd
 from odd_arguments import judge_error
 from odd_references import CLASSES, FILL, MASK_FILL, PADDING, close, kind, real
 
-from keras_reg import layers, losses, training
+from keras_reg import layers
 
 HEIGHT, WIDTH = odd.HEIGHT, odd.WIDTH
 
@@ -105,7 +105,7 @@ def _check_images(name, finder, images, result, expression):
         return "taken as images"
     if before.ndim == 3:
         before, after = before[None], after[None]
-    return None if explains(name, finder, before, after, labels) else f"another result: {str(after.ravel()[:6])}"
+    return None if explains(name, finder, before, after, labels) else f"another result: {after.ravel()[:6]!s}"
 
 
 def explains(name, finder, before, after, labels):
@@ -124,7 +124,9 @@ def _found(name, finder, images):
 
 def _check_data(name, finder, data, result, expression):
     if expression in ("pil()", "(pil(),1)"):  # one black image
-        return None if not real(result if expression == "pil()" else result[0]).any() or name in FILLING else "not black"
+        return (
+            None if not real(result if expression == "pil()" else result[0]).any() or name in FILLING else "not black"
+        )
     if expression not in LEGAL or (name == "LabelNoise" and "y" not in expression):
         return "taken as a batch"
     if "[:2]" in expression:  # two small batches: images, and labels that are images
@@ -175,7 +177,7 @@ def _fault_of_labels(name, found, labels, result, expression):
         return "ids out of range taken"
     if name == "LabelNoise":
         return None if _is_redrawn(real(result), given) else f"other labels: {real(result).tolist()}"
-    return None if close(result, expected) else f"other labels: {str(real(result).ravel()[:8])}"
+    return None if close(result, expected) else f"other labels: {real(result).ravel()[:8]!s}"
 
 
 def _expected_labels(name, found, given, dtype_kind):
@@ -194,7 +196,11 @@ def _is_redrawn(result, given):
     if result.shape != given.shape:
         return False
     rows = result if result.ndim == 2 and result.shape[1] > 1 else None
-    return ((result >= 0) & (result < CLASSES)).all() if rows is None else ((rows.sum(-1) == 1) & (rows.max(-1) == 1)).all()
+    return (
+        ((result >= 0) & (result < CLASSES)).all()
+        if rows is None
+        else ((rows.sum(-1) == 1) & (rows.max(-1) == 1)).all()
+    )
 
 
 def _check_weights(name, finder, weights, result, expression):
@@ -208,7 +214,7 @@ def _check_weights(name, finder, weights, result, expression):
     found = _found(name, finder, result[0])
     of_pixels = given.ndim >= 3 and given.shape[1:3] == (HEIGHT, WIDTH)
     expected = found.pixel_weights(given) if of_pixels else found.labels(given)
-    return None if close(result[2], expected) else f"other weights: {str(real(result[2]).ravel()[:4])}"
+    return None if close(result[2], expected) else f"other weights: {real(result[2]).ravel()[:4]!s}"
 
 
 def _check_masks(name, finder, mask, result, expression):

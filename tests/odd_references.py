@@ -169,7 +169,9 @@ class Shifted:
     def pixels(self, array, fill=FILL):
         if None in self.shifts:
             return np.full(array.shape, -12345.0)  # no shift explains what came
-        return np.stack([self.moved(a, s, fill) for a, s in zip(array, self.shifts, strict=True)]) if len(array) else array
+        return (
+            np.stack([self.moved(a, s, fill) for a, s in zip(array, self.shifts, strict=True)]) if len(array) else array
+        )
 
     def labels(self, array):
         return array
@@ -215,7 +217,9 @@ def crossentropy(y_true, logits, sample_weight=None, smoothing=0.1, weights=None
     """The mean loss of ids or distributions, float64; `weights` mixes the rows."""
     logits = logits - logits.max(-1, keepdims=True)
     logs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-    targets = y_true if y_true.ndim == 2 and y_true.shape[1] > 1 else np.eye(logits.shape[1])[y_true.reshape(-1).astype(int)]
+    targets = (
+        y_true if y_true.ndim == 2 and y_true.shape[1] > 1 else np.eye(logits.shape[1])[y_true.reshape(-1).astype(int)]
+    )
     targets = targets if weights is None else weights @ targets
     losses = -(((1 - smoothing) * targets + smoothing / logits.shape[1]) * logs).sum(-1)
     return (losses if sample_weight is None else losses * sample_weight).mean()

@@ -119,7 +119,10 @@ def test_the_exponent_of_a_series(bench):
 
 def test_calls_and_steps_compile_nothing_after_the_first_of_a_size(bench, monkeypatch):
     monkeypatch.setattr(bench.bench_bounded, "SIDE", 40)
-    for found, programs in ((bench.bench_bounded.of_calls(12, (15, 16)), 2), (bench.bench_bounded.of_steps(12, (2, 3)), 2)):
+    for found, programs in (
+        (bench.bench_bounded.of_calls(12, (15, 16)), 2),
+        (bench.bench_bounded.of_steps(12, (2, 3)), 2),
+    ):
         before, after = found
         assert after["programs"] == before["programs"] and after["threads"] <= before["threads"]
         assert BACKEND != "tensorflow" or after["programs"] <= programs

@@ -26,7 +26,11 @@ SECTIONS = ["When to use it", "Arguments that matter", "Cost", "Measured", "Pitf
 LARGEST_PICTURE = 125_000  # bytes
 # Pages whose code is taken, line by line, from examples that another test runs.
 EXCERPTS = {"docs/interoperation.md": "test_interoperation.py"}
-BLOCK = re.compile(r"(?P<why><!-- not run: [^>]+ -->\n+)?(<!-- on (?P<on>[\w, ]+) -->\n+)?^(?P<indent> *)```python\n(?P<code>.*?)^ *```$", re.M | re.S)
+BLOCK = re.compile(
+    r"(?P<why><!-- not run: [^>]+ -->\n+)?(<!-- on (?P<on>[\w, ]+) -->\n+)?"
+    r"^(?P<indent> *)```python\n(?P<code>.*?)^ *```$",
+    re.M | re.S,
+)
 
 
 def named(path):

@@ -69,7 +69,11 @@ def main(names):
             found = outcomes(trials)
             counts = collections.Counter(outcome if outcome in FINE else "wrong" for _, outcome in found)
             total += counts
-            print(f"{name + ', ' + what:48}", ", ".join(f"{counts[o]} {o}" for o in (*FINE, "wrong") if counts[o]), flush=True)
+            print(
+                f"{name + ', ' + what:48}",
+                ", ".join(f"{counts[o]} {o}" for o in (*FINE, "wrong") if counts[o]),
+                flush=True,
+            )
             print(*(f"    {a}: {outcome}" for a, outcome in found if outcome not in FINE), sep="\n", end="")
     print(f"{'all':48}", ", ".join(f"{count} {outcome}" for outcome, count in total.items()))
 

@@ -12,10 +12,10 @@ import os
 import pathlib
 import threading
 
+import keras
 import numpy as np
 from benchmarking import BACKEND, parse, parser, save, verdict
 
-import keras
 from keras_reg import layers, losses, training
 
 SIZES = tuple(range(2, 17))
@@ -124,13 +124,19 @@ def main(argv=None, calls=None, steps=None):
     sizes = SIZES[:4] if given.quick else SIZES
     print(f"\n{f'Bounded on {BACKEND}, {len(sizes)} batch sizes':52}  programs      threads         MB")
     found, more, grown = [], [], []
-    for what, (before, after) in {f"{calls} calls": of_calls(calls, sizes), f"{steps} steps": of_steps(steps, sizes)}.items():
+    for what, (before, after) in {
+        f"{calls} calls": of_calls(calls, sizes),
+        f"{steps} steps": of_steps(steps, sizes),
+    }.items():
         for when, row in (("two rounds", before), (what, after)):
             print(f"  {'after ' + when:52}{row['programs']:>8}{row['threads']:>13}{row['bytes'] / 2**20:>11.0f}")
         found.append({"what": what, "before": before, "after": after})
         more += [(f"{what}, {name}", after[name] / max(before[name], 1), 1) for name in ("programs", "threads")]
         grown.append((what, after["bytes"] - before["bytes"], MOST_MEMORY))
-    made = [verdict("as many programs and threads at the end as at the start", more), verdict("memory stays below 64 MB more", grown)]
+    made = [
+        verdict("as many programs and threads at the end as at the start", more),
+        verdict("memory stays below 64 MB more", grown),
+    ]
     save(given.json, "bounded", found, given.quick, made)
     return found
 

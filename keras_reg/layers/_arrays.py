@@ -27,6 +27,13 @@ def accept(form):
             _put(batch, field, map_arrays(functools.partial(_held, name=name), getattr(batch, field)))
 
 
+def array_of(value, name):
+    """One array that the backend holds exactly, or a `ValueError` that names it."""
+    if value is None or (isinstance(value, (dict, tuple, list, set)) and not _is_nested_numbers(value)):
+        fail("Expected one array of numbers.", **{name: type(value).__name__})
+    return _held(_accepted(value, name), name)
+
+
 def _put(batch, field, value):
     if field == "labels":
         batch.terms = [(value, None)]

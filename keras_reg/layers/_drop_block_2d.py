@@ -7,6 +7,7 @@ from keras import ops
 from keras_reg._backend import RandomSource, uniform
 from keras_reg._strength import Strength, serialize
 from keras_reg._validation import check_data_format, check_flag, check_seed, fail, is_integer, native
+from keras_reg.layers._one_array import TakesOneArray
 from keras_reg.layers._random_layer import RandomLayer, in_compute_dtype
 from keras_reg.layers._strength_weight import given, hold
 
@@ -15,7 +16,7 @@ LARGEST_SCALE = 1000.0  # for units that almost surely drop; float16 ends at 655
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
-class DropBlock2D(RandomLayer, keras.layers.Layer):
+class DropBlock2D(TakesOneArray, RandomLayer, keras.layers.Layer):
     """Drops blocks of a feature map, so many that the expected share of dropped units is `rate`.
 
     Blocks lie wholly inside the map and may overlap; those larger than the map cover it along that side. Units in the

@@ -4,12 +4,13 @@ from keras import ops
 from keras_reg._backend import RandomSource, uniform
 from keras_reg._strength import Strength, plain, serialize
 from keras_reg._validation import check_choice, check_integer, check_seed
+from keras_reg.layers._one_array import TakesOneArray
 from keras_reg.layers._random_layer import RandomLayer, in_compute_dtype
 from keras_reg.layers._strength_weight import given, hold, scale_of_kept
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
-class DropPath(RandomLayer, keras.layers.Layer):
+class DropPath(TakesOneArray, RandomLayer, keras.layers.Layer):
     """Drops the whole input of some examples, and scales that of the others by 1 / (1 - rate).
 
     Put at the end of a residual branch, before the addition, it trains each example on a random part of the depth.

@@ -3,11 +3,12 @@ from keras import ops
 
 from keras_reg._backend import RandomSource, fold, uniform
 from keras_reg._validation import check_data_format, check_flag, check_number, check_seed, fail, native
+from keras_reg.layers._one_array import TakesOneArray
 from keras_reg.layers._random_layer import RandomLayer, in_compute_dtype
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
-class FractionalMaxPooling2D(RandomLayer, keras.layers.Layer):
+class FractionalMaxPooling2D(TakesOneArray, RandomLayer, keras.layers.Layer):
     """Takes the maximum over random regions, most of them of one or two rows by one or two columns.
 
     A side of length n shrinks to floor(n / ratio), with regions between the boundaries a_0 = 0 < a_1 < ... = n that
@@ -76,6 +77,8 @@ class FractionalMaxPooling2D(RandomLayer, keras.layers.Layer):
         outputs = in_compute_dtype(self, inputs)
         for number, (axis, ratio) in enumerate(zip(self._axes(), self._ratios, strict=True)):
             size = ops.shape(inputs)[axis]
+            if isinstance(size, int) and size == 0:
+                fail("`inputs` must have a row and a column.", shape=tuple(inputs.shape))
             count = _pooled(size, ratio)
             bounds = self._bounds(size, count, None if key is None else fold(key, number))
             outputs = _pool(outputs, axis, size, count, bounds, self.overlapping)

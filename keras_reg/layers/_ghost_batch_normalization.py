@@ -10,11 +10,12 @@ from keras_reg.layers._example_moments import (
     move_statistics,
     to_weights,
 )
+from keras_reg.layers._one_array import TakesOneArray
 from keras_reg.layers._random_layer import NotRematerialized
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
-class GhostBatchNormalization(NotRematerialized, keras.layers.BatchNormalization):
+class GhostBatchNormalization(TakesOneArray, NotRematerialized, keras.layers.BatchNormalization):
     """Batch normalization by the statistics of virtual batches: consecutive parts of the batch, each by its own.
 
     A large batch is normalized with the noise of small ones. In training each part of `virtual_batch_size` examples
@@ -55,6 +56,8 @@ class GhostBatchNormalization(NotRematerialized, keras.layers.BatchNormalization
         - [Hoffer et al., 2017](https://arxiv.org/abs/1705.08741). Their moving statistics move once for each part,
           and so the faster the larger the batch; here the parts of one batch share one step.
     """
+
+    least_rank = 2
 
     def __init__(self, virtual_batch_size=32, **kwargs):
         virtual_batch_size = check_integer("virtual_batch_size", virtual_batch_size, low=1, high=2**20)

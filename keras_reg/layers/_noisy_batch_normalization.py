@@ -12,12 +12,13 @@ from keras_reg.layers._example_moments import (
     move_statistics,
     to_weights,
 )
+from keras_reg.layers._one_array import TakesOneArray
 from keras_reg.layers._random_layer import RandomLayer
 from keras_reg.layers._strength_weight import given, hold
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
-class NoisyBatchNormalization(RandomLayer, keras.layers.BatchNormalization):
+class NoisyBatchNormalization(TakesOneArray, RandomLayer, keras.layers.BatchNormalization):
     """Batch normalization with the noise of small batches put back, in the amount that one asks for.
 
     Normalizes by the moments of the batch and disturbs the result in training: with `noise="output"` it adds
@@ -65,6 +66,8 @@ class NoisyBatchNormalization(RandomLayer, keras.layers.BatchNormalization):
     References:
         - [Ioffe and Szegedy, 2015](https://arxiv.org/abs/1502.03167), on the noise of batch statistics: section 3.4.
     """
+
+    least_rank = 2
 
     def __init__(self, stddev=0.1, noise="output", virtual_batch_size=None, seed=None, **kwargs):
         stddev = given("stddev", stddev)

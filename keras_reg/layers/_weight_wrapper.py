@@ -3,8 +3,10 @@ import contextlib
 import keras
 from keras import tree
 
-from keras_reg._backend import RandomSource, fold
+from keras_reg._backend import RandomSource, fold, is_compiling
 from keras_reg._validation import check_seed, fail
+from keras_reg.layers._arrays import array_of
+from keras_reg.layers._one_array import with_flag
 from keras_reg.layers._random_layer import RandomLayer
 from keras_reg.layers._strength_weight import hold
 from keras_reg.layers._wrapped_call import (
@@ -44,6 +46,8 @@ class WeightWrapper(RandomLayer, keras.layers.Wrapper):
     def __call__(self, *args, **kwargs):
         if not any(map(is_tensor, tree.flatten((args, kwargs)))):
             fail(f"`{self.name}` must be called on what `layer` takes, tensors.", inputs=(*args, *kwargs.values()))
+        if not is_compiling():
+            args, kwargs = tree.map_structure(_checked, args), with_flag(kwargs)
         if self.built:
             return super().__call__(*args, **kwargs)
         with self._built_by(lambda: build_by_call(self.layer, args, kwargs)):
@@ -59,9 +63,12 @@ class WeightWrapper(RandomLayer, keras.layers.Wrapper):
             self._builder = None
 
     def build(self, input_shape=None):
-        if not self.layer.built and self._builder is not None:
-            self._builder()
-        super().build(input_shape)
+        try:
+            if not self.layer.built and self._builder is not None:
+                self._builder()
+            super().build(input_shape)
+        except Exception as error:  # whatever a layer makes of inputs that it does not know
+            raise ValueError(f"`layer` cannot be built for these `inputs`. Received: shape={input_shape}") from error
         if not self._named_kernels():
             fail("`layer` must have a weight whose name ends in 'kernel'.", layer=self.layer)
 
@@ -128,3 +135,7 @@ def _check_layer(layer, wrapper, kwargs):
     is_model = isinstance(layer, keras.Model)  # whose policy says nothing about what its layers compute in
     if dtype is not None and not is_model and keras.dtype_policies.get(dtype).compute_dtype != layer.compute_dtype:
         fail(f"`dtype` must be that of `layer`, {layer.compute_dtype}, or left out.", dtype=dtype)
+
+
+def _checked(value):
+    return array_of(value, "inputs") if is_tensor(value) else value
