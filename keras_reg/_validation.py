@@ -31,7 +31,7 @@ def native(value):
     NumPy's numbers, strings and arrays become Python's numbers, strings and nested lists; tuples and lists are copied,
     so that nobody changes them afterwards; other objects stay what they are.
     """
-    if isinstance(value, (np.generic, np.ndarray)):
+    if isinstance(value, (np.generic, np.ndarray)) and not _holds_nothing(value):
         value = value.tolist()
     if isinstance(value, tuple):
         return tuple(map(native, value))
@@ -45,6 +45,11 @@ def native(value):
         except OverflowError:
             return value
     return value
+
+
+def _holds_nothing(array):
+    """Whether NumPy would give `None`, which is an argument of its own: an array of an object, a masked number."""
+    return array.dtype.kind == "O" or isinstance(array, np.ma.MaskedArray)
 
 
 def _base(value):

@@ -75,7 +75,7 @@ def try_argument(name, argument, expression):
     try:
         made = function(**{**make(), argument: given})
     except Exception as error:
-        return judge_error(error, argument)
+        return judge_error(error, argument, *(["Strength"] if "class_name" in expression else []))
     if argument in FLAGS and not isinstance(given, (bool, np.bool_)) and not is_0d_bool(given):
         return "taken as a flag"
     if argument == "monitor" and not isinstance(given, str):
@@ -126,6 +126,8 @@ def plain(value):
     """The same value in Python's own types, to compare with; NaN equals NaN."""
     if isinstance(value, (np.ndarray, np.generic)) or keras.ops.is_tensor(value):
         value = np.asarray(keras.ops.convert_to_numpy(value) if keras.ops.is_tensor(value) else value).tolist()
+    if isinstance(value, dict) and value.get("class_name") == "Strength":
+        value = {"class_name": "Strength", "config": value["config"]}
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -95,7 +95,7 @@ class PCAColorJitter(BatchAugmentation):
             fail("Give `eigenvalues` and `eigenvectors` together.", eigenvalues=values, eigenvectors=vectors)
         try:
             deviations, matrix = np.asarray(values, "float64"), np.asarray(vectors, "float64")
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             deviations = matrix = np.asarray(np.nan)
         n = deviations.size
         right = deviations.shape == (n,) and matrix.shape == (n, n) and np.isfinite(matrix).all()
