@@ -168,7 +168,9 @@ def _fault_of_labels(name, found, labels, result, expression):
     if labels is None:
         return None if result is None else "labels from nothing"
     if isinstance(labels, (list, tuple)) and not isinstance(next(iter(labels), None), (int, float, list)):
-        return next(filter(None, (_fault_of_labels(name, found, a, b, "") for a, b in zip(labels, result, strict=True))), None)
+        return next(
+            filter(None, (_fault_of_labels(name, found, a, b, "") for a, b in zip(labels, result, strict=True))), None
+        )
     given = real(labels)
     if given is None or given.ndim == 0 or len(given) != odd.COUNT:
         return "taken as labels"

@@ -67,7 +67,7 @@ def try_loss(slot, expression):
     try:
         found = _loss(**{**arguments, slot: _values(expression)})
     except Exception as error:
-        return judge_error(error, slot)
+        return judge_error(error, slot, *(["y_true"] if slot == "y_pred" else []))  # ids that do not fit the classes
     y_true, y_pred, weight = (real(value) for value in {**arguments, slot: _values(expression)}.values())
     if y_true is None or y_pred is None or (weight is None and slot == "sample_weight" and expression != "None"):
         return f"taken as {slot}"
@@ -75,6 +75,8 @@ def try_loss(slot, expression):
 
 
 def _fault_of_loss(found, y_true, y_pred, weight):
+    if y_pred.ndim == 1:  # one example
+        y_true, y_pred = y_true[None], y_pred[None]
     if y_pred.ndim != 2 or y_true.shape not in (y_pred.shape[:1], (len(y_pred), 1), y_pred.shape):
         return "other shapes taken"
     ids = y_true.shape != y_pred.shape

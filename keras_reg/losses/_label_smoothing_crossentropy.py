@@ -3,9 +3,9 @@ import warnings
 import keras
 from keras import ops
 
-from keras_reg._validation import check_flag, check_integer
+from keras_reg._validation import check_choice, check_flag, check_integer
 from keras_reg.losses._crossentropy import as_outputs, smoothed_crossentropy
-from keras_reg.losses._reduction import Masked, Reduction, own_weights
+from keras_reg.losses._reduction import Masked, Reduction, checked_weights, own_weights
 from keras_reg.losses._shares import Shares, listed
 
 
@@ -45,6 +45,9 @@ def label_smoothing_crossentropy(
     from_logits, axis = check_flag("from_logits", from_logits), check_integer("axis", axis)
     shares = Shares.checked(smoothing, ignore_class, class_weight, prior)
     return smoothed_crossentropy(y_true, y_pred, shares, from_logits, axis)[0]
+
+
+REDUCTIONS = ("sum_over_batch_size", "sum", "mean", "mean_with_sample_weight", "none", None)  # those of Keras
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
@@ -127,6 +130,7 @@ class LabelSmoothingCrossentropy(keras.losses.Loss):
         name="label_smoothing_crossentropy",
         dtype=None,
     ):
+        reduction = check_choice("reduction", reduction, REDUCTIONS)
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.from_logits, self.axis = check_flag("from_logits", from_logits), check_integer("axis", axis)
         self._shares = Shares.checked(smoothing, ignore_class, class_weight, prior)
@@ -140,6 +144,8 @@ class LabelSmoothingCrossentropy(keras.losses.Loss):
 
     def __call__(self, y_true, y_pred, sample_weight=None):
         y_pred = y_pred if ops.is_tensor(y_pred) or isinstance(y_pred, keras.KerasTensor) else as_outputs(y_pred)
+        if sample_weight is not None:
+            sample_weight = checked_weights(sample_weight, y_pred, self.axis)
         if sample_weight is not None and self._masked is not None:
             sample_weight = own_weights(sample_weight, y_pred, self.axis)
         return ops.cast(Reduction(self, y_true)((), y_pred, sample_weight), self.dtype)

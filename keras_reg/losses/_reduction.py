@@ -3,6 +3,9 @@
 import keras
 from keras import ops
 
+from keras_reg._validation import fail, fits
+from keras_reg.losses._targets import as_numbers
+
 
 class Reduction(keras.losses.Loss):
     """Masks, weights and reduces the losses of `loss` as Keras does, without casting the targets.
@@ -31,6 +34,22 @@ class Masked(keras.layers.Layer):
 
     def compute_mask(self, inputs, previous_mask=None):
         return inputs[1]
+
+
+def checked_weights(sample_weight, y_pred, axis):
+    """Weights as float32, one for each element, or for a row of them: what Keras would spread in silence is refused."""
+    weights = ops.cast(as_numbers("sample_weight", sample_weight), "float32")
+    elements = list(y_pred.shape)
+    if not -len(elements) <= axis < len(elements):
+        return weights  # the loss says so
+    del elements[axis]
+    shape = tuple(weights.shape)
+    rows = shape[:-1] if len(shape) == len(elements) + 1 and shape[-1] == 1 else shape
+    if len(rows) > len(elements) or any(
+        n not in (1, None) and not fits((n,), (m,)) for n, m in zip(rows, elements, strict=False)
+    ):
+        fail("`sample_weight` must have one number for each element.", sample_weight=shape, y_pred=tuple(y_pred.shape))
+    return weights
 
 
 def own_weights(sample_weight, y_pred, axis):

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_reg._backend import is_concrete
+from keras_reg._backend import is_concrete, is_dense
 from keras_reg._validation import fail, fits
 
 # The integers that a float dtype tells apart. Above them class ids merge in silence.
@@ -16,6 +16,8 @@ HELD_BY_INT32 = np.iinfo("int32")
 
 def as_numbers(name, x):
     """`x` where it is a tensor, else a NumPy array in a dtype and byte order that every framework knows."""
+    if not is_dense(x):
+        return fail(f"`{name}` must be a dense array.", **{name: type(x).__name__})
     if ops.is_tensor(x) or isinstance(x, keras.KerasTensor):
         dtype = keras.backend.standardize_dtype(x.dtype)
         if dtype == "bool":
