@@ -46,10 +46,15 @@ SLOTS = {
     "segmentation_masks": odd.MASKS, "bounding_boxes": odd.BOXES, "index": odd.INDEX, "training": odd.TRAINING,
 }  # fmt: skip
 NAMES = {
-    "images": ("images", "data", "fill_value"), "data": ("images", "data", "labels", "sample_weight", "keys"),
-    "labels": ("labels", "fill_value"), "sample_weights": ("sample_weight",), "segmentation_masks": ("mask", "fill_value"),
-    "bounding_boxes": ("box",), "index": ("index",), "training": ("training",),
-}  # fmt: skip
+    "images": ("images", "data", "fill_value", "`scale`"),
+    "data": ("images", "data", "labels", "sample_weight", "keys"),
+    "labels": ("labels", "fill_value", "num_classes", "boxes"),
+    "sample_weights": ("sample_weight",),
+    "segmentation_masks": ("mask", "fill_value"),
+    "bounding_boxes": ("box",),
+    "index": ("index",),
+    "training": ("training",),
+}
 
 
 def trials(name):
@@ -144,9 +149,10 @@ def _check_data(name, finder, data, result, expression):
 LEGAL = {
     "[x]", "(x,)", "(x,None)", "(x,y)", "[x,y]", "(x,y,None)", "(x,y,w)", "[x,y,w]", "Triple(x,y,w)", "{'images':x}",
     "{'images':x,'labels':y}", "{'images':x,'labels':y,'sample_weights':w}", "OrderedDict(images=x,labels=y)",
-    "{'images':x,'labels':None}", "[x,x]", "[x[:2],x[2:]]", "list(x[:2])", "(x,[None]*4)", "{'images':x,'label':y}", "[x.tolist(),y.tolist()]", "(x.tolist(),y)",
-    "{'images':x,'labels':y,'label':y}", "{'images':x,'labels':y,'sample_weight':w}",
-    "{'images':x,'labels':y,'weights':w}", "{'images':x,'labels':y,'image_id':y}", "{'images':x,'labels':y,1:y}",
+    "{'images':x,'labels':None}", "[x,x]", "[x[:2],x[2:]]", "list(x[:2])", "(x,[None]*4)", "{'images':x,'label':y}",
+    "[x.tolist(),y.tolist()]", "(x.tolist(),y)", "{'images':x,'labels':y,'label':y}",
+    "{'images':x,'labels':y,'sample_weight':w}", "{'images':x,'labels':y,'weights':w}",
+    "{'images':x,'labels':y,'image_id':y}", "{'images':x,'labels':y,1:y}",
     "{'images':x,'labels':y,'segmentation_mask':m}", "{'images':x,'labels':y,'keypoints':x[:,:2,:2,0]}",
     "{'images':x,'labels':y,'path':np.array(list('abcd'))}", "{'images':x,'labels':y,'note':'text'}",
     "{'images':x,'labels':y,'nothing':None}",

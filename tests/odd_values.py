@@ -1,4 +1,3 @@
-# ruff: noqa: E501
 """Odd values, each written as the expression that makes it, so that a report can be pasted into a session.
 
 `ARGUMENTS` are tried for every argument of every public class and function. `IMAGES`, `LABELS` and the others are tried

@@ -20,6 +20,7 @@ def accept(form):
     for field, name in zip(FIELDS, KEYS, strict=True):
         if getattr(batch, field) is not None:
             _put(batch, field, _each(getattr(batch, field), functools.partial(_accepted, name=name)))
+    _check_masks(batch.masks)
     if form.kind is not None and issubclass(form.kind, list):
         _check_is_no_list_of_images(batch.images, [*leaves(batch.labels), *leaves(batch.sample_weights)])
     if framework_of(arrays_of(batch)).native:
@@ -75,6 +76,11 @@ def _is_nested_numbers(data):
 def _check_images(images):
     if images is None or (isinstance(images, (dict, tuple, list)) and not _is_nested_numbers(images)):
         fail("Expected `images` as one array.", images=None if images is None else type(images).__name__)
+
+
+def _check_masks(masks):
+    if isinstance(masks, (dict, tuple, list)):
+        fail("Expected `segmentation_masks` as one array.", segmentation_masks=type(masks).__name__)
 
 
 def _check_is_no_list_of_images(images, others):

@@ -103,6 +103,8 @@ class Form:
             )
         if data.get("images") is None:
             fail('Expected a dict with the key "images".', keys=sorted(map(str, data)))
+        if not all(isinstance(key, str) for key in data):
+            fail("Expected a dict whose keys are strings.", keys=sorted(map(repr, data)))
         fields = dict(zip(KEYS, FIELDS, strict=True))
         self.keys = list(data)
         self.batch = Batch.of(

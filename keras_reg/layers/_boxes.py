@@ -20,8 +20,13 @@ def check_boxes(batch, cuts=False, layer=""):
             bounding_boxes=sorted(batch.boxes) if isinstance(batch.boxes, dict) else type(batch.boxes).__name__,
         )
     boxes = batch.boxes
-    if not isinstance(boxes, dict) or "boxes" not in boxes or class_key(boxes) is None:
-        received = sorted(boxes) if isinstance(boxes, dict) else type(boxes).__name__
+    if (
+        not isinstance(boxes, dict)
+        or boxes.get("boxes") is None
+        or any(value is None for value in boxes.values())
+        or not class_key(boxes)
+    ):
+        received = sorted(map(str, boxes)) if isinstance(boxes, dict) else type(boxes).__name__
         fail('Expected `bounding_boxes` as a dict of "boxes" and "classes" (or "labels").', bounding_boxes=received)
     shape = boxes["boxes"].shape
     if len(shape) != len(batch.images.shape) - 1 or shape[-1] != 4:
