@@ -19,6 +19,19 @@ FLAGS = (
     "penalize_normalization", "delete_checkpoint",
 )  # fmt: skip
 
+OBJECTS = (
+    "optimizer",
+    "callbacks",
+    "schedule",
+    "layers",
+    "preprocess",
+    "augmentation",
+    "loss",
+    "metrics",
+)  # kept as such
+
+ALSO = {"head_or_num_classes": ["The head"]}  # other words for an argument
+
 
 def network():
     """A small built network with all that surgery and transfer look for."""
@@ -75,10 +88,10 @@ def try_argument(name, argument, expression):
     try:
         made = function(**{**make(), argument: given})
     except Exception as error:
-        return judge_error(error, argument, *(["Strength"] if "class_name" in expression else []))
+        return judge_error(error, argument, *ALSO.get(argument, ()), *["Strength"][: "class_name" in expression])
     if argument in FLAGS and not isinstance(given, (bool, np.bool_)) and not is_0d_bool(given):
         return "taken as a flag"
-    if argument == "monitor" and not isinstance(given, str):
+    if argument == "monitor" and not isinstance(plain(given), str):
         return "taken as a name"
     return (_fault_of_kept(made, argument, value_of(expression)) if inspect.isclass(function) else None) or "kept"
 
@@ -101,10 +114,12 @@ def _fault_of_kept(made, argument, given):
     """What is wrong with an instance that has taken `given`, or `None`."""
     if hasattr(made, "get_config") and not isinstance(made, keras.callbacks.Callback):
         return _fault_of_config(made, argument, given)
-    stored = getattr(made, argument, given)
-    if isinstance(stored, (np.generic, np.ndarray)) and np.ndim(stored) == 0:
+    if not hasattr(made, argument):
+        return None
+    stored = getattr(made, argument)
+    if isinstance(stored, (np.generic, np.ndarray)) and np.ndim(stored) == 0 and not isinstance(stored, str):
         return f"stored as {type(stored).__name__}, which no file of settings holds"
-    return None if plain(stored) == plain(given) or argument in ("optimizer", "callbacks") else f"stored as {stored!r}"
+    return None if plain(stored) == plain(given) or argument in OBJECTS else f"stored as {stored!r}"
 
 
 def _fault_of_config(made, argument, given):
@@ -126,7 +141,7 @@ def plain(value):
     """The same value in Python's own types, to compare with; NaN equals NaN."""
     if isinstance(value, (np.ndarray, np.generic)) or keras.ops.is_tensor(value):
         value = np.asarray(keras.ops.convert_to_numpy(value) if keras.ops.is_tensor(value) else value).tolist()
-    if isinstance(value, dict) and value.get("class_name") == "Strength":
+    if isinstance(value, dict) and value.get("class_name") == "Strength" and "config" in value:
         value = {"class_name": "Strength", "config": value["config"]}
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}

@@ -38,9 +38,10 @@ def smoothed_crossentropy(y_true, y_pred, shares, from_logits, axis):
 
 def as_outputs(y_pred):
     """A tensor in float32, or in float64 where it is one."""
-    if isinstance(y_pred, (list, tuple)):
-        y_pred = as_numbers("y_pred", y_pred).astype("float32")
+    written = isinstance(y_pred, (list, tuple))
     y_pred = as_numbers("y_pred", y_pred)
+    if written or (isinstance(y_pred, np.ndarray) and y_pred.dtype.kind in "iu"):  # not every backend has uint64
+        y_pred = y_pred.astype("float32")
     y_pred = ops.convert_to_tensor(y_pred) if isinstance(y_pred, np.ndarray) else y_pred
     return y_pred if keras.backend.standardize_dtype(y_pred.dtype) == "float64" else ops.cast(y_pred, "float32")
 

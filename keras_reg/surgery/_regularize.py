@@ -103,5 +103,7 @@ def _noise_arguments(bn_noise):
     stddev = arguments.get("stddev", 0)
     if set(arguments) - set(NOISE) or not (isinstance(stddev, Strength) or is_number(stddev)):
         fail(f"`bn_noise` must be a number, a `Strength` or a dict of {', '.join(NOISE)}.", bn_noise=bn_noise)
+    if arguments is not bn_noise and not isinstance(stddev, Strength):
+        check_number("bn_noise", stddev, 0)
     made = NoisyBatchNormalization(**arguments).get_config()
     return {name: made[name] for name in NOISE}
