@@ -185,7 +185,7 @@ def held_dtype(dtype):
         return np.dtype(sys.modules["jax"].dtypes.canonicalize_dtype(dtype))
     if BACKEND == "torch":
         return np.dtype({"uint16": "int32", "uint32": "int64", "uint64": "int64"}.get(dtype.name, dtype))
-    return np.dtype(dtype)
+    return np.dtype({"uint64": "int64"}.get(dtype.name, dtype))  # Keras' `where` makes 32 bits of uint64
 
 
 def laid_out(array):
