@@ -39,8 +39,8 @@ def read(callback, logs, first):
 def number(name, value):
     """A logged value as a float: of metrics such as `F1Score` it is an array, which may have one element."""
     try:
-        array = np.asarray([] if value is None else value, "float64")
-    except (TypeError, ValueError):
+        array = np.asarray([] if value is None or isinstance(value, (str, bytes)) else value, "float64")
+    except (TypeError, ValueError, OverflowError):
         array = np.zeros(0)
     if array.size != 1:
         fail(f"The value of `monitor` must be one number; a metric may need `average=\"macro\"`. {name!r} is not one.",

@@ -36,7 +36,7 @@ def preprocess_inputs(preprocess, backbone, inputs):
     """The inputs of the backbone, made from those of the whole, and a line that says what is done."""
     if preprocess is None:
         return inputs, "the backbone takes its inputs as they come"
-    if preprocess == "auto":
+    if isinstance(preprocess, str) and preprocess == "auto":
         recipe = _recipe_by_name(backbone)
     elif callable(preprocess):
         recipe = _recipe_of(preprocess)
@@ -44,7 +44,10 @@ def preprocess_inputs(preprocess, backbone, inputs):
         fail('`preprocess` must be None, "auto", or a layer or function of inputs.', preprocess=preprocess)
     if recipe is None:
         name = getattr(preprocess, "name", None) or getattr(preprocess, "__name__", type(preprocess).__name__)
-        return preprocess(inputs), f"the backbone takes what {name} makes of them"
+        try:
+            return preprocess(inputs), f"the backbone takes what {name} makes of them"
+        except Exception as error:  # whatever a function that is none of tensors raises
+            raise ValueError(f"`preprocess` must be a function of inputs. Received: preprocess={name}") from error
     return _apply(recipe, backbone, inputs)
 
 
