@@ -5,6 +5,7 @@
 Every batch size is met twice before the count begins, so that what is compiled for a size is there. From then on a
 bounded process compiles nothing, and holds as many threads and about as many bytes at the end as at the start.
 Programs are what JAX compiles, and what TensorFlow traces of the layer and of the training step; PyTorch has none.
+The same network without augmentation, trained by plain Keras, shows how many of them are Keras' own.
 """
 
 import gc
@@ -44,14 +45,22 @@ class Programs:
         return traced + sum(model.traces for model in self.models)
 
 
-class TracedModel(training.AugmentedModel):
-    """Counts how often Python goes through its step: for TensorFlow, once for each program."""
+class CountsTraces:
+    """Counts how often Python goes through the step of a model: for TensorFlow, once for each program."""
 
     traces = 0
 
     def train_step(self, *args):
         self.traces += 1
         return super().train_step(*args)
+
+
+class TracedAugmentedModel(CountsTraces, training.AugmentedModel):
+    pass
+
+
+class TracedKerasModel(CountsTraces, keras.Model):
+    pass
 
 
 def memory():
@@ -72,14 +81,21 @@ def batches(sizes, side):
     return {n: (rng.random((n, side, side, 3), "float32"), np.arange(n, dtype="int32") % 4) for n in sizes}
 
 
-def small_model(side):
+def small_model(side, plain=False):
+    """Everything of this package in one model, or the same network with layers and loss of Keras."""
     images = keras.Input((side, side, 3))
     x = keras.layers.Conv2D(4, 3, strides=4)(images)
-    x = layers.DropBlock2D(0.1, 3)(layers.NoisyBatchNormalization(0.1)(x))
-    network = keras.Model(images, keras.layers.Dense(4)(keras.layers.GlobalAveragePooling2D()(x)))
-    mix = layers.RandomChoice([layers.MixUp(0.2), layers.CutMix()], mode="sample")
-    model = TracedModel(network, layers.Pipeline([layers.RandomErasing(0.5), mix], seed=0))
-    model.compile("sgd", losses.LabelSmoothingCrossentropy(0.1, from_logits=True), metrics=["accuracy"])
+    x = (keras.layers.BatchNormalization() if plain else layers.NoisyBatchNormalization(0.1))(x)
+    x = (keras.layers.SpatialDropout2D(0.1) if plain else layers.DropBlock2D(0.1, 3))(x)
+    logits = keras.layers.Dense(4)(keras.layers.GlobalAveragePooling2D()(x))
+    if plain:
+        model, loss = TracedKerasModel(images, logits), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    else:
+        mix = layers.RandomChoice([layers.MixUp(0.2), layers.CutMix()], mode="sample")
+        augmentation = layers.Pipeline([layers.RandomErasing(0.5), mix], seed=0)
+        model = TracedAugmentedModel(keras.Model(images, logits), augmentation)
+        loss = losses.LabelSmoothingCrossentropy(0.1, from_logits=True)
+    model.compile("sgd", loss, metrics=["accuracy"])
     return model
 
 
@@ -111,9 +127,9 @@ def of_calls(number, sizes=SIZES):
     return run(call, number, batches(sizes, SIDE), programs)
 
 
-def of_steps(number, sizes=SIZES):
-    """`train_on_batch` of an `AugmentedModel`."""
-    programs, model = Programs(), small_model(SIDE // 4)
+def of_steps(number, sizes=SIZES, plain=False):
+    """`train_on_batch` of an `AugmentedModel`, or of plain Keras."""
+    programs, model = Programs(), small_model(SIDE // 4, plain)
     programs.models.append(model)
     return run(model.train_on_batch, number, batches(sizes, SIDE // 4), programs)
 
@@ -127,12 +143,14 @@ def main(argv=None, calls=None, steps=None):
     for what, (before, after) in {
         f"{calls} calls": of_calls(calls, sizes),
         f"{steps} steps": of_steps(steps, sizes),
+        f"{steps} steps of plain Keras": of_steps(steps, sizes, plain=True),
     }.items():
         for when, row in (("two rounds", before), (what, after)):
             print(f"  {'after ' + when:52}{row['programs']:>8}{row['threads']:>13}{row['bytes'] / 2**20:>11.0f}")
         found.append({"what": what, "before": before, "after": after})
-        more += [(f"{what}, {name}", after[name] / max(before[name], 1), 1) for name in ("programs", "threads")]
-        grown.append((what, after["bytes"] - before["bytes"], MOST_MEMORY))
+        if "plain" not in what:
+            more += [(f"{what}, {name}", after[name] / max(before[name], 1), 1) for name in ("programs", "threads")]
+            grown.append((what, after["bytes"] - before["bytes"], MOST_MEMORY))
     made = [
         verdict("as many programs and threads at the end as at the start", more),
         verdict("memory stays below 64 MB more", grown),
