@@ -834,6 +834,19 @@ class _StatelessStep:
         non_trainable = [old if new is None else new for old, new in zip(non_trainable, moved, strict=True)]
         return super().train_step((trainable, non_trainable, *others), data)
 
+    def make_train_function(self, force=False):
+        super().make_train_function(force)
+        self.train_function = _ReturningState.around(self.train_function, self, optimizer=True, metrics=True)
+
+    def make_test_function(self, force=False):
+        super().make_test_function(force)
+        self.test_function = _ReturningState.around(self.test_function, self, metrics=True)
+
+    def make_predict_function(self, force=False):
+        super().make_predict_function(force)
+        self.predict_function = _ReturningState.around(self.predict_function, self)
+        return self.predict_function
+
     def stateless_call(self, *args, **kwargs):
         self._stateless = True
         try:
@@ -844,6 +857,39 @@ class _StatelessStep:
     def call_network(self, inputs, **options):
         """In a stateless call by `call`, as Keras does: then no layer inside hears of `training` but by its caller."""
         return (self.model.call if self._stateless else self.model)(inputs, **options)
+
+
+class _ReturningState:
+    """What Keras calls for each step on JAX; where it fails, the variables of the model get their values back.
+
+    Keras takes the values out of the variables before the first step and gives them back after the last, so that an
+    error in the first step, as about data that are refused, would leave a model without weights.
+    """
+
+    def __init__(self, function, model, optimizer, metrics):
+        self.function, self.model, self.optimizer, self.metrics = function, model, optimizer, metrics
+
+    @classmethod
+    def around(cls, function, model, optimizer=False, metrics=False):
+        return function if isinstance(function, cls) else cls(function, model, optimizer, metrics)
+
+    def __call__(self, state, data):
+        try:
+            return self.function(state, data)
+        except StopIteration:
+            raise  # the data have ended
+        except Exception:
+            for variables, values in zip(self._variables(), state, strict=False):
+                for variable, value in zip(variables, values, strict=False):
+                    if not value.is_deleted():
+                        variable.assign(value)
+            raise
+
+    def _variables(self):
+        model = self.model
+        found = [model.trainable_variables, model.non_trainable_variables]
+        found += [model.optimizer.variables] if self.optimizer else []
+        return found + ([model.metrics_variables] if self.metrics else [])
 
 
 AugmentedStep = _StatelessStep if BACKEND == "jax" else _EagerStateStep

@@ -1,0 +1,42 @@
+"""An error in a loop, as about data that are refused, costs no weights: under JAX they are away while a loop runs."""
+
+import keras
+import numpy as np
+import pytest
+from harness import to_numpy
+
+from keras_reg import layers
+from keras_reg.training import AugmentedModel
+
+X, Y = np.random.default_rng(0).random((6, 5, 4, 3), "float32"), np.arange(6) % 3
+
+
+def trained():
+    net = keras.Sequential([keras.Input((5, 4, 3)), keras.layers.Flatten(), keras.layers.Dense(3)])
+    model = AugmentedModel(net, layers.MixUp(seed=0))
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    model.fit(X, Y, verbose=0)
+    return model
+
+
+WRONG = {
+    "fit": lambda model: model.fit(X[..., :2], Y, verbose=0),
+    "evaluate": lambda model: model.evaluate(X[..., :2], Y, verbose=0),
+    "predict": lambda model: model.predict(X[..., :2], verbose=0),
+    "train_on_batch": lambda model: model.train_on_batch(X[..., :2], Y),
+    "validation": lambda model: model.fit(X, Y, validation_data=(X[..., :2], Y), verbose=0),
+}
+
+
+@pytest.mark.parametrize("call", WRONG)
+def test_an_error_costs_no_weights(call):
+    model = trained()
+    before = [to_numpy(weight).copy() for weight in model.weights]
+    with pytest.raises(Exception, match="shape|incompatible"):
+        WRONG[call](model)
+    if call != "validation":  # which follows an epoch of training
+        for weight, value in zip(model.weights, before, strict=True):
+            np.testing.assert_array_equal(to_numpy(weight), value)
+    steps = int(to_numpy(model.optimizer.iterations))
+    model.fit(X, Y, verbose=0)
+    assert int(to_numpy(model.optimizer.iterations)) == steps + 1
