@@ -32,7 +32,7 @@ WRONG = {
 def test_an_error_costs_no_weights(call):
     model = trained()
     before = [to_numpy(weight).copy() for weight in model.weights]
-    with pytest.raises(Exception, match="shape|incompatible"):
+    with pytest.raises(Exception, match=r"shape|incompatible"):
         WRONG[call](model)
     if call != "validation":  # which follows an epoch of training
         for weight, value in zip(model.weights, before, strict=True):
