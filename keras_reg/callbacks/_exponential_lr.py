@@ -145,7 +145,7 @@ class ExponentialLR(StatefulCallback):
         if self.initial_learning_rate is not None:
             ratios = [rate / highest if highest else 1.0 for rate in self.initial_learning_rates]
             self.initial_learning_rates = [self.initial_learning_rate * ratio for ratio in ratios]
-        elif epoch > 0 and not untouched:
+        elif epoch > self.first_epoch and not untouched:
             warnings.warn(
                 f"ExponentialLR starts in epoch {epoch} and takes the optimizer's learning rate, {highest:.6g}, for "
                 "that of epoch 0. If it has decayed before, give `initial_learning_rate` or load the callback's state.",

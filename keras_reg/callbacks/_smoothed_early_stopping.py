@@ -221,7 +221,7 @@ class SmoothedEarlyStopping(StatefulCallback):
                 self.wait = 0
         reason = self._reason_by_threshold(value)
         if not reason and not (improved and self.criterion == "patience"):
-            reason = self._reason() if epoch > 0 else None
+            reason = self._reason() if epoch > self.first_epoch else None
         if reason:
             self._stop(epoch, reason)
 

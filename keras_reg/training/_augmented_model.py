@@ -81,15 +81,26 @@ class AugmentedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):
         self.model, self.images = model, images
         self._mixing = Mixing()
         self._told_of_nan = False
-        if model.built:
+        if model.built and self.augmentation.built:
             self.built = True
 
     def build(self, input_shape=None):
-        if not self.model.built and input_shape is not None:
+        if input_shape is not None:
+            self._build_parts(keras.tree.map_shape_structure(keras.KerasTensor, input_shape))
+        self.built = True
+
+    def _build_parts(self, inputs):
+        if not self.model.built:
             # By a call, as Keras builds a model without a `build` of its own.
             options = {"training": False} if "training" in inspect.signature(self.call).parameters else {}
-            self.model(keras.tree.map_shape_structure(keras.KerasTensor, input_shape), **options)
-        self.built = True
+            self.model(inputs, **options)
+        if not self.augmentation.built:
+            self._build_augmentation(self._find_images(inputs)[1])
+
+    def _build_augmentation(self, images):
+        """On TensorFlow `fit` builds nothing before its first step, which augments before it calls the network."""
+        if not self.augmentation.built:
+            self.augmentation.build(tuple(images.shape))
 
     def call(self, inputs, training=None):
         return self.call_network(inputs) if training is None else self.call_network(inputs, training=training)
@@ -115,6 +126,7 @@ class AugmentedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):
         check_held(y)
         x, y, sample_weight = map_arrays(ops.convert_to_tensor, (x, y, sample_weight))
         place, found = self._find_images(x)
+        self._build_augmentation(found)
         batch = Batch.of(found, y, sample_weights=sample_weight, sparse=True)
         check_sizes(batch, self.augmentation.data_format)
         self.augmentation.check_batch(batch)

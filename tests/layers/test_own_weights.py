@@ -7,6 +7,7 @@ import numpy as np
 from harness import map_in_tf_data, to_numpy
 
 from keras_reg.layers import Pipeline, RandomChoice, RandomErasing, RandomResizedCrop
+from keras_reg.training import AugmentedModel
 
 IMAGES = np.ones((4, 8, 6, 3), "float32")
 
@@ -79,3 +80,18 @@ def test_the_weights_come_back_from_a_file(tmp_path):
 
 def test_layers_without_weights_are_built_from_the_start():
     assert RandomErasing().built and Pipeline([RandomErasing()]).built
+
+
+def test_a_model_that_trains_with_it_builds_and_saves_it(tmp_path):
+    """Labels and outputs are the sums of pixels, which the gain doubles: the loss says what the network has seen."""
+    net = keras.Sequential([keras.Input((8, 6, 3)), keras.layers.Flatten(), keras.layers.Dense(1)])
+    net.layers[-1].set_weights([np.ones((144, 1)), np.zeros(1)])
+    model = AugmentedModel(net, Pipeline([Gain()]))
+    model.compile(keras.optimizers.SGD(0.0), "mae")
+    y = np.full((4, 1), 144.0)
+    assert model.fit(IMAGES, y, verbose=0).history["loss"] == [0.0]
+    doubled(model.augmentation.layers[0])
+    assert model.fit(IMAGES, y, verbose=0).history["loss"] == [144.0]
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.fit(IMAGES, y, verbose=0).history["loss"] == [144.0]
