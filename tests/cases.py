@@ -439,7 +439,7 @@ CASES = [
             *({"layer_decay": value} for value in (0, 1.1, "some", float("nan"))),
             {"layer_decay": 0.5, "unfreeze": None},
             *({"cache_features": value} for value in ("", 3, None, True, "folder")),
-            *({"callbacks": value} for value in (None, [3], [keras.callbacks.BackupAndRestore("folder")])),
+            *({"callbacks": value} for value in (3, [3], [keras.callbacks.BackupAndRestore("folder")])),
         ],
     ),
     Case(
@@ -454,7 +454,7 @@ CASES = [
         "tool",
         bad=[
             *({"backbone": value} for value in (None, "resnet50", keras.layers.Dense(3), keras.Sequential())),
-            *({"head_or_num_classes": value} for value in (1, 0, 2.5, None, [], ["dense"])),
+            *({"head_or_num_classes": value} for value in (0, -1, 2.5, None, [], ["dense"])),
             *({"preprocess": value} for value in (3, "caffe", "auto")),
             {"augmentation": "cutmix"},
             {"loss": None},

@@ -87,6 +87,7 @@ def test_a_copy_and_its_original(how):
     assert_apart(original, compiled(COPIES[how](original)))
 
 
+@pytest.mark.filterwarnings("ignore:The model does not have any trainable weights:UserWarning")
 def test_frozen_and_unfrozen_originals():
     original = network()
     transfer.freeze(original)

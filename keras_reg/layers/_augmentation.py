@@ -93,11 +93,11 @@ class BatchAugmentation(KeepsPosition, keras.layers.Layer):
         if symbolic or "training" in kwargs:
             # `None` is inference, unless whoever calls the model says that it trains; so it is stored in a model.
             kwargs["training"] = training
-        if symbolic:
-            self._check_sees_labels(form.batch, training)
         if index is not None:
             kwargs["index"] = index
         self.check_batch(form.batch, bool(training) if "training" in kwargs and not symbolic else training)
+        if symbolic:
+            self._check_sees_labels(form.batch, training)
         if not self.built:
             shape = tuple(form.batch.images.shape)
             self.build(shape if len(shape) == 4 else (None, *shape))

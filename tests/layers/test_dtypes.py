@@ -48,13 +48,20 @@ def images(dtype):
     return (np.random.default_rng(0).random((4, 8, 6, 3)) * 100).astype(dtype)
 
 
+LABELS = np.eye(4, dtype="float32")  # which a mixer in a model must see
+
+
 def result_of(layer, x, training, part):
-    """What a call returns, or on JAX what its trace says, which compiles nothing."""
+    """The images that a call returns, or on JAX what its trace says of them, which compiles nothing."""
     if BACKEND != "jax" or part == "keras moving":  # whose seeds a trace would spoil
-        return layer(x, training=training)
+        return layer((x, LABELS), training=training)[0]
     import jax
 
-    return jax.eval_shape(lambda x: layer(x, training=training, index=0), x)
+    return jax.eval_shape(lambda x: layer((x, LABELS), training=training, index=0)[0], x)
+
+
+def symbolic_result_of(layer, x, **kwargs):
+    return layer((keras.Input(x.shape[1:], dtype=x.dtype.name), keras.Input((4,))), **kwargs)[0]
 
 
 @pytest.mark.parametrize(("composite", "part"), ROWS)
@@ -64,7 +71,7 @@ def test_symbolic_and_eager_calls_agree(composite, part):
         layer = COMPOSITES[composite](PARTS[part](of_part), of_whole)
         for given, training in itertools.product(("float32", "uint8"), (True, False)):
             x = images(given)
-            symbolic = layer(keras.Input(x.shape[1:], dtype=given), training=training)
+            symbolic = symbolic_result_of(layer, x, training=training)
             found = result_of(layer, x, training, part)
             assert dtype_of(found) == symbolic.dtype, (of_whole, of_part, given, training)
             assert tuple(found.shape)[1:] == symbolic.shape[1:]
@@ -77,7 +84,8 @@ def test_compiled_calls_agree_too(given):
     parts = [PARTS[name]("float16") for name in ("erasing", "mixing", "keras colours")]
     layer = Pipeline(parts, dtype="float32", seed=0)
     x = images(given)
-    assert dtype_of(jit(layer, layer)(x)) == dtype_of(layer(x)) == layer(keras.Input(x.shape[1:], dtype=given)).dtype
+    compiled = jit(lambda x: layer((x, LABELS))[0], layer)
+    assert dtype_of(compiled(x)) == dtype_of(layer(x)) == symbolic_result_of(layer, x).dtype
 
 
 def test_a_layer_of_layers_computes_in_its_own_dtype():

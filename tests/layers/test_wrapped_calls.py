@@ -89,6 +89,8 @@ def symbolic(x):
     return keras.Input(x.shape[1:], dtype=x.dtype.name) if isinstance(x, np.ndarray) else x
 
 
+# Keras says so of any layer without a `build` that it loads.
+@pytest.mark.filterwarnings("ignore:`build\\(\\)` was called on layer 'composite':UserWarning")
 @pytest.mark.parametrize("name", SOME)
 def test_models_save_load_and_train(name, tmp_path):
     make, args, kwargs = CALLS[name]
@@ -152,6 +154,7 @@ def test_at_rate_1_the_bias_is_left():
 
 
 @pytest.mark.parametrize("mode", ["int8"] if BACKEND == "jax" or KERAS < (3, 11) else ["int8", "int4"])
+@pytest.mark.filterwarnings("ignore:Layer InputLayer does not have a `quantize`:UserWarning")
 def test_quantized_models_load(mode, tmp_path):
     """Integer kernels do not train, so that they are what they are in training too."""
     parts = [DropConnect(layers.Dense(16), 0.5), WeightNoise(layers.EinsumDense("ab,bc->ac", 8), 0.5)]

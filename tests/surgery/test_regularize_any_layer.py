@@ -113,6 +113,7 @@ def test_arguments_are_checked(bad):
         regularize(network(), **bad)
 
 
+@pytest.mark.filterwarnings("ignore:Gradients do not exist:UserWarning")  # behind a dropout of everything
 def test_numbers_of_numpy_are_numbers():
     arguments = {
         "kernel_l1": np.float32(0.5),
@@ -148,6 +149,7 @@ def test_lora_stays():
 
 
 @pytest.mark.parametrize("mode", ["int8", "float8"])
+@pytest.mark.filterwarnings("ignore:Layer InputLayer does not have a `quantize`:UserWarning")
 def test_quantized_models(mode, capsys):
     """Integer kernels do not train, so that nothing says that they are penalized; those of float8 do."""
     model = keras.Sequential([keras.Input((6,)), layers.Dense(8, name="a"), layers.Dense(4, name="b")])
