@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import pathlib
@@ -107,11 +108,14 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_kill_while_writing(uninterrupted, interrupted, tmp_path, damage):
+    """A kill leaves no half of the weights, as they take their place when they are whole: such damage is told."""
     directory = tmp_path / "backup"
     shutil.copytree(interrupted, directory)
     assert sorted(path.name for path in directory.glob("*.npz")) == ["callbacks-4.npz", "callbacks-5.npz"]
     DAMAGES[damage](directory)
-    assert_same(train(directory), uninterrupted)
+    told = pytest.warns(UserWarning, match="goes on after epoch 4, before it")
+    with told if damage == "weights" else contextlib.nullcontext():
+        assert_same(train(directory), uninterrupted)
 
 
 def test_a_kill_before_the_first_weights(uninterrupted, tmp_path):
