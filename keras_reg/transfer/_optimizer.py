@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_reg.transfer._rates import PhaseSchedule
 from keras_reg.transfer._slots import TIMELESS, kind_of, members, recall, remember, schedule_of
+from keras_reg.transfer._weight_decay import excluded_from_weight_decay
 
 
 class PhaseOptimizer:
@@ -32,7 +33,7 @@ class PhaseOptimizer:
             # Sound, if not ideal: new slots under old steps would be wrong, new steps over old slots too.
             self.memories, self.forgotten = {}, True
             parts = self._split()
-        self.parts = [(self._copy(key, len(parts) == 1), weights) for key, weights in parts.items()]
+        self.parts = [(self._copy(key, weights, len(parts) == 1), weights) for key, weights in parts.items()]
         self.optimizer = self._join()
 
     def _split(self):
@@ -48,15 +49,17 @@ class PhaseOptimizer:
                 parts.setdefault((name, factor, steps), []).append(weight)
         return parts
 
-    def _copy(self, key, alone):
+    def _copy(self, key, weights, alone):
         name, factor, steps = key
         config = {**self.template.get_config(), "learning_rate": self._rate(factor, steps)}
         if not alone:
             config["name"] = f"{name}_after_{steps}" if steps else name
+        excluded = excluded_from_weight_decay(self.template, weights)
+        if len(excluded) == len(weights) and config.get("weight_decay") is not None:
+            config["weight_decay"], excluded = 0.0, []  # under PyTorch, Keras fails where all weights are excluded
         copy = type(self.template).from_config(config)
-        if hasattr(self.template, "_exclude_from_weight_decay"):
-            weights = [weight for _, _, some in self.groups for weight in some]
-            copy.exclude_from_weight_decay([w for w in weights if not self.template._use_weight_decay(w)])
+        if excluded:
+            copy.exclude_from_weight_decay(excluded)
         return copy
 
     def _rate(self, factor, steps):

@@ -334,6 +334,44 @@ def test_low_precision(policy):
     assert np.isfinite(history).all() and history[-1] < history[0]
 
 
+def test_a_step_that_overflows_moves_what_it_moves_in_plain_keras():
+    """A loss scale of 2^40 makes every gradient infinite in float16: only moving statistics and the scale move."""
+    keras.config.set_dtype_policy("mixed_float16")
+    x, y, w = batch()
+
+    def kept(model):
+        optimizer = model.optimizer.inner_optimizer
+        slots = [variable for variable in optimizer.variables if variable.name != "learning_rate"]
+        return [to_numpy(variable).copy() for variable in [*model.trainable_variables, *slots]]
+
+    def moving(model):
+        return [to_numpy(v).copy() for v in model.non_trainable_variables if "moving" in v.name]
+
+    def statistics_of(wrap):
+        convolution, *others = network(dropout=0.5).layers
+        norms = [keras.layers.BatchNormalization(), layers.NoisyBatchNormalization(0.1)]
+        model = wrap(keras.Sequential([keras.Input((8, 6, 3)), convolution, *norms, *others]))
+        adam = keras.optimizers.Adam(0.1, use_ema=True)
+        model.compile(keras.optimizers.LossScaleOptimizer(adam, initial_scale=2.0**40), CE(from_logits=True))
+        model.optimizer.build(model.trainable_variables)
+        before, start = kept(model), moving(model)
+        for number in range(1, 4):
+            model.train_on_batch(x, y, sample_weight=w)
+            assert float(to_numpy(model.optimizer.dynamic_scale)) == 2.0 ** (40 - number)
+            for actual, expected in zip(kept(model), before, strict=True):
+                np.testing.assert_array_equal(actual, expected)
+        moved = moving(model)
+        assert len(moved) == 4 and all((a != b).all() for a, b in zip(moved, start, strict=True))
+        model.optimizer.dynamic_scale.assign(2.0)
+        model.train_on_batch(x, y, sample_weight=w)
+        assert all((a != b).any() for a, b in zip(kept(model), before, strict=True))  # and training goes on
+        return moved
+
+    plain = statistics_of(lambda net: net)
+    augmented = statistics_of(lambda net: training.AugmentedModel(net, layers.MixUp(0.2, rate=0.0)))
+    assert_close(augmented, plain, rtol=1e-3, atol=1e-5)
+
+
 def test_custom_loop():
     x, y, w = batch()
     model = augmented()

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from harness import assert_close, to_numpy
+from harness import assert_close, raises_received, to_numpy
 
 import keras_reg
 from keras_reg.transfer import Phase, TransferLearner
@@ -204,6 +204,9 @@ def test_weight_decay_leaves_frozen_weights_alone():
 
 
 def test_what_is_excluded_from_weight_decay_stays_so():
+    def remembered(optimizer):
+        return {name: len(value) for name, value in vars(optimizer).items() if isinstance(value, dict) and value}
+
     made = learner()
     optimizer = keras.optimizers.SGD(1e-9, weight_decay=1e8)  # decays by a tenth a step, and learns nothing
     optimizer.exclude_from_weight_decay(var_list=[made.model.get_layer("head").kernel])
@@ -211,6 +214,21 @@ def test_what_is_excluded_from_weight_decay_stays_so():
     after = dict(zip(START, made.model.get_weights(), strict=True))
     assert_close(after["first"], 0.9 * START["first"], rtol=1e-5)
     assert_close(after["head"], START["head"], rtol=1e-5)
+    # Excluded by name, in every phase and at every rate; and the user's optimizer is left as it was.
+    optimizer.exclude_from_weight_decay(var_names=["kernel"])
+    kept = remembered(optimizer)
+    phases = [Phase(f"at {d}", 1, unfreeze="all", optimizer=optimizer, layer_decay=d) for d in (None, 0.5)]
+    made.fit((X, Y), phases=phases, verbose=0)
+    for weight, value in zip(made.model.get_weights(), after.values(), strict=True):
+        assert_close(weight, value, rtol=1e-5)
+    assert remembered(optimizer) == kept
+
+
+def test_a_keras_that_does_not_tell_what_is_excluded(monkeypatch):
+    optimizer = OPTIMIZERS["adamw"][0](0.1)
+    monkeypatch.delattr(next(c for c in type(optimizer).__mro__ if "_use_weight_decay" in vars(c)), "_use_weight_decay")
+    with raises_received("weight_decay=0.5"):
+        trained([Phase("all", 1, unfreeze="all", optimizer=optimizer)])
 
 
 def test_moving_averages_of_weights():
