@@ -194,6 +194,15 @@ def laid_out(array):
     return np.ascontiguousarray(array) if backwards else array
 
 
+def from_foreign(x):
+    """A tensor of a framework that is not the backend as a NumPy array, where its values can be read; else `x`."""
+    if _is_foreign(x, "torch", "Tensor"):
+        return _torch_to_numpy(x.detach().cpu())
+    if _is_foreign(x, "tensorflow", "Tensor") and hasattr(x, "numpy"):
+        return x.numpy()
+    return x
+
+
 def is_compiling():
     """Whether torch.compile reads the code that runs now, for which what looks at values is in the way."""
     return _torch_compiles()

@@ -226,7 +226,7 @@ def try_layer(name, slot, expression):
 
 
 def model_trials():
-    found = {"x": odd.IMAGES, "y": odd.LABELS, "sample_weight": odd.WEIGHTS}
+    found = {"x": [*odd.IMAGES, *NO_BATCHES], "y": odd.LABELS, "sample_weight": odd.WEIGHTS}
     return [(slot, expression) for slot, expressions in found.items() for expression in expressions]
 
 
@@ -241,24 +241,55 @@ def augmented_model():
     return model
 
 
-def try_model(model, slot, expression):
+NO_BATCHES = ["None", "'x'", "object()", "10**400", "[]", "{}", "[None]", "[x,y]", "sparse(x)", "iter([x])"]
+NAMES = {
+    "x": ("images", "x=", "inputs"), "y": ("labels", "y_true", "y=", "`y`", "'y'"), "sample_weight": ("sample_weight",),
+}  # fmt: skip
+ONE = "[w]"  # a list of the weights of one output, which Keras takes too
+
+
+def model_arguments(slot, expression):
+    """(what is given, the same as float64)"""
     b = odd.batch()
-    arguments = {"x": b["x"], "y": b["y"], "sample_weight": None}
+    given = {"x": b["x"], "y": b["y"], "sample_weight": None, slot: odd.value_of(expression)}
+    known = {**given, slot: given[slot][0] if expression == ONE else odd.value_of(expression)}
+    return given, {name: real(value) for name, value in known.items()}
+
+
+def try_model(model, slot, expression):
+    arguments, given = model_arguments(slot, expression)
     try:
-        x, y, weight = model.augment(**{**arguments, slot: odd.value_of(expression)})
+        x, y, weight = model.augment(**arguments)
         found = model.compute_loss(x, y, keras.ops.convert_to_tensor(LOGITS), weight)
     except Exception as error:
-        names = {"x": ("images", "x"), "y": ("labels", "y_true", "y"), "sample_weight": ("sample_weight",)}
-        return judge_error(error, *names[slot])
-    given = {name: real(value) for name, value in {**arguments, slot: odd.value_of(expression)}.items()}
+        return judge_error(error, *NAMES[slot])
     if given[slot] is None and expression != "None":
         return f"taken as {slot}"
     if slot == "x":
         return "equal" if given["x"].shape[0] == odd.COUNT and given["x"].ndim == 4 else "taken as x"
-    return _fault_of_step(found, reference.Blended(real(b["x"]), real(x)).weights, given, expression) or "equal"
+    weights = reference.Blended(given["x"], real(x)).weights
+    return _fault_of_step(found, weights, LOGITS.astype("float64"), given, expression) or "equal"
 
 
-def _fault_of_step(found, weights, given, expression):
+def try_evaluation(model, slot, expression):
+    """`test_on_batch`, which does not augment: the loss of the network."""
+    arguments, given = model_arguments(slot, expression)
+    kernel, bias = (real(weight) for weight in model.get_weights()[:2])
+    try:
+        found = model.test_on_batch(**arguments)
+    except Exception as error:
+        return judge_error(error, *NAMES[slot], *["Input 0", "Invalid input shape"][: 2 * (slot == "x")])  # the network
+    x = given["x"]
+    if given[slot] is None and expression != "None":
+        return f"taken as {slot}"
+    if x is None or x.size != odd.batch()["x"].size:
+        return "taken as x"
+    with np.errstate(all="ignore"):
+        logits = x.reshape(odd.COUNT, -1) @ kernel + bias
+        return _fault_of_step(found, np.eye(odd.COUNT), logits, given, expression) or "equal"
+
+
+def _fault_of_step(found, weights, logits, given, expression):
     y, w = given["y"], given["sample_weight"]
     if y is None:
         return None
@@ -269,11 +300,13 @@ def _fault_of_step(found, weights, given, expression):
     if w is not None and (w.ndim == 0 or len(w) != odd.COUNT or w.size != odd.COUNT):
         return "other weights taken"
     w = None if w is None else reference.product(weights, w.reshape(-1))
-    expected = reference.crossentropy(y, LOGITS.astype("float64"), w, weights=weights)
+    expected = reference.crossentropy(y, logits, w, weights=weights)
+    expected = expected if abs(expected) < 1e37 else np.inf  # what float32 makes of it, or NaN
     tolerance = 1e-3 if "float16" in expression else 1e-5
-    return (
-        None if np.allclose(real(found), expected, rtol=tolerance, equal_nan=True) else f"{real(found)} for {expected}"
+    same = (
+        np.allclose(real(found), expected, rtol=tolerance, equal_nan=True) or not np.isfinite([expected, found]).any()
     )
+    return None if same else f"{real(found)} for {expected}"
 
 
 # Callbacks: what `logs` may hold.
@@ -316,13 +349,13 @@ def all_trials():
     """{name: [(call, arguments)]}, without the augmentations, whose trials are in `odd_calls`."""
     model = None
 
-    def on_model(*arguments):
+    def on_model(function, *arguments):
         nonlocal model
         model = model or augmented_model()
-        return try_model(model, *arguments)
+        return function(model, *arguments)
 
     found = {"LabelSmoothingCrossentropy": [(try_loss, t) for t in loss_trials()]}
     found["label_smoothing_crossentropy"] = [(try_mixed_loss, t) for t in mixed_loss_trials()]
     found |= {name: [(try_layer, (name, *t)) for t in layer_trials(name)] for name in LAYERS}
-    found["AugmentedModel"] = [(on_model, t) for t in model_trials()]
+    found["AugmentedModel"] = [(on_model, (f, *t)) for f in (try_model, try_evaluation) for t in model_trials()]
     return found | {name: [(try_logs, (name, e)) for e in odd.LOGS] for name in CALLBACKS}

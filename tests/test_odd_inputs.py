@@ -51,7 +51,7 @@ def test_odd_calls_of_augmentations(name):
 
 
 @only("torch", why="as above")
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "AugmentedModel"])
+@pytest.mark.parametrize("name", MODELS)
 def test_odd_calls(name):
     faults = wrong(MODELS[name])
     assert not faults, f"{len(faults)} of {len(MODELS[name])}:\n" + "\n".join(faults[:40])

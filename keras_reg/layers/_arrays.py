@@ -6,7 +6,16 @@ import numbers
 import keras
 import numpy as np
 
-from keras_reg._backend import framework_of, held_dtype, is_compiling, is_concrete, is_dense, is_tensor, laid_out
+from keras_reg._backend import (
+    framework_of,
+    from_foreign,
+    held_dtype,
+    is_compiling,
+    is_concrete,
+    is_dense,
+    is_tensor,
+    laid_out,
+)
 from keras_reg._validation import check_flag, check_integer, fail
 from keras_reg.layers._batch import FIELDS, KEYS, arrays_of, leaves, map_arrays, static
 
@@ -19,7 +28,7 @@ def accept(form):
     _check_images(batch.images)
     for field, name in zip(FIELDS, KEYS, strict=True):
         if getattr(batch, field) is not None:
-            _put(batch, field, _each(getattr(batch, field), functools.partial(_accepted, name=name)))
+            _put(batch, field, each_array(getattr(batch, field), functools.partial(_accepted, name=name)))
     _check_masks(batch.masks)
     if form.kind is not None and issubclass(form.kind, list):
         _check_is_no_list_of_images(batch.images, [*leaves(batch.labels), *leaves(batch.sample_weights)])
@@ -32,7 +41,12 @@ def array_of(value, name):
     """One array that the backend holds exactly, or a `ValueError` that names it."""
     if value is None or (isinstance(value, (dict, tuple, list, set)) and not _is_nested_numbers(value)):
         fail("Expected one array of numbers.", **{name: type(value).__name__})
-    return _held(_accepted(value, name), name)
+    return _held(from_foreign(_accepted(value, name)), name)
+
+
+def hold(structure, name):
+    """Each array of a nest, where a list of numbers is an array, as one that the backend holds exactly."""
+    return structure if is_compiling() else each_array(structure, functools.partial(array_of, name=name))
 
 
 def _put(batch, field, value):
@@ -121,7 +135,7 @@ def _is_same(array, other):
     return other.dtype == array.dtype or array.dtype.kind == "f" or np.array_equal(array, other)
 
 
-def _each(value, function):
+def each_array(value, function):
     """`function` of every array in a nest, where a list of numbers is an array."""
 
     def visit(node):
@@ -177,14 +191,16 @@ def _held(array, name):
 def _converted(array, dtype, name, exact=False):
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)
-        right = not array.size or (limits.min <= array.min() and array.max() <= limits.max)
+        ends = {"least": int(array.min()), "most": int(array.max())} if array.size else {}
+        right = not array.size or (limits.min <= ends["least"] and ends["most"] <= limits.max)
         found = array.astype(dtype)
     else:
+        ends = {}
         with np.errstate(over="ignore"):
             found = array.astype(dtype)
         right = (found == array) | np.isnan(array) if exact else np.isfinite(found) | ~np.isfinite(array)
     if not np.all(right):
-        fail(f"Expected numbers that {dtype}, which {array.dtype} becomes here, can hold.", **{name: array})
+        fail(f"Expected numbers that {dtype}, which {array.dtype} becomes here, can hold.", **{name: array}, **ends)
     return found
 
 

@@ -6,13 +6,15 @@ from keras import ops
 from keras_reg._backend import AugmentedStep
 from keras_reg._validation import fail
 from keras_reg.layers import Pipeline
+from keras_reg.layers._arrays import hold
 from keras_reg.layers._augmentation import BatchAugmentation
 from keras_reg.layers._batch import Batch, map_arrays
 from keras_reg.layers._sizes import check_sizes
 from keras_reg.losses._hint import warn_of_nan
+from keras_reg.training._arrays import hold_inputs, in_form_of, labels_in_form
 from keras_reg.training._as_network import AsNetwork
 from keras_reg.training._checked_data import ChecksData
-from keras_reg.training._labels import check_held, check_not_ids
+from keras_reg.training._labels import check_not_ids
 from keras_reg.training._mixture import Mixing, Mixture, wrap_losses
 
 STEPS = ("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics")
@@ -51,7 +53,8 @@ class AugmentedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):
     Raises:
         ValueError: If `model` is no Keras model or has a training step of its own (it would be bypassed), if
             `augmentation` is no layer, in training where the augmentation refuses the data or a loss gives no number
-            for each sample whose integer labels are mixed, and for integers on the host that tensors cannot hold.
+            for each sample whose integer labels are mixed, for arrays that are not of numbers or whose integers tensors
+            cannot hold, and for labels or sample weights that are not one array, or one for each output.
 
     Example:
 
@@ -123,12 +126,13 @@ class AugmentedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):
             (x, y, sample_weight). Where labels were mixed, y is an object that `compute_loss` and `compute_metrics` of
             this model take in the place of labels.
         """
-        check_held(y)
-        x, y, sample_weight = map_arrays(ops.convert_to_tensor, (x, y, sample_weight))
+        held = hold_inputs(x, "x"), hold(y, "y"), hold(sample_weight, "sample_weight")
+        x, y, sample_weight = map_arrays(ops.convert_to_tensor, held)
         place, found = self._find_images(x)
-        self._build_augmentation(found)
+        found = hold_inputs(found, "x")  # one of a nest may be no array of numbers, but not this
         batch = Batch.of(found, y, sample_weights=sample_weight, sparse=True)
         check_sizes(batch, self.augmentation.data_format)
+        self._build_augmentation(found)
         self.augmentation.check_batch(batch)
         batch = self.augmentation.augment(batch)
         return self._put_images(x, place, batch.images), Mixture.of(batch), batch.sample_weights
@@ -182,6 +186,8 @@ class AugmentedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):
             if self._mixing.weights is None:
                 check_not_ids(y, y_pred)
         try:
+            if self._mixing.given is not None:
+                y, sample_weight = labels_in_form(y_pred, y), in_form_of(y_pred, sample_weight, "sample_weight")
             return super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
         finally:
             self._mixing.weights = None

@@ -1,43 +1,81 @@
+import inspect
+
 import keras
 
-from keras_reg.training._labels import check_held
+from keras_reg.layers._arrays import hold
+from keras_reg.training._arrays import check_batch_sizes, hold_given, hold_inputs
 from keras_reg.training._trained_size import check_trained_size, inputs_of
+
+DATA = ("x", "y", "sample_weight")
 
 
 class ChecksData:
     """Looks at what is given to `fit`, `evaluate` and their like before Keras has cast or moved it."""
 
     def fit(self, x=None, y=None, *args, **kwargs):
-        check_held(y)
-        return super().fit(x, y, *args, **kwargs)
-
-    def train_on_batch(self, x, y=None, *args, **kwargs):
-        check_held(y)
-        return super().train_on_batch(x, y, *args, **kwargs)
-
-    def test_on_batch(self, x, y=None, *args, **kwargs):
-        check_held(y)
-        return super().test_on_batch(x, y, *args, **kwargs)
+        return _on_held(super().fit, x, y, *args, **kwargs)
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
-        check_held(y)
+        x = hold_given(x, "x")
         self._check_trained_size(x)
-        return super().evaluate(x, y, *args, **kwargs)
+        return _on_held(super().evaluate, x, y, *args, **kwargs)
 
     def predict(self, x, *args, **kwargs):
+        x = hold_given(x, "x")
         self._check_trained_size(x)
-        return super().predict(x, *args, **kwargs)
+        return _on_held(super().predict, x, *args, **kwargs)
+
+    def train_on_batch(self, x, y=None, *args, **kwargs):
+        return _on_held_batch(super().train_on_batch, x, y, *args, **kwargs)
+
+    def test_on_batch(self, x, y=None, *args, **kwargs):
+        return _on_held_batch(super().test_on_batch, x, y, *args, **kwargs)
+
+    def predict_on_batch(self, x):
+        return _on_held_batch(super().predict_on_batch, x)
 
     def test_step(self, *state_and_data):
-        self._check_trained_size(keras.utils.unpack_x_y_sample_weight(state_and_data[-1])[0])
+        self._check_step(state_and_data[-1])
         return super().test_step(*state_and_data)
 
     def predict_step(self, *state_and_data):
-        self._check_trained_size(keras.utils.unpack_x_y_sample_weight(state_and_data[-1])[0])
+        self._check_step(state_and_data[-1])
         return super().predict_step(*state_and_data)
+
+    def _check_step(self, data):
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        x = hold_inputs(x, "x")
+        self._check_trained_size(x)
+        check_batch_sizes(x, y=hold_given(y, "y"), sample_weight=hold_given(sample_weight, "sample_weight"))
 
     def _check_trained_size(self, x):
         inputs = inputs_of(x)
         several = isinstance(inputs, (dict, list, tuple)) and len(inputs) > 1
         if inputs is not None and not (several and self.augmentation.mixes):
             check_trained_size(self.augmentation, self._find_images(inputs)[1])
+
+
+def _on_held(method, *args, **kwargs):
+    """Calls a method of Keras, with its arrays as the backend holds them exactly; what is no array is Keras' to judge.
+
+    A batch for validation is looked at before the first epoch, not behind it.
+    """
+    given = inspect.signature(method).bind(*args, **kwargs)
+    for name in DATA:
+        if name in given.arguments:
+            given.arguments[name] = hold_given(given.arguments[name], name)
+    validation = given.arguments.get("validation_data")
+    if isinstance(validation, (tuple, list)):
+        held = [hold_given(part, f"validation_data: {name}") for part, name in zip(validation, DATA, strict=False)]
+        given.arguments["validation_data"] = (*held, *validation[len(held) :])
+    return method(*given.args, **given.kwargs)
+
+
+def _on_held_batch(method, *args, **kwargs):
+    """Likewise where nothing but arrays can be given."""
+    given = inspect.signature(method).bind(*args, **kwargs)
+    for name, value in given.arguments.items():
+        if name in DATA:
+            given.arguments[name] = hold_inputs(value, name) if name == "x" else hold(value, name)
+    check_batch_sizes(**{name: given.arguments.get(name) for name in DATA})
+    return method(*given.args, **given.kwargs)

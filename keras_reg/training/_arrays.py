@@ -1,0 +1,83 @@
+"""What a model is given, as arrays that the backend holds exactly; and the form that one array for each output has."""
+
+import keras
+import numpy as np
+
+from keras_reg._backend import is_compiling, is_dense, is_tensor
+from keras_reg._validation import fail
+from keras_reg.layers._arrays import array_of, each_array, written_out
+from keras_reg.layers._batch import leaves, static
+
+ARRAYS = (np.ndarray, np.generic, memoryview, keras.Variable, tuple, list)
+
+
+def hold_inputs(x, name):
+    """Inputs of a model: one array of numbers, or a nest, in which strings and sparse tensors are the network's own."""
+    x = written_out(x)
+    if is_compiling() or not isinstance(x, (dict, list, tuple)):
+        return x if is_compiling() else array_of(x, name)
+    return each_array(x, lambda value: array_of(value, name) if _is_of_numbers(value) else value)
+
+
+def hold_given(value, name):
+    """What `fit` and its like are given: all that is an array is held; data sets and generators pass.
+
+    Columns of pandas pass too, once they are looked at, since Keras gives them their shape.
+    """
+    if name == "x" and not leaves(value):
+        fail("Expected arrays or a data set as `x`.", x=value)
+    if name == "x" and isinstance(value, (dict, list, tuple)):
+        return each_array(value, lambda part: _given(part, name) if _is_of_numbers(part) else part)
+    return each_array(value, lambda part: _given(part, name))
+
+
+def _given(value, name):
+    if hasattr(value, "iloc"):
+        array_of(np.asarray(value), name)
+        return value
+    if not isinstance(value, ARRAYS) and not is_tensor(value) and is_dense(value):
+        return value
+    array = array_of(value, name)
+    if len(array.shape) == 0 or (name == "x" and static(array, 0) == 0):
+        fail(f"Expected an array of a sample or more as `{name}`.", **{name: tuple(array.shape)})
+    return array
+
+
+def _is_of_numbers(value):
+    """Whether a door for numbers has to look at it; complex numbers are refused there."""
+    dtype = getattr(value, "dtype", None)
+    return is_dense(value) and dtype != "string" and getattr(dtype, "kind", None) not in ("O", "S", "U", "T")
+
+
+def check_batch_sizes(x, **others):
+    """Labels and sample weights have an entry for each of the inputs, as far as the sizes are known."""
+    if any(len(array.shape) == 0 for array in leaves(x)):
+        fail("Expected a batch as `x`.", x=keras.tree.map_structure(type, x))
+    size = next((static(array, 0) for array in leaves(x)), None)
+    for name, value in others.items() if size is not None else ():
+        for array in leaves(value):
+            if not hasattr(array, "shape") or len(array.shape) == 0 or static(array, 0) not in (None, size):
+                fail(f"Expected `{name}` for a batch of {size}.", **{name: tuple(array.shape), "x": size})
+
+
+def in_form_of(outputs, value, name):
+    """One array, or a nest with an array for each output; a list of one is that array where there is one output."""
+    if value is None or not isinstance(value, (dict, list, tuple)):
+        return value
+    if isinstance(outputs, (dict, list, tuple)):
+        keys, known = (_keys(nest) for nest in (value, outputs))
+        if type(keys) is type(known) and (keys == known if isinstance(keys, int) else keys and keys <= known):
+            return value
+    elif isinstance(value, (list, tuple)) and len(value) == 1 and hasattr(value[0], "shape"):
+        return value[0]
+    shown = {key: keras.tree.map_structure(type, nest) for key, nest in ((name, value), ("outputs", outputs))}
+    fail(f"Expected `{name}` as one array, or one array for each output.", **shown)
+
+
+def labels_in_form(outputs, y):
+    """Labels of one output as one array; those of several are in any form that Keras knows."""
+    return y if isinstance(outputs, (dict, list, tuple)) else in_form_of(outputs, y, "y")
+
+
+def _keys(nest):
+    return nest.keys() if isinstance(nest, dict) else len(nest)

@@ -1,0 +1,84 @@
+"""What `fit` and its like are given: arrays of numbers that the backend holds, refused by name where they are none."""
+
+import keras
+import numpy as np
+import pytest
+from harness import assert_close, raises_received
+
+from keras_reg import layers, training
+
+IMAGES = np.round(np.random.default_rng(0).random((8, 4, 4, 1)) * 256).astype("float32") / 256
+IDS, WEIGHTS = np.arange(8) % 3, np.linspace(0.5, 2, 8, dtype="float32")
+
+
+def model():
+    keras.utils.set_random_seed(3)
+    network = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
+    made = training.AugmentedModel(network, layers.MixUp(1.0, seed=4))
+    made.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return made
+
+
+def calls(of):
+    """Each way to hand over a batch."""
+    quiet = {"verbose": 0}
+    validation = lambda *data: of.fit(IMAGES, IDS, validation_data=data, **quiet)  # noqa: E731
+    return [
+        lambda *data: of.fit(*data[:2], sample_weight=data[2], **quiet), of.train_on_batch, of.test_on_batch,
+        lambda *data: of.evaluate(*data[:2], sample_weight=data[2], **quiet), of.augment, validation,
+    ]  # fmt: skip
+
+
+WRONG = {
+    "complex": lambda array: array + 0j, "objects": lambda array: array.astype(object),
+    "strings": lambda array: array.astype(str), "one number": lambda array: array.reshape(-1)[0],
+    "records": lambda array: array.astype([("value", "f4")]), "beyond": lambda array: array.astype("uint64") + 2**63,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_what_is_no_array_of_numbers_is_refused_by_name(wrong):
+    made = model()
+    given = {"x": IMAGES, "y": IDS, "sample_weight": WEIGHTS}
+    kept = made.get_weights()
+    for name in given:
+        data = {**given, name: WRONG[wrong](given[name])}.values()
+        for call in calls(made):
+            with pytest.raises(ValueError, match=rf"(?s)Received: .*\b{name}=|images of shape"):
+                call(*data)
+    for call in (made.predict, made.predict_on_batch):
+        with raises_received("x="):
+            call(WRONG[wrong](IMAGES))
+    assert_close(made.get_weights(), kept, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("form", [">", "longdouble", "uint64", "list"])
+def test_the_same_numbers_in_any_form_train_alike(form):
+    forms = {
+        ">": lambda array: array.astype(array.dtype.newbyteorder(">")), "list": lambda array: array.tolist(),
+        "longdouble": lambda array: array.astype("longdouble") if array.dtype.kind == "f" else array,
+        "uint64": lambda array: array.astype("uint64") if array.dtype.kind == "i" else array,
+    }  # fmt: skip
+    data = [IMAGES, IDS, WEIGHTS]
+    found = []
+    for given in (data, list(map(forms[form], data))):
+        made = model()
+        made.fit(*given[:2], sample_weight=given[2], verbose=0)
+        losses = made.train_on_batch(*given), made.test_on_batch(*given), made.predict_on_batch(given[0])
+        found.append([*losses, made.evaluate(*given[:2], verbose=0), made.predict(given[0], verbose=0)])
+    assert_close(found[1], found[0], rtol=1e-6)
+
+
+def test_labels_and_weights_have_the_form_of_the_outputs():
+    made = model()
+    for y in ({"a": IDS}, [IDS, IDS], {}, []):
+        with raises_received("y="):
+            made.test_on_batch(IMAGES, y)
+    for weights in ({"a": WEIGHTS}, [WEIGHTS, WEIGHTS], {}, [], [None] * 8):
+        with raises_received("sample_weight="):
+            made.test_on_batch(IMAGES, IDS, weights)
+    one = [made.test_on_batch(IMAGES, *data) for data in ((IDS, WEIGHTS), ([IDS], WEIGHTS), (IDS, [WEIGHTS]))]
+    assert_close(one, [one[0]] * 3, rtol=1e-6)
+    for weights in (WEIGHTS[:1], WEIGHTS[0], 1.0):
+        with raises_received("sample_weight="):
+            made.test_on_batch(IMAGES, IDS, weights)
