@@ -31,7 +31,7 @@ def calls(of):
 
 WRONG = {
     "complex": lambda array: array + 0j, "objects": lambda array: array.astype(object),
-    "strings": lambda array: array.astype(str), "one number": lambda array: array.reshape(-1)[0],
+    "strings": lambda array: array.astype(str),
     "records": lambda array: array.astype([("value", "f4")]), "beyond": lambda array: array.astype("uint64") + 2**63,
 }  # fmt: skip
 
@@ -44,7 +44,7 @@ def test_what_is_no_array_of_numbers_is_refused_by_name(wrong):
     for name in given:
         data = {**given, name: WRONG[wrong](given[name])}.values()
         for call in calls(made):
-            with pytest.raises(ValueError, match=rf"(?s)Received: .*\b{name}=|images of shape"):
+            with pytest.raises(ValueError, match=rf"(?s)Received: .*\b{name}="):
                 call(*data)
     for call in (made.predict, made.predict_on_batch):
         with raises_received("x="):
