@@ -1,5 +1,7 @@
 """AugmentedModel: what a training step on augmented batches computes, and that nothing else changes."""
 
+import concurrent.futures
+
 import keras
 import numpy as np
 import pytest
@@ -592,6 +594,61 @@ def test_mirrored_strategy_on_two_devices(inside):
         print("done")
     """
     assert "done" in run_in_fresh_process(code)
+
+
+@only("torch", why="torch.distributed is PyTorch's")
+def test_two_processes_of_torch_distributed(tmp_path):
+    """Ranks draw differently but for `index`, and where nothing is random the weights are those of one process."""
+    code = f"""
+        import os, keras, numpy as np, torch
+        from keras_reg import layers, training
+        rank = int(os.environ["RANK"])
+        store = {(tmp_path / "store").as_uri()!r}
+        torch.distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
+        x = np.random.default_rng(0).random((32, 8, 6, 3), "float32"); y = np.arange(32) % 5
+
+        def of_all_ranks(value):
+            found = [None, None]
+            torch.distributed.all_gather_object(found, value)
+            return found
+
+        mine = slice(16 * rank, 16 * rank + 16)
+        def weights(rate, parallel):
+            keras.utils.set_random_seed(1)
+            net = keras.Sequential([keras.Input((8, 6, 3)), keras.layers.Flatten(), keras.layers.Dense(5)])
+            choice = layers.RandomChoice([layers.MixUp(rate=rate), layers.CutMix(rate=rate)], mode="sample")
+            model = training.AugmentedModel(net, layers.Pipeline([layers.RandomErasing(rate), choice], seed=1))
+            model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+            model.optimizer.build(model.trainable_variables)
+            forward = torch.nn.parallel.DistributedDataParallel(model) if parallel else model
+            images, labels = (torch.as_tensor(a[mine] if parallel else a) for a in (x, y))
+            for _ in range(3):
+                model.zero_grad()
+                images_mixed, mixture, w = model.augment(images, labels)
+                loss = model.compute_loss(images_mixed, mixture, forward(images_mixed, training=True), w)
+                loss.backward()
+                with torch.no_grad():
+                    model.optimizer.apply([v.value.grad for v in model.trainable_variables])
+            return np.concatenate([np.ravel(w) for w in model.get_weights()])
+        np.testing.assert_allclose(weights(0.0, True), weights(0.0, False), rtol=1e-4, atol=1e-6)
+        one, two = of_all_ranks(weights(0.7, True))
+        np.testing.assert_array_equal(one, two)
+
+        erase = layers.RandomErasing(1.0, seed=1)
+        def prints(**arguments):
+            return [keras.ops.convert_to_numpy(erase(np.ones((16, 8, 6, 1), "float32"), **arguments)).tobytes()]
+        drawn = sum(of_all_ranks(prints() + prints() + prints()), [])
+        assert len(set(drawn)) == 6, len(set(drawn))
+        assert len(set(sum(of_all_ranks(prints(index=3)), []))) == 1
+        torch.distributed.destroy_process_group()
+        print("done")
+    """
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        ranks = [
+            pool.submit(run_in_fresh_process, code, env={"RANK": str(rank), "OMP_NUM_THREADS": "1"})
+            for rank in range(2)
+        ]
+    assert all("done" in rank.result() for rank in ranks)
 
 
 # Bad input.
