@@ -196,9 +196,14 @@ if __name__ == "__main__":
     import torch
     indexed = [[np.asarray(row) for row in DataLoader(Indexed(), batch_size=None, num_workers=n)] for n in (2, 3)]
     print(all((a == b).all() for a, b in zip(*indexed, strict=True)), distinct(indexed[0]))
+    from layers import worker_of_randomness as worker
+    spawned = {"num_workers": 2, "multiprocessing_context": "spawn", "persistent_workers": True}
+    loader = DataLoader(worker.Batches(), batch_size=None, **spawned)
+    rows = [np.asarray(row) for _ in range(2) for row in loader]
+    print(len(rows), distinct(rows))
 """
     )
-    assert printed.split() == ["96", "96", "True", "48"]
+    assert printed.split() == ["96", "96", "True", "48", "20", "20"]
 
 
 def test_processes_do_not_share_numbers():

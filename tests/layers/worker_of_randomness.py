@@ -14,3 +14,13 @@ def draw(layer, count=COUNT):
     """Results of `count` calls, each as one vector."""
     rows = [layer((IMAGES, LABELS)) for _ in range(count)]
     return [np.concatenate([np.ravel(np.asarray(x)), np.ravel(np.asarray(y))]) for x, y in rows]
+
+
+class Batches:
+    """A data set of as many batches as `COUNT`."""
+
+    def __len__(self):
+        return COUNT
+
+    def __getitem__(self, i):
+        return draw(layer, 1)[0]
