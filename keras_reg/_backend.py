@@ -711,15 +711,15 @@ def set_process_random_state(state):
 
 
 def _refuse_recomputing(recomputes):
-    """A call that is repeated for its gradient would draw other numbers, and the gradient would be another's.
+    """A call that is repeated in the backward pass would draw other numbers, so its gradient would be wrong.
 
-    JAX repeats what it has traced, which draws the same numbers.
+    JAX repeats the traced code, which draws the same numbers.
     """
     if recomputes:
         raise ValueError(
-            "What holds random layers must not be rematerialized as a whole: make the model outside of the "
-            '`keras.RematScope`, or name the layers to be rematerialized, by `mode="list_of_layers"`. '
-            "Received: a second call of a random layer, in the backward pass"
+            "A model with random layers must not be rematerialized as a whole, since they would draw again in the "
+            "backward pass. Create the model outside of the `keras.RematScope`, or select layers with "
+            '`mode="list_of_layers"`. Received: a second call of a random layer, in the backward pass'
         )
 
 

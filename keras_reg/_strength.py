@@ -13,7 +13,7 @@ class Strength:
     `keras_reg.callbacks.StrengthSchedule` moves without recompiling.
 
     Args:
-        value: Number in [0, 1e30]: the full strength, where training starts too.
+        value: Number in [0, 1e30]: the full strength, which training also starts with.
 
     Raises:
         ValueError: If `value` is not a number in [0, 1e30].

@@ -1,6 +1,6 @@
-"""Argument checks: one style, what is expected and then what came.
+"""Argument checks in one style: what was expected, then what was received.
 
-A check returns the argument as plain Python has it: NumPy's numbers pass wherever Python's do, and become Python's.
+A check returns the argument as plain Python: NumPy numbers pass wherever Python numbers do, and become Python numbers.
 """
 
 import math
@@ -26,7 +26,7 @@ def _shown(value):
 
 
 def native(value):
-    """`value` as plain Python has it, so that it compares, prints and is saved as such.
+    """`value` as plain Python, so that it is compared, printed and saved as such.
 
     NumPy's numbers, strings and arrays become Python's numbers, strings and nested lists; tuples and lists are copied,
     so that nobody changes them afterwards; other objects stay what they are.

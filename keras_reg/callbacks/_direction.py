@@ -1,4 +1,4 @@
-"""Which way a monitored value is better, as Keras knows it of its metrics."""
+"""Whether a monitored value should fall or rise, as Keras knows it of its metrics."""
 
 import warnings
 
@@ -11,11 +11,11 @@ from keras_reg._validation import fail
 def find(callback, model):
     """The callback's `mode`, with "auto" resolved to "min" or "max"; `None` where only a trained model can tell.
 
-    The metrics of the model are asked under the name and, since a model of several outputs puts the name of the output
-    before that of the metric, under every end of it. Beyond that, whatever ends in "loss" is to fall.
+    Looks for a metric of the model with this name. A model with several outputs puts the name of the output before that
+    of the metric, so every ending of the name is tried too. Any other name that ends in "loss" should fall.
 
     Raises:
-        ValueError: If no metric of the model is called so, or it does not say which way is better.
+        ValueError: If no metric of the model has this name, or Keras does not know its direction.
     """
     if callback.mode != "auto":
         return callback.mode
@@ -42,10 +42,10 @@ class _Unknown:
 
 
 def refuse(callback):
-    """Says that the direction cannot be told."""
+    """Raises the error for a direction that cannot be inferred."""
     fail(
-        '`mode` must be "min" or "max" here: which way is better cannot be told from the name, and no metric of the '
-        "model that is called so says it.",
+        'With `mode="auto"`, `monitor` must be the name of a loss or of a compiled metric that Keras knows. Check the '
+        'name, or give `mode="min"` or `mode="max"`.',
         mode=callback.mode,
         monitor=callback.monitor,
     )

@@ -25,8 +25,8 @@ class DivergenceStop(StatefulCallback):
             batches of the epoch so far. With "batch" the first value is that of the very first batch, and the logs are
             read from the device after each one.
         verbose: 1 prints where and why training was stopped.
-        raise_error: Whether to raise a `RuntimeError` instead of stopping. Then no `on_train_end` of a callback runs:
-            backups stay, and a program that is run for its exit code fails.
+        raise_error: Whether to raise a `RuntimeError` instead of stopping. No callback's `on_train_end` runs then, so
+            backups are kept, and the program exits with an error.
 
     Attributes:
         diverged: Whether training was stopped by this callback.
@@ -38,7 +38,7 @@ class DivergenceStop(StatefulCallback):
     Raises:
         ValueError: If an argument is out of range; in `fit`, after the first epoch or batch, if nothing in the logs is
             called `monitor`.
-        RuntimeError: In `fit`, with `raise_error`, where training diverged.
+        RuntimeError: In `fit`, if training diverges and `raise_error` is set.
 
     Example:
 

@@ -23,8 +23,8 @@ class ExponentialLR(StatefulCallback):
     With w = `warmup_epochs`, epoch t has the rate `lr0 * (t + 1) / (w + 1)` while t < w, and from there
     `max(min_learning_rate, lr0 * gamma^(t - w))`. With `per="step"` the same holds for fractions of epochs:
     `lr0 * (s + 1) / (S + 1)` in step s of the S steps of the warm-up, then `gamma^(t + step / steps - w)`, set once an
-    execution under `steps_per_execution`. Where `fit` cannot know the number of steps, as for a generator, the first
-    epoch goes as with `per="epoch"`. A step that a loss-scaled optimizer skips counts as a step: it takes time, too.
+    execution under `steps_per_execution`. If `fit` does not know the number of steps, as for a generator, the first
+    epoch behaves as with `per="epoch"`. Steps that a loss-scaled optimizer skips are counted too.
 
     `History` gets `learning_rate`, the rate of the epoch's last step; with several optimizers
     `learning_rate_<name>` for each.

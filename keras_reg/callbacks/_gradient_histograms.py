@@ -125,8 +125,8 @@ class GradientHistograms(GradientWatcher):
             fail("`model` must be a `keras.Model`.", model=model)
         if not model.built or not isinstance(getattr(model, "optimizer", None), keras.optimizers.Optimizer):
             fail(
-                "`model` must be built, and compiled with a Keras optimizer and a loss, as for training: their "
-                'gradients are measured. Call `model.compile("sgd", loss)` first.',
+                "`model` must be built, and compiled with a Keras optimizer and a loss, whose gradients are measured. "
+                'Call `model.compile("sgd", loss)` first.',
                 model=model.name,
                 built=model.built,
                 compiled=model.compiled,

@@ -13,44 +13,44 @@ from keras_reg.callbacks._callback_states import CallbackStates
 
 
 def persist(callbacks, directory, delete_checkpoint=True):
-    """Makes training that was killed go on as if nothing had happened: weights, callbacks, history, random numbers.
+    """Resumes a killed training as if nothing had happened, with its weights, callbacks, history and random numbers.
 
-    Give the returned list to `fit`, and start the same program again after a crash: it continues at the start of the
-    epoch that was interrupted, and ends with the numbers of a training in one go. Weights, optimizer and epoch are kept
-    in `directory`, as `keras.callbacks.BackupAndRestore` does, and beside them
+    Pass the returned list to `fit`, and start the same program again after a crash. Training continues at the start of
+    the interrupted epoch and ends with the results of an uninterrupted run. `directory` holds the weights, the
+    optimizer and the epoch, as with `keras.callbacks.BackupAndRestore`, and also
 
-    - the state of every callback with `state_dict` and `load_state_dict`, as those in this package;
+    - the state of every callback with `state_dict` and `load_state_dict`, such as those of this package;
     - `History`, so that `fit` returns the logs of all epochs;
-    - what Keras' `EarlyStopping`, `ReduceLROnPlateau` and `ModelCheckpoint` (its best value) know;
-    - the random numbers of the model: those of Keras' layers and of the layers of this package, seeded or not, so that
-      dropout and augmentation in the model go on with the next draw;
-    - the random numbers of Python, NumPy and PyTorch, by which Keras shuffles arrays under JAX and PyTorch, and drops
-      out under PyTorch where there is no seed.
+    - the state of Keras' `EarlyStopping`, `ReduceLROnPlateau` and `ModelCheckpoint` (its best value);
+    - the random state of the model, of Keras' layers and of this package's, seeded or not, so that dropout and
+      augmentation in the model continue with the next draw;
+    - the random state of Python, NumPy and PyTorch, which Keras uses to shuffle arrays under JAX and PyTorch, and for
+      unseeded dropout under PyTorch.
 
-    Other callbacks start anew. So does what is outside of the model: a `tf.data` pipeline or a data loader begins with
-    its first draw and its first order (`index=` of the layers of this package makes a draw depend on the number of the
-    batch alone). TensorFlow shuffles arrays by numbers that nobody can read: give `fit` there `shuffle=False`, or data
-    in an order of their own. Draws of `keras.random` without a seed or a `SeedGenerator` are not kept.
+    Other callbacks start over. So does everything outside of the model: a `tf.data` pipeline or a data loader begins
+    again with its first draw and order (with `index=`, a draw of this package's layers depends only on the batch
+    number). TensorFlow's order of shuffled arrays cannot be read: pass `shuffle=False` to `fit`, or shuffle the data
+    yourself. Draws of `keras.random` without a seed or a `SeedGenerator` are not restored.
 
-    The states of an epoch are written before its weights take their place, and the epoch before is kept, so that a kill
-    at any moment leaves weights and states that belong together. Where a file is damaged, the epoch before is taken,
-    with a warning; where nothing is whole, training starts anew.
+    The states of an epoch are written before its weights replace the old ones, and the previous epoch is kept, so a
+    kill at any moment leaves weights and states that belong together. If a file is damaged, training resumes from the
+    previous epoch, with a warning; if no file is intact, training starts over.
 
-    Put all callbacks through this function: one that is appended to the list runs after the state has been saved.
+    Pass all callbacks through this function: a callback appended to the list runs after the state has been saved.
 
     Args:
         callbacks: A callback or a list of them, without `BackupAndRestore`.
-        directory: Local folder for this training run alone, or a link to one. What was written there is removed by
-            name when training ends, and the folder if nothing else is in it.
-        delete_checkpoint: `False` keeps it: then the same program run again returns at once with the final model.
+        directory: Local folder for this training run only, or a link to one. When training ends, the files written
+            there are removed by name, and so is the folder if it is empty.
+        delete_checkpoint: `False` keeps the files, so that the same program, run again, gets the final model at once.
 
     Returns:
         A new list of callbacks for `fit`. The model must be built before `fit`.
 
     Raises:
-        ValueError: If an argument is of another kind or there is a `BackupAndRestore` among the callbacks; in `fit`, if
-            the directory holds the state of other callbacks or of another model, if a state cannot be written, or if
-            the model is not built.
+        ValueError: If an argument has the wrong type, or a `BackupAndRestore` is among the callbacks; in `fit`, if the
+            directory holds the state of other callbacks or of another model, if a state cannot be written, or if the
+            model is not built.
 
     Example:
 
@@ -78,7 +78,7 @@ def _check_directory(directory):
     if not isinstance(path, str) or not path or "\0" in path:
         fail("`directory` must be the path of a local folder.", directory=directory)
     if os.path.lexists(path) and not os.path.isdir(path):
-        fail("`directory` must be the path of a folder, not of a file.", directory=directory)
+        fail("`directory` must be the path of a folder, not a file.", directory=directory)
 
 
 class _Persist(keras.callbacks.BackupAndRestore):

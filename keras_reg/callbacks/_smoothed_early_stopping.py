@@ -35,8 +35,8 @@ class SmoothedEarlyStopping(StatefulCallback):
     there is (inf, or -inf in mode "max"). It counts as an epoch without improvement, so `patience` of them in a row
     stop training, whatever the criterion; `terminate_on_nan=True` stops at the first.
 
-    Whatever the criterion, a (smoothed) value that reaches `stopping_threshold` stops training, since it is good
-    enough, and one that is worse than `divergence_threshold`, since it will not recover.
+    Under every criterion, training also stops when the (smoothed) value reaches `stopping_threshold`, which is good
+    enough, or becomes worse than `divergence_threshold`, from where it will not recover.
 
     With `use_ema=True` in the optimizer, the model ends with the averaged weights of the best epoch.
     `SwapEMAWeights(swap_on_epoch=True)` must then be placed after this callback.
@@ -55,7 +55,7 @@ class SmoothedEarlyStopping(StatefulCallback):
         min_delta: By how much a value must be better than the best to count as an improvement, at least 0.
         relative: Whether `min_delta` is a share of the best value's magnitude.
         patience: Number of epochs without improvement after which training stops.
-        mode: "min", "max" or "auto": then Keras is asked about its metrics, and names that end in "loss" are to fall.
+        mode: "min", "max" or "auto": the direction that Keras gives its metric, and "min" for names that end in "loss".
         baseline: Value that must be improved on, as well as the best, for the patience to start anew.
         restore_best_weights: Whether the model ends with the weights of the best epoch, stopped early or not.
         start_from_epoch: Number of epochs that are smoothed and logged but not judged.
@@ -63,8 +63,8 @@ class SmoothedEarlyStopping(StatefulCallback):
         strip: Number of epochs in a strip of "progress_quotient" and "successive_increases".
         threshold: That of the last three criteria; `None` takes 5 (GL), 1 (PQ) or 3 (UP).
         terminate_on_nan: Whether the first value that is not finite stops training.
-        stopping_threshold: Value that is good enough to stop at, or `None`.
-        divergence_threshold: Value beyond which training has failed, or `None`.
+        stopping_threshold: Value at which training stops because it is good enough, or `None`.
+        divergence_threshold: Value beyond which training stops because it has failed, or `None`.
 
     Attributes:
         best: The best (smoothed) value, or `None`.
@@ -74,7 +74,7 @@ class SmoothedEarlyStopping(StatefulCallback):
 
     Raises:
         ValueError: If an argument is out of range; in `fit`, before the first epoch, if the direction of improvement
-            cannot be told, and at its end, if nothing in the logs is called `monitor` or the value is not one number.
+            cannot be inferred; after it, if the logs have no `monitor` or its value is not a single number.
 
     Example:
 

@@ -14,8 +14,8 @@ class StrengthSchedule(Detachable):
 
     Args:
         schedule: Function from the epoch, counted from 0, to a factor in [0, 1].
-        layers: The layer or model, or a list of them, whose strengths move: those of an input pipeline, or a part of
-            the model. `None` for all of the model that is trained.
+        layers: The layer or model, or a list of them, whose strengths are changed: layers of an input pipeline, or a
+            part of the model. `None` for all layers of the trained model.
 
     Raises:
         ValueError: If `schedule` is not callable or returns anything else, or there is no `Strength` to move.

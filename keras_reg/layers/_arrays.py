@@ -103,14 +103,14 @@ def _check_is_no_list_of_images(images, others):
     alike = [x for x in others if rank >= 3 and (x.shape == images.shape or len(x.shape) == rank == 3)]
     if alike:
         fail(
-            "Expected images as one array; a list of arrays of one shape could be (images, labels) or several images. "
-            "Stack the images, or give a tuple (images, labels).",
+            "Expected images as one array: a list of arrays of the same shape could be (images, labels) or several "
+            "images. Stack the images, or pass a tuple (images, labels).",
             data=[tuple(x.shape) for x in (images, *others)],
         )  # fmt: skip
 
 
 def check_weights(batch):
-    """Sample weights are no images."""
+    """Refuses images in the place of sample weights."""
     for weights in leaves(batch.sample_weights):
         shape = tuple(weights.shape)
         if len(shape) >= 3 and shape == tuple(batch.images.shape) and static(weights, -1) != 1:
@@ -200,7 +200,8 @@ def _converted(array, dtype, name, exact=False):
             found = array.astype(dtype)
         right = (found == array) | np.isnan(array) if exact else np.isfinite(found) | ~np.isfinite(array)
     if not np.all(right):
-        fail(f"Expected numbers that {dtype}, which {array.dtype} becomes here, can hold.", **{name: array}, **ends)
+        expected = f"Expected numbers that fit in {dtype}, to which {array.dtype} is converted on this backend."
+        fail(expected, **{name: array}, **ends)
     return found
 
 

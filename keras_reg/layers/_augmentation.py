@@ -84,7 +84,7 @@ class BatchAugmentation(KeepsPosition, keras.layers.Layer):
         return as_written(self._enter)(data, labels, sample_weight, **kwargs)
 
     def _enter(self, data, labels, sample_weight, index=None, **kwargs):
-        """Everything is checked here, before Keras has converted the arrays and puts its own words before ours."""
+        """Checks everything here, before Keras converts the arrays and adds its own words to our errors."""
         form = Form(*map(written_out, (data, labels, sample_weight)))
         accept(form)
         training, index = check_call(kwargs.get("training"), index)
@@ -146,7 +146,7 @@ class BatchAugmentation(KeepsPosition, keras.layers.Layer):
             return
         if all(part is None for part in (batch.labels, batch.masks, batch.boxes)):
             fail(
-                f"`{type(self).__name__}` needs the labels too, which layers within a model do not see. Give it to "
+                f"`{type(self).__name__}` needs the labels too, which layers inside a model do not see. Pass it to "
                 "`keras_reg.training.AugmentedModel`, alone or in a `keras.Sequential` without `keras.Input`, or map "
                 "it over the dataset.",
                 layer=self.name, labels=None,

@@ -46,7 +46,7 @@ class Batch:
         if not is_boxes(labels):
             return cls(images=images, terms=[(labels, None)], boxes=boxes, **fields)
         if boxes is not None:
-            fail("Expected boxes as `labels` or as `bounding_boxes`, not both.", labels=sorted(map(str, labels)))
+            fail("Expected boxes either as `labels` or as `bounding_boxes`, not both.", labels=sorted(map(str, labels)))
         return cls(images=images, boxes=labels, boxes_are_labels=True, **fields)
 
     @property

@@ -34,7 +34,7 @@ def check_boxes(batch, cuts=False, layer=""):
     for name in ("boxes", class_key(boxes)):
         if dtype_of(boxes[name]) == "bool" or dtype_of(boxes[name]).startswith("uint"):
             fail(
-                f'Expected "{name}" that can hold {PADDING}, as boxes that are gone have it.',
+                f'Expected "{name}" of a dtype that can hold {PADDING}, which marks boxes that are gone.',
                 dtype=dtype_of(boxes[name]),
             )
     for name, value in boxes.items():

@@ -164,9 +164,12 @@ def check_layers(layers, what="layers"):
         if not isinstance(layer, keras.layers.Layer):
             fail(f"`{what}` must hold Keras layers.", **{what: layer})
         if type(layer) in (getattr(keras.layers, "MixUp", None), getattr(keras.layers, "CutMix", None)):
-            fail("Use the mixers of `keras_reg.layers`, which take all that belongs to a sample.", layer=layer.name)
+            fail("Mixers must be those of `keras_reg.layers`: Keras' own do not mix sample weights.", layer=layer.name)
         if not isinstance(layer, BatchAugmentation) and holds_mixer(layer):
-            fail("A mixer inside another model never sees the labels; give its layers in a list.", layer=layer.name)
+            fail(
+                "A mixer inside a model does not see the labels. Pass the layers of the model in a list.",
+                layer=layer.name,
+            )
     return layers
 
 

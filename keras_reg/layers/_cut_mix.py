@@ -15,12 +15,12 @@ class CutMix(Mixer):
         alpha: Parameter of Beta(alpha, alpha), in (0, 1e30], or a `keras_reg.Strength`; 1 is uniform.
         rate: Probability that an image is mixed, in [0, 1], or a `keras_reg.Strength`.
         num_classes: Number of classes, needed for integer labels, which come back one-hot in float32; 1 for one logit,
-            whose labels 0 and 1 come back as (batch, 1). Not needed for float labels, nor inside
+            with labels 0 and 1, which come back as (batch, 1). Not needed for float labels, nor inside
             `keras_reg.training.AugmentedModel`, where integer labels stay integers.
         mode: "sample" draws a lambda for each image, "batch" one for the batch.
         data_format: "channels_last" or "channels_first"; Keras' setting where `None`.
         seed: Integer of at least 0; one seed makes a run repeatable.
-        **kwargs: Further arguments of `keras.layers.Layer`, as `name` and `dtype`.
+        **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
         data: Images; or a tuple (images, labels) or (images, labels, sample_weight); or a dict with "images" and any
@@ -29,10 +29,10 @@ class CutMix(Mixer):
             floats (batch, positions, classes), or dense maps (batch, height, width[, classes]). Floats keep their
             dtype and are mixed in float32.
         sample_weight: Weights of shape (batch,), mixed like labels, or (batch, height, width), cut by the same box.
-        training: `False` returns the data as they are. True unless said otherwise; as a layer of a
-            model, what the model is called with, and `False` where that says nothing.
-        index: Integer of at least 0, or a scalar integer tensor, that names the batch: what is drawn is then a function
-            of `seed` and `index` alone.
+        training: `False` returns the data as they are. Defaults to `True`; inside a model, to the `training` argument
+            of the model's call, or `False` if it has none.
+        index: Integer of at least 0, or a scalar integer tensor: the number of the batch. The draw then depends only on
+            `seed` and `index`.
 
     Input shape:
         Images (batch, height, width, channels), or (batch, channels, height, width) with "channels_first".

@@ -26,7 +26,7 @@ class DropBlock2D(TakesOneArray, RandomLayer, keras.layers.Layer):
 
     Args:
         rate: Share in [0, 1] of the units to drop, or a `keras_reg.Strength`. At 1 the output is 0.
-        block_size: Side of a block, a positive integer, even or odd, or a pair (height, width) of them.
+        block_size: Side length of a block, a positive integer, even or odd, or a pair (height, width).
         per_channel: Whether each channel gets blocks of its own. Otherwise all channels of an example share them.
         data_format: "channels_last", "channels_first" or `None` for Keras' own setting.
         seed: Integer of at least 0, or `None`.
@@ -42,7 +42,7 @@ class DropBlock2D(TakesOneArray, RandomLayer, keras.layers.Layer):
         The shape of the input.
 
     Raises:
-        ValueError: If an argument is outside of what is said above.
+        ValueError: If an argument is out of range.
 
     Example:
 
@@ -120,7 +120,10 @@ def _sides(block_size):
     found = native(block_size)
     sides = tuple(found) if isinstance(found, (tuple, list)) else (found, found)
     if len(sides) != 2 or not all(is_integer(side) and side >= 1 for side in sides):
-        fail("`block_size` must be an integer of at least 1, or a pair (height, width) of them.", block_size=block_size)
+        fail(
+            "`block_size` must be an integer of at least 1, or a pair (height, width) of such integers.",
+            block_size=block_size,
+        )
     return sides
 
 

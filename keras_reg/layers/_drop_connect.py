@@ -15,8 +15,8 @@ class DropConnect(WeightWrapper):
     shared by the examples of the batch. The expectation of the kernel is the stored one, which is never changed, and
     inference uses it.
 
-    A quantized layer has integer kernels, which do not train: it is called as it is. A layer made within a
-    `keras.RematScope` is refused in training, as its gradients would be those of the stored kernels.
+    A quantized layer is called unchanged, since its integer kernels do not train. A layer created inside a
+    `keras.RematScope` is refused in training, since its gradients would be those of the stored kernels.
 
     Args:
         layer: The layer: `Dense`, a convolution, a recurrent or attention layer, or any other with a kernel.
@@ -25,9 +25,9 @@ class DropConnect(WeightWrapper):
         **kwargs: `name` and `trainable`. The `dtype` is that of `layer`.
 
     Call arguments:
-        What `layer` takes, by place or by name: tensors, states, masks and flags; and
+        The arguments of `layer`, positional or by keyword: tensors, states, masks and flags; and
         training: Whether to drop.
-        mask: Passed on where `layer` takes it.
+        mask: Passed on if `layer` takes it.
 
     Input shape:
         That of `layer`.
@@ -36,7 +36,7 @@ class DropConnect(WeightWrapper):
         That of `layer`.
 
     Raises:
-        ValueError: If `rate` is not in [0, 1], or `layer` is no layer or has no kernel.
+        ValueError: If `rate` is not in [0, 1], or `layer` is not a layer or has no kernel.
 
     Example:
 

@@ -15,11 +15,11 @@ class DropPath(TakesOneArray, RandomLayer, keras.layers.Layer):
 
     Put at the end of a residual branch, before the addition, it trains each example on a random part of the depth.
     The expectation of the output is the input; in inference the output is the input. Under `keras.RematScope` the layer
-    is not called again, and a model that is rematerialized as a whole is refused: it would draw other examples.
+    keeps its draw. Rematerializing a whole model is refused, since the layer would draw again.
 
     Args:
         rate: Probability in [0, 1] that an example is dropped, or a `keras_reg.Strength`. At 1 the output is 0.
-        mode: "sample" for a draw for each example, or "batch" for one draw for the whole batch.
+        mode: "sample" draws for each example, "batch" once for the whole batch.
         seed: Integer of at least 0, or `None`.
 
     Call arguments:
@@ -33,7 +33,7 @@ class DropPath(TakesOneArray, RandomLayer, keras.layers.Layer):
         The shape of the input.
 
     Raises:
-        ValueError: If an argument is outside of what is said above.
+        ValueError: If an argument is out of range.
 
     Example:
 
@@ -87,7 +87,7 @@ def drop_path_rates(rate, depth):
         List of `depth` numbers, or of as many `Strength`.
 
     Raises:
-        ValueError: If an argument is outside of what is said above.
+        ValueError: If an argument is out of range.
 
     Example:
 

@@ -66,7 +66,7 @@ def _check_boxes(layer, batch):
         return
     check_boxes(batch)
     if getattr(layer, "bounding_box_format", None) is None:
-        fail("Expected a `bounding_box_format` of the layer, to move boxes by.", layer=layer.name)
+        fail("Expected a layer with a `bounding_box_format`, which it needs to move boxes.", layer=layer.name)
 
 
 def _check_ids_are_not_resized(layer, batch):
@@ -78,7 +78,7 @@ def _check_ids_are_not_resized(layer, batch):
     small = any((static(batch.images, axis) or n) < n for axis, n in zip(axes, size, strict=True))
     if small and not all(map(is_float, maps)):
         fail(
-            f"`{layer.name}` is larger than the images, and would resize masks as if classes were numbers.",
+            f"`{layer.name}` crops to more than the size of the images, so it would resize masks and blend class ids.",
             size=size, images=tuple(batch.images.shape),
         )  # fmt: skip
 

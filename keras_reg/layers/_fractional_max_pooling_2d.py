@@ -35,7 +35,7 @@ class FractionalMaxPooling2D(TakesOneArray, RandomLayer, keras.layers.Layer):
         The same with floor(height / ratio) and floor(width / ratio), each at least 1.
 
     Raises:
-        ValueError: If an argument is outside of what is said above.
+        ValueError: If an argument is out of range.
 
     Example:
 
@@ -78,7 +78,7 @@ class FractionalMaxPooling2D(TakesOneArray, RandomLayer, keras.layers.Layer):
         for number, (axis, ratio) in enumerate(zip(self._axes(), self._ratios, strict=True)):
             size = ops.shape(inputs)[axis]
             if isinstance(size, int) and size == 0:
-                fail("`inputs` must have a row and a column.", shape=tuple(inputs.shape))
+                fail("`inputs` must have at least one row and one column.", shape=tuple(inputs.shape))
             count = _pooled(size, ratio)
             bounds = self._bounds(size, count, None if key is None else fold(key, number))
             outputs = _pool(outputs, axis, size, count, bounds, self.overlapping)

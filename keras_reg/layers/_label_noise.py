@@ -20,18 +20,18 @@ class LabelNoise(BatchAugmentation):
     Args:
         rate: Probability that a label is redrawn, in [0, 1], or a `keras_reg.Strength`.
         num_classes: Number of classes, needed for integer labels, which stay integers. Their dtype must be able to
-            hold every class.
+            hold every class id.
         seed: Integer of at least 0; one seed makes a run repeatable.
-        **kwargs: Further arguments of `keras.layers.Layer`, as `name` and `dtype`.
+        **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
         data: Images; or a tuple (images, labels) or (images, labels, sample_weight); or a dict with "images", "labels".
         labels: Integer ids (batch,) or (batch, 1), or one-hot or soft (batch, classes).
         sample_weight: Weights; not changed.
-        training: `False` returns the data as they are. True unless said otherwise; as a layer of a
-            model, what the model is called with, and `False` where that says nothing.
-        index: Integer of at least 0, or a scalar integer tensor, that names the batch: what is drawn is then a function
-            of `seed` and `index` alone.
+        training: `False` returns the data as they are. Defaults to `True`; inside a model, to the `training` argument
+            of the model's call, or `False` if it has none.
+        index: Integer of at least 0, or a scalar integer tensor: the number of the batch. The draw then depends only on
+            `seed` and `index`.
 
     Input shape:
         Images of any shape that the other layers take, labels as above.
@@ -82,7 +82,10 @@ class LabelNoise(BatchAugmentation):
         if ids and self.num_classes is None:
             fail("Integer labels need `num_classes`.", num_classes=None)
         if ids and not holds(dtype_of(array), self.num_classes - 1):
-            fail(f"Expected `num_classes` whose ids {dtype_of(array)} can hold.", num_classes=self.num_classes)
+            fail(
+                f"Expected `num_classes` small enough for labels of dtype {dtype_of(array)}.",
+                num_classes=self.num_classes,
+            )
         if ids and is_concrete(array):
             check_ids(array, self.num_classes)
         if not ids and self.num_classes not in (None, last) and isinstance(last, int):

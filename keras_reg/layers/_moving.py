@@ -16,8 +16,8 @@ def check_moves(batch, data_format, layer):
     left = [name for name, found in shapes.items() if _has_a_place(name, found, batch, data_format)]
     if left:
         fail(
-            f"`{layer}` moves pixels and cannot move these along. It moves `segmentation_masks`, `bounding_boxes`, and "
-            "`labels` and `sample_weights` of the height and width of the images; give the others to another call.",
+            f"`{layer}` moves pixels and cannot move these entries with them. It moves `segmentation_masks`, "
+            "`bounding_boxes`, and `labels` and `sample_weights` of the size of the images. Leave the others out.",
             keys=left,
         )  # fmt: skip
     check_masks(batch, data_format)
@@ -25,7 +25,7 @@ def check_moves(batch, data_format, layer):
     for name, least in (("labels", 4), ("sample_weights", 3)):
         for array in leaves(getattr(batch, name)):
             if len(array.shape) >= least and not is_map(array, batch.images, data_format):
-                expected = f"`{layer}` moves pixels: expected dense `{name}` of the height and width of the images."
+                expected = f"`{layer}` moves pixels: expected `{name}` with the height and width of the images."
                 fail(expected, shape=tuple(array.shape))
 
 
@@ -33,14 +33,14 @@ def check_masks(batch, data_format):
     """Masks have the size of the images."""
     for array in leaves(batch.masks):
         if not is_map(array, batch.images, data_format) or len(array.shape) > 4:
-            fail("Expected `segmentation_masks` of the height and width of the images.", shape=tuple(array.shape))
+            fail("Expected `segmentation_masks` with the height and width of the images.", shape=tuple(array.shape))
 
 
 def check_no_boxes_within(labels, layer):
     """Boxes are known as `bounding_boxes`, or where they are all the labels, not as a part of a nest of labels."""
     if is_boxes(labels):
         fail(
-            f"`{layer}` takes bounding boxes as `bounding_boxes` or as all of `labels`, not within a nest of labels.",
+            f"`{layer}` takes bounding boxes as `bounding_boxes` or as all of `labels`, not inside nested labels.",
             labels=sorted(labels),
         )  # fmt: skip
     if isinstance(labels, (dict, list, tuple)):

@@ -50,7 +50,7 @@ class NoisyBatchNormalization(TakesOneArray, RandomLayer, keras.layers.BatchNorm
         The shape of the input.
 
     Raises:
-        ValueError: If an argument is outside of what is said above.
+        ValueError: If an argument is out of range.
 
     Example:
 
@@ -87,7 +87,7 @@ class NoisyBatchNormalization(TakesOneArray, RandomLayer, keras.layers.BatchNorm
 
     def _check_statistics(self, stddev):
         if isinstance(stddev, Strength):
-            fail('`stddev` has no say where noise="statistics", so a schedule cannot move it.', stddev=stddev)
+            fail('`stddev` is not used with noise="statistics", so it must not be a `Strength`.', stddev=stddev)
         if getattr(self, "renorm", False):
             fail('`renorm` must be False where noise="statistics".', renorm=self.renorm)
 

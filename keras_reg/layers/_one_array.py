@@ -16,7 +16,7 @@ class TakesOneArray:
         inputs = array_of(inputs, "inputs")
         rank = getattr(inputs.shape, "rank", None) if hasattr(inputs.shape, "rank") else len(inputs.shape)
         if rank is not None and rank < self.least_rank:
-            fail(f"`inputs` must have {self.least_rank} axes or more.", shape=tuple(inputs.shape))
+            fail(f"`inputs` must have at least {self.least_rank} axes.", shape=tuple(inputs.shape))
         return super().__call__(inputs, *args, **with_flag(kwargs))
 
 

@@ -7,29 +7,29 @@ from keras_reg.layers._composite import Composite, transform_part
 class Pipeline(Composite):
     """Applies layers in order: those of this package, and any image layer of Keras.
 
-    A `keras.Sequential` among them, or in their place, is taken apart: its layers get all that belongs to a sample.
+    A `keras.Sequential` is unpacked, so that its layers see the labels, masks and boxes too.
 
     The random numbers of all layers of this package come from one draw. In inference each layer does what it does in
     inference: nothing, or resizing.
 
     Args:
-        layers: List of layers, one layer, or a `keras.Sequential`. Keras' own `MixUp` and `CutMix` are refused: they do
-            not know sample weights.
+        layers: List of layers, one layer, or a `keras.Sequential`. Keras' own `MixUp` and `CutMix` are refused, since
+            they do not mix sample weights.
         seed: Integer of at least 0, from which all layers of this package draw. Where it is `None` the seeds of the
             layers count, if all have one. Layers of Keras draw from their own.
         data_format: "channels_last" or "channels_first"; Keras' setting where `None`.
-        **kwargs: Further arguments of `keras.layers.Layer`, as `name` and `dtype`. Everything is computed in the dtype
-            of this layer, whatever those of its layers are.
+        **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`. Everything is computed in the
+            dtype of this layer, whatever the dtypes of its layers.
 
     Call arguments:
         data: Images; or a tuple (images, labels) or (images, labels, sample_weight); or a dict with "images" and any
             of "labels", "sample_weights", "segmentation_masks", "bounding_boxes".
         labels: Labels, as the layers take them.
-        sample_weight: Weights of shape (batch,), or (batch, height, width), which go where the pixels go.
-        training: `False` for inference. True unless said otherwise; as a layer of a
-            model, what the model is called with, and `False` where that says nothing.
-        index: Integer of at least 0, or a scalar integer tensor, that names the batch: what is drawn is then a function
-            of `seed` and `index` alone.
+        sample_weight: Weights of shape (batch,), or (batch, height, width), which move with the pixels.
+        training: `False` for inference. Defaults to `True`; inside a model, to the `training` argument
+            of the model's call, or `False` if it has none.
+        index: Integer of at least 0, or a scalar integer tensor: the number of the batch. The draw then depends only on
+            `seed` and `index`.
 
     Input shape:
         Images (batch, height, width, channels), or (batch, channels, height, width) with "channels_first".
@@ -38,7 +38,7 @@ class Pipeline(Composite):
         That of the last layer.
 
     Raises:
-        ValueError: For no layers, things that are no layers, and whatever the layers refuse.
+        ValueError: If `layers` is empty or holds anything but layers, and for all data that one of the layers refuses.
 
     Example:
 

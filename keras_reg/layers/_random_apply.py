@@ -20,18 +20,18 @@ class RandomApply(Composite):
             with a rate of the layer.
         seed: Integer of at least 0; where it is `None` that of the layer counts.
         data_format: "channels_last" or "channels_first"; Keras' setting where `None`.
-        **kwargs: Further arguments of `keras.layers.Layer`, as `name` and `dtype`. Everything is computed in the dtype
-            of this layer, whatever that of `layer` is.
+        **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`. Everything is computed in the
+            dtype of this layer, whatever the dtype of `layer`.
 
     Call arguments:
         data: Images; or a tuple (images, labels) or (images, labels, sample_weight); or a dict with "images" and any
             of "labels", "sample_weights", "segmentation_masks", "bounding_boxes".
         labels: Labels, as the layer takes them.
-        sample_weight: Weights of shape (batch,), or (batch, height, width), which go where the pixels go.
-        training: `False` for inference. True unless said otherwise; as a layer of a
-            model, what the model is called with, and `False` where that says nothing.
-        index: Integer of at least 0, or a scalar integer tensor, that names the batch: what is drawn is then a function
-            of `seed` and `index` alone.
+        sample_weight: Weights of shape (batch,), or (batch, height, width), which move with the pixels.
+        training: `False` for inference. Defaults to `True`; inside a model, to the `training` argument
+            of the model's call, or `False` if it has none.
+        index: Integer of at least 0, or a scalar integer tensor: the number of the batch. The draw then depends only on
+            `seed` and `index`.
 
     Input shape:
         Images (batch, height, width, channels), or (batch, channels, height, width) with "channels_first".

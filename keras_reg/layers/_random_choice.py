@@ -20,25 +20,25 @@ class RandomChoice(Composite):
     inference it is the identity.
 
     Args:
-        layers: List of layers, or one layer, that keep the size of the images. A `keras.Sequential` among them becomes
-            a `Pipeline`.
+        layers: List of layers, or one layer, that keep the size of the images. A `keras.Sequential` in the list
+            becomes a `Pipeline`.
         weights: Weight of each layer in the draw, at least 0 and not all 0; equal where `None`.
         mode: "batch", or "sample" where all layers are `MixUp` or `CutMix`.
         seed: Integer of at least 0, from which all layers of this package draw. Where it is `None` the seeds of the
             layers count, if all have one.
         data_format: "channels_last" or "channels_first"; Keras' setting where `None`.
-        **kwargs: Further arguments of `keras.layers.Layer`, as `name` and `dtype`. Everything is computed in the dtype
-            of this layer, whatever those of its layers are.
+        **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`. Everything is computed in the
+            dtype of this layer, whatever the dtypes of its layers.
 
     Call arguments:
         data: Images; or a tuple (images, labels) or (images, labels, sample_weight); or a dict with "images" and any
             of "labels", "sample_weights", "segmentation_masks", "bounding_boxes".
         labels: Labels, as the layers take them.
-        sample_weight: Weights of shape (batch,), or (batch, height, width), which go where the pixels go.
-        training: `False` returns the data as they are. True unless said otherwise; as a layer of a
-            model, what the model is called with, and `False` where that says nothing.
-        index: Integer of at least 0, or a scalar integer tensor, that names the batch: what is drawn is then a function
-            of `seed` and `index` alone.
+        sample_weight: Weights of shape (batch,), or (batch, height, width), which move with the pixels.
+        training: `False` returns the data as they are. Defaults to `True`; inside a model, to the `training` argument
+            of the model's call, or `False` if it has none.
+        index: Integer of at least 0, or a scalar integer tensor: the number of the batch. The draw then depends only on
+            `seed` and `index`.
 
     Input shape:
         Images (batch, height, width, channels), or (batch, channels, height, width) with "channels_first".

@@ -55,25 +55,25 @@ class RandomErasing(BatchAugmentation):
         fill_value: Constant for "constant": a number, or one for each channel, in the units of the images. Their dtype
             must be able to hold it.
         value_range: Range (least, most) of the pixels. Noise is N(0, 1), right for standardised images, where it is
-            `None`, and uniform in this range where it is given. Needed for noise in integer images, whose dtype must
-            be able to hold it; at most 2^24 from 0 there.
+            `None`, and uniform in this range otherwise. Integer images need it for noise: their dtype must be able to
+            hold it, and its ends may be at most 2^24 from 0.
         mask_fill_value: What segmentation masks, and labels that are dense maps, are filled with in the boxes. They
             stay as they are where it is `None`.
         bounding_box_format: "xyxy" (pixels), "yxyx", "xywh", "center_xywh", "rel_xyxy" (shares), "rel_yxyx" or
             "rel_xywh". Boxes stay; those that are erased wholly get class -1.
         data_format: "channels_last" or "channels_first"; Keras' setting where `None`.
         seed: Integer of at least 0; one seed makes a run repeatable.
-        **kwargs: Further arguments of `keras.layers.Layer`, as `name` and `dtype`.
+        **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
         data: Images; or a tuple (images, labels) or (images, labels, sample_weight); or a dict with "images" and any
             of "labels", "sample_weights", "segmentation_masks", "bounding_boxes".
         labels: Labels; not changed, except dense maps with `mask_fill_value`.
         sample_weight: Weights; not changed.
-        training: `False` returns the data as they are. True unless said otherwise; as a layer of a
-            model, what the model is called with, and `False` where that says nothing.
-        index: Integer of at least 0, or a scalar integer tensor, that names the batch: what is drawn is then a function
-            of `seed` and `index` alone.
+        training: `False` returns the data as they are. Defaults to `True`; inside a model, to the `training` argument
+            of the model's call, or `False` if it has none.
+        index: Integer of at least 0, or a scalar integer tensor: the number of the batch. The draw then depends only on
+            `seed` and `index`.
 
     Input shape:
         Images (batch, height, width, channels), or (batch, channels, height, width) with "channels_first"; one image
@@ -83,8 +83,8 @@ class RandomErasing(BatchAugmentation):
         That of the input. Integer images stay integers.
 
     Raises:
-        ValueError: For arguments out of range, numbers that the dtype of the images or masks cannot hold, and where the
-            size of the images is known and no box fits.
+        ValueError: For arguments out of range, numbers that the dtype of the images or masks cannot hold, and images of
+            a known size in which no box fits.
 
     Example:
 
@@ -181,7 +181,10 @@ class RandomErasing(BatchAugmentation):
         if keras.backend.is_float_dtype(dtype):
             check_fill("value_range", (low, high), dtype)
         elif math.ceil(low) > math.floor(high) or max(-low, high) > 2**24:
-            fail("Expected a `value_range` of whole numbers that float32 can tell apart.", value_range=self.value_range)
+            fail(
+                "Expected a `value_range` of whole numbers within 2^24 of 0, where float32 is exact.",
+                value_range=self.value_range,
+            )
         else:
             check_fill("value_range", [math.ceil(low), math.floor(high)], dtype)
 

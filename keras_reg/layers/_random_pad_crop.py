@@ -22,13 +22,13 @@ class RandomPadCrop(BatchAugmentation):
         rate: Probability that an image is shifted, in [0, 1], or a `keras_reg.Strength`.
         fill_mode: "constant", or "reflect", which mirrors the image without repeating its border.
         fill_value: Constant for "constant", a number that the dtype of the images can hold.
-        mask_fill_value: Number that masks and label maps are padded with, and that their dtype can hold. They are
-            reflected where the images are.
+        mask_fill_value: Number that masks and label maps are padded with; their dtype must be able to hold it. They
+            are reflected if the images are.
         bounding_box_format: "xyxy" (pixels), "yxyx", "xywh", "center_xywh", "rel_xyxy" (shares), "rel_yxyx" or
             "rel_xywh". Boxes are clipped; those that are cut off wholly get class -1.
         data_format: "channels_last" or "channels_first"; Keras' setting where `None`.
         seed: Integer of at least 0; one seed makes a run repeatable.
-        **kwargs: Further arguments of `keras.layers.Layer`, as `name` and `dtype`.
+        **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
         data: Images; or a tuple (images, labels) or (images, labels, sample_weight); or a dict with "images" and any
@@ -36,10 +36,10 @@ class RandomPadCrop(BatchAugmentation):
         labels: Labels; not changed, except dense maps.
         sample_weight: Weights; not changed, except those of shape (batch, height, width), which move along. Pixels from
             outside the image weigh 0.
-        training: `False` returns the data as they are. True unless said otherwise; as a layer of a
-            model, what the model is called with, and `False` where that says nothing.
-        index: Integer of at least 0, or a scalar integer tensor, that names the batch: what is drawn is then a function
-            of `seed` and `index` alone.
+        training: `False` returns the data as they are. Defaults to `True`; inside a model, to the `training` argument
+            of the model's call, or `False` if it has none.
+        index: Integer of at least 0, or a scalar integer tensor: the number of the batch. The draw then depends only on
+            `seed` and `index`.
 
     Input shape:
         Images (batch, height, width, channels), or (batch, channels, height, width) with "channels_first"; one image
@@ -49,9 +49,9 @@ class RandomPadCrop(BatchAugmentation):
         That of the input.
 
     Raises:
-        ValueError: For arguments out of range, numbers that the dtype of the images or masks cannot hold, where padding
-            by reflection is not smaller than the image, and for what has a place in the images and cannot be moved, as
-            an entry `keypoints`.
+        ValueError: For arguments out of range, numbers that the dtype of the images or masks cannot hold, padding by
+            reflection that is not smaller than the image, and entries with positions in the images that cannot be
+            moved, such as `keypoints`.
 
     Example:
 

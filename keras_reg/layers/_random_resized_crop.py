@@ -21,24 +21,24 @@ class RandomResizedCrop(BatchAugmentation):
     along. In inference the whole image is resized, as the size must be the same.
 
     Args:
-        size: Height and width that come out, a pair of integers from 1 to 2^16, or one for both.
+        size: Height and width of the output, a pair of integers from 1 to 2^16, or one integer for both.
         scale: Least and most area of the crop as a share of the image, both in (0, 1].
         ratio: Least and most aspect, width / height as torchvision and the Inception papers have it, both > 0.
         bounding_box_format: "xyxy" (pixels), "yxyx", "xywh", "center_xywh", "rel_xyxy" (shares), "rel_yxyx" or
             "rel_xywh". Boxes are clipped; those that are cut off wholly get class -1.
         data_format: "channels_last" or "channels_first"; Keras' setting where `None`.
         seed: Integer of at least 0; one seed makes a run repeatable.
-        **kwargs: Further arguments of `keras.layers.Layer`, as `name` and `dtype`.
+        **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
         data: Images; or a tuple (images, labels) or (images, labels, sample_weight); or a dict with "images" and any
             of "labels", "sample_weights", "segmentation_masks", "bounding_boxes".
         labels: Labels; not changed, except dense maps.
         sample_weight: Weights; not changed, except those of shape (batch, height, width), which move along.
-        training: `False` resizes the whole image. True unless said otherwise; as a layer of a
-            model, what the model is called with, and `False` where that says nothing.
-        index: Integer of at least 0, or a scalar integer tensor, that names the batch: what is drawn is then a function
-            of `seed` and `index` alone.
+        training: `False` resizes the whole image. Defaults to `True`; inside a model, to the `training` argument
+            of the model's call, or `False` if it has none.
+        index: Integer of at least 0, or a scalar integer tensor: the number of the batch. The draw then depends only on
+            `seed` and `index`.
 
     Input shape:
         Images (batch, height, width, channels), or (batch, channels, height, width) with "channels_first"; one image
@@ -48,8 +48,8 @@ class RandomResizedCrop(BatchAugmentation):
         (batch, *size, channels), or (batch, channels, *size) with "channels_first".
 
     Raises:
-        ValueError: For arguments out of range, and for what has a place in the images and cannot be moved, as an entry
-            `keypoints`.
+        ValueError: For arguments out of range, and for entries with positions in the images that cannot be moved,
+            such as `keypoints`.
 
     Example:
 

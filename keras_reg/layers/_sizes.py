@@ -17,8 +17,8 @@ def check_sizes(batch, data_format, one_image=False):
         return
     if rank == 3:
         fail(
-            "Expected a batch of images of shape (batch, height, width, channels). Grey images need an axis of "
-            "channels, `images[..., None]`; one image needs an axis of the batch.",
+            "Expected a batch of images of shape (batch, height, width, channels). Grey images need a channel axis, "
+            "`images[..., None]`; a single image needs a batch axis, `images[None]`.",
             shape=shape,
         )  # fmt: skip
     if rank != 4:
@@ -38,14 +38,14 @@ def _check_is_one_image(batch, data_format):
     for array in leaves(batch.labels):
         if len(array.shape) == 1 and static(array, 0) == size and (size is None or is_integer(array)):
             fail(
-                "Expected images of shape (batch, height, width, channels), or one image and its label.",
+                "Expected images of shape (batch, height, width, channels), or a single image and its label.",
                 shape=shape, labels=tuple(array.shape),
             )  # fmt: skip
     channels = static(batch.images, -1 if data_format == "channels_last" else 0)
     if channels is not None and channels > CHANNELS and not _belongs_to_one_image(batch, size):
         fail(
-            "This may be one image (height, width, channels) or a batch of grey images without an axis of channels. "
-            "Give one image as `images[None]`, grey images as `images[..., None]`.",
+            "This may be a single image (height, width, channels) or a batch of grey images without a channel axis. "
+            "Pass a single image as `images[None]`, grey images as `images[..., None]`.",
             shape=shape, data_format=data_format,
         )  # fmt: skip
 
@@ -64,8 +64,8 @@ def warn_of_other_layout(images, data_format, layer):
         return
     other = "channels_first" if data_format == "channels_last" else "channels_last"
     warnings.warn(
-        f'`{layer}` takes images of shape {tuple(images.shape)} as "{data_format}", and they look like "{other}". '
-        f'Give `data_format="{other}"`, or transpose the images.',
+        f'`{layer}` reads images of shape {tuple(images.shape)} as "{data_format}", but they look like "{other}". '
+        f'Pass `data_format="{other}"`, or transpose the images.',
         stacklevel=2,
     )
 

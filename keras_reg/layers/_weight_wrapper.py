@@ -45,7 +45,7 @@ class WeightWrapper(RandomLayer, keras.layers.Wrapper):
 
     def __call__(self, *args, **kwargs):
         if not any(map(is_tensor, tree.flatten((args, kwargs)))):
-            fail(f"`{self.name}` must be called on what `layer` takes, tensors.", inputs=(*args, *kwargs.values()))
+            fail(f"`{self.name}` must be called on tensors, as its `layer`.", inputs=(*args, *kwargs.values()))
         if not is_compiling():
             args, kwargs = tree.map_structure(_checked, args), with_flag(kwargs)
         if self.built:
@@ -95,7 +95,7 @@ class WeightWrapper(RandomLayer, keras.layers.Wrapper):
         if not training or self._is_off or not self._kernels():
             return self.layer(*args, **kwargs)
         if rematerializes(self.layer, args, kwargs):  # it would be called with its stored kernels for its gradient
-            fail("`layer` must be made outside of a `keras.RematScope`.", layer=self.layer)
+            fail("`layer` must be created outside of a `keras.RematScope`.", layer=self.layer)
         # A scope knows no variables of the scope around it: it needs them all.
         scope = Scope(self._values(self.layer.variables))
         with scope:
@@ -130,7 +130,7 @@ def _check_layer(layer, wrapper, kwargs):
     if not isinstance(layer, keras.layers.Layer):
         fail("`layer` must be a `keras.layers.Layer`.", layer=layer)
     if "go_backwards" in kwargs:  # what `Bidirectional` makes of the config of the layer that it is given
-        fail(f"`{wrapper}` must be around `Bidirectional`, not inside: `{wrapper}(Bidirectional(layer))`.", layer=layer)
+        fail(f"`{wrapper}` must wrap `Bidirectional` from outside: `{wrapper}(Bidirectional(layer))`.", layer=layer)
     dtype = kwargs.get("dtype")
     is_model = isinstance(layer, keras.Model)  # whose policy says nothing about what its layers compute in
     if dtype is not None and not is_model and keras.dtype_policies.get(dtype).compute_dtype != layer.compute_dtype:

@@ -1,4 +1,4 @@
-"""Why a loss is NaN, in words: compiled code cannot say so, but whoever sees the value of an epoch can."""
+"""Explains a loss of NaN: compiled code cannot raise an error, but the value of an epoch can be looked at."""
 
 import math
 import warnings
@@ -10,26 +10,32 @@ from keras_reg.losses._label_smoothing_crossentropy import LabelSmoothingCrossen
 
 
 def reason_for_nan(losses, value):
-    """What one of these losses knows about a value of NaN; `None` for other values and other losses.
+    """The reason that one of these losses gives for a value of NaN; `None` for other values and other losses.
 
     Args:
         losses: What `compile` took as its loss: a nest.
-        value: The loss of an epoch or a batch. A number that is still to be computed is passed over.
+        value: The loss of an epoch or a batch. A value that is not computed yet is ignored.
     """
     value = number_of(value)
     if value is None or not math.isnan(value):
         return None
     for loss in keras.tree.flatten(losses):
-        if isinstance(loss, LabelSmoothingCrossentropy) and not loss.from_logits:
+        if not isinstance(loss, LabelSmoothingCrossentropy):
+            continue
+        if loss.from_logits:
             return (
-                f"`{loss.name}` takes probabilities, and is NaN where one is negative, as logits are, or where a class "
-                "id is out of range. A network that ends in logits needs `from_logits=True`."
+                f"`{loss.name}` is NaN if a class id is out of range (ids start at 0), or if training has diverged, so "
+                "that the logits are not finite."
             )
+        return (
+            f"`{loss.name}` takes probabilities, and is NaN if one is negative, as logits can be, or if a class id is "
+            "out of range. A network that ends in logits needs `from_logits=True`."
+        )
     return None
 
 
 def warn_of_nan(losses, value):
-    """Warns of a loss that is NaN, if one of the losses knows why, and returns whether it did."""
+    """Warns of a loss of NaN if one of the losses can explain it, and returns whether it did."""
     reason = reason_for_nan(losses, value)
     if reason:
         warnings.warn(f"The loss is NaN: {reason}")

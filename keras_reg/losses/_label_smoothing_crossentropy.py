@@ -62,21 +62,21 @@ class LabelSmoothingCrossentropy(keras.losses.Loss):
     `y_true` holds class ids if it has the shape of `y_pred` without the class axis, or with size 1 there, whatever its
     dtype; it holds distributions if it has the shape of `y_pred`. Integer ids are never cast to a float dtype: they
     stay exact with any number of classes under `bfloat16` and `mixed_float16`. Whole float ids are accepted while
-    their dtype can tell the classes apart. An id out of range is a `ValueError` where looking at it costs little (NumPy
-    arrays and eager tensors on the CPU), and otherwise a loss of NaN, never a number that means nothing. It is compared
-    in the dtype in which it comes. JAX without `jax_enable_x64` has cut 64-bit integers to 32 bits before a compiled
-    loss can look: there 2**32 + 1 is 1.
+    their dtype can tell the classes apart. An id out of range raises a `ValueError` where checking is cheap (NumPy
+    arrays and eager tensors on the CPU), and otherwise makes the loss NaN, never a meaningless number. Ids are compared
+    in their own dtype. JAX without `jax_enable_x64` cuts 64-bit integers to 32 bits before a compiled loss sees them:
+    there 2**32 + 1 is 1.
 
-    One output, a class axis of size 1, is the logit or the probability of the second of two classes. Its targets are 0
-    and 1, or floats between them, and are smoothed towards 1/2, as in `keras.losses.BinaryCrossentropy`.
+    With one output (a class axis of size 1), `y_pred` is the logit or the probability of the second of two classes.
+    Targets are 0, 1 or floats between them, and are smoothed towards 1/2, as in `keras.losses.BinaryCrossentropy`.
 
-    A logit may be -inf where a class is impossible: without a share in the smoothed target it costs nothing. A uniform
-    smoothing gives every class a share, which makes the loss infinite there: give such a class a `prior` of 0.
+    A logit may be -inf for an impossible class, which costs nothing if the class has no share in the smoothed target.
+    Uniform smoothing gives every class a share, so the loss would be infinite: give such a class a `prior` of 0.
 
-    It warns once when class ids follow distributions: a metric named "accuracy" cannot take both, so one-hot labels to
-    train on, as mixers make them in `tf.data`, need one-hot labels for validation.
+    It warns once when class ids follow distributions, since a metric named "accuracy" cannot take both: one-hot labels
+    in training, as mixers make them in `tf.data`, need one-hot labels in validation.
 
-    Logits in float16 and bfloat16 are taken to float32 first, and the losses are reduced there.
+    Logits in float16 and bfloat16 are cast to float32 first, and the losses are reduced in float32.
 
     Args:
         smoothing: Share of the target that goes to all classes, in [0, 1). Defaults to 0.1.
@@ -84,10 +84,10 @@ class LabelSmoothingCrossentropy(keras.losses.Loss):
         ignore_class: Class id to leave out, such as -1 or 255 in segmentation. Its elements have a loss of 0 and, as in
             `keras.losses.SparseCategoricalCrossentropy`, do not count in a mean. The share that a soft target has on it
             is dropped, and an element with its whole target there does not count.
-        class_weight: List or array with one weight for each class; or a dict from class ids to weights, where a class
-            that is missing weighs 1; or `None`. Each term of the sum over the smoothed target counts by the weight of
-            its class, as in `torch.nn.functional.cross_entropy`. (`fit` has another `class_weight`, which weighs whole
-            samples.)
+        class_weight: List or array with one weight for each class; or a dict from class ids to weights, where missing
+            classes weigh 1; or `None`. Each term of the sum over the smoothed target is multiplied by the weight of its
+            class, as in `torch.nn.functional.cross_entropy`. (The `class_weight` of `fit` weighs whole samples
+            instead.)
         prior: List of one number for each class, summing to 1: the distribution of the smoothed share, such as the
             frequencies of the classes. `None` for a uniform one.
         axis: Axis of `y_pred` that holds the classes: 1 for maps in channels first. Defaults to -1.
@@ -96,10 +96,10 @@ class LabelSmoothingCrossentropy(keras.losses.Loss):
         dtype: Dtype of the result, as in `keras.losses.Loss`.
 
     Call arguments:
-        y_true: Class ids or distributions. A distribution with a negative number, as when logits stand in its place,
-            is a `ValueError` (eager tensors on the CPU) or a loss of NaN.
-        y_pred: Logits or probabilities. Probabilities are scaled to sum to 1; where one is negative, as with logits and
-            `from_logits` forgotten, the loss is a `ValueError` (eager tensors on the CPU) or NaN.
+        y_true: Class ids or distributions. A distribution with a negative number, such as logits passed by mistake,
+            raises a `ValueError` (eager tensors on the CPU) or makes the loss NaN.
+        y_pred: Logits or probabilities. Probabilities are scaled to sum to 1. A negative one, as when
+            `from_logits=True` was forgotten, raises a `ValueError` (eager tensors on the CPU) or makes the loss NaN.
         sample_weight: Weights of the elements, as in `keras.losses.Loss`.
 
     Raises:

@@ -48,7 +48,11 @@ def checked_weights(sample_weight, y_pred, axis):
     if len(rows) > len(elements) or any(
         n not in (1, None) and not fits((n,), (m,)) for n, m in zip(rows, elements, strict=False)
     ):
-        fail("`sample_weight` must have one number for each element.", sample_weight=shape, y_pred=tuple(y_pred.shape))
+        fail(
+            "`sample_weight` must have one number for each element of the loss.",
+            sample_weight=shape,
+            y_pred=tuple(y_pred.shape),
+        )
     return weights
 
 

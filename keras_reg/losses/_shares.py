@@ -40,7 +40,7 @@ class Shares:
         """The same with one weight for each of the `classes` classes (`None`: not known while tracing)."""
         weight, prior = self.weight, self.prior
         if classes is None and isinstance(weight, dict):
-            fail("`class_weight` must be a list where the number of classes is not known.", class_weight=weight)
+            fail("`class_weight` must be a list if the number of classes is unknown.", class_weight=weight)
         if classes is not None and weight is not None and not self._fits(classes):
             fail(f"`class_weight` must have one number for each of the {classes} classes.", class_weight=listed(weight))
         if classes is not None and prior is not None and len(prior) != classes:

@@ -29,7 +29,7 @@ def made_from(original, cls, config, known):
 
 def _fail(original, error):
     reason = " ".join(str(error).split())[:300]
-    fail(f"`model` must consist of layers that can be made from their configs: {reason}", name=original.name)
+    fail(f"`model` must consist of layers that can be recreated from their configs: {reason}", name=original.name)
 
 
 def name_objects(owner, config):

@@ -10,22 +10,22 @@ def exclude_from_weight_decay(optimizer, model):
     """Keeps biases and normalization parameters out of an optimizer's weight decay.
 
     Decayed are kernels and embeddings: everything of two or more dimensions but what is named a bias, gamma or beta.
-    Frozen weights are settled too, for the time when they train again.
+    Frozen weights are included, in case they train again later.
 
-    A `.keras` file does not keep what is excluded, as it is no part of an optimizer's config. Call this again after
-    `load_model`: the optimizer keeps its state.
+    A `.keras` file does not record which weights are excluded, since an optimizer's config does not. Call this again
+    after `load_model`; the optimizer keeps its state.
 
     Args:
-        optimizer: A `keras.optimizers.Optimizer`, new or in the middle of a training. What was excluded before is
-            forgotten. The optimizers inside of a `LossScaleOptimizer` or a `MultiOptimizer` are found.
-        model: A built model or layer. Where the optimizer has trained already, give the model that is compiled with
-            it, so that its training step is made anew. A step that you have compiled yourself must be compiled again.
+        optimizer: A `keras.optimizers.Optimizer`, new or already used. Earlier exclusions are replaced. The optimizers
+            inside a `LossScaleOptimizer` or a `MultiOptimizer` are found.
+        model: A built model or layer. If the optimizer has trained already, pass the model that is compiled with it,
+            so that its training step is rebuilt. You must recompile a training step that you compiled yourself.
 
     Returns:
-        `optimizer`, to be given to `compile`.
+        `optimizer`, to be passed to `compile`.
 
     Raises:
-        ValueError: If `optimizer` is no optimizer or a `MultiOptimizer` that is not built, or `model` has no weights.
+        ValueError: If `optimizer` is not an optimizer or is an unbuilt `MultiOptimizer`, or `model` has no weights.
 
     Example:
 
@@ -37,10 +37,10 @@ def exclude_from_weight_decay(optimizer, model):
     if not isinstance(optimizer, keras.optimizers.Optimizer):
         fail("`optimizer` must be a `keras.optimizers.Optimizer`.", optimizer=optimizer)
     if not isinstance(model, keras.layers.Layer) or not model.weights:
-        fail("`model` must be a model or layer that is built: without weights nothing can be excluded.", model=model)
+        fail("`model` must be a built model or layer that has weights.", model=model)
     if _gets_more_members(optimizer):
         fail(
-            "`optimizer` must know its members: call `optimizer.build(model.trainable_variables)` before.",
+            "`optimizer` must be built: call `optimizer.build(model.trainable_variables)` first.",
             optimizer=optimizer,
         )
     inner = members(optimizer)

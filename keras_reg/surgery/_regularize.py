@@ -27,32 +27,32 @@ def regularize(
     dry_run=False,
     verbose=False,
 ):
-    """A copy of a model with regularizers put in: the same weights, names and inference, another training.
+    """Copies a model and adds regularizers: the copy has the same weights, names and inference, but trains differently.
 
-    Nested models are copied too, layers that are shared stay shared, and layers inside of wrappers are reached; what a
-    layer of one's own makes on its own is not, and the report says so. What is `None` is left as it is. The copy is not
-    compiled, and it is a plain Functional or Sequential model. The weights of the original, loaded from a file or not,
-    are in the copy: load the file of a plain model into the plain model. The original stays as it is.
+    Nested models are copied too, shared layers stay shared, and layers inside wrappers are reached. Layers inside a
+    custom layer are not, and the report says so. An argument of `None` changes nothing. The copy is a plain
+    Functional or Sequential model, and is not compiled. It has the current weights of the original: load a weight file
+    of the original into the original, before the copy is made. The original is not changed.
 
-    Weights that are frozen stay frozen. Quantized layers stay quantized, and their integer kernels are not penalized.
+    Frozen weights stay frozen. Quantized layers stay quantized, and their integer kernels are not penalized.
 
-    The layers keep their names. Around a drop path their order changes, since Keras sorts them by the longest way to
-    the output: copy weights between the two by name, not with `set_weights`.
+    The layers keep their names. Their order changes around a drop path, since Keras sorts layers by their longest path
+    to the output: copy weights between the two models by name, not with `set_weights`.
 
     Args:
         model: A built Functional or Sequential model.
-        kernel_l1, kernel_l2: Penalties on every kernel, in the place of those that it has.
-        bn_noise: Turns every `BatchNormalization` into a `NoisyBatchNormalization`: its `stddev`, a number or a
-            `Strength`, or a dict of its arguments `stddev`, `noise` and `virtual_batch_size`.
-        dropout: Rate in [0, 1] of a dropout before the head, which is the last dense layer (or convolution of a pooled
-            map) if only activations and the like follow it. A dropout that is there gets this rate.
+        kernel_l1, kernel_l2: Penalties on every kernel, which replace its own.
+        bn_noise: Turns every `BatchNormalization` into a `NoisyBatchNormalization` with this `stddev`, a number or a
+            `Strength`, or with a dict of the arguments `stddev`, `noise` and `virtual_batch_size`.
+        dropout: Rate in [0, 1] of a dropout before the head, which is the last dense layer (or the convolution of a
+            pooled map) if only layers such as activations follow it. An existing dropout there gets this rate.
         drop_path: Rate in [0, 1], or `Strength`, of `DropPath` on the branches of residual additions, growing linearly
-            from 0 at the first. Residual is an addition of a tensor, or of its projection, and of what is computed from
-            this tensor alone. Where a branch has a drop path, it is left as it is.
+            from 0 at the first. An addition is residual if it adds a tensor, or its projection, and a branch computed
+            from this tensor only. Branches that already have a drop path are not changed.
         spatial_dropout: Rate in [0, 1] of a spatial dropout after each pooling that is not global.
         penalize_biases, penalize_normalization: Whether biases, and `gamma` and `beta` of normalizations, are
             penalized like kernels.
-        seed: Integer of at least 0, or `None`. Every layer that is put in gets a seed of its own from it.
+        seed: Integer of at least 0, or `None`. Every added layer gets its own seed from it.
         dry_run: Whether to print what would be done, and do nothing.
         verbose: Whether to print what is done.
 
@@ -60,8 +60,8 @@ def regularize(
         The copy; `None` where `dry_run`.
 
     Raises:
-        ValueError: If an argument is outside of what is said above, `model` is not Functional or Sequential, or one of
-            its layers cannot be made from its config.
+        ValueError: If an argument is out of range, `model` is not Functional or Sequential, or one of its layers cannot
+            be recreated from its config.
 
     Example:
 

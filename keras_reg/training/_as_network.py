@@ -16,13 +16,13 @@ class AsNetwork:
     input_shape, output_shape = _of_network("input_shape"), _of_network("output_shape")
 
     def get_layer(self, name=None, index=None):
-        """A layer of this model or, by name, of the network."""
+        """Returns a layer of this model or, by name, of the network."""
         if name is None or index is not None or name in [layer.name for layer in self.layers]:
             return super().get_layer(name, index)
         return self.model.get_layer(name)
 
     def summary(self, line_length=None, positions=None, print_fn=None, expand_nested=True, **kwargs):
-        """As `keras.Model.summary`, with the layers of the network."""
+        """Prints the summary of `keras.Model`, with the layers of the network."""
         super().summary(line_length, positions, print_fn, expand_nested, **kwargs)
 
     def export(self, filepath, *args, **kwargs):
@@ -30,17 +30,17 @@ class AsNetwork:
         return self.model.export(filepath, *args, **kwargs)
 
     def save_weights(self, filepath, *args, **kwargs):
-        """Saves the weights, with the state of the optimizer and the augmentation. The network loads this file too.
+        """Saves the weights, with the state of the optimizer and the augmentation. The network can load this file too.
 
-        A file in several parts (`max_shard_size`) is for this model alone; `model.save_weights` makes one for the
-        network.
+        A sharded file (`max_shard_size`) can be loaded only by this model; for the network, use
+        `model.save_weights`.
         """
         super().save_weights(filepath, *args, **kwargs)
         if is_one_file(filepath):
             put_network_first(filepath, self.model.name)
 
     def load_weights(self, filepath, *args, **kwargs):
-        """Loads what `save_weights` of this model has saved, or that of the network."""
+        """Loads a file that `save_weights` of this model or of the network has written."""
         if not is_one_file(filepath):
             return super().load_weights(filepath, *args, **kwargs)
         if is_of_network(filepath):

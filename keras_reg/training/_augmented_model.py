@@ -24,21 +24,21 @@ STEPS = ("train_step", "test_step", "predict_step", "compute_loss", "compute_met
 class AugmentedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):
     """Trains a model on augmented batches: images, labels and sample weights change inside the compiled step.
 
-    `evaluate`, `predict` and `export` see the plain model, whose names of outputs, layers and logs are also this one's.
-    They resize nothing either: where the augmentation trains at a fixed size, as `RandomResizedCrop` does, images of
-    another size are refused. Compile it as you would compile `model`: integer labels stay integers, and losses and
-    metrics stay what they are. The loss of a mixed sample is w * loss(y_a) + (1 - w) * loss(y_b), times its mixed
-    sample weight, under every reduction of the loss; it equals the loss of the mixed target for every loss that is
-    linear in its target, as cross-entropy is. Labels that are floats are mixed themselves. Metrics see the original
-    label that weighs most, so training accuracy stays honest.
+    `evaluate`, `predict` and `export` use the plain model, and outputs, layers and logs have its names. They do not
+    resize images: if the augmentation trains at a fixed size, as `RandomResizedCrop` does, images of another size are
+    refused. Compile it as you would compile `model`: integer labels stay integers, and losses and metrics are not
+    changed. The loss of a mixed sample is w * loss(y_a) + (1 - w) * loss(y_b), times its mixed sample weight, under
+    every reduction of the loss; it equals the loss of the mixed target for every loss that is linear in its target,
+    such as cross-entropy. Float labels are mixed themselves. Metrics see the original label that weighs most, so
+    training accuracy stays honest.
 
     Args:
         model: The `keras.Model` to train: Functional, Sequential or subclassed, with the ordinary `train_step`.
         augmentation: A layer of `keras_reg.layers`, an image layer of Keras, or a `keras.Sequential` of these, which
             becomes a `Pipeline`.
-        images: Which input is augmented where the model has several: its name or position. Mixing layers refuse a
-            model with several inputs, since they could not mix the others.
-        **kwargs: Further arguments of `keras.Model`, as `name`.
+        images: Name or position of the input to augment, if the model has several. Mixing layers refuse a model with
+            several inputs, since they could not mix the others.
+        **kwargs: Further arguments of `keras.Model`, such as `name`.
 
     Call arguments:
         inputs: What `model` takes.
@@ -51,10 +51,10 @@ class AugmentedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):
         That of `model`.
 
     Raises:
-        ValueError: If `model` is no Keras model or has a training step of its own (it would be bypassed), if
-            `augmentation` is no layer, in training where the augmentation refuses the data or a loss gives no number
-            for each sample whose integer labels are mixed, for arrays that are not of numbers or whose integers tensors
-            cannot hold, and for labels or sample weights that are not one array, or one for each output.
+        ValueError: If `model` is not a Keras model or has a training step of its own (it would be bypassed), or if
+            `augmentation` is not a layer; in training, if the augmentation refuses the data or a loss does not return
+            one number per sample although integer labels are mixed; for arrays that are not numeric or hold integers
+            that tensors cannot hold; and for labels or sample weights that are not one array, or one per output.
 
     Example:
 
@@ -72,7 +72,9 @@ class AugmentedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):
     def __init__(self, model, augmentation, images=None, **kwargs):
         _check_model(model)
         if not isinstance(augmentation, keras.layers.Layer):
-            fail("`augmentation` must be a Keras layer; `Pipeline` makes one of several.", augmentation=augmentation)
+            fail(
+                "`augmentation` must be a Keras layer. Put several layers into a `Pipeline`.", augmentation=augmentation
+            )
         if images is not None and not isinstance(images, (str, int)):
             fail("`images` must be the name or the position of an input.", images=images)
         if "training" not in inspect.signature(model.call).parameters:

@@ -87,8 +87,8 @@ class MixedLoss(keras.losses.Loss):
             self.rank = _rank_of_values(self.loss, y_true, y_pred)
         if self.rank == 0:
             fail(
-                "Expected a loss that gives one number for each sample, without a mean over the batch: each sample "
-                "weighs the losses of the labels that are mixed in it.",
+                "Expected a loss that returns one number per sample, without averaging over the batch: the losses of "
+                "mixed labels are weighted separately for each sample.",
                 loss=self.name, shape=(),
             )  # fmt: skip
         like = next((output for output in outputs if len(output.shape) >= self.rank), outputs[0])

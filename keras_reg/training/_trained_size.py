@@ -15,8 +15,8 @@ def check_trained_size(augmentation, images):
     fixed = _shape_behind(augmentation, trained, images) == trained
     if fixed and any(None not in pair and pair[0] != pair[1] for pair in zip(shape[1:], trained[1:], strict=True)):
         fail(
-            f"The augmentation trains the network on images of shape {(None, *trained[1:])}, and outside of training "
-            "nothing is resized. Resize the images, or use `.model` for images of another size.",
+            f"Expected images of shape {(None, *trained[1:])}, on which the augmentation trains the network: outside "
+            "of training nothing is resized. Resize the images, or use `.model`, which takes other sizes.",
             shape=(None, *shape[1:]),
         )  # fmt: skip
 

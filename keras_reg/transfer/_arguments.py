@@ -33,7 +33,7 @@ def check_compile_arguments(arguments):
     unknown = [name for name in arguments if name not in COMPILE_ARGUMENTS]
     if unknown:
         fail(
-            f"Further arguments of `compile` must be among {', '.join(COMPILE_ARGUMENTS)}; phases have optimizers.",
+            f"Arguments of `compile` must be among {', '.join(COMPILE_ARGUMENTS)}. Phases have the optimizers.",
             arguments=unknown,
         )
     checks = {
@@ -50,19 +50,24 @@ def joined_data(name, x, y, sample_weight):
     if y is None:
         if sample_weight is not None:
             came = type(sample_weight).__name__
-            fail("`sample_weight` needs `y`; a dataset or a tuple brings its own.", sample_weight=came)
+            fail("`sample_weight` needs `y`. A dataset or a tuple must contain its own weights.", sample_weight=came)
         return x
     if isinstance(y, tuple) or (hasattr(y, "__iter__") and not hasattr(y, "__len__")):
-        fail("`y` must be labels; `validation_data` is given by its name.", y=type(y).__name__)
+        fail("`y` must be labels. Pass `validation_data` by keyword.", y=type(y).__name__)
     if not hasattr(x, "shape") and not isinstance(x, (list, tuple, dict)):
-        fail(f"`{name}` must be an array beside `y`; a dataset brings its own labels.", **{name: type(x).__name__})
+        fail(
+            f"`{name}` must be an array if `y` is given. A dataset contains its own labels.", **{name: type(x).__name__}
+        )
     return (x, y) if sample_weight is None else (x, y, sample_weight)
 
 
 def check_fit_arguments(arguments):
     unknown = [name for name in arguments if name not in FIT_ARGUMENTS]
     if unknown:
-        fail(f"`fit` takes {', '.join(FIT_ARGUMENTS)} beside its own; phases have epochs.", arguments=unknown)
+        fail(
+            f"Further arguments of `fit` must be among {', '.join(FIT_ARGUMENTS)}. Phases have epochs.",
+            arguments=unknown,
+        )
     found = {name: native(value) for name, value in arguments.items() if value is not None}
     for name in ("steps_per_epoch", "validation_batch_size", "validation_steps"):
         if name in found:
@@ -93,7 +98,7 @@ def check_phases(phases):
         fail("`phases` must be a list of `Phase`.", phases=phases)
     names = [phase.name for phase in phases]
     if len(set(names)) < len(names):
-        fail("`phases` must have different names.", phases=names)
+        fail("`phases` must have unique names.", phases=names)
     return phases
 
 

@@ -69,11 +69,11 @@ def _check_backbone(backbone):
         )
     of_hub = any(cls.__module__.startswith(("keras_hub", "keras_nlp")) for cls in type(backbone).__mro__)
     if of_hub and isinstance(getattr(backbone, "backbone", None), keras.Model):  # a task
-        fail(f"`backbone` must come without a head: give `{backbone.name}.backbone`.", backbone=backbone.name)
+        fail(f"`backbone` must not have a head: pass `{backbone.name}.backbone`.", backbone=backbone.name)
     if getattr(backbone, "outputs", None) and len(backbone.outputs) == 1 and _ends_in_classes(backbone):
         fail(
-            "`backbone` must come without its old head, but it ends in the probabilities of classes: make it with "
-            "`include_top=False`, or cut it as `keras.Model(b.input, b.layers[-2].output)`.",
+            "`backbone` must not have its old head, but it ends in class probabilities. Create it with "
+            "`include_top=False`, or cut it with `keras.Model(b.input, b.layers[-2].output)`.",
             backbone=backbone.name,
             outputs=backbone.output_shape,
         )

@@ -88,7 +88,7 @@ class Stream:
         self._batches = iter(batches)
         first = next(self._batches, None)
         if first is None:
-            fail(f"`{name}` must have a batch; a generator can be gone through only once.", **{name: batches})
+            fail(f"`{name}` must yield at least one batch. A generator can be iterated only once.", **{name: batches})
         self.first = _unpacked(first)
         self._batches = itertools.chain([first], self._batches)
 
@@ -127,7 +127,7 @@ def check_inputs(name, x, model):
     # Keras adds and takes away a last axis of 1.
     if not any(fits(some, expected) for some in (shape, (*shape, 1), shape[:-1] if shape[-1:] == (1,) else shape)):
         unbatched = ", in batches" if fits(shape, expected[1:]) else ""
-        fail(f"`{name}` must have inputs of shape {expected}{unbatched}, as the backbone takes them.", shape=shape)
+        fail(f"`{name}` must have inputs of shape {expected}{unbatched}, which the backbone takes.", shape=shape)
 
 
 def to_data(name, data, batch_size, shuffle=False, several_inputs=False):
@@ -146,10 +146,17 @@ def to_data(name, data, batch_size, shuffle=False, several_inputs=False):
 def split(train, share, validation_size):
     """The first and the last examples of `Batches`; the last are the share to validate with, as in Keras."""
     if not isinstance(train, Batches):
-        fail("`validation_split` needs arrays; split the dataset itself.", train=type(train).__name__)
+        fail(
+            "`validation_split` needs arrays. Split a dataset yourself, and pass `validation_data`.",
+            train=type(train).__name__,
+        )
     border = int(np.floor(train.count * (1 - share)))
     if not 0 < border < train.count:
-        fail("`validation_split` must leave examples on both sides.", validation_split=share, examples=train.count)
+        fail(
+            "`validation_split` must leave examples for training and for validation.",
+            validation_split=share,
+            examples=train.count,
+        )
     first = tree.map_structure(lambda array: array[:border], train.arrays)
     last = tree.map_structure(lambda array: array[border:], train.arrays)
     return Batches(first, train.sizes, train.shuffle), Batches(last, validation_size)
@@ -161,11 +168,11 @@ def _to_arrays(name, data, several_inputs):
         fail(f"`{name}` must be (x, y), (x, y, sample_weight) or a dataset.", **{name: f"{len(data)} items"})
     x, y, *rest = data
     if y is None:
-        fail(f"`{name}` must have labels beside its inputs.", y=y)
+        fail(f"`{name}` must have labels too.", y=y)
     x = x if several_inputs else _stacked(x)
     arrays = tuple(_to_array(name, part) for part in (x, y, *rest) if part is not None)
     if any(array.dtype.kind in "OUSM" for array in tree.flatten((arrays[0], arrays[2:]))):
-        fail(f"`{name}` must have arrays of numbers.", dtype=[str(array.dtype) for array in tree.flatten(arrays)])
+        fail(f"`{name}` must hold arrays of numbers.", dtype=[str(array.dtype) for array in tree.flatten(arrays)])
     lengths = sorted({len(array) if array.ndim else 0 for array in tree.flatten(arrays)})
     if len(lengths) != 1 or lengths == [0]:
         fail(f"`{name}` must have arrays of one length, of at least 1.", lengths=lengths)

@@ -8,8 +8,8 @@ from keras_reg.transfer._trainable import TrainableMap, set_trainable
 def freeze(layers):
     """Stops weights from training: all of a layer or model, or of each in a list.
 
-    A batch normalization that is frozen computes with its moving averages, also in training, and keeps them. Which
-    weights did not train although their layer did is remembered: `unfreeze` leaves them frozen.
+    A frozen batch normalization uses its moving averages, also in training, and does not update them. Weights that were
+    frozen individually are remembered: `unfreeze` leaves them frozen.
 
     Compile after it: Keras trains what was trainable when `compile` was called, or fails, each backend in its own way.
     `TransferLearner` does so by itself.
@@ -38,9 +38,9 @@ def unfreeze(backbone, layers="all", batch_norm=False):
     """Lets weights train again: all, the last layers, or those that a pattern names. What trains already goes on.
 
     Unlike `backbone.trainable = True`, it leaves every batch normalization in inference mode: batches of new data
-    would replace the averages that the pretrained weights were made for. A weight that was frozen by itself stays
-    frozen: the pretrained kernel after `enable_lora`, or one whose `trainable` was set to `False` while its layer
-    trained. Nested models are reached, and layers inside of layers.
+    would replace the averages that the pretrained weights were made for. A weight that was frozen individually stays
+    frozen, such as the pretrained kernel after `enable_lora`, or one whose `trainable` you set to `False` while its
+    layer was trainable. Nested models, and layers inside layers, are reached.
 
     Compile after it: Keras trains what was trainable when `compile` was called, or fails, each backend in its own way.
     `TransferLearner` does so by itself.

@@ -28,14 +28,14 @@ def check_batch(name, labels, target):
     if target is None:
         return
     if labels is None:
-        fail(f"`{name}` must have labels beside its inputs.", labels=labels)
+        fail(f"`{name}` must have labels too.", labels=labels)
     if len(tree.flatten(labels)) != 1:
         fail(f"`{name}` must have one array of labels, since the head has one output.", labels=type(labels).__name__)
     labels = np.asarray(tree.flatten(labels)[0])
     labels = labels.astype("float32") if labels.dtype.kind == "V" else labels  # bfloat16
     if labels.dtype.kind not in "biuf":
         fail(
-            f"Labels of `{name}` must be numbers; `np.unique(labels, return_inverse=True)[1]` makes them of names.",
+            f"Labels of `{name}` must be numbers. `np.unique(labels, return_inverse=True)[1]` converts names.",
             dtype=str(labels.dtype),
             labels=labels.ravel()[:SHOWN].tolist(),
         )

@@ -11,30 +11,30 @@ NO_FOLDERS = ("yes", "no", "true", "false", "on", "off", "none", "always", "neve
 class Phase:
     """One stage of a transfer: what of the backbone trains in it, how, and how long. The head trains in all of them.
 
-    A phase says it all anew: what it does not unfreeze is frozen, whatever the one before it did. Gradual unfreezing
-    is a list of phases with growing `unfreeze`.
+    Each phase is complete: layers that it does not unfreeze are frozen, whatever the phase before it did. For gradual
+    unfreezing, use a list of phases with growing `unfreeze`.
 
     Args:
-        name: What messages and histories call it.
+        name: Name of the phase in messages and histories.
         epochs: Integer of at least 1.
-        unfreeze: What of the backbone trains: `None` for nothing, or "all", n last layers, or globs, as `layers` of
-            `unfreeze`.
-        optimizer: An optimizer or its name; it is copied, so that it may serve several phases. `None` is SGD with
-            momentum 0.9 and a rate of 1e-3, or of 1e-4 where something is unfrozen. What has been trained before goes
-            on with the state that it has, if the kind of optimizer is the same; what is new starts afresh.
-        layer_decay: A factor in (0, 1], 0.75 for example: the head has the optimizer's rate, the last block or layer
-            of the backbone that times `layer_decay`, the one before it that times `layer_decay` again, and so on to
-            the first. Needs a Keras with `keras.optimizers.MultiOptimizer`.
-        cache_features: "auto": where nothing of the backbone trains and nothing random stands before it or inside of
-            it, its features are computed once. `True` insists, also on a backbone with dropout, which is left out
-            then; `False` never does. A folder is `True`, with the features in a file there.
-        callbacks: Callbacks of this phase, such as `ExponentialLR`, or one alone. Epochs that they are given count over
-            all phases; those of this package count from the start of the phase. With features computed once, the model
-            that they see is the head.
-        batch_norm: Whether batch normalizations that are unfrozen leave inference mode.
+        unfreeze: The part of the backbone that trains: `None` for nothing, "all", n for the last n layers, or globs,
+            as in `layers` of `unfreeze`.
+        optimizer: An optimizer or its name. It is copied, so several phases can share it. `None` is SGD with momentum
+            0.9 and a learning rate of 1e-3, or 1e-4 if something is unfrozen. Weights that were trained before keep
+            their optimizer state if the kind of optimizer is the same; other weights start with a new state.
+        layer_decay: A factor in (0, 1], such as 0.75: the head has the optimizer's learning rate, the last block or
+            layer of the backbone that rate times `layer_decay`, the one before it that times `layer_decay` again, and
+            so on. Needs a Keras with `keras.optimizers.MultiOptimizer`.
+        cache_features: Whether features of the backbone are computed only once. "auto" does so if nothing of the
+            backbone trains, and nothing random is in it or before it. `True` does so also with dropout in the backbone,
+            which is then left out. `False` never does. A folder is like `True`, with the features in a file there.
+        callbacks: A callback of this phase, such as `ExponentialLR`, or a list of them. Keras' callbacks receive epoch
+            numbers that count over all phases; those of this package count from the start of the phase. If features
+            are computed once, the callbacks see the head as their model.
+        batch_norm: Whether unfrozen batch normalizations leave inference mode.
 
     Raises:
-        ValueError: If an argument is outside of what is said above.
+        ValueError: If an argument is out of range.
 
     Example:
 
@@ -75,7 +75,7 @@ class Phase:
             return None
         layer_decay = check_number("layer_decay", layer_decay, 0, 1, open_low=True)
         if self.unfreeze is None:
-            fail("`layer_decay` needs layers that train: give `unfreeze` too.", layer_decay=layer_decay)
+            fail("`layer_decay` needs layers that train: set `unfreeze` too.", layer_decay=layer_decay)
         if not hasattr(keras.optimizers, "MultiOptimizer"):
             fail(
                 f"`layer_decay` must be None: Keras {keras.__version__} has no `keras.optimizers.MultiOptimizer`, a "

@@ -29,7 +29,7 @@ def suggest_phases(num_examples, similarity):
         A list of `Phase` for `TransferLearner.fit`.
 
     Raises:
-        ValueError: If an argument is outside of what is said above.
+        ValueError: If an argument is out of range.
 
     Example:
 

@@ -89,14 +89,14 @@ def check_outputs(head, loss):
     name = getattr(loss, "name", None) or getattr(loss, "__name__", type(loss).__name__)
     if given == LOGITS and not from_logits:
         fail(
-            "`loss` must be made with `from_logits=True`: the head gives logits, since nothing stands behind its last "
-            "layer. A head of a number of classes brings the right loss by itself.",
+            "`loss` must have `from_logits=True`: the head returns logits, since its last layer has no activation. "
+            "With a number of classes as the head, the right loss is chosen for you.",
             loss=name,
         )
     if given == PROBABILITIES and from_logits:
         warnings.warn(
-            f"The head ends in probabilities, but the loss {name!r} has `from_logits=True` and would make "
-            "probabilities of them once more. Leave out the activation, or `from_logits`.",
+            f"`loss` must not have `from_logits=True`: the head returns probabilities, and the loss {name!r} would "
+            "apply an activation again. Leave out the activation or `from_logits`.",
             stacklevel=4,
         )
 

@@ -28,35 +28,35 @@ from keras_reg.transfer._targets import check_loss, check_outputs, default_loss,
 class TransferLearner:
     """A new head on a pretrained backbone, trained in phases: warm up the head, then fine-tune.
 
-    Each phase is a compile of its own, so that what trains is what was meant, on every backend. Batch normalizations
-    of the backbone stay in inference mode. Weights that have been trained keep their optimizer's state across a
-    border, new ones start afresh, and velocities that contain the rate are scaled with it. While nothing of the
-    backbone trains, its features are computed once. What its owner froze stays frozen: single weights, as LoRA's
-    pretrained kernel, and layers that were frozen beside others that train, unless a glob of a phase names them. Which
-    layers train in the end is what it was before, also after an error or an interruption.
+    The model is compiled again for each phase, so that exactly the intended weights train on every backend. Batch
+    normalizations of the backbone stay in inference mode. Weights keep their optimizer state from one phase to the
+    next, new ones start with a new state, and velocities that contain the learning rate are scaled with it. While
+    nothing of the backbone trains, its features are computed once. Weights that you froze stay frozen: single weights,
+    such as LoRA's pretrained kernel, and layers that were frozen while others were trainable, unless a glob of a phase
+    names them. Afterwards the same layers are trainable as before, also after an error or an interruption.
 
     Args:
         backbone: A built `keras.Model` without the old head. Its weights are trained in place.
-        head_or_num_classes: The number of classes of a linear head that gives logits, 1 for yes or no; or a layer, a
-            model or a list of layers. Maps of features are averaged over all places where the head is, or begins
+        head_or_num_classes: The number of classes of a linear head that returns logits, or 1 for one binary logit; or a
+            layer, a model or a list of layers. Feature maps are averaged over all positions if the head is, or begins
             with, a dense layer.
         preprocess: What comes before the backbone: `None`, a layer or function of the inputs, a `preprocess_input` of
-            `keras.applications`, or "auto" to find that one by the name of the backbone, so that images 0 to 255 go in.
+            `keras.applications`, or "auto" to find that one by the name of the backbone. Inputs are then 0 to 255.
         augmentation: A layer for `keras_reg.training.AugmentedModel`. It sees raw images, in training only.
-        loss: As in `compile`. By default a number of classes makes it crossentropy from logits: for class ids or
-            one-hot labels, whichever `fit` is given, and binary for one logit. With a head without a last activation a
+        loss: As in `compile`. With a number of classes it defaults to crossentropy from logits: for class ids or
+            one-hot labels, whichever `fit` gets, and binary for one logit. If the head has no last activation, a
             crossentropy needs `from_logits=True`.
-        metrics: As in `compile`. A number of classes makes it ["accuracy"] by default.
+        metrics: As in `compile`. Defaults to ["accuracy"] with a number of classes.
         **compile_arguments: auto_scale_loss, jit_compile, loss_weights, run_eagerly, steps_per_execution,
             weighted_metrics.
 
     Attributes:
         model: The plain model, raw inputs to outputs, without augmentation. It is compiled for `evaluate`.
         history: {name of a phase: its `keras.callbacks.History`} of the last `fit`.
-        cache_memory: Features of more bytes than this are kept in a file.
+        cache_memory: Features that take more bytes than this are kept in a file.
 
     Raises:
-        ValueError: If an argument is outside of what is said above, or the parts do not fit.
+        ValueError: If an argument is invalid, or the parts do not fit together.
 
     Example:
 
@@ -134,40 +134,40 @@ class TransferLearner:
         verbose="auto",
         **fit_arguments,
     ):
-        """Runs the phases, and says before each what trains in it. Epochs are counted over all of them.
+        """Runs the phases, and prints before each what trains in it. Epochs are numbered across all phases.
 
         Args:
             train: Arrays of inputs, with `y`; (x, y) or (x, y, sample_weight) of arrays; or a dataset of such batches:
-                tf.data, `PyDataset`, a `DataLoader`, or another iterable that can be gone through repeatedly. What can
-                be gone through only once, as a generator, needs `steps_per_epoch` for more than one phase.
-            y: Labels of `train` where that is inputs alone: class ids, of shape (n,) or (n, 1), or one-hot. One logit
-                takes 0 and 1.
-            sample_weight: A weight for each example of `train` where that is inputs alone.
+                tf.data, `PyDataset`, a `DataLoader`, or another iterable that can be iterated repeatedly. An iterator
+                that can be used only once, such as a generator, needs `steps_per_epoch` for more than one phase.
+            y: Labels, if `train` is only inputs: class ids, of shape (n,) or (n, 1), or one-hot. One logit takes 0
+                and 1.
+            sample_weight: A weight for each example, if `train` is only inputs.
             validation_data: (x, y), (x, y, sample_weight) or a dataset; or `None`.
-            validation_split: The share of arrays to validate with instead, taken from their end before shuffling.
-            phases: List of `Phase`, as from `suggest_phases`. By default the head is warmed up for 10 epochs with
-                SGD(1e-3, momentum=0.9), then everything trains for 10 with SGD(1e-4, momentum=0.9).
-            backup_dir: Folder of this training. Start the same program again after a crash, and it goes on in the
-                phase and at the epoch where it was. It stays after the end, so that a kill before the model is saved
-                loses nothing: then the program gets the trained model at once. The next `fit` of the same learner
-                begins anew.
-            delete_backup: Whether to remove what is in `backup_dir` at the end.
-            batch_size: Size of the batches of arrays.
-            shuffle: Whether arrays are shuffled, in another order in each epoch.
-            seed: Integer that these orders come from; by default drawn from NumPy's global generator, which
-                `keras.utils.set_random_seed` sets.
+            validation_split: Share of the arrays to validate with instead, taken from their end before shuffling.
+            phases: List of `Phase`, such as that of `suggest_phases`. By default the head is warmed up for 10 epochs
+                with SGD(1e-3, momentum=0.9), then everything trains for 10 with SGD(1e-4, momentum=0.9).
+            backup_dir: Folder for backups of this training. Start the same program again after a crash, and it
+                continues in the phase and at the epoch where it stopped. Backups are kept after the end, so that a kill
+                before you have saved the model loses nothing: the program, run again, gets the trained model at once.
+                The next `fit` of the same learner starts over.
+            delete_backup: Whether to remove the backups at the end.
+            batch_size: Batch size for arrays.
+            shuffle: Whether arrays are shuffled, in a new order in each epoch.
+            seed: Integer seed of these orders. By default it is drawn from NumPy's global generator, which
+                `keras.utils.set_random_seed` seeds.
             callbacks: Callbacks of all phases.
-            verbose: As in `fit` of Keras; 0 says nothing.
+            verbose: As in Keras' `fit`; 0 prints nothing.
             **fit_arguments: class_weight, steps_per_epoch, validation_batch_size, validation_freq, validation_steps.
 
         Returns:
-            One `keras.callbacks.History` of all phases, with `None` for what a phase does not log.
+            One `keras.callbacks.History` of all phases, with `None` for values that a phase does not log.
 
         Raises:
-            ValueError: If an argument does not fit, as a backup of another model, or labels beyond the head's
-                classes. All are looked at before anything is trained: those of a dataset while its features are
-                computed or in a pass of its own, those of one without an end in the first `steps_per_epoch` batches,
-                those of a generator as they come.
+            ValueError: If an argument does not fit, such as the backup of another model or labels that the head has no
+                classes for. All labels are checked before training: those of a dataset while its features are
+                computed or in a separate pass, those of an infinite dataset in the first `steps_per_epoch` batches.
+                Labels of a generator are checked batch by batch.
         """
         given = joined_data("train", fit_arguments.pop("x", None) if train is None else train, y, sample_weight)
         fit_arguments = check_fit_arguments(fit_arguments)
@@ -182,7 +182,7 @@ class TransferLearner:
         train = to_data("train", given, batch_size, shuffle, self._has_several_inputs)
         if validation_split := check_number("validation_split", validation_split, 0, 1, open_high=True):
             if validation_data is not None:
-                fail("`validation_split` must be 0 with `validation_data`.", validation_split=validation_split)
+                fail("`validation_split` must be 0 if `validation_data` is given.", validation_split=validation_split)
             train, validation = split(train, validation_split, validation_size)
         else:
             validation = validation_data
@@ -231,7 +231,7 @@ class TransferLearner:
             ("validation_data", validation, "validation_steps", epochs),
         ):
             if isinstance(data, Stream) and passes > 1 and not fit_arguments.get(steps):
-                fail(f"`{name}` can be gone through only once, so `{steps}` must be given.", **{steps: None})
+                fail(f"`{name}` can be iterated only once, so `{steps}` must be given.", **{steps: None})
 
     def _look_at(self, name, data):
         x, y, _ = first_batch(data)
@@ -239,18 +239,18 @@ class TransferLearner:
         check_batch(name, y, self.target)
 
     def predict(self, x, **arguments):
-        """`model.predict`: what the head gives for raw inputs, logits by default."""
+        """Calls `model.predict`, which returns the outputs of the head for raw inputs, logits by default."""
         return self.model.predict(x, **arguments)
 
     def evaluate(self, x=None, y=None, **arguments):
-        """`model.evaluate`, which takes (x, y) in one, too."""
+        """Calls `model.evaluate`; `x` may also be a pair (x, y)."""
         if y is None and isinstance(x, (tuple, list)):
             x, y, *weight = to_data("x", x, 1, several_inputs=self._has_several_inputs).arrays
             arguments |= {"sample_weight": weight[0]} if weight else {}
         return self.model.evaluate(x, y, **arguments)
 
     def joined_history(self):
-        """One `keras.callbacks.History` of all phases, with `None` for what a phase does not log."""
+        """One `keras.callbacks.History` of all phases, with `None` for values that a phase does not log."""
         return join(self.history.values())
 
     def plot(self, metrics=None):

@@ -176,7 +176,7 @@ def test_boxes_that_cannot_be_recognised_are_refused(make):
     nest = {"boxes": BOXES, "classes": CLASSES}
     with raises_received("boxes"):
         make()(IMAGES, {"boxes": BOXES[:, 0], "classes": CLASSES[:, 0]})  # one box an image, without its axis
-    with raises_received("within a nest"):
+    with raises_received("inside nested labels"):
         make()(IMAGES, {"objects": nest, "scene": np.eye(COUNT, dtype="float32")})
     with raises_received("not both"):
         make()({"images": IMAGES, "labels": nest, "bounding_boxes": nest})
