@@ -43,7 +43,7 @@ def number(name, value):
     except (TypeError, ValueError, OverflowError):
         array = np.zeros(0)
     if array.size != 1:
-        fail("The value of `monitor` must be a single number. Metrics such as `F1Score` need `average=\"macro\"`.",
+        fail("The value of `monitor` must be one number. Metrics such as `F1Score` need `average=\"macro\"`.",
              monitor=name, value=value)  # fmt: skip
     return float(array.reshape(()))
 

@@ -78,7 +78,7 @@ def _check_ids_are_not_resized(layer, batch):
     small = any((static(batch.images, axis) or n) < n for axis, n in zip(axes, size, strict=True))
     if small and not all(map(is_float, maps)):
         fail(
-            f"`{layer.name}` crops to more than the size of the images, so it would resize masks and blend class ids.",
+            f"`{layer.name}` crops to more than the image size, so it would resize masks and average their classes.",
             size=size, images=tuple(batch.images.shape),
         )  # fmt: skip
 

@@ -20,17 +20,11 @@ def reason_for_nan(losses, value):
     if value is None or not math.isnan(value):
         return None
     for loss in keras.tree.flatten(losses):
-        if not isinstance(loss, LabelSmoothingCrossentropy):
-            continue
-        if loss.from_logits:
+        if isinstance(loss, LabelSmoothingCrossentropy) and not loss.from_logits:
             return (
-                f"`{loss.name}` is NaN if a class id is out of range (ids start at 0), or if training has diverged, so "
-                "that the logits are not finite."
+                f"`{loss.name}` takes probabilities, and is NaN if one is negative, as logits can be, or if a class id "
+                "is out of range. A network that ends in logits needs `from_logits=True`."
             )
-        return (
-            f"`{loss.name}` takes probabilities, and is NaN if one is negative, as logits can be, or if a class id is "
-            "out of range. A network that ends in logits needs `from_logits=True`."
-        )
     return None
 
 

@@ -61,7 +61,7 @@ def read_ids(y_true, classes, ignore_class):
     """
     _check_float_ids(y_true, classes)
     if is_concrete(y_true) and isinstance(classes, int):
-        _check_ids(ops.convert_to_numpy(y_true), classes, ignore_class)
+        check_ids(ops.convert_to_numpy(y_true), classes, ignore_class)
     ids, whole = _as_integers(y_true)
     known = ops.logical_and(ops.greater_equal(ids, 0), ops.less(ids, classes))
     known = known if whole is None else ops.logical_and(known, whole)
@@ -97,13 +97,14 @@ def _is_id(y_true, ids, whole, class_id):
     return equal if whole is None else ops.logical_and(equal, whole)
 
 
-def _check_ids(ids, classes, ignore_class):
+def check_ids(ids, classes, ignore_class):
+    """Raises for ids in a NumPy array that are neither a class nor the `ignore_class`."""
     wrong = ~((ids >= 0) & (ids < classes) & (ids == np.floor(ids)))
     if ignore_class is not None:
         wrong &= ids != ignore_class
     if wrong.any():
-        expected = f"`y_true` must be class ids from 0 to {classes - 1} or the `ignore_class`."
-        fail(expected, y_true=ids[wrong][:5].tolist(), ignore_class=ignore_class)
+        also = "" if ignore_class is None else f", or the `ignore_class` {ignore_class}"
+        fail(f"`y_true` must be class ids from 0 to {classes - 1}{also}.", y_true=ids[wrong][:5].tolist())
 
 
 def _check_float_ids(y_true, classes):

@@ -4,6 +4,7 @@ import keras
 
 from keras_reg.layers._arrays import hold
 from keras_reg.training._arrays import check_batch_sizes, hold_given, hold_inputs
+from keras_reg.training._labels import check_classes
 from keras_reg.training._trained_size import check_trained_size, inputs_of
 
 DATA = ("x", "y", "sample_weight")
@@ -13,10 +14,11 @@ class ChecksData:
     """Looks at what is given to `fit`, `evaluate` and their like before Keras has cast or moved it."""
 
     def fit(self, x=None, y=None, *args, **kwargs):
+        y = self._with_classes(y)
         return _on_held(super().fit, x, y, *args, **kwargs)
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
-        x = hold_given(x, "x")
+        x, y = hold_given(x, "x"), self._with_classes(y)
         self._check_trained_size(x)
         return _on_held(super().evaluate, x, y, *args, **kwargs)
 
@@ -26,9 +28,11 @@ class ChecksData:
         return _on_held(super().predict, x, *args, **kwargs)
 
     def train_on_batch(self, x, y=None, *args, **kwargs):
+        y = self._with_classes(y)
         return _on_held_batch(super().train_on_batch, x, y, *args, **kwargs)
 
     def test_on_batch(self, x, y=None, *args, **kwargs):
+        y = self._with_classes(y)
         return _on_held_batch(super().test_on_batch, x, y, *args, **kwargs)
 
     def predict_on_batch(self, x):
@@ -41,6 +45,11 @@ class ChecksData:
     def predict_step(self, *state_and_data):
         self._check_step(state_and_data[-1])
         return super().predict_step(*state_and_data)
+
+    def _with_classes(self, y):
+        y = hold_given(y, "y")
+        check_classes(y, self.model, getattr(self, "loss", None))
+        return y
 
     def _check_step(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)

@@ -1,8 +1,28 @@
 """What can be seen of labels before a step takes them for something else."""
 
 import keras
+import numpy as np
 
 from keras_reg._validation import fail, fits
+from keras_reg.losses import LabelSmoothingCrossentropy
+from keras_reg.losses._targets import check_ids
+
+
+def check_classes(labels, model, loss):
+    """Refuses class ids that the loss has no class for. Compiled code could only make the loss NaN.
+
+    Checks one NumPy array of integers for one output whose loss is one of this package.
+    """
+    outputs = getattr(model, "outputs", None) or ()
+    if len(outputs) != 1 or not isinstance(loss, LabelSmoothingCrossentropy) or type(labels) is not np.ndarray:
+        return
+    shape, axis = tuple(outputs[0].shape), loss.axis
+    if labels.dtype.kind not in "iu" or not -len(shape) <= axis < len(shape) or shape[axis] is None:
+        return
+    axis %= len(shape)
+    before, after = shape[:axis], shape[axis + 1 :]
+    if fits(labels.shape, before + after) or fits(labels.shape, (*before, 1, *after)):
+        check_ids(labels, max(shape[axis], 2), loss.ignore_class)  # one logit stands for two classes
 
 
 def check_not_ids(labels, outputs):

@@ -445,6 +445,30 @@ def test_training_says_why_the_loss_is_nan():
     assert np.isnan(fit(LabelSmoothingCrossentropy(0.1, from_logits=True), images * np.nan)).all()
 
 
+@pytest.mark.parametrize("kind", ["ids", "maps", "binary"])
+def test_ids_without_a_class_are_refused_before_training(kind):
+    """Labels from 1 instead of from 0 are an error on every backend, not a loss of NaN in compiled code."""
+    classes = 1 if kind == "binary" else CLASSES
+    parts = [] if kind == "maps" else [keras.layers.Flatten()]
+    images = np.ones((2 * CLASSES, 2, 2, 3), "float32")
+    ids = np.arange(2 * CLASSES) % max(classes, 2)
+    ids = np.broadcast_to(ids[:, None, None], images.shape[:3]).copy() if kind == "maps" else ids
+    model = AugmentedModel(
+        keras.Sequential([keras.Input((2, 2, 3)), *parts, keras.layers.Dense(classes)]), RandomErasing(0.0)
+    )
+    model.compile("sgd", LabelSmoothingCrossentropy(0.1, from_logits=True, ignore_class=255))
+    before = model.get_weights()
+    for run in (model.fit, model.evaluate):
+        with raises_received(f"from 0 to {max(classes, 2) - 1}", f"y_true=[{max(classes, 2)}"):
+            run(images, ids + 1, verbose=0)
+    with raises_received("from 0 to"):
+        model.train_on_batch(images, ids - 1)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    ids[0] = 255
+    assert np.isfinite(model.fit(images, ids, verbose=0).history["loss"]).all()
+
+
 @only("torch", why="The step is compiled elsewhere")
 def test_an_eager_step_refuses_logits_for_probabilities():
     y, x = batch(8)
