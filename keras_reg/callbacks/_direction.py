@@ -44,8 +44,8 @@ class _Unknown:
 def refuse(callback):
     """Raises the error for a direction that cannot be inferred."""
     fail(
-        'With `mode="auto"`, `monitor` must be the name of a loss or of a compiled metric that Keras knows. Check the '
-        'name, or give `mode="min"` or `mode="max"`.',
+        '`mode` must be "min" or "max" unless `monitor` is the name of a loss or of a metric that Keras knows. '
+        "Check the name, or set `mode`.",
         mode=callback.mode,
         monitor=callback.monitor,
     )
