@@ -439,7 +439,7 @@ def test_bad_arguments(bad):
 def test_bad_models_and_noise():
     with raises_received("bn_noise"):
         regularize(residual_model(), bn_noise="much")
-    with raises_received("stddev"):
+    with raises_received("bn_noise"):
         regularize(residual_model(), bn_noise=-0.1)
     for model in (Subclass(), keras.Sequential([layers.Dense(2)]), layers.Dense(2)):
         with raises_received("model"):
