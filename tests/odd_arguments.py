@@ -13,7 +13,6 @@ from keras_reg import callbacks, layers, losses, surgery, transfer
 FOREIGN = ("self", "name", "dtype", "kwargs", "compile_arguments")  # which Keras checks, or nobody can
 
 COSTLY = ("TransferLearner", "regularize", "AugmentedModel", "unfreeze", "exclude_from_weight_decay")  # build networks
-LARGE = ("2**31", "2**32", "2**63", "2**64", "2**200", "10**400", "np.uint64(2**63)")  # lengths of a list that is made
 FLAGS = (
     "relative", "restore_best_weights", "terminate_on_nan", "batch_norm", "penalize_biases", "dry_run",
     "penalize_normalization", "delete_checkpoint",
@@ -77,8 +76,7 @@ def trials(name):
     """[(argument, expression)] of one class or function."""
     function, _ = targets()[name]
     step = 4 if name in COSTLY else 1
-    tried = [(a, v) for i, a in enumerate(arguments_of(function)) for v in ARGUMENTS[i % step :: step]]
-    return [(a, v) for a, v in tried if not (a in ("depth", "bins") and v in LARGE)]
+    return [(a, v) for i, a in enumerate(arguments_of(function)) for v in ARGUMENTS[i % step :: step]]
 
 
 def try_argument(name, argument, expression):

@@ -81,7 +81,7 @@ def drop_path_rates(rate, depth):
 
     Args:
         rate: Number in [0, 1], or a `keras_reg.Strength`, which gives one `Strength` for each block.
-        depth: Number of blocks; a single block gets `rate`.
+        depth: Number of blocks, at most 65536; a single block gets `rate`.
 
     Returns:
         List of `depth` numbers, or of as many `Strength`.
@@ -99,6 +99,6 @@ def drop_path_rates(rate, depth):
         - [Huang et al., 2016](https://arxiv.org/abs/1603.09382), whose first block has rate / depth instead of 0.
     """
     rate = given("rate", rate, high=1)
-    depth = check_integer("depth", depth, low=1)
+    depth = check_integer("depth", depth, low=1, high=2**16)
     rates = [round(plain(rate) * i / max(depth - 1, 1), 12) for i in range(depth - 1)] + [plain(rate)]
     return [Strength(value) for value in rates] if isinstance(rate, Strength) else rates
