@@ -23,7 +23,7 @@ AUGMENTATIONS = {
 }
 MODELS = odd_models.all_trials()
 FINE = ("refused", "kept", "equal")
-EVERY = {"torch": 1, "tensorflow": 8, "jax": 16}[BACKEND]  # which of the calls the tests try
+EVERY = {"torch": 1, "tensorflow": 2, "jax": 16}[BACKEND]  # which of the calls the tests try
 
 
 def sampled(trials, name):
@@ -51,7 +51,7 @@ def test_odd_arguments(name, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_odd_calls_of_augmentations(name):
-    """All of them on PyTorch, every 8th on TensorFlow and every 16th on JAX, which compile for each shape and dtype."""
+    """All of them on PyTorch, every 2nd on TensorFlow and every 16th on JAX, which compile for each shape and dtype."""
     trials = sampled(AUGMENTATIONS[name], name)
     faults = wrong(trials)
     assert not faults, f"{len(faults)} of {len(trials)}:\n" + "\n".join(faults[:40])
