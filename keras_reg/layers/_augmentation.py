@@ -224,8 +224,8 @@ class BatchAugmentation(KeepsPosition, keras.layers.Layer):
         return [self, self.compute_dtype, *(plain(getattr(self, name)) for name in names)]
 
     def inference(self, batch):
-        """What the layer does to the batch when it is not training."""
-        return batch
+        """What the layer does to the batch when it is not training: the identity, in the dtype that training gives."""
+        return self.cast_images(batch)
 
     def check_compute_dtype(self, batch):
         """Blending whole numbers in whole numbers would round every pixel."""
@@ -253,7 +253,8 @@ class BatchAugmentation(KeepsPosition, keras.layers.Layer):
 
     def inference_spec(self, batch):
         """The specification of what `inference` returns."""
-        return batch
+        images = spec_of(tuple(batch.images.shape), self.dtype_of_pixels(batch))
+        return dataclasses.replace(batch, images=images)
 
     def output_spec(self, batch):
         """The specification of the result; a subclass changes what it changes."""

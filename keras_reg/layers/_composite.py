@@ -110,7 +110,7 @@ class Composite(BatchAugmentation):
         return batch
 
     def inference(self, batch):
-        batch = self.within(batch)
+        batch = self.cast_images(self.within(batch))
         for layer in self.layers:
             ours = isinstance(layer, BatchAugmentation)
             batch = layer.inference(batch) if ours else apply_foreign(layer, batch, False)

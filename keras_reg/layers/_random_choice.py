@@ -141,9 +141,10 @@ class RandomChoice(Composite):
         return mix(batch, plan, self.num_classes, self.data_format)
 
     def inference(self, batch):
-        return batch
+        return self.cast_images(batch)
 
-    inference_spec = inference
+    def inference_spec(self, batch):
+        return self.cast_spec(batch)
 
     def check_inference(self, batch):
         """What is not touched cannot be wrong."""
