@@ -215,5 +215,5 @@ def _is_number(dtype):
 
 def _refuse(name, value, dtype):
     """Strings, objects, complex numbers, dates and records."""
-    kind = "strings or objects" if getattr(dtype, "kind", "O") in "USOT" else dtype
+    kind = "strings or objects" if getattr(dtype, "kind", "") in tuple("USOT") else dtype
     fail("Expected an array of numbers.", **{name: f"{type(value).__name__} of {kind}"})

@@ -14,6 +14,9 @@ from keras_reg.losses._targets import are_ids, as_numbers, of_two_classes, read_
 def smoothed_crossentropy(y_true, y_pred, shares, from_logits, axis):
     """The loss of each element, in float32 at least, which elements count (`None`: all), whether targets are ids."""
     y_true, y_pred = as_numbers("y_true", y_true), as_outputs(y_pred)
+    if isinstance(y_true, keras.KerasTensor) != isinstance(y_pred, keras.KerasTensor):
+        kinds = {"y_true": type(y_true).__name__, "y_pred": type(y_pred).__name__}
+        fail("`y_true` and `y_pred` must both be arrays, or both be symbolic.", **kinds)
     shape, rank = tuple(y_pred.shape), len(y_pred.shape)
     if not -rank <= axis < rank:
         fail(f"`axis` must be one of the {rank} axes of `y_pred`.", axis=axis, **{"y_pred.shape": shape})

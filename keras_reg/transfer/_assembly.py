@@ -110,9 +110,12 @@ def _features(backbone, outputs):
     fail("`backbone` must have one output: choose one with `keras.Model(b.input, b.output[...])`.", outputs=names)
 
 
+MOST_CLASSES = 2**24  # float32 tells no more class ids apart
+
+
 def _make_head(head):
     if is_integer(head):
-        head = check_integer("head_or_num_classes", head, low=1)
+        head = check_integer("head_or_num_classes", head, low=1, high=MOST_CLASSES)
         # Logits in float32 also under mixed precision: the softmax of the loss needs them.
         return keras.layers.Dense(head, dtype="float32", name="head")
     if isinstance(head, (list, tuple)) and head and all(isinstance(layer, keras.layers.Layer) for layer in head):

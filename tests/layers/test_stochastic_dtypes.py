@@ -38,6 +38,7 @@ POLICIES = ["float32", "float64", "mixed_float16", "bfloat16"]
 CASES = [("float64", "float32"), ("bfloat16", "int32")] if BACKEND == "jax" else None
 
 
+@pytest.mark.filterwarnings("ignore:Explicitly requested dtype float64:UserWarning")  # JAX without 64 bits
 @pytest.mark.parametrize("name", LAYERS)
 def test_symbolic_and_eager_dtypes(name):
     cases = CASES or [(policy, dtype) for policy in POLICIES for dtype in ("float16", "float32", "float64", "int32")]
