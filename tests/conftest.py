@@ -23,6 +23,13 @@ import pytest
 
 import keras_reg
 
+# `ATEN_CPU_CAPABILITY` limits PyTorch's own kernels, but not its compiler, which must use vectors of the same length.
+VECTOR_BITS = {"avx2": 256, "default": 1}.get(os.environ.get("ATEN_CPU_CAPABILITY"))
+if keras.backend.backend() == "torch" and VECTOR_BITS:
+    import torch._inductor.config
+
+    torch._inductor.config.cpp.simdlen = VECTOR_BITS
+
 
 def pytest_report_header():
     where = pathlib.Path(keras_reg.__file__).parent
