@@ -91,7 +91,7 @@ def open_layers(backbone, layers, batch_norm, closed=frozenset()):
 def check_layers(name, layers):
     """ "all", a number of last layers, or a list of globs."""
     which = native(layers)
-    if which == "all" or (is_integer(which) and which > 0):
+    if (isinstance(which, str) and which == "all") or (is_integer(which) and which > 0):
         return which
     globs = [which] if isinstance(which, str) else which
     if not isinstance(globs, (list, tuple)) or not globs or not all(isinstance(g, str) and g for g in globs):
