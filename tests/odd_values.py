@@ -7,14 +7,18 @@ in calls; they are written in terms of the batch in `names()`.
 import collections
 import decimal
 import fractions
+import importlib.util
 import types
 
 import keras
 import numpy as np
+from harness import BACKEND
 
 import keras_reg
 
 COUNT, HEIGHT, WIDTH, CHANNELS = 4, 6, 5, 3
+OTHERS = [name for name in ("torch", "tensorflow", "jax") if name != BACKEND]
+FOREIGN = next(filter(importlib.util.find_spec, OTHERS), None)
 
 ARGUMENTS = [
     "None",
@@ -672,17 +676,17 @@ def _pil():
 
 
 def _sparse(array):
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        return tf.sparse.from_dense(array)
-    if keras.backend.backend() == "torch":
+    if BACKEND == "torch":
         import torch
 
         return torch.as_tensor(array).to_sparse()
-    from jax.experimental import sparse
+    if BACKEND == "jax":
+        from jax.experimental import sparse
 
-    return sparse.BCOO.fromdense(array)
+        return sparse.BCOO.fromdense(array)
+    import tensorflow as tf
+
+    return tf.sparse.from_dense(array)
 
 
 def _ragged(array):
@@ -692,14 +696,20 @@ def _ragged(array):
 
 
 def _foreign(array):
-    """A tensor of a framework that is not the backend."""
-    if keras.backend.backend() != "torch":
+    """A tensor of another installed framework than the backend's; the array itself where there is no other."""
+    if FOREIGN == "torch":
         import torch
 
         return torch.as_tensor(array)
-    import tensorflow as tf
+    if FOREIGN == "tensorflow":
+        import tensorflow as tf
 
-    return tf.convert_to_tensor(array)
+        return tf.convert_to_tensor(array)
+    if FOREIGN == "jax":
+        import jax.numpy as jnp
+
+        return jnp.asarray(array)
+    return array
 
 
 def names():

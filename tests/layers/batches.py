@@ -30,10 +30,10 @@ def augmenter(layer, **options):
 
     if BACKEND != "jax":
         return lambda *data: to_numpy(call(*data))
-    return _compiled_quickly(jit(call, layer))
+    return _quickly_compiled_by_jax(jit(call, layer))
 
 
-def _compiled_quickly(call):
+def _quickly_compiled_by_jax(call):
     import jax
 
     def quick(*data):

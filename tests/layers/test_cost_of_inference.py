@@ -17,11 +17,11 @@ RANDOM = re.compile("rand|rng|threefry|bernoulli|multinomial|poisson|normal_|uni
 
 def operations(layer, x, training):
     """How often each operation of the backend is part of a call."""
-    found = {"tensorflow": of_a_graph, "jax": of_a_jaxpr, "torch": of_a_dispatch}[BACKEND]
+    found = {"tensorflow": tf_operations, "jax": jax_operations, "torch": torch_operations}[BACKEND]
     return found(lambda x: layer(x, training=training), layer, ops.convert_to_tensor(x))
 
 
-def of_a_graph(call, layer, x):
+def tf_operations(call, layer, x):
     import tensorflow as tf
 
     definition = tf.function(call).get_concrete_function(tf.TensorSpec(x.shape, x.dtype)).graph.as_graph_def()
@@ -29,7 +29,7 @@ def of_a_graph(call, layer, x):
     return Counter(node.op for node in nodes)
 
 
-def of_a_jaxpr(call, layer, x):
+def jax_operations(call, layer, x):
     import jax
 
     variables = layer.variables
@@ -48,7 +48,7 @@ def of_a_jaxpr(call, layer, x):
     return Counter(walk(jax.make_jaxpr(pure)([v.value for v in variables], x).jaxpr))
 
 
-def of_a_dispatch(call, layer, x):
+def torch_operations(call, layer, x):
     from torch.utils._python_dispatch import TorchDispatchMode
 
     found = Counter()
