@@ -77,7 +77,7 @@ def build(on, size, shape, classes, seed):
     model = network(on, size, shape, classes)
     augment = augmentation(on, seed)
     if augment is not None:
-        model = keras_reg.training.AugmentedModel(model, augment)
+        model = keras_reg.training.RegularizedModel(model, augment)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     if on.smoothing:
         loss = keras_reg.losses.LabelSmoothingCrossentropy(on.smoothing, from_logits=True)

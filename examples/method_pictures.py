@@ -322,10 +322,10 @@ def label_smoothing_crossentropy():
 
 
 @picture
-def augmented_model():
+def regularized_model():
     network = keras.Sequential([keras.Input((160, 160, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
     steps = [layers.RandomErasing(rate=0.5, scale=(0.05, 0.15)), layers.CutMix(1.0)]
-    model = keras_reg.training.AugmentedModel(network, layers.Pipeline(steps, seed=10))
+    model = keras_reg.training.RegularizedModel(network, layers.Pipeline(steps, seed=10))
     x, y = np.resize(photos(), (4, 160, 160, 3)), np.arange(4) % 2
     seen, mixture, _ = model.augment(x, y)
     first, second = (array(labels) for labels in mixture.labels)

@@ -71,7 +71,7 @@ def train(data, regularized, seed, epochs, progress=None):
     model = network(data.x_train.shape[1:], data.classes)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     if regularized:
-        model = keras_reg.training.AugmentedModel(model, augmentation(data.x_train.shape[1:3], seed))
+        model = keras_reg.training.RegularizedModel(model, augmentation(data.x_train.shape[1:3], seed))
         loss = keras_reg.losses.LabelSmoothingCrossentropy(0.1, from_logits=True)
     steps = epochs * -(-len(data.x_train) // BATCH)
     model.compile(

@@ -65,7 +65,7 @@ def pretrain(backbone, x, y, epochs):
     """Trains the backbone with a head that is thrown away. Augmentation keeps it from learning just the old classes."""
     network = keras.Sequential([keras.Input(x.shape[1:]), backbone, keras.layers.Dense(int(y.max()) + 1)])
     augmentation = keras_reg.layers.Pipeline([keras_reg.layers.RandomPadCrop(1), keras_reg.layers.MixUp(0.4)], seed=0)
-    model = keras_reg.training.AugmentedModel(network, augmentation)
+    model = keras_reg.training.RegularizedModel(network, augmentation)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(3e-3), loss, metrics=["accuracy"])
     model.fit(x, y, batch_size=64, epochs=epochs, verbose=0)

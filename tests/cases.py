@@ -390,10 +390,10 @@ CASES = [
         inputs=classes_and_logits,
     ),
     Case(
-        training.AugmentedModel,
-        lambda: {"model": small_network(), "augmentation": layers.CutMix(0.7, seed=1), "images": 0},
+        training.RegularizedModel,
+        lambda: {"model": small_network(), "augmentation": layers.CutMix(0.7, seed=1), "augmented_input": 0},
         "model",
-        bad=[{"model": None}, {"model": "resnet"}, {"augmentation": None}, {"augmentation": "cutmix"}, {"images": 0.5}],
+        bad=[{"model": None}, {"model": "resnet"}, {"augmentation": "cutmix"}, {"augmented_input": 0.5}],
     ),
     # Callbacks.
     Case(

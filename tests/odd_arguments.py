@@ -12,7 +12,8 @@ from keras_reg import callbacks, layers, losses, surgery, transfer
 
 FOREIGN = ("self", "name", "dtype", "kwargs", "compile_arguments")  # which Keras checks, or nobody can
 
-COSTLY = ("TransferLearner", "regularize", "AugmentedModel", "unfreeze", "exclude_from_weight_decay")  # build networks
+# These build networks.
+COSTLY = ("TransferLearner", "regularize", "RegularizedModel", "unfreeze", "exclude_from_weight_decay")
 FLAGS = (
     "relative", "restore_best_weights", "terminate_on_nan", "batch_norm", "penalize_biases", "dry_run",
     "penalize_normalization", "delete_checkpoint",

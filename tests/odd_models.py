@@ -1,4 +1,4 @@
-"""Odd calls of losses, of the layers of a network, of `AugmentedModel` and of callbacks, beside float64 references."""
+"""Odd calls of losses, of the layers of a network, of `RegularizedModel` and of callbacks, with float64 references."""
 
 import keras
 import numpy as np
@@ -222,7 +222,7 @@ def try_layer(name, slot, expression):
     return "equal" if close(result, inference(layer, before)) else f"another result: {real(result).ravel()[:5]!s}"
 
 
-# AugmentedModel: labels and weights in the step, as its loss sees them.
+# RegularizedModel: labels and weights in the step, as its loss sees them.
 
 
 def model_trials():
@@ -235,8 +235,8 @@ def _network():
     return keras.Model(inputs, keras.layers.Dense(CLASSES)(keras.layers.Flatten()(inputs)))
 
 
-def augmented_model():
-    model = training.AugmentedModel(_network(), layers.MixUp(1.0, seed=1))
+def regularized_model():
+    model = training.RegularizedModel(_network(), layers.MixUp(1.0, seed=1))
     model.compile("sgd", losses.LabelSmoothingCrossentropy(0.1, from_logits=True), run_eagerly=True)
     return model
 
@@ -352,11 +352,11 @@ def all_trials():
 
     def on_model(function, *arguments):
         nonlocal model
-        model = model or augmented_model()
+        model = model or regularized_model()
         return function(model, *arguments)
 
     found = {"LabelSmoothingCrossentropy": [(try_loss, t) for t in loss_trials()]}
     found["label_smoothing_crossentropy"] = [(try_mixed_loss, t) for t in mixed_loss_trials()]
     found |= {name: [(try_layer, (name, *t)) for t in layer_trials(name)] for name in LAYERS}
-    found["AugmentedModel"] = [(on_model, (f, *t)) for f in (try_model, try_evaluation) for t in model_trials()]
+    found["RegularizedModel"] = [(on_model, (f, *t)) for f in (try_model, try_evaluation) for t in model_trials()]
     return found | {name: [(try_logs, (name, e)) for e in odd.LOGS] for name in CALLBACKS}

@@ -89,7 +89,7 @@ def test_what_is_not_a_layer_is_in_the_compiled_model(ladder):
     assert isinstance(last.loss, keras.losses.Loss) and last.loss.smoothing == 0.1
     assert last.optimizer.use_ema and last.optimizer.ema_momentum == size.ema_momentum
     assert not plain.optimizer.use_ema and type(plain.loss) is keras.losses.SparseCategoricalCrossentropy
-    assert not isinstance(plain, keras_reg.training.AugmentedModel)
+    assert not isinstance(plain, keras_reg.training.RegularizedModel)
     kernels = [layer for layer in last.model.layers if hasattr(layer, "kernel")]
     assert kernels and all(np.isclose(float(layer.kernel_regularizer.l2), 5e-4) for layer in kernels)
     assert not any(layer.bias_regularizer for layer in kernels)

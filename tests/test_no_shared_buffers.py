@@ -68,9 +68,9 @@ COPIES = {
     "regularize, nothing changed": surgery.regularize,
     "regularize twice": lambda model: surgery.regularize(surgery.regularize(model), dropout=0.2),
     "regularize an augmented network": lambda model: surgery.regularize(
-        training.AugmentedModel(model, layers.RandomErasing(seed=1)).model
+        training.RegularizedModel(model, layers.RandomErasing(seed=1)).model
     ),
-    "augment a copy": lambda model: training.AugmentedModel(surgery.regularize(model), layers.MixUp(seed=1)),
+    "augment a copy": lambda model: training.RegularizedModel(surgery.regularize(model), layers.MixUp(seed=1)),
     "clone": lambda model: given(keras.models.clone_model(model), model.get_weights()),
 }
 

@@ -6,7 +6,7 @@ import pytest
 from harness import to_numpy
 
 from keras_reg import layers
-from keras_reg.training import AugmentedModel
+from keras_reg.training import RegularizedModel
 
 X = np.random.default_rng(0).random((4, 6, 5, 2), "float32")
 
@@ -85,12 +85,12 @@ def test_an_unseeded_layer_starts_another_stream_after_loading(tmp_path):
 def small(seed):
     net = keras.Sequential([keras.Input(X.shape[1:]), keras.layers.Flatten(), keras.layers.Dense(4)])
     net.layers[-1].kernel.assign(np.linspace(-1, 1, 240).reshape(60, 4))
-    model = AugmentedModel(net, layers.Pipeline([layers.RandomErasing(1.0), layers.MixUp(1.0)], seed=seed))
+    model = RegularizedModel(net, layers.Pipeline([layers.RandomErasing(1.0), layers.MixUp(1.0)], seed=seed))
     model.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     return model
 
 
-def test_a_saved_augmented_model_goes_on_training_with_its_next_draw(tmp_path):
+def test_a_saved_regularized_model_goes_on_training_with_its_next_draw(tmp_path):
     y = np.arange(4)
     model = small(3)
     for _ in range(3):

@@ -9,7 +9,7 @@ from harness import BACKEND, assert_close, to_numpy
 
 import keras_reg
 from keras_reg.layers import CutMix, MixUp, RandomErasing
-from keras_reg.training import AugmentedModel
+from keras_reg.training import RegularizedModel
 from keras_reg.transfer import Phase, TransferLearner, freeze, unfreeze
 
 
@@ -50,14 +50,14 @@ def test_tensorflow_36735_a_model_gives_back_its_loss(kind, tmp_path):
     several = isinstance(loss, (list, tuple, dict))
     labels = {"a": y, "b": y} if isinstance(loss, dict) else [y, y] if several else y
     net = heads(form=type(loss) if isinstance(loss, dict) else list) if several else heads(["a"], list)
-    model = AugmentedModel(net, MixUp(1.0, seed=1))
+    model = RegularizedModel(net, MixUp(1.0, seed=1))
     model.compile("sgd", loss)
     assert model.loss is loss
     if loss is None:
         return
     net.compile("sgd", loss)
     expected = net.evaluate(x, labels, return_dict=True, verbose=0)
-    other = AugmentedModel(net, CutMix(seed=2))
+    other = RegularizedModel(net, CutMix(seed=2))
     for each in (model, net, other):
         each.compile("sgd", loss=model.loss)
         assert_close(each.evaluate(x, labels, return_dict=True, verbose=0), expected, rtol=1e-6)
@@ -120,7 +120,7 @@ def test_keras_20577_training_is_handed_on_as_without_the_wrapper(kind):
     """Bit for bit: the statistics of an inner BatchNormalization move where those of the plain model do."""
     x, y = images(8, 4, 4, 1), np.arange(8) % 4
     plain, net = make_net(kind), make_net(kind)
-    model = AugmentedModel(net, RandomErasing(rate=0.0))
+    model = RegularizedModel(net, RandomErasing(rate=0.0))
     found = []
     for each in (plain, model):
         each.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True))

@@ -55,7 +55,7 @@ class CountsTraces:
         return super().train_step(*args)
 
 
-class TracedAugmentedModel(CountsTraces, training.AugmentedModel):
+class TracedRegularizedModel(CountsTraces, training.RegularizedModel):
     pass
 
 
@@ -93,7 +93,7 @@ def small_model(side, plain=False):
     else:
         mix = layers.RandomChoice([layers.MixUp(0.2), layers.CutMix()], mode="sample")
         augmentation = layers.Pipeline([layers.RandomErasing(0.5), mix], seed=0)
-        model = TracedAugmentedModel(keras.Model(images, logits), augmentation)
+        model = TracedRegularizedModel(keras.Model(images, logits), augmentation)
         loss = losses.LabelSmoothingCrossentropy(0.1, from_logits=True)
     model.compile("sgd", loss, metrics=["accuracy"])
     return model
@@ -128,7 +128,7 @@ def of_calls(number, sizes=SIZES):
 
 
 def of_steps(number, sizes=SIZES, plain=False):
-    """`train_on_batch` of an `AugmentedModel`, or of plain Keras."""
+    """`train_on_batch` of a `RegularizedModel`, or of plain Keras."""
     programs, model = Programs(), small_model(SIDE // 4, plain)
     programs.models.append(model)
     return run(model.train_on_batch, number, batches(sizes, SIDE // 4), programs)

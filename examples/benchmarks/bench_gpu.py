@@ -72,7 +72,7 @@ def layer_table(sizes, dtypes, seconds, rounds, rows=None):
 
 
 def training_step(quick, rounds):
-    """What `AugmentedModel` adds to a step of ResNet-50 at 224 x 224, mixed_bfloat16."""
+    """What `RegularizedModel` adds to a step of ResNet-50 at 224 x 224, mixed_bfloat16."""
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         side, size, steps = (32, 4, 2) if quick else (224, 128, 10)

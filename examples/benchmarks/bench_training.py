@@ -1,4 +1,4 @@
-"""What `AugmentedModel` adds to a training step: epochs of a ResNet-18 for CIFAR, plain and augmented, by turns.
+"""What `RegularizedModel` adds to a training step: epochs of a ResNet-18 for CIFAR, plain and augmented, by turns.
 
     KERAS_BACKEND=jax python examples/benchmarks/bench_training.py [--quick] [--json FILE]
 
@@ -60,7 +60,7 @@ def contenders(make):
     found = {}
     for form in FORMS:
         found[form, "plain"] = compiled(make(), form)
-        found[form, "augmented"] = compiled(training.AugmentedModel(make(), augmentation()), form)
+        found[form, "augmented"] = compiled(training.RegularizedModel(make(), augmentation()), form)
     return found
 
 

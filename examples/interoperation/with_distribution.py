@@ -24,7 +24,7 @@ def build():
     keras.utils.set_random_seed(1)
     network = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])
     augmentation = keras_reg.layers.Pipeline([keras_reg.layers.RandomErasing(1.0), keras_reg.layers.MixUp(0.2)], seed=1)
-    model = keras_reg.training.AugmentedModel(network, augmentation)
+    model = keras_reg.training.RegularizedModel(network, augmentation)
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
     return model
 

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # KerasHub
 #
-# A task of KerasHub, here an image classifier, is a Keras model: `AugmentedModel` trains it, `surgery.regularize` puts
-# regularizers into its backbone, and `TransferLearner` takes the backbone alone. With `from_preset` the weights are
-# downloaded; here the backbone is built from its arguments.
+# A task of KerasHub, here an image classifier, is a Keras model: `RegularizedModel` trains it, `surgery.regularize`
+# puts regularizers into its backbone, and `TransferLearner` takes the backbone alone. With `from_preset` the weights
+# are downloaded; here the backbone is built from its arguments.
 
 # %%
 import keras_hub
@@ -34,7 +34,7 @@ def main(epochs=2, count=64):
 
     classifier = keras_hub.models.ResNetImageClassifier(backbone(), num_classes=10)
     augmentation = keras_reg.layers.RandomChoice([keras_reg.layers.MixUp(0.2), keras_reg.layers.CutMix()], seed=1)
-    model = keras_reg.training.AugmentedModel(classifier, augmentation)
+    model = keras_reg.training.RegularizedModel(classifier, augmentation)
     model.compile("adam", keras_reg.losses.LabelSmoothingCrossentropy(0.1, from_logits=True), metrics=["accuracy"])
     history = model.fit(x, y, batch_size=32, epochs=epochs, verbose=0)
     return classifier, history.history, (x, y)

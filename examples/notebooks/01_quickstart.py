@@ -73,8 +73,8 @@ print(f"training {plain['accuracy'][-1]:.1%}, the others {plain['val_accuracy'][
 
 # %% [markdown]
 # Then with an augmentation: shifts by a pixel, erased boxes, and images that are mixed with others, labels and all.
-# `AugmentedModel` runs it inside the training step. Integer labels stay integers, and `evaluate` and `predict` see the
-# plain network. The loss smooths the labels.
+# `RegularizedModel` runs it inside the training step. Integer labels stay integers, and `evaluate` and `predict` see
+# the plain network. The loss smooths the labels.
 
 # %%
 augmentation = keras_reg.layers.Pipeline(
@@ -85,7 +85,7 @@ augmentation = keras_reg.layers.Pipeline(
     ],
     seed=1,
 )
-model = keras_reg.training.AugmentedModel(network(), augmentation)
+model = keras_reg.training.RegularizedModel(network(), augmentation)
 regularized = train(model, keras_reg.losses.LabelSmoothingCrossentropy(0.1, from_logits=True))
 print(f"training {regularized['accuracy'][-1]:.1%}, the others {regularized['val_accuracy'][-1]:.1%}")
 

@@ -111,7 +111,7 @@ def train(seed, network_changes=None, smoothing=0.0, augmentation=None):
     if network_changes:
         model = keras_reg.surgery.regularize(model, **network_changes)
     if augmentation:
-        model = keras_reg.training.AugmentedModel(model, Pipeline(augmentation, seed=seed))
+        model = keras_reg.training.RegularizedModel(model, Pipeline(augmentation, seed=seed))
     rate = keras.optimizers.schedules.CosineDecay(3e-3, 2 * EPOCHS)
     loss = LabelSmoothingCrossentropy(smoothing, from_logits=True)
     model.compile(keras.optimizers.Adam(rate), loss, metrics=["accuracy"])

@@ -130,13 +130,13 @@ curves = {"in tf.data": train(network(), dense, dataset, validation_data=one_hot
 # %% [markdown]
 # ## In the step
 #
-# `AugmentedModel` does it on the device, within the compiled training step. Labels stay integers and so do loss and
+# `RegularizedModel` does it on the device, within the compiled training step. Labels stay integers and so do loss and
 # metrics; arrays go into `fit` as they are. It is the shorter way, and works without TensorFlow.
 
 # %%
 sparse = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 arguments = {"batch_size": 50, "validation_data": (x_val, y_val)}
-augmented = keras_reg.training.AugmentedModel(network(), mixing())
+augmented = keras_reg.training.RegularizedModel(network(), mixing())
 curves["in the step"] = train(augmented, sparse, x, y, **arguments)
 curves["not at all"] = train(network(), sparse, x, y, **arguments)
 

@@ -147,7 +147,7 @@ class BatchAugmentation(KeepsPosition, keras.layers.Layer):
         if all(part is None for part in (batch.labels, batch.masks, batch.boxes)):
             fail(
                 f"`{type(self).__name__}` needs the labels too, which layers inside a model do not see. Pass it to "
-                "`keras_reg.training.AugmentedModel`, alone or in a `keras.Sequential` without `keras.Input`, or map "
+                "`keras_reg.training.RegularizedModel`, alone or in a `keras.Sequential` without `keras.Input`, or map "
                 "it over the dataset.",
                 layer=self.name, labels=None,
             )  # fmt: skip

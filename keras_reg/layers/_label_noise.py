@@ -14,8 +14,8 @@ class LabelNoise(BatchAugmentation):
     """Redraws each label with probability `rate`, uniformly over all classes.
 
     The true class can be drawn again, so that a share rate * (classes - 1) / classes of the labels changes. Images are
-    not touched. In inference the layer is the identity. Inside `keras_reg.training.AugmentedModel` the metrics see the
-    labels without the noise.
+    not touched. In inference the layer is the identity. Inside `keras_reg.training.RegularizedModel` the metrics see
+    the labels without the noise.
 
     Args:
         rate: Probability that a label is redrawn, in [0, 1], or a `keras_reg.Strength`.

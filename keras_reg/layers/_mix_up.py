@@ -17,7 +17,7 @@ class MixUp(Mixer):
         rate: Probability that an image is mixed, in [0, 1], or a `keras_reg.Strength`.
         num_classes: Number of classes, needed for integer labels, which come back one-hot in float32; 1 for one logit,
             with labels 0 and 1, which come back as (batch, 1). Not needed for float labels, nor inside
-            `keras_reg.training.AugmentedModel`, where integer labels stay integers.
+            `keras_reg.training.RegularizedModel`, where integer labels stay integers.
         mode: "sample" draws a lambda for each image, "batch" one for the batch.
         data_format: "channels_last" or "channels_first"; Keras' setting where `None`.
         seed: Integer of at least 0; one seed makes a run repeatable.

@@ -1,3 +1,3 @@
-from keras_reg.training._augmented_model import AugmentedModel
+from keras_reg.training._regularized_model import RegularizedModel
 
-__all__ = ["AugmentedModel"]
+__all__ = ["RegularizedModel"]

@@ -58,6 +58,8 @@ class ChecksData:
         check_batch_sizes(x, y=hold_given(y, "y"), sample_weight=hold_given(sample_weight, "sample_weight"))
 
     def _check_trained_size(self, x):
+        if self.augmentation is None:
+            return
         inputs = inputs_of(x)
         several = isinstance(inputs, (dict, list, tuple)) and len(inputs) > 1
         if inputs is not None and not (several and self.augmentation.mixes):

@@ -36,7 +36,7 @@ class Mixture(NamedTuple):
 
 
 class Mixing:
-    """What an `AugmentedModel` and its losses share.
+    """What a `RegularizedModel` and its losses share.
 
     Attributes:
         weights: The weights of the terms while one loss is computed; `None` where labels are plain.

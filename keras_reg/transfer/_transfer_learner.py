@@ -2,7 +2,7 @@ import keras
 import numpy as np
 
 from keras_reg._validation import check_choice, check_flag, check_integer, check_number, fail, is_integer, native
-from keras_reg.training import AugmentedModel
+from keras_reg.training import RegularizedModel
 from keras_reg.transfer._arguments import (
     ACCURACIES,
     accuracy_of_logits,
@@ -42,7 +42,7 @@ class TransferLearner:
             with, a dense layer.
         preprocess: What comes before the backbone: `None`, a layer or function of the inputs, a `preprocess_input` of
             `keras.applications`, or "auto" to find that one by the name of the backbone. Inputs are then 0 to 255.
-        augmentation: A layer for `keras_reg.training.AugmentedModel`. It sees raw images, in training only.
+        augmentation: A layer for `keras_reg.training.RegularizedModel`. It sees raw images, in training only.
         loss: As in `compile`. With a number of classes it defaults to crossentropy from logits: for class ids or
             one-hot labels, whichever `fit` gets, and binary for one logit. If the head has no last activation, a
             crossentropy needs `from_logits=True`.
@@ -93,7 +93,7 @@ class TransferLearner:
         self.metrics = ["accuracy"] if metrics is None and is_integer(head) else as_list(metrics)
         self.compile_arguments = check_compile_arguments(compile_arguments)
         self.model = self.parts.model
-        self.trainer = self.model if augmentation is None else AugmentedModel(self.model, augmentation)
+        self.trainer = self.model if augmentation is None else RegularizedModel(self.model, augmentation)
         self.history = {}
         self._finished = set()
         self._compile_for_use(default_phases()[0])

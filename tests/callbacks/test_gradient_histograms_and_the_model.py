@@ -10,7 +10,7 @@ from harness import BACKEND, assert_close, only, run_in_fresh_process, to_numpy
 
 from keras_reg.callbacks import GradientHistograms, persist
 from keras_reg.layers import MixUp
-from keras_reg.training import AugmentedModel
+from keras_reg.training import RegularizedModel
 
 
 def regular_model(optimizer="adam", **arguments):
@@ -273,11 +273,11 @@ def test_two_of_them_in_one_fit(data):
         assert len(record["variables"]) == 2
 
 
-def test_the_step_of_an_augmented_model(data):
+def test_the_step_of_an_regularized_model(data):
     def train(*callbacks):
         keras.utils.set_random_seed(0)
         layers = [keras.Input((1, 2, 1)), keras.layers.Flatten(), keras.layers.Dense(1, name="dense")]
-        model = AugmentedModel(keras.Sequential(layers, name="inner"), MixUp(0.4, seed=1))
+        model = RegularizedModel(keras.Sequential(layers, name="inner"), MixUp(0.4, seed=1))
         model.compile("adam", "mse")
         x, y = data
         model.fit(x.reshape(12, 1, 2, 1), y, batch_size=4, epochs=2, shuffle=False, callbacks=callbacks, verbose=0)

@@ -11,7 +11,7 @@ from harness import BACKEND, raises_received
 
 from keras_reg import layers
 from keras_reg.callbacks import GradientHistograms, SmoothedEarlyStopping, persist
-from keras_reg.training import AugmentedModel
+from keras_reg.training import RegularizedModel
 
 X = np.random.default_rng(0).random((12, 8, 8, 2), "float32")
 Y = np.arange(12) % 3
@@ -51,7 +51,7 @@ def with_ours(seed):
 def augmented(seed):
     mixers = layers.RandomChoice([layers.MixUp(1.0), layers.CutMix(1.0)], mode="sample")
     inner = [layers.RandomPadCrop(2), keras.layers.RandomFlip(seed=seed), mixers]
-    return AugmentedModel(network(last=[keras.layers.Dropout(0.5, seed=seed)]), layers.Pipeline(inner, seed=seed))
+    return RegularizedModel(network(last=[keras.layers.Dropout(0.5, seed=seed)]), layers.Pipeline(inner, seed=seed))
 
 
 MODELS = {"keras": with_layers_of_keras, "ours": with_ours, "augmented": augmented}

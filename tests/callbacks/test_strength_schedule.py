@@ -6,7 +6,7 @@ from harness import BACKEND, only, raises_received, to_numpy
 from keras_reg import Strength
 from keras_reg.callbacks import StrengthSchedule
 from keras_reg.layers import DropBlock2D, DropConnect, DropPath, MixUp, NoisyBatchNormalization, WeightNoise
-from keras_reg.training import AugmentedModel
+from keras_reg.training import RegularizedModel
 
 X, Y = np.ones((8, 4), "float32"), np.zeros((8, 1), "float32")
 
@@ -95,11 +95,11 @@ def test_a_strength_that_moves_compiles_nothing_again():
 
 
 def test_mixup_is_off_for_the_last_epochs():
-    """Inside `AugmentedModel`: off, the training loss is that of the plain model on plain images, and before not."""
+    """Inside `RegularizedModel`: off, the training loss is that of the plain model on plain images, and before not."""
     x = np.random.default_rng(0).normal(size=(16, 4, 4, 1)).astype("float32")
     y = (np.arange(16) % 3).astype("int32")
     net = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
-    model = AugmentedModel(net, MixUp(alpha=1.0, rate=Strength(1.0), seed=0))
+    model = RegularizedModel(net, MixUp(alpha=1.0, rate=Strength(1.0), seed=0))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.SGD(0.0), loss, jit_compile=BACKEND == "jax")
     off = StrengthSchedule(lambda epoch: float(epoch < 2))

@@ -110,9 +110,9 @@ def test_a_mixer_that_sees_images_alone_is_refused(make):
     for data in (image, (image,), {"images": image}):
         with raises_received("labels=None"):
             make()(data)
-    with raises_received("AugmentedModel"):
+    with raises_received("RegularizedModel"):
         keras.Sequential([keras.Input((4, 4, 1)), make(), keras.layers.Flatten()])
-    with raises_received("AugmentedModel"):
+    with raises_received("RegularizedModel"):
         keras.Sequential([make()])(batch()[0])
     make()(image, training=False)
     assert (to_numpy(make()(batch()[0])) != batch()[0]).any()
@@ -161,7 +161,7 @@ def test_a_sequential_is_taken_apart(kind):
 
 def test_a_sequential_in_the_model_mixes_labels(tmp_path):
     x, y = batch()
-    model = training.AugmentedModel(network(), SEQUENTIALS["nested"]())
+    model = training.RegularizedModel(network(), SEQUENTIALS["nested"]())
     model.compile("sgd", CE(from_logits=True))
     _, mixture, _ = model.augment(x, y)
     assert len(mixture.labels) == 2 and (to_numpy(mixture.weights)[:, 0] < 1).any()
@@ -196,6 +196,6 @@ def test_a_mixer_that_cannot_be_taken_out_is_refused():
             with raises_received("functional"):
                 make([hidden])
     with raises_received("functional"):
-        training.AugmentedModel(network(), functional)
+        training.RegularizedModel(network(), functional)
     with raises_received("layers=[]"):
-        training.AugmentedModel(network(), keras.Sequential([]))
+        training.RegularizedModel(network(), keras.Sequential([]))

@@ -6,7 +6,7 @@ from layers.batches import LEAST_P, assert_same_bits, augment
 from scipy import stats
 
 from keras_reg.layers import LabelNoise, MixUp, Pipeline
-from keras_reg.training import AugmentedModel
+from keras_reg.training import RegularizedModel
 
 COUNT, CLASSES = 20_000, 5
 
@@ -68,7 +68,7 @@ def test_in_training_the_loss_sees_the_noise_and_the_metrics_do_not():
     """A network that knows every label: accuracy is 1 while the loss shows that all labels were redrawn."""
     labels = np.arange(512) % CLASSES
     images = np.eye(CLASSES, dtype="float32")[labels].reshape(512, 1, CLASSES, 1)
-    model = AugmentedModel(identity(), LabelNoise(1.0, CLASSES, seed=5))
+    model = RegularizedModel(identity(), LabelNoise(1.0, CLASSES, seed=5))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.SGD(0.0), loss, metrics=["accuracy"])
     logs = model.train_on_batch(images, labels, return_dict=True)
@@ -80,7 +80,7 @@ def test_in_training_the_loss_sees_the_noise_and_the_metrics_do_not():
 def test_noise_before_a_mixer_leaves_the_metrics_the_class_that_weighs_most():
     labels = np.arange(512) % CLASSES
     images = np.eye(CLASSES, dtype="float32")[labels].reshape(512, 1, CLASSES, 1)
-    model = AugmentedModel(identity(), Pipeline([LabelNoise(1.0, CLASSES), MixUp(1.0)], seed=5))
+    model = RegularizedModel(identity(), Pipeline([LabelNoise(1.0, CLASSES), MixUp(1.0)], seed=5))
     x, y, _ = model.augment(images, labels)
     np.testing.assert_array_equal(to_numpy(y.dominant), to_numpy(x).reshape(512, CLASSES).argmax(axis=1))
     assert 0.1 < (to_numpy(y.labels[0]) == labels).mean() < 0.3  # the terms hold redrawn labels

@@ -18,7 +18,7 @@ from keras_reg.layers import (
     RandomPadCrop,
     RandomResizedCrop,
 )
-from keras_reg.training import AugmentedModel
+from keras_reg.training import RegularizedModel
 
 COUNT, HEIGHT, WIDTH = 6, 8, 6
 IMAGES = np.random.default_rng(0).random((COUNT, HEIGHT, WIDTH, 3), "float32")
@@ -163,7 +163,7 @@ def test_boxes_as_labels_are_boxes(name, key):
 def test_boxes_as_labels_in_a_training_step_and_in_tf_data():
     nest = {"boxes": BOXES, "classes": CLASSES}
     network = keras.Sequential([keras.Input((HEIGHT, WIDTH, 3)), keras.layers.Flatten(), keras.layers.Dense(1)])
-    x, y, _ = to_numpy(AugmentedModel(network, RandomPadCrop(5, seed=2)).augment(IMAGES, nest))
+    x, y, _ = to_numpy(RegularizedModel(network, RandomPadCrop(5, seed=2)).augment(IMAGES, nest))
     images, labels = augment(RandomPadCrop(5, seed=2), IMAGES, nest)
     assert_same_bits(x, images)
     np.testing.assert_array_equal(y["boxes"], labels["boxes"])

@@ -7,7 +7,7 @@ import numpy as np
 from harness import map_in_tf_data, to_numpy
 
 from keras_reg.layers import Pipeline, RandomChoice, RandomErasing, RandomResizedCrop
-from keras_reg.training import AugmentedModel
+from keras_reg.training import RegularizedModel
 
 IMAGES = np.ones((4, 8, 6, 3), "float32")
 
@@ -86,7 +86,7 @@ def test_a_model_that_trains_with_it_builds_and_saves_it(tmp_path):
     """Labels and outputs are the sums of pixels, which the gain doubles: the loss says what the network has seen."""
     net = keras.Sequential([keras.Input((8, 6, 3)), keras.layers.Flatten(), keras.layers.Dense(1)])
     net.layers[-1].set_weights([np.ones((144, 1)), np.zeros(1)])
-    model = AugmentedModel(net, Pipeline([Gain()]))
+    model = RegularizedModel(net, Pipeline([Gain()]))
     model.compile(keras.optimizers.SGD(0.0), "mae")
     y = np.full((4, 1), 144.0)
     assert model.fit(IMAGES, y, verbose=0).history["loss"] == [0.0]

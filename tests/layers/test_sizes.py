@@ -19,7 +19,7 @@ from keras_reg.layers import (
     RandomPadCrop,
     RandomResizedCrop,
 )
-from keras_reg.training import AugmentedModel
+from keras_reg.training import RegularizedModel
 
 GREY = np.zeros((10, 28, 28), "float32")
 SINGLE = {
@@ -70,9 +70,9 @@ def test_mixers_and_models_name_the_missing_axis(name):
             MIXERS[name]()(data)
     network = keras.Sequential([keras.Input((28, 28)), keras.layers.Flatten(), keras.layers.Dense(4)])
     with raises_received("images[..., None]", "(10, 28, 28)"):
-        AugmentedModel(network, MIXERS[name]()).augment(GREY, np.zeros(10, "int32"))
+        RegularizedModel(network, MIXERS[name]()).augment(GREY, np.zeros(10, "int32"))
     with raises_received("images[..., None]"):
-        AugmentedModel(network, RandomErasing(1.0)).augment(GREY, np.zeros(10, "int32"))
+        RegularizedModel(network, RandomErasing(1.0)).augment(GREY, np.zeros(10, "int32"))
 
 
 @pytest.mark.parametrize("name", MIXERS)

@@ -18,7 +18,7 @@ from keras_reg.layers import (
     NoisyBatchNormalization,
     WeightNoise,
 )
-from keras_reg.training import AugmentedModel
+from keras_reg.training import RegularizedModel
 
 IMAGES = np.random.default_rng(0).integers(1, 9, (4, 6, 5, 3))
 LAYERS = {
@@ -116,7 +116,7 @@ def test_keras_20724_augmented_training_with_rematerialized_layers(scope):
         with each:
             parts = [keras.layers.Dense(8, activation="tanh", name="rich"), DropPath(0.5, seed=3)]
         head = [keras.layers.Flatten(), keras.layers.Dense(3)]
-        model = AugmentedModel(keras.Sequential([keras.Input((4, 4, 1)), *parts, *head]), MixUp(seed=2))
+        model = RegularizedModel(keras.Sequential([keras.Input((4, 4, 1)), *parts, *head]), MixUp(seed=2))
         eager = BACKEND == "tensorflow"  # in whose graphs Keras cannot rematerialize what has a `training`
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(keras.optimizers.SGD(0.1), loss, run_eagerly=eager)

@@ -17,7 +17,7 @@ from keras_reg.layers import (
     RandomPadCrop,
     RandomResizedCrop,
 )
-from keras_reg.training import AugmentedModel
+from keras_reg.training import RegularizedModel
 
 COUNT, CLASSES, HEIGHT, WIDTH = 12, 4, 8, 6
 MIXERS = {
@@ -31,7 +31,7 @@ each_mixer = pytest.mark.parametrize("name", MIXERS)
 def in_the_step(layer, images, labels, weights=None):
     """(images, terms, weight of each term, what the metrics see, sample weights) as a training step has them."""
     network = keras.Sequential([keras.Input(images.shape[1:]), keras.layers.Flatten(), keras.layers.Dense(1)])
-    images, labels, weights = AugmentedModel(network, layer).augment(images, labels, weights)
+    images, labels, weights = RegularizedModel(network, layer).augment(images, labels, weights)
     if not hasattr(labels, "dominant"):
         return to_numpy((images, [labels], np.ones((len(images), 1)), labels, weights))
     shares = np.ones((len(images), 1)) if labels.weights is None else labels.weights

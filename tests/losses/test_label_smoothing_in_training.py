@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_reg.layers import RandomErasing
 from keras_reg.losses import LabelSmoothingCrossentropy, label_smoothing_crossentropy
-from keras_reg.training import AugmentedModel
+from keras_reg.training import RegularizedModel
 
 CLASSES = 7
 MANY = 100_000
@@ -434,7 +434,7 @@ def test_training_says_why_the_loss_is_nan():
 
     def fit(loss, images=images):
         network = keras.Sequential([keras.Input(images.shape[1:]), keras.layers.Flatten(), keras.layers.Dense(CLASSES)])
-        model = AugmentedModel(network, RandomErasing(0.0))
+        model = RegularizedModel(network, RandomErasing(0.0))
         model.compile("sgd", loss)
         return model.fit(images, y, epochs=2, verbose=0).history["loss"]
 
@@ -453,7 +453,7 @@ def test_ids_without_a_class_are_refused_before_training(kind):
     images = np.ones((2 * CLASSES, 2, 2, 3), "float32")
     ids = np.arange(2 * CLASSES) % max(classes, 2)
     ids = np.broadcast_to(ids[:, None, None], images.shape[:3]).copy() if kind == "maps" else ids
-    model = AugmentedModel(
+    model = RegularizedModel(
         keras.Sequential([keras.Input((2, 2, 3)), *parts, keras.layers.Dense(classes)]), RandomErasing(0.0)
     )
     model.compile("sgd", LabelSmoothingCrossentropy(0.1, from_logits=True, ignore_class=255))

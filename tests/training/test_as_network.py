@@ -1,4 +1,4 @@
-"""AugmentedModel answers as the network in it: what it logs, what it takes, what it shows, saves and exports."""
+"""RegularizedModel answers as the network in it: what it logs, what it takes, what it shows, saves and exports."""
 
 import collections
 
@@ -35,7 +35,7 @@ def two_heads(form=dict):
 
 
 def around(net, augmentation=None):
-    return training.AugmentedModel(net, augmentation or layers.RandomErasing(rate=0.0))
+    return training.RegularizedModel(net, augmentation or layers.RandomErasing(rate=0.0))
 
 
 # Logs.

@@ -14,7 +14,7 @@ IDS, WEIGHTS = np.arange(8) % 3, np.linspace(0.5, 2, 8, dtype="float32")
 def model():
     keras.utils.set_random_seed(3)
     network = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
-    made = training.AugmentedModel(network, layers.MixUp(1.0, seed=4))
+    made = training.RegularizedModel(network, layers.MixUp(1.0, seed=4))
     made.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     return made
 

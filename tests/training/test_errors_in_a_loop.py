@@ -6,14 +6,14 @@ import pytest
 from harness import to_numpy
 
 from keras_reg import layers
-from keras_reg.training import AugmentedModel
+from keras_reg.training import RegularizedModel
 
 X, Y = np.random.default_rng(0).random((6, 5, 4, 3), "float32"), np.arange(6) % 3
 
 
 def trained():
     net = keras.Sequential([keras.Input((5, 4, 3)), keras.layers.Flatten(), keras.layers.Dense(3)])
-    model = AugmentedModel(net, layers.MixUp(seed=0))
+    model = RegularizedModel(net, layers.MixUp(seed=0))
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
     model.fit(X, Y, verbose=0)
     return model

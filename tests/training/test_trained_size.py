@@ -21,7 +21,7 @@ def model_with(augmentation):
     network = keras.Sequential(
         [keras.Input((None, None, 3)), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3)]
     )
-    model = training.AugmentedModel(network, augmentation)
+    model = training.RegularizedModel(network, augmentation)
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     return model
 

@@ -21,7 +21,7 @@ STEPS = ("train_step", "test_step", "predict_step", "compute_loss", "compute_met
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
-class AugmentedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):
+class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):
     """Trains a model on augmented batches: images, labels and sample weights change inside the compiled step.
 
     `evaluate`, `predict` and `export` use the plain model, and outputs, layers and logs have its names. They do not
@@ -35,9 +35,9 @@ class AugmentedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):
     Args:
         model: The `keras.Model` to train: Functional, Sequential or subclassed, with the ordinary `train_step`.
         augmentation: A layer of `keras_reg.layers`, an image layer of Keras, or a `keras.Sequential` of these, which
-            becomes a `Pipeline`.
-        images: Name or position of the input to augment, if the model has several. Mixing layers refuse a model with
-            several inputs, since they could not mix the others.
+            becomes a `Pipeline`. With `None` the model trains as `model` does.
+        augmented_input: Name or position of the input to augment, if the model has several. Mixing layers refuse a
+            model with several inputs, since they could not mix the others.
         **kwargs: Further arguments of `keras.Model`, such as `name`.
 
     Call arguments:
@@ -61,7 +61,7 @@ class AugmentedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):
     >>> import keras, numpy as np
     >>> from keras_reg import layers, training
     >>> net = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
-    >>> model = training.AugmentedModel(net, layers.CutMix(seed=0))
+    >>> model = training.RegularizedModel(net, layers.CutMix(seed=0))
     >>> model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
     >>> history = model.fit(np.ones((6, 8, 8, 1)), np.arange(6) % 3, batch_size=4, verbose=0)
 
@@ -69,24 +69,25 @@ class AugmentedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):
         - [mixup](https://arxiv.org/abs/1710.09412) (Zhang et al., 2018), whose code computes the loss in this form.
     """
 
-    def __init__(self, model, augmentation, images=None, **kwargs):
+    def __init__(self, model, augmentation=None, augmented_input=None, **kwargs):
         _check_model(model)
-        if not isinstance(augmentation, keras.layers.Layer):
+        if augmentation is not None and not isinstance(augmentation, keras.layers.Layer):
             fail(
-                "`augmentation` must be a Keras layer. Put several layers into a `Pipeline`.", augmentation=augmentation
+                "`augmentation` must be a Keras layer or None. Put several layers into a `Pipeline`.",
+                augmentation=augmentation,
             )
-        if images is not None and not isinstance(images, (str, int)):
-            fail("`images` must be the name or the position of an input.", images=images)
+        if augmented_input is not None and not isinstance(augmented_input, (str, int)):
+            fail("`augmented_input` must be the name or the position of an input.", augmented_input=augmented_input)
         if "training" not in inspect.signature(model.call).parameters:
             # Keras asks the signature whether to hand `training` on; here it is to be as without this model around.
             object.__setattr__(self, "call", self._call_without_training)
         super().__init__(**kwargs)
-        ours = isinstance(augmentation, BatchAugmentation)
-        self.augmentation = augmentation if ours else Pipeline([augmentation])
-        self.model, self.images = model, images
+        ready = augmentation is None or isinstance(augmentation, BatchAugmentation)
+        self.augmentation = augmentation if ready else Pipeline([augmentation])
+        self.model, self.augmented_input = model, augmented_input
         self._mixing = Mixing()
         self._told_of_nan = False
-        if model.built and self.augmentation.built:
+        if model.built and (augmentation is None or self.augmentation.built):
             self.built = True
 
     def build(self, input_shape=None):
@@ -99,7 +100,7 @@ class AugmentedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):
             # By a call, as Keras builds a model without a `build` of its own.
             options = {"training": False} if "training" in inspect.signature(self.call).parameters else {}
             self.model(inputs, **options)
-        if not self.augmentation.built:
+        if self.augmentation is not None and not self.augmentation.built:
             self._build_augmentation(self._find_images(inputs)[1])
 
     def _build_augmentation(self, images):
@@ -125,9 +126,11 @@ class AugmentedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):
             sample_weight: Sample weights, a nest for several outputs.
 
         Returns:
-            (x, y, sample_weight). Where labels were mixed, y is an object that `compute_loss` and `compute_metrics` of
-            this model take in the place of labels.
+            (x, y, sample_weight), unchanged without an augmentation. Where labels were mixed, y is an object that `compute_loss` and `compute_metrics` of
+            this model take instead of labels.
         """
+        if self.augmentation is None:
+            return x, y, sample_weight
         held = hold_inputs(x, "x"), hold(y, "y"), hold(sample_weight, "sample_weight")
         x, y, sample_weight = map_arrays(ops.convert_to_tensor, held)
         place, found = self._find_images(x)
@@ -146,12 +149,15 @@ class AugmentedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):
         places = list(x) if isinstance(x, dict) else list(range(len(x)))
         if len(places) > 1 and self.augmentation.mixes:
             fail("A mixing augmentation needs a model with one input: it cannot mix the others.", inputs=places)
-        place = places[0] if self.images is None and len(places) == 1 else self.images
+        place = places[0] if self.augmented_input is None and len(places) == 1 else self.augmented_input
         names = [tensor.name for tensor in getattr(self.model, "inputs", ())]
         if isinstance(place, str) and not isinstance(x, dict) and place in names:
             place = names.index(place)
         if place not in places:
-            fail("`images` must say which of several inputs is augmented.", images=self.images, inputs=places)
+            fail(
+                "`augmented_input` must say which of several inputs is augmented.",
+                augmented_input=self.augmented_input, inputs=places,
+            )  # fmt: skip
         return place, x[place]
 
     @staticmethod
@@ -206,7 +212,7 @@ class AugmentedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):
 
     def get_config(self):
         parts = {"dtype": self.dtype_policy, "model": self.model, "augmentation": self.augmentation}
-        plain = {"name": self.name, "trainable": self.trainable, "images": self.images}
+        plain = {"name": self.name, "trainable": self.trainable, "augmented_input": self.augmented_input}
         return {**plain, **{name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}}
 
     @classmethod

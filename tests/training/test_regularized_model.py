@@ -1,4 +1,4 @@
-"""AugmentedModel: what a training step on augmented batches computes, and that nothing else changes."""
+"""RegularizedModel: what a training step on augmented batches computes, and that nothing else changes."""
 
 import concurrent.futures
 
@@ -37,7 +37,7 @@ def mixers(seed=7):
 
 
 def augmented(model=None, augmentation=None, loss=None, **compiling):
-    model = training.AugmentedModel(model or network(), augmentation or mixers())
+    model = training.RegularizedModel(model or network(), augmentation or mixers())
     compiling.setdefault("optimizer", keras.optimizers.SGD(0.1))
     model.compile(loss=loss or CE(from_logits=True), metrics=["accuracy"], **compiling)
     return model
@@ -370,7 +370,7 @@ def test_a_step_that_overflows_moves_what_it_moves_in_plain_keras():
         return moved
 
     plain = statistics_of(lambda net: net)
-    augmented = statistics_of(lambda net: training.AugmentedModel(net, layers.MixUp(0.2, rate=0.0)))
+    augmented = statistics_of(lambda net: training.RegularizedModel(net, layers.MixUp(0.2, rate=0.0)))
     assert_close(augmented, plain, rtol=1e-3, atol=1e-5)
 
 
@@ -388,7 +388,7 @@ def test_unlabelled_images():
     """A model that reconstructs nothing but learns from its own losses: no labels, no loss."""
     x = batch()[0]
     net = keras.Sequential([keras.Input((8, 6, 3)), CountCalls(), keras.layers.Flatten(), keras.layers.Dense(2)])
-    model = training.AugmentedModel(net, layers.MixUp(seed=1))
+    model = training.RegularizedModel(net, layers.MixUp(seed=1))
     mixed, labels, weights = model.augment(x)
     assert labels is None and weights is None
     assert np.abs(to_numpy(mixed) - x).max() > 0.01
@@ -405,7 +405,7 @@ def test_keras_image_layers_and_strength():
     weight.assign(0.0)
     _, mixture, _ = model.augment(x, y)
     assert_close(to_numpy(mixture.weights)[:, 0], np.ones(len(x)))
-    flips = training.AugmentedModel(network(), keras.layers.RandomFlip(seed=1))
+    flips = training.RegularizedModel(network(), keras.layers.RandomFlip(seed=1))
     flips.compile("sgd", CE(from_logits=True))
     flips.fit(x, y, verbose=0)
 
@@ -424,19 +424,40 @@ def test_the_named_input_is_augmented():
     x, y, w = batch()
     inputs = {"image": x, "size": np.ones((10, 2), "float32")}
     erase = layers.RandomErasing(rate=1.0, seed=1)
-    model = training.AugmentedModel(several(), erase, images="image")
+    model = training.RegularizedModel(several(), erase, augmented_input="image")
     model.compile("sgd", CE(from_logits=True))
     moved, labels, _ = model.augment(inputs, y)
     assert (to_numpy(moved["image"]) != x).any()
     assert_close(moved["size"], inputs["size"])
     assert_close(labels, y)
     model.fit(inputs, y, sample_weight=w, verbose=0)
+    with raises_received("augmented_input"):
+        training.RegularizedModel(several(), erase).augment(inputs, y)
     with raises_received("image"):
-        training.AugmentedModel(several(), erase).augment(inputs, y)
-    with raises_received("image"):
-        training.AugmentedModel(several(), erase, images="picture").augment(inputs, y)
+        training.RegularizedModel(several(), erase, augmented_input="picture").augment(inputs, y)
     with raises_received("size"):
-        training.AugmentedModel(several(), layers.CutMix(), images="image").augment(inputs, y)
+        training.RegularizedModel(several(), layers.CutMix(), augmented_input="image").augment(inputs, y)
+
+
+def test_without_augmentation_it_is_the_plain_model(tmp_path):
+    x, y, w = batch()
+    inputs = {"image": x, "size": np.ones((10, 2), "float32")}
+    weights, histories = [], []
+    for wrap in (lambda net: net, training.RegularizedModel):
+        model = wrap(several())
+        model.compile(keras.optimizers.SGD(0.1), CE(from_logits=True), metrics=["accuracy"])
+        histories.append(
+            model.fit(inputs, y, 4, 2, 0, sample_weight=w, shuffle=False, validation_data=(inputs, y)).history
+        )
+        weights.append(model.get_weights())
+    assert_close(weights[1], weights[0], rtol=1e-6, atol=1e-7)
+    assert list(histories[1]) == list(histories[0])
+    assert_close([*histories[1].values()], [*histories[0].values()], rtol=1e-6)
+    assert model.augment(inputs, y, w) == (inputs, y, w)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert again.augmentation is None
+    assert_close(again.predict(inputs, verbose=0), model.predict(inputs, verbose=0))
 
 
 def test_several_outputs_mix_with_one_weight():
@@ -446,7 +467,7 @@ def test_several_outputs_mix_with_one_weight():
     flat = keras.layers.Flatten()(image)
     heads = {"kind": keras.layers.Dense(CLASSES, name="kind")(flat), "age": keras.layers.Dense(1, name="age")(flat)}
     net = keras.Model(image, heads)
-    model = training.AugmentedModel(net, layers.MixUp(1.0, seed=3))
+    model = training.RegularizedModel(net, layers.MixUp(1.0, seed=3))
     model.compile("sgd", {"kind": CE(from_logits=True), "age": "mse"}, metrics={"kind": ["accuracy"], "age": ["mae"]})
     labels = {"kind": y, "age": w[:, None]}
     x_mixed, mixture, _ = model.augment(x, labels)
@@ -540,7 +561,7 @@ def test_data_parallel_on_eight_devices():
             keras.utils.set_random_seed(1)
             net = keras.Sequential([keras.Input((8, 6, 3)), keras.layers.Flatten(), keras.layers.Dense(5)])
             choice = layers.RandomChoice([layers.MixUp(rate=rate), layers.CutMix(rate=rate)], mode="sample")
-            model = training.AugmentedModel(net, layers.Pipeline([layers.RandomErasing(rate), choice], seed=1))
+            model = training.RegularizedModel(net, layers.Pipeline([layers.RandomErasing(rate), choice], seed=1))
             model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
             return model.fit(x, y, batch_size=16, epochs=3, shuffle=False, verbose=0).history["loss"]
         np.testing.assert_allclose(losses(0.0, True), losses(0.0, False), rtol=1e-5)
@@ -548,7 +569,7 @@ def test_data_parallel_on_eight_devices():
         keras.distribution.set_distribution(keras.distribution.DataParallel())
         same = np.ones((16, 8, 6, 3), "float32")
         net = keras.Sequential([keras.Input((8, 6, 3)), keras.layers.Flatten(), keras.layers.Dense(5)])
-        model = training.AugmentedModel(net, layers.RandomErasing(1.0, fill_value=0.0, seed=1))
+        model = training.RegularizedModel(net, layers.RandomErasing(1.0, fill_value=0.0, seed=1))
         erased = np.asarray(model.augment(same)[0])
         assert len(np.unique((erased == 0).reshape(16, -1), axis=0)) > 12
         print("done")
@@ -576,7 +597,7 @@ def test_mirrored_strategy_on_two_devices(inside):
             outside = None if {inside} else build(rate)
             with strategy.scope() if parallel else contextlib.nullcontext():
                 net = keras.Sequential([keras.Input((8, 6, 3)), keras.layers.Flatten(), keras.layers.Dense(5)])
-                model = training.AugmentedModel(net, outside or build(rate))
+                model = training.RegularizedModel(net, outside or build(rate))
                 model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
             return model.fit(x, y, batch_size=16, epochs=3, shuffle=False, verbose=0).history["loss"]
         np.testing.assert_allclose(losses(0.0, True), losses(0.0, False), rtol=1e-5)
@@ -617,7 +638,7 @@ def test_two_processes_of_torch_distributed(tmp_path):
             keras.utils.set_random_seed(1)
             net = keras.Sequential([keras.Input((8, 6, 3)), keras.layers.Flatten(), keras.layers.Dense(5)])
             choice = layers.RandomChoice([layers.MixUp(rate=rate), layers.CutMix(rate=rate)], mode="sample")
-            model = training.AugmentedModel(net, layers.Pipeline([layers.RandomErasing(rate), choice], seed=1))
+            model = training.RegularizedModel(net, layers.Pipeline([layers.RandomErasing(rate), choice], seed=1))
             model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
             model.optimizer.build(model.trainable_variables)
             forward = torch.nn.parallel.DistributedDataParallel(model) if parallel else model
@@ -667,17 +688,17 @@ class OwnLoss(keras.Model):
 
 def test_refuses_what_it_would_bypass():
     with raises_received("train_step", "OwnStep"):
-        training.AugmentedModel(OwnStep(), layers.MixUp())
+        training.RegularizedModel(OwnStep(), layers.MixUp())
     with raises_received("compute_loss"):
-        training.AugmentedModel(OwnLoss(), layers.MixUp())
+        training.RegularizedModel(OwnLoss(), layers.MixUp())
     with raises_received("train_step"):
-        training.AugmentedModel(augmented(), layers.MixUp())
+        training.RegularizedModel(augmented(), layers.MixUp())
     with raises_received("model"):
-        training.AugmentedModel("resnet", layers.MixUp())
+        training.RegularizedModel("resnet", layers.MixUp())
     with raises_received("augmentation"):
-        training.AugmentedModel(network(), "mixup")
-    with raises_received("images"):
-        training.AugmentedModel(network(), layers.MixUp(), images=1.5)
+        training.RegularizedModel(network(), "mixup")
+    with raises_received("augmented_input"):
+        training.RegularizedModel(network(), layers.MixUp(), augmented_input=1.5)
 
 
 def test_refuses_data_at_trace_time():
