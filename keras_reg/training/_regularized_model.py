@@ -126,8 +126,8 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):
             sample_weight: Sample weights, a nest for several outputs.
 
         Returns:
-            (x, y, sample_weight), unchanged without an augmentation. Where labels were mixed, y is an object that `compute_loss` and `compute_metrics` of
-            this model take instead of labels.
+            (x, y, sample_weight); without an augmentation, what was given. Where labels were mixed, y is an object that
+            `compute_loss` and `compute_metrics` of this model take instead of labels.
         """
         if self.augmentation is None:
             return x, y, sample_weight
