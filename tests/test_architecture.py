@@ -100,11 +100,11 @@ def test_only_public_keras(path):
     assert not re.findall(r"\bkeras[.](?:src|_tf_keras|__internal__)\b", path.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("path", [p for p in PACKAGE_FILES if p.name != "_backend.py"], ids=name_of)
-def test_only_the_backend_file_knows_frameworks(path):
+@pytest.mark.parametrize("path", [p for p in PACKAGE_FILES if p.parent != PACKAGE / "_backend"], ids=name_of)
+def test_only_the_backend_folder_knows_frameworks(path):
     tree = tree_of(path)
     found = [name for name in imported(tree) if name.split(".")[0] in FRAMEWORKS]
-    assert not found, f"imports {found}: that belongs into keras_reg/_backend.py"
+    assert not found, f"imports {found}: that belongs in keras_reg/_backend"
     prose = {id(node) for node in docstring_nodes(tree)}
     strings = [
         node.value
@@ -112,7 +112,7 @@ def test_only_the_backend_file_knows_frameworks(path):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose
     ]
     found = [text for text in strings if text.split(".")[0] in FRAMEWORKS]
-    assert not found, f"tells frameworks apart by {found}: that belongs into keras_reg/_backend.py"
+    assert not found, f"tells frameworks apart by {found}: that belongs in keras_reg/_backend"
 
 
 @pytest.mark.parametrize("path", PACKAGE_FILES, ids=name_of)
@@ -129,6 +129,13 @@ def test_arrows_point_one_way(path):
             assert there in ARROWS[here], f"{here} must not import {name}"
         if here in PUBLIC_ONLY and there not in BASE and there != here:
             assert not re.search(r"\._", name), f"{here} takes public names only, not {name}"
+
+
+@pytest.mark.parametrize("path", [p for p in PACKAGE_FILES if p.parent != PACKAGE / "_backend"], ids=name_of)
+def test_the_backend_folder_has_one_door(path):
+    """Other files import from `keras_reg._backend`, which lists what it offers, and not from the files in it."""
+    found = [name for name in imported(tree_of(path)) if re.match(r"keras_reg\._backend\._", name)]
+    assert not found, f"imports {found}: re-export it in keras_reg/_backend/__init__.py"
 
 
 @pytest.mark.parametrize("path", OUTSIDE_FILES, ids=name_of)

@@ -53,7 +53,7 @@ def batch(dtype="float32", channels_first=False):
 
 @pytest.fixture
 def compile_all(monkeypatch):
-    monkeypatch.setattr("keras_reg._backend.WORTH_COMPILING", 1)
+    monkeypatch.setattr("keras_reg._backend._programs.WORTH_COMPILING", 1)
 
 
 @pytest.fixture(params=["small", "large"])
@@ -91,7 +91,7 @@ def test_compiled_as_one_program_it_is_the_same_function(name, monkeypatch):
     layer = LAYERS[name](seed=1)
     plain = to_numpy(layer(*batch(), index=3))
     assert not programs(layer)
-    monkeypatch.setattr("keras_reg._backend.WORTH_COMPILING", 1)
+    monkeypatch.setattr("keras_reg._backend._programs.WORTH_COMPILING", 1)
     found = to_numpy(layer(*batch(), index=3))
     split = name == "Pipeline of noise" and BACKEND == "tensorflow"  # which draws it faster outside
     assert all(programs(part) for part in (layer.layers if split else [layer]))

@@ -1,0 +1,60 @@
+"""The only room that knows frameworks: where a batch lives, where its random numbers come from, what a step is."""
+
+from keras_reg._backend._crossentropy import fused_crossentropy, times, weighted_sum
+from keras_reg._backend._current import is_compiling, not_compiled
+from keras_reg._backend._place import NATIVE, Framework, framework_of, in_reach, on_host
+from keras_reg._backend._process_state import process_random_state, set_process_random_state
+from keras_reg._backend._programs import Programs, worth_compiling
+from keras_reg._backend._random import RandomSource, fold, normal, random_sources, seed_words, uniform
+from keras_reg._backend._statistics import bucket, count, sum_over_replicas
+from keras_reg._backend._step import AugmentedStep, admit_optimizer_variables, call_train_function
+from keras_reg._backend._tensorflow import as_written, read_outside
+from keras_reg._backend._tensors import (
+    from_foreign,
+    held_dtype,
+    is_concrete,
+    is_dense,
+    is_tensor,
+    laid_out,
+    least_of,
+    number_of,
+)
+
+__all__ = [
+    "NATIVE",
+    "AugmentedStep",
+    "Framework",
+    "Programs",
+    "RandomSource",
+    "admit_optimizer_variables",
+    "as_written",
+    "bucket",
+    "call_train_function",
+    "count",
+    "fold",
+    "framework_of",
+    "from_foreign",
+    "fused_crossentropy",
+    "held_dtype",
+    "in_reach",
+    "is_compiling",
+    "is_concrete",
+    "is_dense",
+    "is_tensor",
+    "laid_out",
+    "least_of",
+    "normal",
+    "not_compiled",
+    "number_of",
+    "on_host",
+    "process_random_state",
+    "random_sources",
+    "read_outside",
+    "seed_words",
+    "set_process_random_state",
+    "sum_over_replicas",
+    "times",
+    "uniform",
+    "weighted_sum",
+    "worth_compiling",
+]

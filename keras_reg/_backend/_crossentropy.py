@@ -1,0 +1,121 @@
+"""Cross-entropy with a gradient that is written by hand."""
+
+import functools
+import sys
+
+import numpy as np
+from keras import ops
+
+from keras_reg._backend._current import BACKEND, is_compiling
+
+
+def fused_crossentropy(logits, ids, share, floor, total):
+    """total * logsumexp(z) - share * z_y - sum_k floor_k z_k for each row z of `logits`, where y is its id.
+
+    Its gradient, total * softmax(z) - share * onehot(y) - floor, is written by hand, which saves automatic
+    differentiation several passes over an array of the size of the logits. `None` where a compiler does as well.
+
+    Args:
+        logits: Float tensor (..., classes).
+        ids: Integer tensor (...), all in range.
+        share, total: A number or a tensor (...).
+        floor: `None`, a number, or a tensor (classes,).
+    """
+    if BACKEND == "tensorflow":
+        return _tensorflow_crossentropy(logits, ids, share, floor, total)
+    if BACKEND == "torch" and not is_compiling():
+        return _torch_crossentropy().apply(logits, ids.long().unsqueeze(-1), share, floor, total)[0]
+    return None
+
+
+def times(weight, x):
+    """`weight * x` where 0 times infinity is 0: what counts nothing may be impossible. A plain number is not 0."""
+    return weight * ops.where(weight == 0, 0.0, x) if len(np.shape(weight)) else weight * x
+
+
+def weighted_sum(x, weight, sum_over):
+    """Over the last axis; `weight` is a number or a vector along it."""
+    return sum_over(times(weight, x), -1) if len(np.shape(weight)) else weight * sum_over(x, -1)
+
+
+def _tensorflow_crossentropy(logits, ids, share, floor, total):
+    tf = sys.modules["tensorflow"]
+    shape = tf.shape(ids)
+
+    def flat(x):
+        return x if isinstance(x, float) else tf.reshape(x, [-1])
+
+    ids, share, total = flat(ids), flat(share), flat(total)
+
+    @tf.custom_gradient
+    def crossentropy(z):
+        z = z - tf.reduce_max(z, axis=-1, keepdims=True)
+        losses = -times(share, tf.gather(z, ids, batch_dims=1))
+        if floor is not None:
+            losses -= weighted_sum(z, floor, tf.reduce_sum)
+        # One array of the size of the logits, not two: the exponentials wait for the last that reads z. XLA knows no
+        # control dependencies, but not that this is 0 either, and its temporary for the sum is gone by then.
+        nothing = 0.0 * tf.cast(tf.math.is_nan(losses), z.dtype)
+        with tf.control_dependencies([losses]):
+            exps = tf.exp(z + nothing[:, None])
+        sums = tf.reduce_sum(exps, axis=-1)
+
+        def gradient(upstream):
+            found = exps * (upstream * total / sums)[:, None]
+            if floor is not None:
+                found -= upstream[:, None] * floor
+            where = tf.stack([tf.range(tf.shape(ids)[0], dtype=ids.dtype), ids], axis=-1)
+            return tf.tensor_scatter_nd_sub(found, where, upstream * share)
+
+        return losses + total * tf.math.log(sums), gradient
+
+    return tf.reshape(crossentropy(tf.reshape(logits, [-1, tf.shape(logits)[-1]])), shape)
+
+
+@functools.cache
+def _torch_crossentropy():
+    torch = sys.modules["torch"]
+
+    class Crossentropy(torch.autograd.Function):
+        """One array of the size of the logits is allocated, for the exponentials, which the backward pass turns into
+        the gradient where they lie. Fresh memory costs more here than the arithmetic.
+
+        `torch.log_softmax` would add the exponentials in lanes, as many as the processor has, and lose small ones.
+        """
+
+        generate_vmap_rule = True
+
+        @staticmethod
+        def forward(logits, ids, share, floor, total):
+            exps = logits - logits.amax(-1, keepdim=True)
+            losses = -times(share, exps.gather(-1, ids).squeeze(-1))
+            if floor is not None:
+                losses -= weighted_sum(exps, floor, torch.sum)
+            sums = exps.exp_().sum(-1)
+            return losses + total * sums.log(), exps, sums
+
+        @staticmethod
+        def setup_context(ctx, inputs, output):
+            ctx.save_for_backward(*inputs[:2])
+            ctx.numbers, (_, ctx.exps, ctx.sums) = inputs[2:], output
+            ctx.mark_non_differentiable(*output[1:])
+            ctx.set_materialize_grads(False)
+
+        @staticmethod
+        def backward(ctx, upstream, *_):
+            logits, ids = ctx.saved_tensors
+            share, floor, total = ctx.numbers
+            spent = -(upstream * share).unsqueeze(-1)
+            if torch.is_grad_enabled():  # someone wants the gradient of this gradient
+                found = torch.softmax(logits, -1) * (upstream * total).unsqueeze(-1)
+                found = found if floor is None else found - upstream.unsqueeze(-1) * floor
+                return found.scatter_add(-1, ids, spent), None, None, None, None
+            # The first pass takes the exponentials; one over a graph that was retained has to make them again.
+            exps, ctx.exps = ctx.exps, None
+            exps = (logits - logits.amax(-1, keepdim=True)).exp_() if exps is None else exps
+            exps *= (upstream * total / ctx.sums).unsqueeze(-1)
+            if floor is not None:
+                exps -= upstream.unsqueeze(-1) * floor
+            return exps.scatter_add_(-1, ids, spent), None, None, None, None
+
+    return Crossentropy

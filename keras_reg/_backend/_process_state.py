@@ -1,0 +1,35 @@
+"""The random numbers that belong to the process rather than to a layer."""
+
+import random
+import sys
+
+import numpy as np
+
+from keras_reg._backend._current import BACKEND
+
+
+def process_random_state():
+    """Where the random numbers stand that belong to no layer: those of Python, NumPy and PyTorch. A nest of arrays.
+
+    Keras shuffles arrays by NumPy's under JAX and by PyTorch's under PyTorch, whose unseeded dropout draws there too.
+    """
+    version, words, gauss = random.getstate()
+    state = {"python": [version, np.array(words, "uint32"), gauss], "numpy": np.random.get_state(legacy=False)}
+    if BACKEND == "torch":
+        torch = sys.modules["torch"]
+        state["torch"] = torch.get_rng_state().numpy()
+        if torch.cuda.is_available():
+            state["cuda"] = [found.numpy() for found in torch.cuda.get_rng_state_all()]
+    return state
+
+
+def set_process_random_state(state):
+    """Puts back what `process_random_state` returned."""
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(map(int, words)), gauss))
+    np.random.set_state(state["numpy"])
+    if BACKEND == "torch" and "torch" in state:
+        torch = sys.modules["torch"]
+        torch.set_rng_state(torch.from_numpy(state["torch"]))
+        if "cuda" in state and len(state["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all([torch.from_numpy(found) for found in state["cuda"]])
