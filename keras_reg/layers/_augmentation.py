@@ -15,8 +15,8 @@ from keras_reg._backend import (
 from keras_reg._random_state import KeepsPosition
 from keras_reg._strength import Strength, deserialize, plain, serialize
 from keras_reg._validation import check_data_format, check_integer, check_seed, fail
-from keras_reg.layers._arrays import accept, check_call, check_weights, set_apart, written_out
-from keras_reg.layers._batch import (
+from keras_reg.layers._batch._arrays import accept, check_call, check_weights, set_apart, written_out
+from keras_reg.layers._batch._forms import (
     CONTENT,
     Batch,
     Form,
@@ -31,7 +31,7 @@ from keras_reg.layers._batch import (
     static,
     to_tensors,
 )
-from keras_reg.layers._sizes import check_sizes, warn_of_other_layout
+from keras_reg.layers._batch._sizes import check_sizes, warn_of_other_layout
 from keras_reg.layers._strength_weight import hold
 
 

@@ -8,9 +8,9 @@ from keras_reg._backend import fold, seed_words
 from keras_reg._strength import deserialize
 from keras_reg._validation import check_data_format, check_seed, fail
 from keras_reg.layers._augmentation import BatchAugmentation
-from keras_reg.layers._foreign import apply_foreign
-from keras_reg.layers._foreign_spec import foreign_spec
-from keras_reg.layers._terms import check_same_size, keep_unselected
+from keras_reg.layers._batch._foreign import apply_foreign
+from keras_reg.layers._batch._foreign_spec import foreign_spec
+from keras_reg.layers._batch._terms import check_same_size, keep_unselected
 
 
 class Composite(BatchAugmentation):

@@ -7,8 +7,8 @@ from keras import ops
 from keras_reg._backend import RandomSource, uniform
 from keras_reg._strength import Strength, serialize
 from keras_reg._validation import check_data_format, check_flag, check_seed, fail, is_integer, native
-from keras_reg.layers._one_array import TakesOneArray
-from keras_reg.layers._random_layer import RandomLayer, in_compute_dtype
+from keras_reg.layers._noise._one_array import TakesOneArray
+from keras_reg.layers._noise._random_layer import RandomLayer, in_compute_dtype
 from keras_reg.layers._strength_weight import given, hold
 
 NEWTON_STEPS = 24  # twice what any rate below 1 needs in float32

@@ -3,8 +3,8 @@ from keras import ops
 
 from keras_reg._backend import uniform
 from keras_reg._strength import serialize
+from keras_reg.layers._noise._weight_wrapper import WeightWrapper
 from keras_reg.layers._strength_weight import given, scale_of_kept
-from keras_reg.layers._weight_wrapper import WeightWrapper
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")

@@ -4,8 +4,8 @@ from keras import ops
 from keras_reg._backend import RandomSource, uniform
 from keras_reg._strength import Strength, plain, serialize
 from keras_reg._validation import check_choice, check_integer, check_seed
-from keras_reg.layers._one_array import TakesOneArray
-from keras_reg.layers._random_layer import RandomLayer, in_compute_dtype
+from keras_reg.layers._noise._one_array import TakesOneArray
+from keras_reg.layers._noise._random_layer import RandomLayer, in_compute_dtype
 from keras_reg.layers._strength_weight import given, hold, scale_of_kept
 
 

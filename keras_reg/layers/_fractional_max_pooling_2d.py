@@ -3,8 +3,8 @@ from keras import ops
 
 from keras_reg._backend import RandomSource, fold, uniform
 from keras_reg._validation import check_data_format, check_flag, check_number, check_seed, fail, native
-from keras_reg.layers._one_array import TakesOneArray
-from keras_reg.layers._random_layer import RandomLayer, in_compute_dtype
+from keras_reg.layers._noise._one_array import TakesOneArray
+from keras_reg.layers._noise._random_layer import RandomLayer, in_compute_dtype
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")

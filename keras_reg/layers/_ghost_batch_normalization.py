@@ -2,7 +2,7 @@ import keras
 from keras import ops
 
 from keras_reg._validation import check_integer, fail
-from keras_reg.layers._example_moments import (
+from keras_reg.layers._noise._example_moments import (
     along_channels,
     check_axis,
     example_counts,
@@ -10,8 +10,8 @@ from keras_reg.layers._example_moments import (
     move_statistics,
     to_weights,
 )
-from keras_reg.layers._one_array import TakesOneArray
-from keras_reg.layers._random_layer import NotRematerialized
+from keras_reg.layers._noise._one_array import TakesOneArray
+from keras_reg.layers._noise._random_layer import NotRematerialized
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")

@@ -3,10 +3,10 @@ import keras
 from keras_reg._backend import is_concrete
 from keras_reg._validation import fail
 from keras_reg.layers._augmentation import BatchAugmentation, check_num_classes, holds, selected
-from keras_reg.layers._batch import dtype_of, is_float, is_map, leaves, one_number_each, spread
-from keras_reg.layers._mixing import check_ids, hot_rows
+from keras_reg.layers._batch._forms import dtype_of, is_float, is_map, leaves, one_number_each, spread
+from keras_reg.layers._batch._terms import map_labels
+from keras_reg.layers._pixels._mixing import check_ids, hot_rows
 from keras_reg.layers._strength_weight import given
-from keras_reg.layers._terms import map_labels
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")

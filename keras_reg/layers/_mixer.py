@@ -3,13 +3,13 @@ import dataclasses
 from keras_reg._strength import Strength, plain
 from keras_reg._validation import check_choice
 from keras_reg.layers._augmentation import BatchAugmentation, check_num_classes, selected
-from keras_reg.layers._batch import is_float, map_arrays, spec_of
-from keras_reg.layers._beta import BetaQuantile
-from keras_reg.layers._boxes import check_boxes, spec_of_concatenated
-from keras_reg.layers._mixed import mix
-from keras_reg.layers._mixing import COLUMNS, check_labels, label_spec, make_plan, mask_spec
+from keras_reg.layers._batch._boxes import check_boxes, spec_of_concatenated
+from keras_reg.layers._batch._forms import is_float, map_arrays, spec_of
+from keras_reg.layers._batch._terms import map_labels
+from keras_reg.layers._pixels._beta import BetaQuantile
+from keras_reg.layers._pixels._mixed import mix
+from keras_reg.layers._pixels._mixing import COLUMNS, check_labels, label_spec, make_plan, mask_spec
 from keras_reg.layers._strength_weight import given
-from keras_reg.layers._terms import map_labels
 
 
 class Mixer(BatchAugmentation):

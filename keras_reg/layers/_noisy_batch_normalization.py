@@ -4,7 +4,7 @@ from keras import ops
 from keras_reg._backend import RandomSource, normal, uniform
 from keras_reg._strength import Strength, serialize
 from keras_reg._validation import check_choice, check_integer, check_seed, fail
-from keras_reg.layers._example_moments import (
+from keras_reg.layers._noise._example_moments import (
     along_channels,
     check_axis,
     example_counts,
@@ -12,8 +12,8 @@ from keras_reg.layers._example_moments import (
     move_statistics,
     to_weights,
 )
-from keras_reg.layers._one_array import TakesOneArray
-from keras_reg.layers._random_layer import RandomLayer
+from keras_reg.layers._noise._one_array import TakesOneArray
+from keras_reg.layers._noise._random_layer import RandomLayer
 from keras_reg.layers._strength_weight import given, hold
 
 

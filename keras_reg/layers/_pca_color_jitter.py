@@ -7,7 +7,7 @@ from keras_reg._backend import fold, normal
 from keras_reg._strength import LARGEST, plain
 from keras_reg._validation import check_range, fail, native
 from keras_reg.layers._augmentation import BatchAugmentation, check_fill, selected
-from keras_reg.layers._batch import dtype_of, spread, static
+from keras_reg.layers._batch._forms import dtype_of, spread, static
 from keras_reg.layers._strength_weight import given
 
 # Of the pixels of ImageNet in [0, 1], as everybody uses them since Krizhevsky et al. (2012).

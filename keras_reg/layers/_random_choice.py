@@ -3,12 +3,12 @@ import numpy as np
 
 from keras_reg._validation import check_choice, fail, is_number, native
 from keras_reg.layers._augmentation import BatchAugmentation
+from keras_reg.layers._batch._terms import check_same_size
 from keras_reg.layers._composite import Composite, spec_after, transform_part
-from keras_reg.layers._mixed import mix
 from keras_reg.layers._mixer import Mixer, mixed_spec
-from keras_reg.layers._mixing import COLUMNS, make_plan
 from keras_reg.layers._pipeline import taken_apart
-from keras_reg.layers._terms import check_same_size
+from keras_reg.layers._pixels._mixed import mix
+from keras_reg.layers._pixels._mixing import COLUMNS, make_plan
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")

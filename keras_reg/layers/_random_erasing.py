@@ -23,13 +23,13 @@ from keras_reg.layers._augmentation import (
     exact,
     selected,
 )
-from keras_reg.layers._batch import dtype_of, height_width, static
-from keras_reg.layers._boxes import FORMATS, check_boxes, drop_erased
-from keras_reg.layers._filling import Filling
-from keras_reg.layers._moving import check_masks, check_no_boxes_within, with_batch_axis
-from keras_reg.layers._rows import Rows
+from keras_reg.layers._batch._boxes import FORMATS, check_boxes, drop_erased
+from keras_reg.layers._batch._forms import dtype_of, height_width, static
+from keras_reg.layers._batch._moving import check_masks, check_no_boxes_within, with_batch_axis
+from keras_reg.layers._batch._terms import map_pixels
+from keras_reg.layers._pixels._filling import Filling
+from keras_reg.layers._pixels._rows import Rows
 from keras_reg.layers._strength_weight import given
-from keras_reg.layers._terms import map_pixels
 
 MOST_BOXES = 256  # each has a draw and a pass of its own
 

@@ -1,13 +1,13 @@
 import keras
 
 from keras_reg._validation import check_choice, check_integer_or_pair, check_number, fail
-from keras_reg.layers import _on_host
 from keras_reg.layers._augmentation import BatchAugmentation, check_fill, check_fill_of_maps, exact, selected
-from keras_reg.layers._batch import channels_first, dtype_of, height_width, static
-from keras_reg.layers._boxes import FORMATS, check_boxes, crop_boxes
-from keras_reg.layers._moving import check_moves
+from keras_reg.layers._batch._boxes import FORMATS, check_boxes, crop_boxes
+from keras_reg.layers._batch._forms import channels_first, dtype_of, height_width, static
+from keras_reg.layers._batch._moving import check_moves
+from keras_reg.layers._batch._terms import map_pixels
+from keras_reg.layers._pixels import _on_host
 from keras_reg.layers._strength_weight import given
-from keras_reg.layers._terms import map_pixels
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")

@@ -2,11 +2,11 @@ import keras
 
 from keras_reg._validation import check_choice, check_integer_or_pair, check_range, check_ratio, usable_ratio
 from keras_reg.layers._augmentation import BatchAugmentation
-from keras_reg.layers._batch import channels_first, dtype_of, height_width, spec_of
-from keras_reg.layers._boxes import FORMATS, check_boxes, crop_boxes
-from keras_reg.layers._moving import check_moves
+from keras_reg.layers._batch._boxes import FORMATS, check_boxes, crop_boxes
+from keras_reg.layers._batch._forms import channels_first, dtype_of, height_width, spec_of
+from keras_reg.layers._batch._moving import check_moves
+from keras_reg.layers._batch._terms import keep_unselected, map_pixels
 from keras_reg.layers._random_pad_crop import gather_pixels
-from keras_reg.layers._terms import keep_unselected, map_pixels
 
 LEAST_AREA = 1e-12  # of a crop, in pixels: below, positions in an image are no longer told apart
 

@@ -5,8 +5,8 @@ import numpy as np
 
 from keras_reg._backend import is_compiling, is_dense, is_tensor
 from keras_reg._validation import fail
-from keras_reg.layers._arrays import array_of, each_array, written_out
-from keras_reg.layers._batch import leaves, static
+from keras_reg.layers._batch._arrays import array_of, each_array, written_out
+from keras_reg.layers._batch._forms import leaves, static
 
 ARRAYS = (np.ndarray, np.generic, memoryview, keras.Variable, tuple, list)
 

@@ -2,7 +2,7 @@ import inspect
 
 import keras
 
-from keras_reg.layers._arrays import hold
+from keras_reg.layers._batch._arrays import hold
 from keras_reg.training._arrays import check_batch_sizes, hold_given, hold_inputs
 from keras_reg.training._labels import check_classes
 from keras_reg.training._trained_size import check_trained_size, inputs_of

@@ -6,10 +6,10 @@ from keras import ops
 from keras_reg._backend import AugmentedStep
 from keras_reg._validation import fail
 from keras_reg.layers import Pipeline
-from keras_reg.layers._arrays import hold
 from keras_reg.layers._augmentation import BatchAugmentation
-from keras_reg.layers._batch import Batch, map_arrays
-from keras_reg.layers._sizes import check_sizes
+from keras_reg.layers._batch._arrays import hold
+from keras_reg.layers._batch._forms import Batch, map_arrays
+from keras_reg.layers._batch._sizes import check_sizes
 from keras_reg.losses._hint import warn_of_nan
 from keras_reg.training._arrays import hold_inputs, in_form_of, labels_in_form
 from keras_reg.training._as_network import AsNetwork

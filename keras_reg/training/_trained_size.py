@@ -3,7 +3,7 @@
 import keras
 
 from keras_reg._validation import fail
-from keras_reg.layers._batch import Batch, dtype_of, spec_of
+from keras_reg.layers._batch._forms import Batch, dtype_of, spec_of
 
 
 def check_trained_size(augmentation, images):

@@ -60,7 +60,7 @@ def compile_all(monkeypatch):
 def image_size(request, monkeypatch):
     """Images that count as large are mixed where they lie, once they are nobody else's."""
     if request.param == "large":
-        monkeypatch.setattr("keras_reg.layers._on_host._LARGE", 1)
+        monkeypatch.setattr("keras_reg.layers._pixels._on_host._LARGE", 1)
 
 
 def in_a_worker(function):
@@ -159,7 +159,7 @@ def test_planned_on_the_host_it_is_the_same_function(name, layout, dtype, monkey
     with monkeypatch.context() as patch:
         patch.delattr("keras.ops.where")  # NumPy's is taken
         found = layer(images, labels, index=5)
-    monkeypatch.setattr("keras_reg.layers._batch.in_reach", lambda *_: False)
+    monkeypatch.setattr("keras_reg.layers._batch._forms.in_reach", lambda *_: False)
     plain = layer(images, labels, index=5)
     assert [x.dtype for x in found] == [x.dtype for x in plain]
     assert torch.equal(images, given)
@@ -182,7 +182,7 @@ def test_what_the_host_leaves_alone_is_given_back_itself():
 
 def test_what_a_layer_of_keras_returns_is_not_written_to(monkeypatch):
     """It may be something that the layer keeps."""
-    monkeypatch.setattr("keras_reg.layers._on_host._LARGE", 1)
+    monkeypatch.setattr("keras_reg.layers._pixels._on_host._LARGE", 1)
     images, labels = batch()
 
     class Keeps(keras.layers.Layer):

@@ -17,7 +17,7 @@ from keras_reg._backend import (
     laid_out,
 )
 from keras_reg._validation import check_flag, check_integer, fail
-from keras_reg.layers._batch import FIELDS, KEYS, arrays_of, leaves, map_arrays, static
+from keras_reg.layers._batch._forms import FIELDS, KEYS, arrays_of, leaves, map_arrays, static
 
 
 def accept(form):

@@ -5,9 +5,9 @@ import dataclasses
 import keras
 from keras import ops as keras_ops
 
-from keras_reg.layers._batch import dtype_of, map_arrays
-from keras_reg.layers._boxes import PADDING, class_key, drop
-from keras_reg.layers._terms import map_pixels
+from keras_reg.layers._batch._boxes import PADDING, class_key, drop
+from keras_reg.layers._batch._forms import dtype_of, map_arrays
+from keras_reg.layers._batch._terms import map_pixels
 
 # Image layers of Keras that leave every pixel where it is. Any other that knows masks counts as one that moves pixels.
 _STILL = (

@@ -5,7 +5,9 @@ import dataclasses
 import keras
 
 from keras_reg._validation import fail
-from keras_reg.layers._batch import (
+from keras_reg.layers._batch._boxes import check_boxes
+from keras_reg.layers._batch._foreign import into, moves
+from keras_reg.layers._batch._forms import (
     FIELDS,
     KEYS,
     channels_first,
@@ -17,10 +19,8 @@ from keras_reg.layers._batch import (
     spec_of,
     static,
 )
-from keras_reg.layers._boxes import check_boxes
-from keras_reg.layers._foreign import into, moves
-from keras_reg.layers._moving import check_moves, with_batch_axis
-from keras_reg.layers._terms import map_pixels
+from keras_reg.layers._batch._moving import check_moves, with_batch_axis
+from keras_reg.layers._batch._terms import map_pixels
 
 
 def foreign_spec(layer, batch, dtype, training=True):

@@ -2,11 +2,11 @@
 
 import dataclasses
 
-from keras_reg.layers import _on_host
-from keras_reg.layers._batch import channels_first, dtype_of, is_float, is_map, leaves, map_arrays, spread
-from keras_reg.layers._boxes import concatenate_boxes
-from keras_reg.layers._mixing import one_hot, one_hot_map
-from keras_reg.layers._rows import Rows
+from keras_reg.layers._batch._boxes import concatenate_boxes
+from keras_reg.layers._batch._forms import channels_first, dtype_of, is_float, is_map, leaves, map_arrays, spread
+from keras_reg.layers._pixels import _on_host
+from keras_reg.layers._pixels._mixing import one_hot, one_hot_map
+from keras_reg.layers._pixels._rows import Rows
 
 
 def mix(batch, plan, num_classes, data_format):

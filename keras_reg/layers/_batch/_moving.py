@@ -3,7 +3,7 @@
 import keras
 
 from keras_reg._validation import fail
-from keras_reg.layers._batch import dtype_of, each, is_boxes, is_map, leaves, spec_of
+from keras_reg.layers._batch._forms import dtype_of, each, is_boxes, is_map, leaves, spec_of
 
 POINTS = ("box", "keypoint", "landmark", "polygon")  # parts of names of what holds places in an image
 COORDINATES = (2, 3, 4)  # numbers of a point, of a point and whether it is seen, or of a box

@@ -3,7 +3,7 @@
 import dataclasses
 
 from keras_reg._validation import fail
-from keras_reg.layers._batch import arrays_of, dtype_of, each, is_map, map_arrays, spread
+from keras_reg.layers._batch._forms import arrays_of, dtype_of, each, is_map, map_arrays, spread
 
 
 def map_labels(batch, function, shown=True):

@@ -5,11 +5,10 @@ from keras import tree
 
 from keras_reg._backend import RandomSource, fold, is_compiling
 from keras_reg._validation import check_seed, fail
-from keras_reg.layers._arrays import array_of
-from keras_reg.layers._one_array import with_flag
-from keras_reg.layers._random_layer import RandomLayer
-from keras_reg.layers._strength_weight import hold
-from keras_reg.layers._wrapped_call import (
+from keras_reg.layers._batch._arrays import array_of
+from keras_reg.layers._noise._one_array import with_flag
+from keras_reg.layers._noise._random_layer import RandomLayer
+from keras_reg.layers._noise._wrapped_call import (
     Scope,
     WrappedCall,
     build_by_call,
@@ -18,6 +17,7 @@ from keras_reg.layers._wrapped_call import (
     policy_of,
     rematerializes,
 )
+from keras_reg.layers._strength_weight import hold
 
 
 class WeightWrapper(RandomLayer, keras.layers.Wrapper):

@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_reg._backend import is_concrete
 from keras_reg._validation import fail
-from keras_reg.layers._batch import (
+from keras_reg.layers._batch._forms import (
     dtype_of,
     height_width,
     is_float,
@@ -18,7 +18,7 @@ from keras_reg.layers._batch import (
     spec_of,
     static,
 )
-from keras_reg.layers._moving import check_masks, check_no_boxes_within
+from keras_reg.layers._batch._moving import check_masks, check_no_boxes_within
 
 COLUMNS = 5  # chosen or not, lambda, shift of the partner, top and left of the box
 

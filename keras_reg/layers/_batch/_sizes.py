@@ -3,7 +3,7 @@
 import warnings
 
 from keras_reg._validation import fail
-from keras_reg.layers._batch import is_integer, leaves, static
+from keras_reg.layers._batch._forms import is_integer, leaves, static
 
 CHANNELS = 4  # what an image has at most where nothing else tells an image from a batch of grey ones
 FAR = 8  # times as long as the channels: what looks like height and width

@@ -1,6 +1,6 @@
 """The pixels of a batch as a compiler works on them fastest: in long rows."""
 
-from keras_reg.layers._batch import channels_first, spread
+from keras_reg.layers._batch._forms import channels_first, spread
 
 
 class Rows:

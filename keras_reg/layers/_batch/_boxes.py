@@ -5,7 +5,7 @@ import dataclasses
 import keras
 
 from keras_reg._validation import fail
-from keras_reg.layers._batch import CLASS_KEYS, dtype_of, height_width, spec_of, spread
+from keras_reg.layers._batch._forms import CLASS_KEYS, dtype_of, height_width, spec_of, spread
 
 FORMATS = ("xyxy", "yxyx", "xywh", "center_xywh", "rel_xyxy", "rel_yxyx", "rel_xywh")
 SLIVER = 1e-3  # pixels: what rounding leaves of a box that just left the image

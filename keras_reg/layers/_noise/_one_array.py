@@ -2,7 +2,7 @@
 
 from keras_reg._backend import is_compiling, is_tensor
 from keras_reg._validation import check_flag, fail
-from keras_reg.layers._arrays import array_of
+from keras_reg.layers._batch._arrays import array_of
 
 
 class TakesOneArray:

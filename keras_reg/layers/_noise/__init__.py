@@ -1,0 +1,1 @@
+"""What the layers with noise inside a network share."""
