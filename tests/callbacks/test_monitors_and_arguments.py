@@ -53,64 +53,6 @@ def test_f1_score_of_one_class(data):
     assert 0 <= stop.best <= 1
 
 
-def two_outputs(**metrics):
-    x = keras.Input((2,))
-    outputs = {name: keras.layers.Dense(1, "sigmoid", name=name)(x) for name in ("a", "second_one")}
-    model = keras.Model(x, outputs)
-    model.compile("sgd", {name: "binary_crossentropy" for name in outputs}, metrics=metrics)
-    return model
-
-
-class Begun(keras.callbacks.Callback):
-    epochs = 0
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.epochs += 1
-
-
-def fit_two(model, monitor, **arguments):
-    x = np.random.default_rng(0).normal(size=(8, 2)).astype("float32")
-    y = {"a": np.arange(8)[:, None] % 2, "second_one": np.arange(8)[:, None] // 4}
-    stop, begun = SmoothedEarlyStopping(monitor, smoothing=None, patience=9, **arguments), Begun()
-    try:
-        history = model.fit(x, y, validation_data=(x, y), epochs=3, callbacks=[begun, stop], verbose=0)
-    except ValueError as error:
-        return begun.epochs, error
-    return stop, history.history
-
-
-@pytest.mark.parametrize(
-    ("monitor", "best"),
-    [
-        ("val_a_accuracy", max),
-        ("val_a_auc", max),
-        ("val_second_one_mine", max),
-        ("val_second_one_mean_absolute_error", min),
-        ("a_accuracy", max),
-    ],
-)
-def test_keras_18798_metrics_of_several_outputs_have_a_direction(monitor, best):
-    auc, mine = keras.metrics.AUC(name="auc"), keras.metrics.BinaryAccuracy(name="mine")
-    metrics = {"a": ["accuracy", auc], "second_one": [mine, keras.metrics.MeanAbsoluteError()]}
-    stop, history = fit_two(two_outputs(**metrics), monitor)
-    assert stop.best == best(history[monitor])
-
-
-def spread(y_true, y_pred):
-    return keras.ops.std(y_pred)
-
-
-@pytest.mark.parametrize("monitor", ["val_a_spread", "val_a_accurcy", "val_b_score"])
-def test_keras_18798_an_unknown_direction_is_told_before_the_first_epoch(monitor):
-    begun, error = fit_two(two_outputs(a=["accuracy", spread]), monitor)
-    assert begun == 0 and "`mode`" in str(error) and f"monitor={monitor!r}" in str(error)
-
-
-def test_with_a_mode_nobody_is_asked():
-    stop, history = fit_two(two_outputs(a=[spread]), "val_a_spread", mode="min")
-    assert stop.best == min(history["val_a_spread"])
-
-
 # Absolute thresholds --------------------------------------------------------------------------------------------------
 
 

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from harness import assert_close, only, raises_received, to_numpy
+from harness import assert_close, raises_received, to_numpy
 
 from keras_reg import layers, training
 
@@ -76,24 +76,6 @@ def test_a_layer_called_by_itself_augments():
     layer = layers.RandomErasing(1.0, seed=1)
     assert (to_numpy(layer(x)) != x).any()
     assert (to_numpy(layer(x, training=None)) == x).all()
-
-
-def served(path, x):
-    import tensorflow as tf
-
-    artifact = tf.saved_model.load(str(path))
-    return to_numpy(artifact.serve(tf.constant(x)))
-
-
-@only("tensorflow", "jax", why="a SavedModel from PyTorch needs torch_xla")
-@pytest.mark.parametrize("kind", ["functional", "subclassed"])
-def test_what_is_served_is_what_predict_gives(kind, tmp_path):
-    x, y = batch()
-    model = inside(kind)
-    model.compile("sgd", CE(from_logits=True))
-    model.fit(x, y, verbose=0)
-    model.export(tmp_path / "served", verbose=False)
-    assert_close(served(tmp_path / "served", x), model.predict(x, verbose=0), rtol=1e-5, atol=1e-6)
 
 
 # Mixers.

@@ -59,16 +59,6 @@ def test_what_cannot_be_moved_is_refused_by_name(name, key):
         MOVERS[name]()({"images": IMAGES, key: PLACES[key], "image_id": np.arange(COUNT)})
 
 
-def test_kornia_2684_and_keras_cv_518_keypoints_are_not_left_behind():
-    """Behind any layer in a chain, in a tf.data graph too; a chain that moves nothing lets them pass."""
-    data = {"images": IMAGES, "keypoints": PLACES["keypoints"] + 3}
-    for mover in MOVERS.values():
-        with raises_received("keys=['keypoints']"):
-            map_in_tf_data(Pipeline([RandomErasing(), mover()]), data, batch_size=2)
-    found = to_numpy(Pipeline([RandomErasing(), keras.layers.RandomBrightness(0.1)])(data))
-    np.testing.assert_array_equal(found["keypoints"], data["keypoints"])
-
-
 @pytest.mark.parametrize("name", MOVERS)
 def test_it_is_refused_symbolically_and_of_one_image_too(name):
     with raises_received("depth"):

@@ -1,7 +1,5 @@
 """What layers inside the network say of their dtype is what they return; and they keep what they drew for gradients."""
 
-import contextlib
-
 import keras
 import numpy as np
 import pytest
@@ -14,11 +12,9 @@ from keras_reg.layers import (
     DropPath,
     FractionalMaxPooling2D,
     GhostBatchNormalization,
-    MixUp,
     NoisyBatchNormalization,
     WeightNoise,
 )
-from keras_reg.training import RegularizedModel
 
 IMAGES = np.random.default_rng(0).integers(1, 9, (4, 6, 5, 3))
 LAYERS = {
@@ -70,21 +66,6 @@ def test_complex_numbers_are_refused(name):
             layer(ops.convert_to_tensor(IMAGES.astype("complex64")), training=training)
 
 
-@pytest.mark.parametrize("name", [name for name in LAYERS if name not in ("DropConnect", "WeightNoise")])
-def test_keras_18404_rematerialization_has_the_same_gradients(name):
-    """keras#18404 and keras#20724. The oracle is the layer with the same seed, made outside of the scope."""
-    plain = LAYERS[name]()
-    with keras.RematScope(mode="full"):
-        again = LAYERS[name]()
-    found = []
-    for layer in (plain, again):
-        x = keras.Variable(IMAGES.astype("float32"))
-        layer.build(x.shape)
-        found.append(gradients(lambda: ops.sum(ops.sin(layer(x * 1.0, training=True))), [x])[0])  # noqa: B023
-    np.testing.assert_allclose(found[1], found[0], rtol=1e-5, atol=1e-5)
-    assert np.abs(found[0]).max() > 1e-3
-
-
 @only("tensorflow", "torch", why="under JAX, Keras cannot rematerialize what has a `training`")
 @pytest.mark.skipif(keras.__version__.startswith("3.10."), reason="the scope makes a model lose its `training`")
 @pytest.mark.parametrize("name", ["DropPath", "DropBlock2D"])
@@ -104,23 +85,3 @@ def test_wrappers_made_in_a_scope_are_refused_in_training(name):
     assert layer(IMAGES.astype("float32")).shape
     with raises_received("layer"):
         layer(IMAGES.astype("float32"), training=True)
-
-
-@pytest.mark.parametrize("scope", [{"mode": "full"}, {"mode": "list_of_layers", "layer_names": ["rich"]}], ids=str)
-def test_keras_20724_augmented_training_with_rematerialized_layers(scope):
-    """Two epochs end with the weights of the same training without rematerialization."""
-    x, y = np.random.default_rng(0).normal(size=(8, 4, 4, 1)).astype("float32"), (np.arange(8) % 3).astype("int32")
-    found = []
-    for each in (contextlib.nullcontext(), keras.RematScope(**scope)):
-        keras.utils.set_random_seed(1)
-        with each:
-            parts = [keras.layers.Dense(8, activation="tanh", name="rich"), DropPath(0.5, seed=3)]
-        head = [keras.layers.Flatten(), keras.layers.Dense(3)]
-        model = RegularizedModel(keras.Sequential([keras.Input((4, 4, 1)), *parts, *head]), MixUp(seed=2))
-        eager = BACKEND == "tensorflow"  # in whose graphs Keras cannot rematerialize what has a `training`
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        model.compile(keras.optimizers.SGD(0.1), loss, run_eagerly=eager)
-        model.fit(x, y, batch_size=4, epochs=2, shuffle=False, verbose=0)
-        found.append(model.get_weights())
-    for a, b in zip(*found, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)

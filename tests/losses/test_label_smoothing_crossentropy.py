@@ -308,59 +308,6 @@ def test_symbolic_inputs():
 
 # Impossible classes.
 
-IMPOSSIBLE = [
-    {"smoothing": 0.0},
-    {"smoothing": 0.2, "prior": [0.25, 0.0, 0.5, 0.25]},
-    {"smoothing": 0.2, "class_weight": [1.0, 0.0, 3.0, 0.5]},
-    {"smoothing": 0.2, "class_weight": {1: 0.0, 2: 3.0}, "prior": [0.2, 0.2, 0.4, 0.2]},
-]
-
-
-def without(options, gone=1):
-    """The same loss when the class `gone` does not exist, as (weights, shares of the smoothing) of the others."""
-    weight = options.get("class_weight", [1.0] * 4)
-    weight = [weight.get(k, 1.0) for k in range(4)] if isinstance(weight, dict) else weight
-    prior = options.get("prior", [0.25] * 4)
-    return np.delete(weight, gone), np.delete(prior, gone)
-
-
-def impossible_cases():
-    for kind in ("ids", "one-hot", "soft", "ids with an ignored one"):
-        for options in IMPOSSIBLE:
-            yield pytest.param(options, kind, "float32", False, id=f"{kind}, {options}")
-        yield pytest.param(IMPOSSIBLE[-1], kind, "float32", True, id=f"{kind}, compiled")
-        yield pytest.param(IMPOSSIBLE[-1], kind, "float16", False, id=f"{kind}, float16")
-        yield pytest.param(IMPOSSIBLE[-1], kind, "bfloat16", False, id=f"{kind}, bfloat16")
-
-
-@pytest.mark.parametrize(("options", "kind", "dtype", "compiled"), list(impossible_cases()))
-def test_logits_of_minus_infinity(options, kind, dtype, compiled):
-    """An impossible class without a share costs nothing and moves nothing: as if it were not there. optax#896"""
-    logits = np.array([[1, -np.inf, 2, 0], [0, -np.inf, -1, 3], [2, -np.inf, 1, 1]], "float32")
-    ids = np.array([0, 3, 2])
-    soft = np.array([[0.5, 0, 0.5, 0], [0, 0, 0.25, 0.75], [1, 0, 0, 0]], "float32")
-    targets = {"one-hot": one_hot(ids, 4), "soft": soft}.get(kind, ids)
-    rest = {key: value for key, value in options.items() if key != "smoothing"}
-    counts = np.ones(3)
-    if "ignored" in kind:
-        rest["ignore_class"], targets, counts = 255, np.array([0, 255, 2]), np.array([1, 0, 1])
-    weight, prior = without(options)
-    y = soft if kind == "soft" else one_hot(ids, 4)
-    y = weight * ((1 - options["smoothing"]) * np.delete(y, 1, -1) + options["smoothing"] * prior)
-    shown = np.delete(logits, 1, -1).astype("float64")
-    logs = shown - np.log(np.exp(shown).sum(-1, keepdims=True))
-    expected = counts * -(y * logs).sum(-1)
-    gradient = np.insert(counts[:, None] * (y.sum(-1, keepdims=True) * np.exp(logs) - y), 1, 0, -1)
-
-    def loss(z):
-        z = ops.cast(z, dtype)
-        return label_smoothing_crossentropy(targets, z, options["smoothing"], from_logits=True, **rest)
-
-    found = value_and_gradient(jit(loss) if compiled else loss, logits)
-    assert_close(
-        found, (expected, gradient), rtol=1e-2 if dtype == "bfloat16" else 1e-3 if dtype == "float16" else 1e-5
-    )
-
 
 @pytest.mark.parametrize("kind", ["ids", "one-hot"])
 @pytest.mark.parametrize("options", [{}, {"class_weight": WEIGHT, "prior": PRIOR}], ids=str)

@@ -91,24 +91,6 @@ def test_the_optimizer_given_to_compile_is_found_behind_the_one_that_scales_the_
     np.testing.assert_allclose(step(model), [0.95, 1.0], rtol=1e-6)
 
 
-@pytest.mark.parametrize("wrapped", [False, True])
-def test_addons_2619_a_loaded_training_goes_on_as_if_it_had_not_been_saved(tmp_path, wrapped):
-    """Also keras#16201. Keras' file does not keep what is excluded: excluded again, both go the same way to the bit."""
-    x, y = np.random.default_rng(0).normal(size=(2, 8, 3)).astype("float32")
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3, bias_initializer="ones")])
-    optimizer = keras.optimizers.AdamW(0.1, weight_decay=0.5)
-    optimizer = keras.optimizers.LossScaleOptimizer(optimizer) if wrapped else optimizer
-    model.compile(exclude_from_weight_decay(optimizer, model), "mse")
-    model.fit(x, y, epochs=2, shuffle=False, verbose=0)
-    model.save(tmp_path / "model.keras")
-    loaded = keras.saving.load_model(tmp_path / "model.keras")
-    exclude_from_weight_decay(loaded.optimizer, loaded)
-    for each in (model, loaded):
-        each.fit(x, y, epochs=2, shuffle=False, verbose=0)
-    for a, b in zip(model.get_weights(), loaded.get_weights(), strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
 def test_weights_that_are_frozen_now_do_not_decay_later():
     model = decaying_model()
     model.layers[0].trainable = False

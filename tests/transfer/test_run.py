@@ -1,6 +1,7 @@
 """What phases have in common: one count of epochs, what is frozen on purpose, and what a checkpoint of one holds."""
 
 import gc
+import logging
 import warnings
 
 import keras
@@ -26,7 +27,7 @@ def learner(backbone=None, **arguments):
 
 
 def fit(made, *phases, **arguments):
-    return made.fit(X, Y, phases=list(phases), seed=1, verbose=0, **arguments)
+    return made.fit(X, Y, phases=list(phases), **{"seed": 1, "verbose": 0, **arguments})
 
 
 # Epochs.
@@ -74,6 +75,20 @@ def test_decay_begins_with_its_phase():
         warnings.simplefilter("error", UserWarning)
         history = fit(made, *phases).history
     assert history["learning_rate"] == pytest.approx([0.1, 0.05, 0.025] * 2)
+
+
+def test_what_is_said_of_phases_is_logged_without_interactive_logging(capsys, caplog):
+    def said():
+        fit(learner(), Phase("warm up", 2), verbose=2)
+        lines = capsys.readouterr().out.splitlines()
+        return [line for line in lines if line.startswith(("Phase 1 of 1", "Computing the features"))]
+
+    shown = said()
+    assert len(shown) == 2
+    keras.config.disable_interactive_logging()
+    with caplog.at_level(logging.INFO, "keras_reg"):
+        assert said() == []
+    assert [record.message for record in caplog.records if record.name == "keras_reg"] == shown
 
 
 # What was frozen on purpose.
