@@ -134,6 +134,19 @@ def random_apply():
 
 
 @picture
+def batch_augmentation():
+    class RandomNegative(layers.BatchAugmentation):
+        moves_pixels = False
+
+        def transform_images(self, images, transformation, batch):
+            return 1 - images
+
+    batch = np.repeat(photos()[1:], 5, axis=0)
+    result = array(RandomNegative(rate=0.5, seed=2)(batch))
+    return strip(result, ["as it was" if (a == b).all() else "applied" for a, b in zip(result, batch, strict=True)])
+
+
+@picture
 def pipeline():
     steps = [
         layers.RandomResizedCrop(160, scale=(0.4, 1.0)),

@@ -5,7 +5,7 @@ import pathlib
 
 from keras import ops
 
-from keras_reg._backend import process_random_state, random_sources, set_process_random_state
+from keras_reg._backend import RandomSource, process_random_state, random_sources, set_process_random_state
 from keras_reg._validation import fail, is_integer
 
 POSITION = "position.json"
@@ -16,6 +16,12 @@ class KeepsPosition:
 
     A seeded layer goes on there after loading. One without a seed starts a stream of its own, as layers of Keras do.
     """
+
+    def _set_seed(self, seed):
+        """Stores the seed and starts the stream of random numbers; after `super().__init__`."""
+        self.seed = seed
+        self.random = RandomSource(seed, type(self).__name__)
+        self.generator = self.random.generator
 
     def save_assets(self, folder):
         pathlib.Path(folder, POSITION).write_text(json.dumps(self.random.position()))

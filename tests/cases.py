@@ -158,6 +158,13 @@ CASES = [
     ),
     # Batch augmentations.
     augmentation(
+        layers.BatchAugmentation,
+        {"rate": 0.5, "seed": 1},
+        [*BAD_RATE, *BAD_SEED, *BAD_FORMAT],
+        random=False,
+        trains=False,
+    ),
+    augmentation(
         layers.MixUp,
         {"alpha": 0.4, "rate": 0.9, "num_classes": CLASSES, "mode": "sample", "seed": 1},
         [*BAD_ALPHA, *BAD_RATE, *BAD_CLASSES, *BAD_SEED, *BAD_FORMAT, {"mode": "image"}],

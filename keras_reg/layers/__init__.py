@@ -1,3 +1,4 @@
+from keras_reg.layers._batch_augmentation import BatchAugmentation
 from keras_reg.layers._cut_mix import CutMix
 from keras_reg.layers._drop_block_2d import DropBlock2D
 from keras_reg.layers._drop_connect import DropConnect
@@ -17,6 +18,7 @@ from keras_reg.layers._random_resized_crop import RandomResizedCrop
 from keras_reg.layers._weight_noise import WeightNoise
 
 __all__ = [
+    "BatchAugmentation",
     "CutMix",
     "DropBlock2D",
     "DropConnect",

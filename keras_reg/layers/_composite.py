@@ -7,19 +7,19 @@ import keras
 from keras_reg._backend import fold, seed_words
 from keras_reg._strength import deserialize
 from keras_reg._validation import check_data_format, check_seed, fail
-from keras_reg.layers._augmentation import BatchAugmentation
 from keras_reg.layers._batch._foreign import apply_foreign
 from keras_reg.layers._batch._foreign_spec import foreign_spec
 from keras_reg.layers._batch._terms import check_same_size, keep_unselected
+from keras_reg.layers._batch_augmentation import BatchAugmentation
 
 
 class Composite(BatchAugmentation):
     """What `Pipeline`, `RandomChoice` and `RandomApply` share."""
 
-    own_columns = 0
+    _own_columns = 0
     keeps_size = False  # whether each layer meets some of the images only, so that it must keep their size
 
-    def __init__(self, layers, seed=None, data_format=None, **kwargs):
+    def __init__(self, layers, data_format=None, seed=None, rate=1.0, **kwargs):
         layers = check_layers(layers)
         seed = check_seed(seed)
         data_format = agreed_format(layers, data_format)
@@ -27,7 +27,7 @@ class Composite(BatchAugmentation):
         derived = seed
         if seed is None and seeds and None not in seeds:
             derived = seed_words(*seeds)  # seeded parts make a seeded whole
-        super().__init__(seed=derived, data_format=data_format, **kwargs)
+        super().__init__(rate, data_format, derived, **kwargs)
         self.seed = seed
         self.layers = list(layers)
         self.built = all(layer.built for layer in self.layers if isinstance(layer, BatchAugmentation))
@@ -40,38 +40,38 @@ class Composite(BatchAugmentation):
             shape = layer.compute_output_shape(shape)
 
     @property
-    def columns(self):
-        return self.own_columns + sum(getattr(layer, "columns", 0) for layer in self.layers)
+    def _columns(self):
+        return self._own_columns + sum(getattr(layer, "_columns", 0) for layer in self.layers)
 
     @property
-    def mixes(self):
-        return any(getattr(layer, "mixes", False) for layer in self.layers)
+    def _mixes(self):
+        return any(getattr(layer, "_mixes", False) for layer in self.layers)
 
     @property
-    def works_on_host(self):
-        return all(getattr(layer, "works_on_host", False) for layer in self.layers)
+    def _works_on_host(self):
+        return all(getattr(layer, "_works_on_host", False) for layer in self.layers)
 
     @property
-    def blends(self):
-        return any(getattr(layer, "blends", not isinstance(layer, BatchAugmentation)) for layer in self.layers)
+    def keeps_integers(self):
+        return all(isinstance(layer, BatchAugmentation) and layer.keeps_integers for layer in self.layers)
 
-    def draw_noise(self, batch, key):
+    def _draw_noise(self, batch, key):
         """The key, from which each layer draws when its turn has come."""
         return key
 
-    def is_one_program(self, framework):
+    def _is_one_program(self, framework):
         ours = all(isinstance(layer, BatchAugmentation) for layer in self.layers)
-        fit = framework.draws_in_programs or not any(layer.draws_pixels for layer in self.walk())
-        return ours and fit and all(layer.is_one_program(framework) for layer in self.layers)
+        fit = framework.draws_in_programs or not any(layer._draws_pixels for layer in self._walk())
+        return ours and fit and all(layer._is_one_program(framework) for layer in self.layers)
 
-    def walk(self):
-        return [self, *(x for layer in self.layers if isinstance(layer, BatchAugmentation) for x in layer.walk())]
+    def _walk(self):
+        return [self, *(x for layer in self.layers if isinstance(layer, BatchAugmentation) for x in layer._walk())]
 
     def parts(self, batch, u, key):
         """Each layer with the uniform numbers and the key that are its own."""
-        start = self.own_columns
+        start = self._own_columns
         for i, layer in enumerate(self.layers):
-            end = start + getattr(layer, "columns", 0)
+            end = start + getattr(layer, "_columns", 0)
             yield layer, u[:, start:end], fold(key, i, batch.framework)
             start = end
 
@@ -79,44 +79,44 @@ class Composite(BatchAugmentation):
         """The batch as the layers meet it, which compute in the dtype of this one."""
         return dataclasses.replace(batch, dtype=batch.dtype or self.compute_dtype)
 
-    def _transform(self, batch, u, noise, select, cast):
-        return super()._transform(self.within(batch), u, noise, select, cast)
+    def _compute(self, batch, u, noise, select, cast):
+        return super()._compute(self.within(batch), u, noise, select, cast)
 
-    def check(self, batch):
+    def _check(self, batch):
         batch = self.cast_spec(batch)
         for layer in self.layers:
             if isinstance(layer, BatchAugmentation):
-                layer.check(batch)
+                layer._check(batch)
             after = spec_after(layer, batch)
             if self.keeps_size:
                 check_same_size(batch.images, after.images)
             batch = after
 
-    def check_inference(self, batch):
+    def _check_inference(self, batch):
         batch = self.within(batch)
         for layer in self.layers:
             if isinstance(layer, BatchAugmentation):
-                layer.check_inference(batch)
+                layer._check_inference(batch)
             batch = inference_spec_after(layer, batch)
 
     def cast_spec(self, batch):
         """The specification of the batch before the first layer."""
-        return super().output_spec(self.within(batch))
+        return super()._output_spec(self.within(batch))
 
-    def output_spec(self, batch):
+    def _output_spec(self, batch):
         batch = self.cast_spec(batch)
         for layer in self.layers:
             batch = spec_after(layer, batch)
         return batch
 
-    def inference(self, batch):
-        batch = self.cast_images(self.within(batch))
+    def _inference(self, batch):
+        batch = self._cast_images(self.within(batch))
         for layer in self.layers:
             ours = isinstance(layer, BatchAugmentation)
-            batch = layer.inference(batch) if ours else apply_foreign(layer, batch, False)
+            batch = layer._inference(batch) if ours else apply_foreign(layer, batch, False)
         return batch
 
-    def inference_spec(self, batch):
+    def _inference_spec(self, batch):
         batch = self.within(batch)
         for layer in self.layers:
             batch = inference_spec_after(layer, batch)
@@ -152,7 +152,7 @@ def _layer_of_config(config, name):
 def holds_mixer(layer):
     """Whether a layer of Keras has a mixer somewhere inside, where it sees images alone."""
     parts = [*getattr(layer, "layers", ()), *filter(None, [getattr(layer, "layer", None)])]
-    return any(getattr(part, "mixes", False) or holds_mixer(part) for part in parts)
+    return any(getattr(part, "_mixes", False) or holds_mixer(part) for part in parts)
 
 
 def check_layers(layers, what="layers"):
@@ -176,7 +176,7 @@ def check_layers(layers, what="layers"):
 def agreed_format(layers, data_format):
     """The layout that all layers have: theirs where `data_format` is `None`, and never another one."""
     data_format = check_data_format(data_format)
-    parts = [layer for layer in layers if isinstance(layer, BatchAugmentation) and "data_format" in layer.arguments]
+    parts = [layer for layer in layers if isinstance(layer, BatchAugmentation) and layer._has_layout]
     formats = {layer.data_format for layer in parts} | ({data_format} - {None})
     if len(formats) > 1:
         received = [f"{layer.name}: {layer.data_format}" for layer in parts]
@@ -187,19 +187,19 @@ def agreed_format(layers, data_format):
 def transform_part(layer, batch, u, key, select):
     """One layer, ours or Keras' own, on the images of `select` (all where `None`)."""
     if isinstance(layer, BatchAugmentation):
-        return layer.apply(batch, u, key, select)
+        return layer._apply(batch, u, key, select)
     return keep_unselected(apply_foreign(layer, batch, True), batch, select)
 
 
 def spec_after(layer, batch):
     """The specification of the batch behind one layer."""
     if isinstance(layer, BatchAugmentation):
-        return layer.output_spec(batch)
+        return layer._output_spec(batch)
     return foreign_spec(layer, batch, batch.dtype)
 
 
 def inference_spec_after(layer, batch):
     """Likewise where nothing is trained."""
     if isinstance(layer, BatchAugmentation):
-        return layer.inference_spec(batch)
+        return layer._inference_spec(batch)
     return foreign_spec(layer, batch, batch.dtype, training=False)

@@ -60,7 +60,6 @@ class CutMix(Mixer):
           permutation with one lambda a batch; here the box lies wholly inside, its corner uniform over what is valid.
     """
 
-    arguments = ("num_classes", "mode", "data_format", "seed")
     cuts = True
 
     def __init__(

@@ -4,12 +4,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_reg._backend import RandomSource, uniform
+from keras_reg._backend import uniform
 from keras_reg._strength import Strength, serialize
 from keras_reg._validation import check_data_format, check_flag, check_seed, fail, is_integer, native
 from keras_reg.layers._noise._one_array import TakesOneArray
 from keras_reg.layers._noise._random_layer import RandomLayer, in_compute_dtype
-from keras_reg.layers._strength_weight import given, hold
 
 NEWTON_STEPS = 24  # twice what any rate below 1 needs in float32
 LARGEST_SCALE = 1000.0  # for units that almost surely drop; float16 ends at 65504
@@ -59,27 +58,23 @@ class DropBlock2D(TakesOneArray, RandomLayer, keras.layers.Layer):
     """
 
     def __init__(self, rate, block_size=7, per_channel=True, data_format=None, seed=None, **kwargs):
-        rate = given("rate", rate, high=1)
         sides = _sides(block_size)
         per_channel = check_flag("per_channel", per_channel)
         data_format = check_data_format(data_format)
         seed = check_seed(seed)
         super().__init__(**kwargs)
-        self.rate = rate
+        self.set_strength("rate", rate, high=1)
         self.block_size = native(block_size)
         self.per_channel = per_channel
         self.data_format = data_format or keras.config.image_data_format()
-        self.seed = seed
         self.supports_masking = True
         self.input_spec = keras.layers.InputSpec(ndim=4)
-        self.random = RandomSource(seed, type(self).__name__)
-        self.generator = self.random.generator
-        self._rate = hold(self, "rate", rate)
+        self._set_seed(seed)
         self._sides = sides
 
     def call(self, inputs, training=False):
         inputs = in_compute_dtype(self, inputs)
-        if not training or self.rate == 0:
+        if not training or self._is_plain("rate", 0):
             return inputs
         first = self.data_format == "channels_first"
         shape = ops.shape(inputs)
@@ -98,7 +93,7 @@ class DropBlock2D(TakesOneArray, RandomLayer, keras.layers.Layer):
 
     def _solve(self, height, width):
         if isinstance(self.rate, Strength) or not isinstance(height, int) or not isinstance(width, int):
-            return _solve(ops, height, width, self._sides, ops.convert_to_tensor(self._rate, "float32"))
+            return _solve(ops, height, width, self._sides, ops.convert_to_tensor(self.strength("rate"), "float32"))
         return _solve_once(height, width, self._sides, self.rate)
 
     def compute_output_shape(self, input_shape):

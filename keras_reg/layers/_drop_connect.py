@@ -54,7 +54,6 @@ class DropConnect(WeightWrapper):
     def __init__(self, layer, rate, seed=None, **kwargs):
         rate = given("rate", rate, high=1)
         super().__init__(layer, "rate", rate, seed, **kwargs)
-        self.rate = rate
 
     def disturb(self, kernel, key, strength):
         keep = uniform(key, kernel.shape) >= strength

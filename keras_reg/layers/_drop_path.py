@@ -1,12 +1,12 @@
 import keras
 from keras import ops
 
-from keras_reg._backend import RandomSource, uniform
+from keras_reg._backend import uniform
 from keras_reg._strength import Strength, plain, serialize
 from keras_reg._validation import check_choice, check_integer, check_seed
 from keras_reg.layers._noise._one_array import TakesOneArray
 from keras_reg.layers._noise._random_layer import RandomLayer, in_compute_dtype
-from keras_reg.layers._strength_weight import given, hold, scale_of_kept
+from keras_reg.layers._strength_weight import given, scale_of_kept
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
@@ -48,25 +48,22 @@ class DropPath(TakesOneArray, RandomLayer, keras.layers.Layer):
     """
 
     def __init__(self, rate, mode="sample", seed=None, **kwargs):
-        rate = given("rate", rate, high=1)
         mode = check_choice("mode", mode, ("sample", "batch"))
         seed = check_seed(seed)
         super().__init__(**kwargs)
-        self.rate = rate
+        self.set_strength("rate", rate, high=1)
         self.mode = mode
-        self.seed = seed
         self.supports_masking = True
-        self.random = RandomSource(seed, type(self).__name__)
-        self.generator = self.random.generator
-        self._rate = hold(self, "rate", rate)
+        self._set_seed(seed)
 
     def call(self, inputs, training=False):
         inputs = in_compute_dtype(self, inputs)
-        if not training or self.rate == 0:
+        if not training or self._is_plain("rate", 0):
             return inputs
+        rate = self.strength("rate")
         draws = ops.shape(inputs)[0] if self.mode == "sample" else 1
-        keep = uniform(self.random.key(), (draws, *[1] * (len(inputs.shape) - 1))) >= self._rate
-        scale = ops.cast(ops.where(keep, scale_of_kept(self._rate), 0), inputs.dtype)
+        keep = uniform(self.random.key(), (draws, *[1] * (len(inputs.shape) - 1))) >= rate
+        scale = ops.cast(ops.where(keep, scale_of_kept(rate), 0), inputs.dtype)
         return ops.where(keep, inputs * scale, 0)  # of what is dropped neither infinities nor NaN remain
 
     def compute_output_shape(self, input_shape):

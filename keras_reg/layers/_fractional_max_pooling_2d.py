@@ -1,7 +1,7 @@
 import keras
 from keras import ops
 
-from keras_reg._backend import RandomSource, fold, uniform
+from keras_reg._backend import fold, uniform
 from keras_reg._validation import check_data_format, check_flag, check_number, check_seed, fail, native
 from keras_reg.layers._noise._one_array import TakesOneArray
 from keras_reg.layers._noise._random_layer import RandomLayer, in_compute_dtype
@@ -66,10 +66,8 @@ class FractionalMaxPooling2D(TakesOneArray, RandomLayer, keras.layers.Layer):
         self.pseudo_random = pseudo_random
         self.overlapping = overlapping
         self.data_format = data_format or keras.config.image_data_format()
-        self.seed = seed
         self.input_spec = keras.layers.InputSpec(ndim=4)
-        self.random = RandomSource(seed, type(self).__name__)
-        self.generator = self.random.generator
+        self._set_seed(seed)
         self._ratios = ratios
 
     def call(self, inputs, training=False):

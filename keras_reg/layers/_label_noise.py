@@ -2,11 +2,10 @@ import keras
 
 from keras_reg._backend import is_concrete
 from keras_reg._validation import fail
-from keras_reg.layers._augmentation import BatchAugmentation, check_num_classes, holds, selected
-from keras_reg.layers._batch._forms import dtype_of, is_float, is_map, leaves, one_number_each, spread
-from keras_reg.layers._batch._terms import map_labels
+from keras_reg.layers._batch._fill_values import check_num_classes, holds
+from keras_reg.layers._batch._forms import dtype_of, is_float, is_map, leaves, one_number_each
+from keras_reg.layers._batch_augmentation import BatchAugmentation
 from keras_reg.layers._pixels._mixing import check_ids, hot_rows
-from keras_reg.layers._strength_weight import given
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
@@ -54,17 +53,19 @@ class LabelNoise(BatchAugmentation):
         - [DisturbLabel: Regularizing CNN on the Loss Layer](https://arxiv.org/abs/1605.00055) (Xie et al., 2016).
     """
 
-    columns = 2
-    strengths = ("rate",)
-    arguments = ("num_classes", "seed")
+    uniform_numbers = 1
+    keeps_integers = True
+    changes_labels_of_metrics = False
+
+    _has_layout = False
+    _works_on_host = True
 
     def __init__(self, rate, num_classes=None, seed=None, **kwargs):
-        rate, num_classes = given("rate", rate, high=1), check_num_classes(num_classes)
-        super().__init__(seed=seed, **kwargs)
-        self.hold(rate=rate)
+        num_classes = check_num_classes(num_classes)
+        super().__init__(rate, seed=seed, **kwargs)
         self.num_classes = num_classes
 
-    def check(self, batch):
+    def _check(self, batch):
         arrays = leaves(batch.labels)
         if not arrays:
             raise ValueError("Expected labels, to put noise on. Received: images alone")
@@ -91,21 +92,18 @@ class LabelNoise(BatchAugmentation):
         if not ids and self.num_classes not in (None, last) and isinstance(last, int):
             fail(f"Expected labels of shape (batch, {self.num_classes}).", shape=tuple(array.shape))
 
-    def transform(self, batch, u, noise=None, select=None):
-        if self.is_off():
-            return batch
-        ops = batch.ops
-        chosen = selected(u[:, 0], self.strength("rate", batch), select)
+    def get_random_transformation(self, batch, random):
+        return random.uniform[:, 0]
 
-        def redraw(array):
-            ids = one_number_each(array)
-            classes = self.num_classes if ids else ops.shape(array)[1]
-            count = ops.cast(classes, "float32")
-            drawn = ops.cast(ops.minimum(ops.floor(u[:, 1] * count), count - 1), "int32")
-            if ids:
-                drawn = ops.cast(ops.reshape(drawn, [-1] + [1] * (len(array.shape) - 1)), dtype_of(array))
-            else:
-                drawn = ops.cast(hot_rows(drawn, classes, ops), dtype_of(array))
-            return ops.where(spread(chosen, array, ops), drawn, array)
+    def transform_labels(self, labels, numbers, batch):
+        """Returns classes drawn with `numbers` in [0, 1), in the form of the labels."""
+        ops, ids = batch.ops, one_number_each(labels)
+        classes = self.num_classes if ids else ops.shape(labels)[1]
+        count = ops.cast(classes, "float32")
+        drawn = ops.cast(ops.minimum(ops.floor(numbers * count), count - 1), "int32")
+        if ids:
+            return ops.cast(ops.reshape(drawn, [-1] + [1] * (len(labels.shape) - 1)), dtype_of(labels))
+        return ops.cast(hot_rows(drawn, classes, ops), dtype_of(labels))
 
-        return map_labels(batch, redraw, shown=False)
+    def get_config(self):
+        return {**super().get_config(), "num_classes": self.num_classes}

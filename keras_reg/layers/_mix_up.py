@@ -61,8 +61,6 @@ class MixUp(Mixer):
           batch (`mode="batch"`).
     """
 
-    arguments = ("num_classes", "mode", "data_format", "seed")
-
     def __init__(
         self, alpha=0.2, rate=1.0, num_classes=None, mode="sample", data_format=None, seed=None, **kwargs
     ):  # fmt: skip

@@ -1,31 +1,31 @@
 import dataclasses
 
-from keras_reg._strength import Strength, plain
+from keras_reg._strength import Strength, plain, serialize
 from keras_reg._validation import check_choice
-from keras_reg.layers._augmentation import BatchAugmentation, check_num_classes, selected
 from keras_reg.layers._batch._boxes import check_boxes, spec_of_concatenated
+from keras_reg.layers._batch._fill_values import check_num_classes
 from keras_reg.layers._batch._forms import is_float, map_arrays, spec_of
 from keras_reg.layers._batch._terms import map_labels
+from keras_reg.layers._batch_augmentation import BatchAugmentation, selected
 from keras_reg.layers._pixels._beta import BetaQuantile
 from keras_reg.layers._pixels._mixed import mix
 from keras_reg.layers._pixels._mixing import COLUMNS, check_labels, label_spec, make_plan, mask_spec
-from keras_reg.layers._strength_weight import given
 
 
 class Mixer(BatchAugmentation):
     """What MixUp and CutMix share: all but whether the partner is blended in or cut in."""
 
-    columns = COLUMNS
-    mixes = True
     cuts = False
-    strengths = ("alpha", "rate")
+
+    _columns = COLUMNS
+    _mixes = True
+    _works_on_host = True
 
     def __init__(self, alpha, rate, num_classes, mode, data_format, seed, **kwargs):
-        alpha, rate = given("alpha", alpha, open_low=True), given("rate", rate, high=1)
         num_classes = check_num_classes(num_classes, low=1)
         mode = check_choice("mode", mode, ("sample", "batch"))
-        super().__init__(seed=seed, data_format=data_format, **kwargs)
-        self.hold(alpha=alpha, rate=rate)
+        super().__init__(rate, data_format, seed, **kwargs)
+        self.set_strength("alpha", alpha, open_low=True)
         self.num_classes, self.mode = num_classes, mode
         self._quantile = self._make_quantile()
 
@@ -39,28 +39,32 @@ class Mixer(BatchAugmentation):
         return self._quantile
 
     @property
-    def blends(self):
-        return not self.cuts
+    def keeps_integers(self):
+        return self.cuts
 
-    def check(self, batch):
-        check_labels(batch, self.num_classes, self.blends, self.data_format, type(self).__name__)
+    def _check(self, batch):
+        check_labels(batch, self.num_classes, not self.cuts, self.data_format, type(self).__name__)
         if batch.boxes is not None:
             check_boxes(batch, cuts=self.cuts, layer=type(self).__name__)
 
     def draw(self, batch, u, select=None):
         """Which images are mixed, and what each keeps (lambda)."""
         numbers = u[:1, 1] if self.mode == "batch" else u[:, 1]
-        alpha = self.strength("alpha", batch) if "alpha" in self._held else None
+        alpha = self.strength("alpha", batch) if isinstance(self.alpha, Strength) else None
         kept = self.quantile(numbers, batch.ops, alpha)
         return selected(u[:, 0], self.strength("rate", batch), select), kept
 
-    def transform(self, batch, u, noise=None, select=None):
+    def _transform(self, batch, u, noise=None, select=None):
         chosen, kept = self.draw(batch, u, select)
         plan = make_plan(batch, u, chosen, kept, self.cuts, self.data_format)
         return mix(batch, plan, self.num_classes, self.data_format)
 
-    def output_spec(self, batch):
-        return mixed_spec(super().output_spec(batch), batch, self)
+    def _output_spec(self, batch):
+        return mixed_spec(super()._output_spec(batch), batch, self)
+
+    def get_config(self):
+        own = {"alpha": serialize(self.alpha), "num_classes": self.num_classes, "mode": self.mode}
+        return {**super().get_config(), **own}
 
 
 def mixed_spec(spec, batch, layer):
@@ -69,10 +73,10 @@ def mixed_spec(spec, batch, layer):
     def label(array):
         if batch.sparse:
             return array
-        return label_spec(array, batch, layer.num_classes, layer.blends, layer.data_format)
+        return label_spec(array, batch, layer.num_classes, not layer.keeps_integers, layer.data_format)
 
     def mask(array):
-        return mask_spec(array, layer.num_classes, layer.blends, layer.data_format)
+        return mask_spec(array, layer.num_classes, not layer.keeps_integers, layer.data_format)
 
     return dataclasses.replace(
         map_labels(spec, label),

@@ -1,7 +1,7 @@
 import keras
 from keras import ops
 
-from keras_reg._backend import RandomSource, normal, uniform
+from keras_reg._backend import normal, uniform
 from keras_reg._strength import Strength, serialize
 from keras_reg._validation import check_choice, check_integer, check_seed, fail
 from keras_reg.layers._noise._example_moments import (
@@ -14,7 +14,7 @@ from keras_reg.layers._noise._example_moments import (
 )
 from keras_reg.layers._noise._one_array import TakesOneArray
 from keras_reg.layers._noise._random_layer import RandomLayer
-from keras_reg.layers._strength_weight import given, hold
+from keras_reg.layers._strength_weight import given
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
@@ -81,9 +81,7 @@ class NoisyBatchNormalization(TakesOneArray, RandomLayer, keras.layers.BatchNorm
         self.stddev = stddev
         self.noise = noise
         self.virtual_batch_size = virtual_batch_size
-        self.seed = seed
-        self.random = RandomSource(seed, type(self).__name__)
-        self.generator = self.random.generator
+        self._set_seed(seed)
 
     def _check_statistics(self, stddev):
         if isinstance(stddev, Strength):
@@ -96,18 +94,18 @@ class NoisyBatchNormalization(TakesOneArray, RandomLayer, keras.layers.BatchNorm
             check_axis(self.axis, len(input_shape))
         super().build(input_shape)
         # After the four of the plain layer, so that these stay where they are.
-        self._stddev = hold(self, "stddev", self.stddev)
+        self.set_strength("stddev", self.stddev)
 
     def call(self, inputs, training=None, mask=None):
         plain = not training or not self.trainable
-        if plain or (self.noise == "output" and self.stddev == 0):
+        if plain or (self.noise == "output" and self._is_plain("stddev", 0)):
             return super().call(inputs, training=training, mask=mask)
         if self.noise == "output":
             return self._add_noise(super().call(inputs, training=training, mask=mask))
         return self._normalize_by_examples(inputs, mask)
 
     def _add_noise(self, outputs):
-        noise = self._stddev * normal(self.random.key(), ops.shape(outputs))
+        noise = self.strength("stddev") * normal(self.random.key(), ops.shape(outputs))
         if self.scale:
             noise = noise * along_channels(ops.cast(self.gamma, noise.dtype), outputs, self.axis)
         return outputs + ops.cast(noise, outputs.dtype)

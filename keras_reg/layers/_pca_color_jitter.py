@@ -1,13 +1,11 @@
-import dataclasses
-
 import keras
 import numpy as np
 
-from keras_reg._backend import fold, normal
-from keras_reg._strength import LARGEST, plain
+from keras_reg._strength import LARGEST, plain, serialize
 from keras_reg._validation import check_range, fail, native
-from keras_reg.layers._augmentation import BatchAugmentation, check_fill, selected
-from keras_reg.layers._batch._forms import dtype_of, spread, static
+from keras_reg.layers._batch._fill_values import check_fill
+from keras_reg.layers._batch._forms import dtype_of, static
+from keras_reg.layers._batch_augmentation import BatchAugmentation
 from keras_reg.layers._strength_weight import given
 
 # Of the pixels of ImageNet in [0, 1], as everybody uses them since Krizhevsky et al. (2012).
@@ -69,22 +67,18 @@ class PCAColorJitter(BatchAugmentation):
           name, and this layer, by numbers in the units of the pixels, their roots.
     """
 
-    columns = 1
-    blends = True
-    works_on_host = False
-    strengths = ("stddev", "rate")
-    arguments = ("eigenvalues", "eigenvectors", "value_range", "data_format", "seed")
+    moves_pixels = False
 
     def __init__(
         self, stddev=0.1, rate=1.0, eigenvalues=None, eigenvectors=None, value_range=None, data_format=None, seed=None,
         **kwargs,
     ):  # fmt: skip
-        stddev, rate = given("stddev", stddev), given("rate", rate, high=1)
+        stddev = given("stddev", stddev)
         value_range = None if value_range is None else check_range("value_range", value_range)
         eigenvalues, eigenvectors = native(eigenvalues), native(eigenvectors)
         self._check_components(eigenvalues, eigenvectors, plain(stddev))
-        super().__init__(seed=seed, data_format=data_format, **kwargs)
-        self.hold(stddev=stddev, rate=rate)
+        super().__init__(rate, data_format, seed, **kwargs)
+        self.set_strength("stddev", stddev)
         self.eigenvalues, self.eigenvectors, self.value_range = eigenvalues, eigenvectors, value_range
 
     @staticmethod
@@ -147,27 +141,33 @@ class PCAColorJitter(BatchAugmentation):
         self.eigenvectors = vectors[:, ::-1].tolist()
         return self
 
-    def check(self, batch):
+    def _check(self, batch):
         channels = static(batch.images, -1 if self.data_format == "channels_last" else -3)
         if channels is not None and channels != len(self.components[0]):
             fail(f"Expected images with {len(self.components[0])} channels.", shape=tuple(batch.images.shape))
         if self.value_range is not None:
-            check_fill("value_range", self.value_range, self.dtype_of_pixels(batch))
+            check_fill("value_range", self.value_range, self._dtype_of_pixels(batch))
 
-    def draw_noise(self, batch, key):
-        shape = (batch.size(), len(self.components[0]))
-        return normal(fold(key, 0, batch.framework), shape, batch.framework)
+    @property
+    def normal_numbers(self):
+        return len(self.components[0])
 
-    def transform(self, batch, u, noise=None, select=None):
-        if self.is_off() or self.is_off("stddev"):
-            return batch
-        ops, images = batch.ops, batch.images
-        chosen = selected(u[:, 0], self.strength("rate", batch), select)
+    def get_random_transformation(self, batch, random):
+        """The shift of each image, (batch, channels)."""
         deviations, vectors = self.components
-        a = noise * self.strength("stddev", batch)
-        (shift,) = batch.settled(ops.matmul(a, ops.convert_to_tensor((vectors * deviations).T)))
-        axes = (-1, 1, 1, len(deviations)) if self.data_format == "channels_last" else (-1, len(deviations), 1, 1)
+        a = random.normal * self.strength("stddev", batch)
+        return batch.settled(batch.ops.matmul(a, batch.ops.convert_to_tensor((vectors * deviations).T)))[0]
+
+    def transform_images(self, images, shift, batch):
+        ops, channels = batch.ops, self.normal_numbers
+        axes = (-1, 1, 1, channels) if self.data_format == "channels_last" else (-1, channels, 1, 1)
         shifted = images + ops.cast(ops.reshape(shift, axes), dtype_of(images))
-        if self.value_range is not None:
-            shifted = ops.clip(shifted, *map(float, self.value_range))
-        return dataclasses.replace(batch, images=ops.where(spread(chosen, images, ops), shifted, images))
+        return shifted if self.value_range is None else ops.clip(shifted, *map(float, self.value_range))
+
+    def _transform(self, batch, u, noise=None, select=None):
+        return batch if self._is_plain("stddev", 0) else super()._transform(batch, u, noise, select)
+
+    def get_config(self):
+        names = ("eigenvalues", "eigenvectors", "value_range")
+        own = {"stddev": serialize(self.stddev), **{name: serialize(getattr(self, name)) for name in names}}
+        return {**super().get_config(), **own}

@@ -50,15 +50,15 @@ class Pipeline(Composite):
     (4, 3)
     """
 
-    arguments = ("data_format", "seed")
+    _has_rate = False
 
     def __init__(self, layers, seed=None, data_format=None, **kwargs):
         layers = [layers] if isinstance(layers, keras.layers.Layer) else layers
         if isinstance(layers, (list, tuple)):
             layers = [part for layer in layers for part in _parts(layer)]
-        super().__init__(layers, seed=seed, data_format=data_format, **kwargs)
+        super().__init__(layers, data_format, seed, **kwargs)
 
-    def transform(self, batch, u, key, select=None):
+    def _transform(self, batch, u, key, select=None):
         for layer, numbers, part_key in self.parts(batch, u, key):
             batch = transform_part(layer, batch, numbers, part_key, select)
         return batch

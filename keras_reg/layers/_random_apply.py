@@ -1,9 +1,8 @@
 import keras
 
-from keras_reg.layers._augmentation import selected
+from keras_reg.layers._batch_augmentation import selected
 from keras_reg.layers._composite import Composite, check_layers, layers_of_config, transform_part
 from keras_reg.layers._pipeline import taken_apart
-from keras_reg.layers._strength_weight import given
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
@@ -51,23 +50,20 @@ class RandomApply(Composite):
     True
     """
 
-    own_columns = 1
     keeps_size = True
-    strengths = ("rate",)
-    arguments = ("data_format", "seed")
+
+    _own_columns = 1
 
     def __init__(self, layer, rate=0.5, seed=None, data_format=None, **kwargs):
         layer = taken_apart(layer)
         check_layers([layer], "layer")
-        rate = given("rate", rate, high=1)
-        super().__init__([layer], seed=seed, data_format=data_format, **kwargs)
-        self.hold(rate=rate)
+        super().__init__([layer], data_format, seed, rate, **kwargs)
 
     @property
     def layer(self):
         return self.layers[0]
 
-    def transform(self, batch, u, key, select=None):
+    def _transform(self, batch, u, key, select=None):
         chosen = selected(u[:, 0], self.strength("rate", batch), select)
         ((layer, numbers, part_key),) = self.parts(batch, u, key)
         return transform_part(layer, batch, numbers, part_key, chosen)

@@ -2,8 +2,8 @@ import keras
 import numpy as np
 
 from keras_reg._validation import check_choice, fail, is_number, native
-from keras_reg.layers._augmentation import BatchAugmentation
 from keras_reg.layers._batch._terms import check_same_size
+from keras_reg.layers._batch_augmentation import BatchAugmentation
 from keras_reg.layers._composite import Composite, spec_after, transform_part
 from keras_reg.layers._mixer import Mixer, mixed_spec
 from keras_reg.layers._pipeline import taken_apart
@@ -64,13 +64,13 @@ class RandomChoice(Composite):
           between MixUp and CutMix for each batch.
     """
 
-    own_columns = 1
-    arguments = ("mode", "data_format", "seed")
+    _has_rate = False
+    _own_columns = 1
 
     def __init__(self, layers, weights=None, mode="batch", seed=None, data_format=None, **kwargs):
         mode = check_choice("mode", mode, ("batch", "sample"))
         layers = [taken_apart(layer) for layer in layers] if isinstance(layers, (list, tuple)) else layers
-        super().__init__(layers, seed=seed, data_format=data_format, **kwargs)
+        super().__init__(layers, data_format, seed, **kwargs)
         self.weights_of_layers, self.mode = self._check_weights(weights), mode
         if mode == "sample" and not self.fused:
             names = [type(layer).__name__ for layer in self.layers]
@@ -97,14 +97,11 @@ class RandomChoice(Composite):
         return weights
 
     @property
-    def columns(self):
-        return self.own_columns + COLUMNS if self.fused else super().columns
+    def _columns(self):
+        return self._own_columns + COLUMNS if self.fused else super()._columns
 
-    def is_one_program(self, framework):
-        return self.fused or super().is_one_program(framework)
-
-    def arguments_now(self):
-        return [*super().arguments_now(), self.weights_of_layers]
+    def _is_one_program(self, framework):
+        return self.fused or super()._is_one_program(framework)
 
     def draw(self, batch, u):
         """The number of the layer that each sample goes through, (batch,) or (1,), as a float."""
@@ -117,7 +114,7 @@ class RandomChoice(Composite):
             which = which + ops.cast(u >= float(bound), "float32")
         return which
 
-    def transform(self, batch, u, key, select=None):
+    def _transform(self, batch, u, key, select=None):
         which = self.draw(batch, u)
         if self.fused:
             return self._mix(batch, u[:, 1:], which, select)
@@ -140,27 +137,27 @@ class RandomChoice(Composite):
         plan = make_plan(batch, u, chosen, kept, cut if len(kinds) == 2 else kinds.pop(), self.data_format)
         return mix(batch, plan, self.num_classes, self.data_format)
 
-    def inference(self, batch):
-        return self.cast_images(batch)
+    def _inference(self, batch):
+        return self._cast_images(batch)
 
-    def inference_spec(self, batch):
+    def _inference_spec(self, batch):
         return self.cast_spec(batch)
 
-    def check_inference(self, batch):
+    def _check_inference(self, batch):
         """What is not touched cannot be wrong."""
 
-    def check(self, batch):
+    def _check(self, batch):
         batch = self.cast_spec(batch)
         for layer in self.layers:
             if isinstance(layer, BatchAugmentation):
-                layer.check(batch)
+                layer._check(batch)
             if not self.fused:
                 check_same_size(batch.images, spec_after(layer, batch).images)
 
-    def output_spec(self, batch):
+    def _output_spec(self, batch):
         if self.fused:
             return mixed_spec(self.cast_spec(batch), batch, self)
-        return super().output_spec(batch)
+        return super()._output_spec(batch)
 
     def get_config(self):
-        return {**super().get_config(), "weights": self.weights_of_layers}
+        return {**super().get_config(), "weights": self.weights_of_layers, "mode": self.mode}

@@ -1,4 +1,3 @@
-import dataclasses
 import math
 
 import keras
@@ -15,21 +14,13 @@ from keras_reg._validation import (
     native,
     usable_ratio,
 )
-from keras_reg.layers._augmentation import (
-    BatchAugmentation,
-    check_channels,
-    check_fill,
-    check_fill_of_maps,
-    exact,
-    selected,
-)
 from keras_reg.layers._batch._boxes import FORMATS, check_boxes, drop_erased
+from keras_reg.layers._batch._fill_values import check_channels, check_fill, check_fill_of_maps, exact
 from keras_reg.layers._batch._forms import dtype_of, height_width, static
 from keras_reg.layers._batch._moving import check_masks, check_no_boxes_within, with_batch_axis
-from keras_reg.layers._batch._terms import map_pixels
+from keras_reg.layers._batch_augmentation import BatchAugmentation
 from keras_reg.layers._pixels._filling import Filling
 from keras_reg.layers._pixels._rows import Rows
-from keras_reg.layers._strength_weight import given
 
 MOST_BOXES = 256  # each has a draw and a pass of its own
 
@@ -101,17 +92,17 @@ class RandomErasing(BatchAugmentation):
           (DeVries and Taylor, 2017), whose squares may stick out of the image.
     """
 
-    strengths = ("rate",)
-    arguments = (
-        "scale", "ratio", "count", "fill_mode", "fill_value", "value_range", "mask_fill_value", "bounding_box_format",
-        "data_format", "seed",
-    )  # fmt: skip
+    keeps_integers = True
+    moves_pixels = False
+
+    _selects = True
+    _makes_images = True
+    _works_on_host = True
 
     def __init__(
         self, rate=0.5, scale=(0.02, 0.33), ratio=(0.3, 3.3), count=1, fill_mode="constant", fill_value=0.0,
         value_range=None, mask_fill_value=None, bounding_box_format="xyxy", data_format=None, seed=None, **kwargs,
     ):  # fmt: skip
-        rate = given("rate", rate, high=1)
         scale, ratio = check_range("scale", scale, 0, 1), check_ratio("ratio", ratio)
         count, fill_value = self._check_count(count), self._check_fill_value(fill_value)
         fill_mode = check_choice("fill_mode", fill_mode, ("constant", "channel_noise", "pixel_noise"))
@@ -119,8 +110,7 @@ class RandomErasing(BatchAugmentation):
         value_range = None if value_range is None else check_range("value_range", value_range)
         if mask_fill_value is not None:
             mask_fill_value = check_number("mask_fill_value", mask_fill_value)
-        super().__init__(seed=seed, data_format=data_format, **kwargs)
-        self.hold(rate=rate)
+        super().__init__(rate, data_format, seed, **kwargs)
         self.scale, self.ratio, self.count = scale, ratio, count
         self.fill_mode, self.fill_value, self.value_range = fill_mode, fill_value, value_range
         self.mask_fill_value, self.bounding_box_format = mask_fill_value, bounding_box_format
@@ -145,20 +135,20 @@ class RandomErasing(BatchAugmentation):
         return (self.count, self.count) if is_integer(self.count) else tuple(self.count)
 
     @property
-    def columns(self):
-        return 3 + 3 * self.counts[1]
+    def uniform_numbers(self):
+        return 2 + 3 * self.counts[1]
 
-    def check(self, batch):
+    def _check(self, batch):
+        if batch.boxes is not None:
+            check_boxes(batch)
         images = batch.images
         check_channels("fill_value", self.fill_value, images, self.data_format)
-        dtype = self.dtype_of_pixels(batch)
+        dtype = self._dtype_of_pixels(batch)
         check_fill_of_maps(self.mask_fill_value, batch, self.data_format)
         if self.fill_mode == "constant":
             check_fill("fill_value", self.fill_value, dtype)
         else:
             self._check_noise(dtype)
-        if batch.boxes is not None:
-            check_boxes(batch)
         check_no_boxes_within(batch.labels, type(self).__name__)
         if self.mask_fill_value is not None:
             check_masks(with_batch_axis(batch), self.data_format)
@@ -193,43 +183,51 @@ class RandomErasing(BatchAugmentation):
         area, ratio = self.counts[0], usable_ratio(self.ratio)
         return minimum(height * width, area * minimum(ratio[1] * width * width, height * height / ratio[0]))
 
-    def draw_noise(self, batch, key):
-        return None if self.is_off() else self.filling.draw(batch, self.counts[1], key)
+    def _draw_noise(self, batch, key):
+        return None if self._is_plain("rate", 0) else self.filling.draw(batch, self.counts[1], key)
 
     @property
-    def draws_pixels(self):
+    def _draws_pixels(self):
         return self.fill_mode == "pixel_noise"
 
     @property
     def filling(self):
         return Filling(self.fill_mode, self.fill_value, self.value_range, self.data_format)
 
-    def transform(self, batch, u, noise=None, select=None):
-        if self.is_off():
-            return batch
-        chosen = selected(u[:, 0], self.strength("rate", batch), select)
-        boxes = self.draw_boxes(batch, u, chosen)
-        images = self.filling.fill(batch, boxes, noise)
-        batch = dataclasses.replace(batch, images=images, fresh=batch.framework.on_host)
-        if self.mask_fill_value is not None:
-            batch = map_pixels(batch, self.data_format, maps=lambda array: self._fill_map(array, batch, boxes))
-        for box in boxes if batch.boxes is not None else ():
-            batch = drop_erased(batch, box, self.bounding_box_format, self.data_format)
-        return batch
+    def get_random_transformation(self, batch, random):
+        """(boxes, noise that fills them); a box is (top, left, height, width) in whole pixels, each (batch,)."""
+        return self._draw_boxes(batch, random.uniform, random.selected), random.normal
 
-    def draw_boxes(self, batch, u, chosen):
-        """Boxes (top, left, height, width) in whole pixels, each (batch,), of height 0 where nothing is erased."""
+    def transform_images(self, images, transformation, batch):
+        return self.filling.fill(batch, *transformation)
+
+    def transform_segmentation_masks(self, segmentation_masks, transformation, batch):
+        if self.mask_fill_value is None:
+            return segmentation_masks
+        rows, dtype = Rows(segmentation_masks, batch, self.data_format), dtype_of(segmentation_masks)
+        pixels, value = rows.pixels, batch.ops.cast(exact(self.mask_fill_value, dtype), dtype)
+        for box in transformation[0]:
+            pixels = batch.ops.where(rows.inside(box), value, pixels)
+        return rows.restore(pixels)
+
+    def transform_bounding_boxes(self, bounding_boxes, transformation, batch):
+        for box in transformation[0]:
+            batch = drop_erased(batch, box, self.bounding_box_format, self.data_format)
+        return batch.boxes
+
+    def _draw_boxes(self, batch, u, chosen):
+        """Of height 0 where nothing is erased."""
         ops = batch.ops
         height, width = (ops.cast(n, "float32") for n in height_width(batch.images, self.data_format, ops))
         least, most = self.counts
-        number = ops.minimum(least + ops.floor(u[:, 1] * (most - least + 1)), 1.0 * most)
+        number = ops.minimum(least + ops.floor(u[:, 0] * (most - least + 1)), 1.0 * most)
         limit = ops.minimum(self._largest(height, width, ops.minimum), self.scale[1] * height * width)
         first = ops.minimum(self.scale[0] * height * width, limit)
-        area = (first + u[:, 2] * (limit - first)) / number
+        area = (first + u[:, 1] * (limit - first)) / number
         boxes = []
         for i in range(most):
             exists = chosen if i < least else chosen & (number > i)
-            boxes.append(batch.settled(*self._draw_box(u[:, 3 + 3 * i : 6 + 3 * i], area, exists, height, width, ops)))
+            boxes.append(batch.settled(*self._draw_box(u[:, 2 + 3 * i : 5 + 3 * i], area, exists, height, width, ops)))
         return boxes
 
     def _draw_box(self, u, area, exists, height, width, ops):
@@ -245,9 +243,9 @@ class RandomErasing(BatchAugmentation):
         left = ops.minimum(ops.floor(u[:, 2] * (width - wide + 1)), width - wide)
         return tuple(ops.cast(x, "int32") for x in (top, left, ops.where(exists, tall, 0.0), wide))
 
-    def _fill_map(self, array, batch, boxes):
-        rows, dtype = Rows(array, batch, self.data_format), dtype_of(array)
-        pixels, value = rows.pixels, batch.ops.cast(exact(self.mask_fill_value, dtype), dtype)
-        for box in boxes:
-            pixels = batch.ops.where(rows.inside(box), value, pixels)
-        return rows.restore(pixels)
+    def get_config(self):
+        names = (
+            "scale", "ratio", "count", "fill_mode", "fill_value", "value_range", "mask_fill_value",
+            "bounding_box_format",
+        )  # fmt: skip
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

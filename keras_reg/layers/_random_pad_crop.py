@@ -1,13 +1,12 @@
 import keras
 
 from keras_reg._validation import check_choice, check_integer_or_pair, check_number, fail
-from keras_reg.layers._augmentation import BatchAugmentation, check_fill, check_fill_of_maps, exact, selected
-from keras_reg.layers._batch._boxes import FORMATS, check_boxes, crop_boxes
+from keras_reg.layers._batch._boxes import FORMATS, crop_boxes
+from keras_reg.layers._batch._fill_values import check_fill, check_fill_of_maps, exact
 from keras_reg.layers._batch._forms import channels_first, dtype_of, height_width, static
-from keras_reg.layers._batch._moving import check_moves
-from keras_reg.layers._batch._terms import map_pixels
+from keras_reg.layers._batch_augmentation import BatchAugmentation
 from keras_reg.layers._pixels import _on_host
-from keras_reg.layers._strength_weight import given
+from keras_reg.layers._pixels._gather import gather_pixels
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
@@ -66,24 +65,22 @@ class RandomPadCrop(BatchAugmentation):
           4.2: padding 4 on CIFAR-10.
     """
 
-    columns = 3
-    strengths = ("rate",)
-    arguments = (
-        "padding", "fill_mode", "fill_value", "mask_fill_value", "bounding_box_format", "data_format", "seed",
-    )  # fmt: skip
+    uniform_numbers = 2
+    keeps_integers = True
+
+    _selects = True
+    _works_on_host = True
 
     def __init__(
         self, padding, rate=1.0, fill_mode="constant", fill_value=0.0, mask_fill_value=0, bounding_box_format="xyxy",
         data_format=None, seed=None, **kwargs,
     ):  # fmt: skip
         padding = check_integer_or_pair("padding", padding, low=0, high=2**20)  # all its offsets can be drawn
-        rate = given("rate", rate, high=1)
         fill_mode = check_choice("fill_mode", fill_mode, ("constant", "reflect"))
         fill_value = check_number("fill_value", fill_value)
         mask_fill_value = check_number("mask_fill_value", mask_fill_value)
         bounding_box_format = check_choice("bounding_box_format", bounding_box_format, FORMATS)
-        super().__init__(seed=seed, data_format=data_format, **kwargs)
-        self.hold(rate=rate)
+        super().__init__(rate, data_format, seed, **kwargs)
         self.padding, self.fill_mode, self.fill_value = padding, fill_mode, fill_value
         self.mask_fill_value, self.bounding_box_format = mask_fill_value, bounding_box_format
 
@@ -92,12 +89,10 @@ class RandomPadCrop(BatchAugmentation):
         """(vertical, horizontal)."""
         return tuple(self.padding) if isinstance(self.padding, (tuple, list)) else (self.padding, self.padding)
 
-    def check(self, batch):
-        if batch.boxes is not None:
-            check_boxes(batch)
-        check_moves(batch, self.data_format, type(self).__name__)
+    def _check(self, batch):
+        super()._check(batch)
         if self.fill_mode == "constant":
-            check_fill("fill_value", self.fill_value, self.dtype_of_pixels(batch))
+            check_fill("fill_value", self.fill_value, self._dtype_of_pixels(batch))
             check_fill_of_maps(self.mask_fill_value, batch, self.data_format)
         axes = (-3, -2) if self.data_format == "channels_last" else (-2, -1)
         sizes = [static(batch.images, axis) for axis in axes]
@@ -105,28 +100,33 @@ class RandomPadCrop(BatchAugmentation):
             if self.fill_mode == "reflect" and size is not None and padding >= size:
                 fail(f"Padding by reflection must be smaller than the image, {size} pixels.", padding=self.padding)
 
-    def transform(self, batch, u, noise=None, select=None):
+    def get_random_transformation(self, batch, random):
+        """How far each image moves up and to the left, in whole pixels: two arrays (batch,)."""
         ops = batch.ops
-        chosen = selected(u[:, 0], self.strength("rate", batch), select)
         down, across = (
-            ops.where(chosen, ops.minimum(ops.floor(u[:, i + 1] * (2 * p + 1)), 2.0 * p) - p, 0.0)
-            for i, p in enumerate(self.paddings)
+            ops.where(random.selected, ops.minimum(ops.floor(u * (2 * padding + 1)), 2.0 * padding) - padding, 0.0)
+            for u, padding in zip((random.uniform[:, 0], random.uniform[:, 1]), self.paddings, strict=True)
         )
-        offsets = batch.settled(ops.cast(down, "int32"), ops.cast(across, "int32"))
+        return batch.settled(ops.cast(down, "int32"), ops.cast(across, "int32"))
 
-        def filled_with(value):
-            return lambda array: self._move(array, offsets, exact(value, dtype_of(array)), batch)
+    def transform_images(self, images, offsets, batch):
+        return self._move(images, offsets, self.fill_value, batch)
 
-        if batch.boxes is not None:
-            ones, size = ops.ones_like(down), height_width(batch.images, self.data_format, ops)
-            still = (offsets[0] == 0) & (offsets[1] == 0)
-            moves = (down, across, ones, ones, size)
-            batch = crop_boxes(batch, *moves, self.bounding_box_format, self.data_format, still)
-        fills = (self.fill_value, self.mask_fill_value, 0)  # pixels from outside count for nothing
-        return map_pixels(batch, self.data_format, *map(filled_with, fills))
+    def transform_segmentation_masks(self, segmentation_masks, offsets, batch):
+        return self._move(segmentation_masks, offsets, self.mask_fill_value, batch)
+
+    def transform_sample_weights(self, sample_weights, offsets, batch):
+        return self._move(sample_weights, offsets, 0, batch)  # pixels from outside count for nothing
+
+    def transform_bounding_boxes(self, bounding_boxes, offsets, batch):
+        ops, size = batch.ops, height_width(batch.images, self.data_format, batch.ops)
+        down, across = (ops.cast(offset, "float32") for offset in offsets)
+        still, ones = (offsets[0] == 0) & (offsets[1] == 0), ops.ones_like(down)
+        moves = (down, across, ones, ones, size)
+        return crop_boxes(batch, *moves, self.bounding_box_format, self.data_format, still).boxes
 
     def _move(self, array, offsets, fill, batch):
-        ops = batch.ops
+        ops, fill = batch.ops, exact(fill, dtype_of(array))
         first = channels_first(array, self.data_format)
         if batch.framework.on_host and self.fill_mode == "constant":
             return _on_host.moved(array, *offsets, fill, first)
@@ -150,13 +150,6 @@ class RandomPadCrop(BatchAugmentation):
             index = size - 1 - ops.abs(size - 1 - index)
         return ops.minimum(ops.maximum(index, 0), size - 1), within
 
-
-def gather_pixels(array, rows, columns, ops):
-    """array[b, rows[b, i], columns[b, j]] for (batch, H, W) or (batch, H, W, C): one gather of whole pixels."""
-    shape = ops.shape(array)
-    starts = ops.reshape(ops.arange(0, shape[0], dtype="int32") * shape[1], [-1, 1, 1])
-    index = (starts + ops.expand_dims(rows, 2)) * shape[2] + ops.expand_dims(columns, 1)
-    # Not -1, which JAX cannot tell where there are no channels.
-    found = ops.take(ops.reshape(array, (shape[0] * shape[1] * shape[2], *shape[3:])), index, axis=0)
-    # JAX takes from an empty batch without a look at the shape of the index.
-    return ops.reshape(found, (shape[0], ops.shape(rows)[1], ops.shape(columns)[1], *shape[3:]))
+    def get_config(self):
+        names = ("padding", "fill_mode", "fill_value", "mask_fill_value", "bounding_box_format")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

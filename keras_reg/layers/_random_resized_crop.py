@@ -1,12 +1,11 @@
 import keras
 
 from keras_reg._validation import check_choice, check_integer_or_pair, check_range, check_ratio, usable_ratio
-from keras_reg.layers._augmentation import BatchAugmentation
-from keras_reg.layers._batch._boxes import FORMATS, check_boxes, crop_boxes
-from keras_reg.layers._batch._forms import channels_first, dtype_of, height_width, spec_of
-from keras_reg.layers._batch._moving import check_moves
-from keras_reg.layers._batch._terms import keep_unselected, map_pixels
-from keras_reg.layers._random_pad_crop import gather_pixels
+from keras_reg.layers._augmentation._hooks import apply_hooks
+from keras_reg.layers._batch._boxes import FORMATS, crop_boxes
+from keras_reg.layers._batch._forms import channels_first, dtype_of, height_width
+from keras_reg.layers._batch_augmentation import BatchAugmentation
+from keras_reg.layers._pixels._gather import gather_pixels
 
 LEAST_AREA = 1e-12  # of a crop, in pixels: below, positions in an image are no longer told apart
 
@@ -64,10 +63,9 @@ class RandomResizedCrop(BatchAugmentation):
           again until the crop fits, up to ten times; here what fits is drawn at once.
     """
 
-    columns = 4
-    blends = True
-    works_on_host = False
-    arguments = ("size", "scale", "ratio", "bounding_box_format", "data_format", "seed")
+    uniform_numbers = 4
+
+    _has_rate = False
 
     def __init__(
         self, size, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3), bounding_box_format="xyxy", data_format=None, seed=None,
@@ -77,7 +75,7 @@ class RandomResizedCrop(BatchAugmentation):
         scale = check_range("scale", scale, 0, 1, open_low=True)
         ratio = check_ratio("ratio", ratio)
         bounding_box_format = check_choice("bounding_box_format", bounding_box_format, FORMATS)
-        super().__init__(seed=seed, data_format=data_format, **kwargs)
+        super().__init__(data_format=data_format, seed=seed, **kwargs)
         self.size, self.scale, self.ratio, self.bounding_box_format = size, scale, ratio, bounding_box_format
 
     @property
@@ -85,29 +83,29 @@ class RandomResizedCrop(BatchAugmentation):
         """(height, width)."""
         return tuple(self.size) if isinstance(self.size, (tuple, list)) else (self.size, self.size)
 
-    def check(self, batch):
-        if batch.boxes is not None:
-            check_boxes(batch)
-        check_moves(batch, self.data_format, type(self).__name__)
+    def compute_image_shape(self, image_shape):
+        if self.data_format == "channels_last":
+            return (image_shape[0], *self.sizes, image_shape[3])
+        return (*image_shape[:2], *self.sizes)
 
-    def check_inference(self, batch):
-        self.check(batch)
-        self.check_compute_dtype(batch)
+    def _check_inference(self, batch):
+        self._check(batch)
+        self._check_compute_dtype(batch)
 
-    def transform(self, batch, u, noise=None, select=None):
-        return keep_unselected(self._crop(batch, self.draw_crops(batch, u)), batch, select)
+    def _inference_spec(self, batch):
+        return self._output_spec(batch)
 
-    def inference(self, batch):
+    def _inference(self, batch):
         """The whole image, resized."""
         ops = batch.ops
-        batch = self.cast_images(batch)
+        batch = self._cast_images(batch)
         height, width = (ops.cast(n, "float32") for n in height_width(batch.images, self.data_format, ops))
         ones = ops.ones_like(ops.cast(ops.arange(0, batch.size(), dtype="int32"), "float32"))
-        return self._crop(batch, (0.0 * ones, 0.0 * ones, height * ones, width * ones))
+        return apply_hooks(self, batch, (0.0 * ones, 0.0 * ones, height * ones, width * ones), None)
 
-    def draw_crops(self, batch, u):
-        """(top, left, height, width) in pixels, each (batch,) float32."""
-        ops = batch.ops
+    def get_random_transformation(self, batch, random):
+        """The box that is cropped: (top, left, height, width) in pixels, each (batch,) float32."""
+        ops, u = batch.ops, random.uniform
         height, width = (ops.cast(n, "float32") for n in height_width(batch.images, self.data_format, ops))
         # Width / height is at most `ratio[1]` and the crop at most the image: the largest area that fits.
         ratio = usable_ratio(self.ratio)
@@ -122,25 +120,24 @@ class RandomResizedCrop(BatchAugmentation):
         wide = ops.minimum(ops.sqrt(area * ops.exp(log_aspect)), width)
         return u[:, 2] * (height - tall), u[:, 3] * (width - wide), tall, wide
 
-    def _crop(self, batch, crops):
-        ops, (new_height, new_width) = batch.ops, self.sizes
+    def transform_segmentation_masks(self, segmentation_masks, crops, batch):
+        """The nearest pixels."""
+        ops, (top, left, tall, wide), (new_height, new_width) = batch.ops, crops, self.sizes
+        first = channels_first(segmentation_masks, self.data_format)
+        masks = ops.transpose(segmentation_masks, (0, 2, 3, 1)) if first else segmentation_masks
+        sizes = ops.shape(masks)
+        rows = _nearest(top, tall, new_height, sizes[1], ops)
+        moved = gather_pixels(masks, rows, _nearest(left, wide, new_width, sizes[2], ops), ops)
+        return ops.transpose(moved, (0, 3, 1, 2)) if first else moved
+
+    def transform_bounding_boxes(self, bounding_boxes, crops, batch):
         top, left, tall, wide = crops
+        scales = (self.sizes[0] / tall, self.sizes[1] / wide)
+        return crop_boxes(batch, top, left, *scales, self.sizes, self.bounding_box_format, self.data_format).boxes
 
-        def nearest(array):
-            first = channels_first(array, self.data_format)
-            array = ops.transpose(array, (0, 2, 3, 1)) if first else array
-            sizes = ops.shape(array)
-            rows = _nearest(top, tall, new_height, sizes[1], ops)
-            moved = gather_pixels(array, rows, _nearest(left, wide, new_width, sizes[2], ops), ops)
-            return ops.transpose(moved, (0, 3, 1, 2)) if first else moved
-
-        if batch.boxes is not None:
-            scales = (new_height / tall, new_width / wide)
-            batch = crop_boxes(batch, top, left, *scales, self.sizes, self.bounding_box_format, self.data_format)
-        return map_pixels(batch, self.data_format, lambda images: self._resample(images, crops, ops), nearest, nearest)
-
-    def _resample(self, images, crops, ops):
-        top, left, tall, wide = crops
+    def transform_images(self, images, crops, batch):
+        """Resampled bilinearly, by a product of matrices along each axis."""
+        ops, (top, left, tall, wide) = batch.ops, crops
         new_height, new_width = self.sizes
         last = self.data_format == "channels_last"
         height, width = height_width(images, self.data_format, ops)
@@ -149,20 +146,9 @@ class RandomResizedCrop(BatchAugmentation):
         images = ops.einsum("boh,bhwc->bowc" if last else "boh,bchw->bcow", rows, images)
         return ops.einsum("bpw,bowc->bopc" if last else "bpw,bcow->bcop", columns, images)
 
-    def output_spec(self, batch):
-        def sized(array):
-            rank = len(array.shape)
-            sizes = self.sizes
-            start = 1 if rank == 3 or self.data_format == "channels_last" else 2
-            return spec_of((*array.shape[:start], *sizes, *array.shape[start + 2 :]), array.dtype)
-
-        images = batch.images
-        start = len(images.shape) - (3 if self.data_format == "channels_last" else 2)
-        shape = (*images.shape[:start], *self.sizes, *images.shape[start + 2 :])
-        dtype = self.dtype_of_pixels(batch)
-        return map_pixels(batch, self.data_format, lambda images: spec_of(shape, dtype), sized, sized)
-
-    inference_spec = output_spec
+    def get_config(self):
+        names = ("size", "scale", "ratio", "bounding_box_format")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 def _bilinear(start, length, new_size, size, ops):

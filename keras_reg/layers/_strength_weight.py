@@ -14,23 +14,45 @@ def given(name, value, low=0, high=LARGEST, open_low=False, open_high=False):
     return value if isinstance(value, Strength) else number
 
 
-def hold(layer, name, value):
-    """What `layer` computes with: the number itself, or for a `Strength` a new non-trainable float32 weight.
+class HoldsStrengths:
+    """A mixin for layers with arguments that may each be a number or a `keras_reg.Strength`."""
 
-    `StrengthSchedule` finds the weight by its attribute `strength`.
-    """
-    if not isinstance(value, Strength):
+    def set_strength(self, name, value, low=0, high=LARGEST, open_low=False, open_high=False):
+        """Checks and stores an argument that may be a number or a `keras_reg.Strength`; after `super().__init__`.
+
+        A `Strength` becomes a new non-trainable float32 weight, which `keras_reg.callbacks.StrengthSchedule` finds by
+        its attribute `strength`.
+
+        Args:
+            name: Name of the argument, and of the attribute.
+            value: The number or `Strength`.
+            low, high: The interval that the number must lie in.
+            open_low, open_high: Whether `low` or `high` itself is refused.
+
+        Returns:
+            What was stored, `value` as plain Python.
+        """
+        value = given(name, value, low, high, open_low, open_high)
+        setattr(self, name, value)
+        if isinstance(value, Strength):
+            start = keras.initializers.Constant(value.value)
+            options = {"dtype": "float32", "trainable": False, "autocast": False}
+            weight = self.add_weight(name=name, shape=(), initializer=start, **options)
+            weight.strength = value
+            self._held = {**self._weights_of_strengths(), name: weight}
         return value
-    weight = layer.add_weight(
-        name=name,
-        shape=(),
-        initializer=keras.initializers.Constant(value.value),
-        dtype="float32",
-        trainable=False,
-        autocast=False,
-    )
-    weight.strength = value
-    return weight
+
+    def _weights_of_strengths(self):
+        """The weights behind the arguments that are a `Strength`, by their names."""
+        return getattr(self, "_held", {})
+
+    def strength(self, name):
+        """The present value of an argument: a plain number, or the weight of a `Strength`."""
+        return self._weights_of_strengths().get(name, plain(getattr(self, name)))
+
+    def _is_plain(self, name, number):
+        """Whether an argument is this very number, which no schedule will move."""
+        return name not in self._weights_of_strengths() and plain(getattr(self, name)) == number
 
 
 def scale_of_kept(rate):

@@ -51,7 +51,6 @@ class WeightNoise(WeightWrapper):
     def __init__(self, layer, stddev, seed=None, **kwargs):
         stddev = given("stddev", stddev)
         super().__init__(layer, "stddev", stddev, seed, **kwargs)
-        self.stddev = stddev
 
     def disturb(self, kernel, key, strength):
         return kernel + ops.cast(strength * normal(key, kernel.shape), kernel.dtype)

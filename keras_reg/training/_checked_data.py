@@ -62,7 +62,7 @@ class ChecksData:
             return
         inputs = inputs_of(x)
         several = isinstance(inputs, (dict, list, tuple)) and len(inputs) > 1
-        if inputs is not None and not (several and self.augmentation.mixes):
+        if inputs is not None and not (several and self.augmentation._mixes):
             check_trained_size(self.augmentation, self._find_images(inputs)[1])
 
 

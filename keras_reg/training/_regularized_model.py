@@ -6,10 +6,10 @@ from keras import ops
 from keras_reg._backend import AugmentedStep
 from keras_reg._validation import fail
 from keras_reg.layers import Pipeline
-from keras_reg.layers._augmentation import BatchAugmentation
 from keras_reg.layers._batch._arrays import hold
 from keras_reg.layers._batch._forms import Batch, map_arrays
 from keras_reg.layers._batch._sizes import check_sizes
+from keras_reg.layers._batch_augmentation import BatchAugmentation
 from keras_reg.losses._hint import warn_of_nan
 from keras_reg.training._arrays import hold_inputs, in_form_of, labels_in_form
 from keras_reg.training._as_network import AsNetwork
@@ -138,8 +138,8 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):
         batch = Batch.of(found, y, sample_weights=sample_weight, sparse=True)
         check_sizes(batch, self.augmentation.data_format)
         self._build_augmentation(found)
-        self.augmentation.check_batch(batch)
-        batch = self.augmentation.augment(batch)
+        self.augmentation._check_batch(batch)
+        batch = self.augmentation._augment(batch)
         return self._put_images(x, place, batch.images), Mixture.of(batch), batch.sample_weights
 
     def _find_images(self, x):
@@ -147,7 +147,7 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):
         if not isinstance(x, (dict, list, tuple)):
             return None, x
         places = list(x) if isinstance(x, dict) else list(range(len(x)))
-        if len(places) > 1 and self.augmentation.mixes:
+        if len(places) > 1 and self.augmentation._mixes:
             fail("A mixing augmentation needs a model with one input: it cannot mix the others.", inputs=places)
         place = places[0] if self.augmented_input is None and len(places) == 1 else self.augmented_input
         names = [tensor.name for tensor in getattr(self.model, "inputs", ())]

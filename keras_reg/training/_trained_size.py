@@ -39,4 +39,4 @@ def _has_known_rank(part):
 
 
 def _shape_behind(augmentation, shape, images):
-    return tuple(augmentation.output_spec(Batch.of(spec_of(shape, dtype_of(images)))).images.shape)
+    return tuple(augmentation._output_spec(Batch.of(spec_of(shape, dtype_of(images)))).images.shape)

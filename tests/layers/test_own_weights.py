@@ -1,37 +1,31 @@
 """A subclass of an augmentation that has weights: it is built as any layer, wherever it runs."""
 
-import dataclasses
-
 import keras
 import numpy as np
 from harness import map_in_tf_data, to_numpy
 
-from keras_reg.layers import Pipeline, RandomChoice, RandomErasing, RandomResizedCrop
+from keras_reg.layers import BatchAugmentation, Pipeline, RandomChoice, RandomErasing, RandomResizedCrop
 from keras_reg.training import RegularizedModel
 
 IMAGES = np.ones((4, 8, 6, 3), "float32")
 
 
 @keras.saving.register_keras_serializable("tests")
-class Gain(RandomErasing):
-    """Erases nothing and multiplies each channel with a weight."""
+class Gain(BatchAugmentation):
+    """Multiplies each channel with a weight."""
 
-    works_on_host = False
+    moves_pixels = False
 
     def __init__(self, **kwargs):
-        super().__init__(0.0, **kwargs)
+        super().__init__(**kwargs)
         self.shapes = []
 
     def build(self, input_shape):
         self.shapes.append(tuple(input_shape))
         self.gain = self.add_weight(shape=(input_shape[-1],), initializer="ones", name="gain", trainable=False)
 
-    def transform(self, batch, u, noise=None, select=None):
-        gain = keras.ops.convert_to_numpy(self.gain) if not batch.framework.native else self.gain.value
-        return dataclasses.replace(batch, images=batch.images * gain)
-
-    def get_config(self):
-        return {key: value for key, value in super().get_config().items() if key in ("name", "seed")}
+    def transform_images(self, images, transformation, batch):
+        return images * (self.gain.value if batch.ops is keras.ops else keras.ops.convert_to_numpy(self.gain))
 
 
 def doubled(layer):

@@ -108,9 +108,9 @@ def test_autograph_leaves_it_as_it_is(within):
     """Translating what it calls would take seconds before the first batch."""
 
     class Watching(RandomErasing):
-        def transform(self, *args):
+        def get_random_transformation(self, *args):
             files.append(sys._getframe().f_code.co_filename)
-            return super().transform(*args)
+            return super().get_random_transformation(*args)
 
     files, layer = [], Watching(0.5)
     if within == "choice":

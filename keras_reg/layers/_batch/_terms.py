@@ -3,7 +3,16 @@
 import dataclasses
 
 from keras_reg._validation import fail
-from keras_reg.layers._batch._forms import arrays_of, dtype_of, each, is_map, map_arrays, spread
+from keras_reg.layers._batch._forms import (
+    arrays_of,
+    channels_first,
+    dtype_of,
+    each,
+    is_map,
+    map_arrays,
+    spec_of,
+    spread,
+)
 
 
 def map_labels(batch, function, shown=True):
@@ -53,10 +62,20 @@ def keep_unselected(done, batch, select):
     return dataclasses.replace(each(done, choose), fresh=False)
 
 
-def check_same_size(before, after):
-    """Every size that is known of both, but that of the batch."""
+def check_same_size(before, after, expected="A layer applied to some images must keep their size."):
+    """Compares every size that is known of both, but that of the batch."""
     pairs = zip(tuple(before.shape)[1:], tuple(after.shape)[1:], strict=False)
     if len(before.shape) != len(after.shape) or any(None not in pair and pair[0] != pair[1] for pair in pairs):
-        fail(
-            "A layer applied to some images must keep their size.", before=tuple(before.shape), after=tuple(after.shape)
-        )
+        fail(expected, before=tuple(before.shape), after=tuple(after.shape))
+
+
+def resized_spec(batch, images, data_format):
+    """The specification of a batch whose images become `images`, and whose maps take their height and width."""
+    axes = (-3, -2) if data_format == "channels_last" else (-2, -1)
+    sizes = [images.shape[axis] for axis in axes]
+
+    def sized(array):
+        start = 2 if channels_first(array, data_format) else 1
+        return spec_of((*array.shape[:start], *sizes, *array.shape[start + 2 :]), dtype_of(array))
+
+    return map_pixels(batch, data_format, lambda _: images, sized, sized)

@@ -4,6 +4,7 @@ from keras import ops
 
 from keras_reg._random_state import KeepsPosition
 from keras_reg._validation import fail
+from keras_reg.layers._strength_weight import HoldsStrengths
 
 
 class NotRematerialized:
@@ -14,8 +15,8 @@ class NotRematerialized:
         return layer_call
 
 
-class RandomLayer(NotRematerialized, KeepsPosition):
-    """A mixin for layers that draw from a `RandomSource` in `random`."""
+class RandomLayer(NotRematerialized, KeepsPosition, HoldsStrengths):
+    """A mixin for layers that draw random numbers, with arguments that may be a `Strength`."""
 
 
 def in_compute_dtype(layer, inputs):

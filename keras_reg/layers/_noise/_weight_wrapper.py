@@ -3,7 +3,7 @@ import contextlib
 import keras
 from keras import tree
 
-from keras_reg._backend import RandomSource, fold, is_compiling
+from keras_reg._backend import fold, is_compiling
 from keras_reg._validation import check_seed, fail
 from keras_reg.layers._batch._arrays import array_of
 from keras_reg.layers._noise._one_array import with_flag
@@ -17,7 +17,6 @@ from keras_reg.layers._noise._wrapped_call import (
     policy_of,
     rematerializes,
 )
-from keras_reg.layers._strength_weight import hold
 
 
 class WeightWrapper(RandomLayer, keras.layers.Wrapper):
@@ -32,13 +31,11 @@ class WeightWrapper(RandomLayer, keras.layers.Wrapper):
         self.__dict__["call"] = WrappedCall(self, layer)  # Keras reads its signature in the next line
         # Inputs are cast by the wrapped layer alone, and its policy says what comes out.
         super().__init__(layer, **{**kwargs, "dtype": policy_of(layer), "autocast": False})
-        self.seed = seed
         self.supports_masking = layer.supports_masking
         self.input_spec = getattr(layer, "input_spec", None)
-        self.random = RandomSource(seed, type(self).__name__)
-        self.generator = self.random.generator
-        self._strength = hold(self, name_of_strength, strength)
-        self._is_off = strength == 0  # never a `Strength`, which may be moved
+        self._set_seed(seed)
+        self.set_strength(name_of_strength, strength)
+        self._name_of_strength = name_of_strength
         self._builder = None
 
     # Building.
@@ -92,7 +89,7 @@ class WeightWrapper(RandomLayer, keras.layers.Wrapper):
     # Calling.
 
     def call_wrapped(self, args, kwargs, training):
-        if not training or self._is_off or not self._kernels():
+        if not training or self._is_plain(self._name_of_strength, 0) or not self._kernels():
             return self.layer(*args, **kwargs)
         if rematerializes(self.layer, args, kwargs):  # it would be called with its stored kernels for its gradient
             fail("`layer` must be created outside of a `keras.RematScope`.", layer=self.layer)
@@ -113,7 +110,7 @@ class WeightWrapper(RandomLayer, keras.layers.Wrapper):
         for variable in variables:
             value = variable.value
             if id(variable) in numbers:
-                value = self.disturb(value, fold(key, numbers[id(variable)]), self._strength)
+                value = self.disturb(value, fold(key, numbers[id(variable)]), self.strength(self._name_of_strength))
             yield variable, value
 
     def compute_mask(self, inputs, mask=None):

@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_reg._backend import fold, normal, uniform
 from keras_reg._validation import is_number
-from keras_reg.layers._augmentation import exact
+from keras_reg.layers._batch._fill_values import exact
 from keras_reg.layers._batch._forms import dtype_of, height_width, is_float
 from keras_reg.layers._pixels import _on_host
 from keras_reg.layers._pixels._rows import Rows

@@ -1,0 +1,92 @@
+import keras
+
+from keras_reg._backend import as_written, framework_of
+from keras_reg._validation import fail
+from keras_reg.layers._batch._arrays import accept, check_call, check_weights, set_apart, written_out
+from keras_reg.layers._batch._forms import Form, arrays_of, dtype_of, each, leaves, to_tensors
+from keras_reg.layers._batch._sizes import check_sizes, warn_of_other_layout
+
+
+class AugmentationCall:
+    """The public call: every form of a batch comes in here, is checked, and goes out in the same form."""
+
+    def __call__(self, data, labels=None, sample_weight=None, **kwargs):
+        """Augments a batch in any of the call forms.
+
+        Everything is checked here, before Keras converts the arrays and adds its own words to our errors.
+        """
+        return as_written(self._checked_call)(data, labels, sample_weight, **kwargs)
+
+    def _checked_call(self, data, labels, sample_weight, index=None, **kwargs):
+        form = Form(*map(written_out, (data, labels, sample_weight)))
+        accept(form)
+        training, index = check_call(kwargs.get("training"), index)
+        arrays = [*arrays_of(form.batch), *leaves(form.batch.others)]
+        symbolic = any(isinstance(array, keras.KerasTensor) for array in arrays)
+        if symbolic or "training" in kwargs:
+            # `None` is inference, unless whoever calls the model says that it trains; so it is stored in a model.
+            kwargs["training"] = training
+        if index is not None:
+            kwargs["index"] = index
+        self._check_batch(form.batch, bool(training) if "training" in kwargs and not symbolic else training)
+        if symbolic:
+            self._check_sees_labels(form.batch, training)
+        if not self.built:
+            shape = tuple(form.batch.images.shape)
+            self.build(shape if len(shape) == 4 else (None, *shape))
+        if not symbolic and not framework_of(arrays).native:
+            return self.call(*form.arguments(), **kwargs)
+        apart = set_apart(form.batch)  # what Keras could not convert
+        done = super().__call__(*form.arguments(), **kwargs)
+        return form.put_back(done, apart) if apart else done
+
+    def call(self, data, labels=None, sample_weight=None, training=True, index=None):
+        """The call on tensors of one framework, after the checks; Keras calls it."""
+        form = Form(data, labels, sample_weight)
+        batch, training = to_tensors(form.batch), bool(training)
+        lifted = len(batch.images.shape) == 3
+        if lifted:
+            batch = each(batch, lambda array: batch.ops.expand_dims(array, 0))
+        batch = self._augment(batch, index) if training else self._inference(batch)
+        if lifted:
+            batch = each(batch, lambda array: batch.ops.squeeze(array, 0))
+        if batch.framework.restore is not None:
+            batch = each(batch, batch.framework.restore)
+        return form.restore(batch)
+
+    def _check_batch(self, batch, training=True):
+        """Refuses what would go wrong, with arrays, tensors and specifications alike."""
+        check_sizes(batch, self.data_format, one_image=training is False or not self._mixes)
+        check_weights(batch)
+        self._check_layout(batch.images)
+        if training is False:
+            self._check_inference(batch)
+            return
+        self._check(batch)
+        self._check_compute_dtype(batch)
+
+    def _check_layout(self, images):
+        if self._knows_layout or not self._has_layout:
+            return
+        self._knows_layout = True
+        warn_of_other_layout(images, self.data_format, type(self).__name__)
+
+    def _check_sees_labels(self, batch, training):
+        """A model hands images from layer to layer, and labels to the loss: a mixer in it would mix images alone."""
+        if not self._mixes or training is False:
+            return
+        if all(part is None for part in (batch.labels, batch.masks, batch.boxes)):
+            fail(
+                f"`{type(self).__name__}` needs the labels too, which layers inside a model do not see. Pass it to "
+                "`keras_reg.training.RegularizedModel`, alone or in a `keras.Sequential` without `keras.Input`, or map "
+                "it over the dataset.",
+                layer=self.name, labels=None,
+            )  # fmt: skip
+
+    def _check_compute_dtype(self, batch):
+        """Computing with whole numbers in whole numbers would round every pixel."""
+        if not self.keeps_integers and not keras.backend.is_float_dtype(self.compute_dtype):
+            fail(
+                f"`{type(self).__name__}` computes with the pixels and needs a float dtype.",
+                dtype=self.compute_dtype, images=dtype_of(batch.images),
+            )  # fmt: skip

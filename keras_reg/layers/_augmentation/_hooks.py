@@ -1,0 +1,104 @@
+"""The hooks of a subclass, each applied to what it is for: images, labels, masks, pixel weights and boxes."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+from keras_reg._validation import fail
+from keras_reg.layers._batch._boxes import check_boxes
+from keras_reg.layers._batch._forms import dtype_of, is_float, is_map, leaves, spread
+from keras_reg.layers._batch._moving import check_masks, check_moves, check_no_boxes_within, with_batch_axis
+from keras_reg.layers._batch._terms import check_same_size, map_labels, map_pixels
+
+
+class RandomNumbers(NamedTuple):
+    """The random numbers of one batch.
+
+    Attributes:
+        uniform: Float32 numbers in [0, 1), of shape (batch, uniform_numbers).
+        normal: Float32 numbers from N(0, 1), of shape (batch, normal_numbers); `None` where there are none.
+        selected: Whether the layer is applied to each sample, bools of shape (batch,); `None` where it is to all.
+    """
+
+    uniform: Any
+    normal: Any = None
+    selected: Any = None
+
+
+def apply_hooks(layer, batch, transformation, selected):
+    """The batch behind the hooks of `layer`; samples that are not `selected` stay as they were."""
+
+    resizes = layer._overrides("compute_image_shape") and selected is None
+
+    def applied(name, before):
+        after = getattr(layer, name)(before, transformation, batch)
+        return _checked(after, before, selected, name, batch, resizes and name != "transform_labels")
+
+    def by(name):
+        return (lambda array: applied(name, array)) if layer._overrides(name) else None
+
+    done = batch
+    if layer._overrides("transform_labels"):
+
+        def of_labels(array):
+            return array if is_map(array, batch.images, layer.data_format) else applied("transform_labels", array)
+
+        done = map_labels(done, of_labels, shown=layer.changes_labels_of_metrics)
+    weights = by("transform_sample_weights") or (by("transform_segmentation_masks") if layer.moves_pixels else None)
+    done = map_pixels(done, layer.data_format, None, by("transform_segmentation_masks"), weights)
+    if layer._overrides("transform_bounding_boxes") and batch.boxes is not None:
+        boxes = layer.transform_bounding_boxes(dict(batch.boxes), transformation, batch)
+        boxes = {name: _checked(boxes[name], batch.boxes[name], selected, name, batch) for name in batch.boxes}
+        done = dataclasses.replace(done, boxes=boxes)
+    if not layer._overrides("transform_images"):
+        return done
+    images = applied("transform_images", batch.images)
+    fresh = layer._makes_images and batch.framework.on_host and selected is None
+    return dataclasses.replace(done, images=images, fresh=fresh)
+
+
+def _checked(after, before, selected, name, batch, may_resize=False):
+    """What a hook returned, in the dtype that it was given, for the samples that are `selected`."""
+    dtype = dtype_of(before)
+    if after is before:
+        return after
+    if dtype_of(after) != dtype:
+        if not (is_float(after) and is_float(before)):
+            fail(f"`{name}` must keep the dtype {dtype}.", dtype=dtype_of(after))
+        after = batch.ops.cast(after, dtype)
+    if not may_resize:
+        check_same_size(before, after, f"`{name}` must keep the shape of what it is given.")
+    if selected is None:
+        return after
+    return batch.ops.where(spread(selected, after, batch.ops), after, before)
+
+
+def check_hooks(layer, batch):
+    """Refuses what belongs to the pixels that a layer moves, and that none of its hooks moves along."""
+    name = type(layer).__name__
+    if batch.boxes is not None and layer._overrides("transform_bounding_boxes"):
+        check_boxes(batch)
+    if not layer._overrides("transform_images"):
+        if layer._overrides("transform_labels") and not leaves(batch.labels):
+            fail(f"Expected labels, which `{name}` changes.", labels=None)
+        return
+    if layer.moves_pixels:
+        check_moves(batch, layer.data_format, name)
+        _check_all_move(layer, batch, name)
+    elif layer._overrides("transform_segmentation_masks"):
+        check_masks(with_batch_axis(batch), layer.data_format)
+        check_no_boxes_within(batch.labels, name)
+
+
+def _check_all_move(layer, batch, name):
+    whole, maps = with_batch_axis(batch), []
+    map_pixels(whole, layer.data_format, maps=lambda x: maps.append(x) or x, weights=lambda x: maps.append(x) or x)
+    for found, hook, what in (
+        (maps, "transform_segmentation_masks", "masks, and label maps and weights of the size of the images"),
+        (leaves(batch.boxes), "transform_bounding_boxes", "bounding boxes"),
+    ):
+        if found and not layer._overrides(hook):
+            fail(
+                f"`{name}` does not say what it does to {what}: define `{hook}`, or set `moves_pixels = False` if "
+                "every pixel stays where it is.",
+                shapes=[tuple(array.shape) for array in found],
+            )  # fmt: skip

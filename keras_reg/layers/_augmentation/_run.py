@@ -1,0 +1,96 @@
+import dataclasses
+
+from keras_reg._backend import fold, normal, read_outside, uniform, worth_compiling
+from keras_reg._strength import plain
+from keras_reg.layers._batch._forms import CONTENT, Batch, dtype_of, each, is_float
+
+
+class AugmentationRun:
+    """From a batch of tensors to the augmented one: one draw, then a pure function where it runs fastest.
+
+    `_augment` draws, `_apply` picks the place, `_run_program` compiles, `_compute` casts, `_transform` does the work.
+    """
+
+    _works_on_host = False  # whether NumPy is fast enough at it where PyTorch's tensors lie in reach
+    _draws_pixels = False  # whether `_draw_noise` draws about as many numbers as there are pixels
+
+    def _augment(self, batch, index=None):
+        """The augmented batch: one draw for the whole call, then the pure function."""
+        key = self.random.key(batch.framework, index)
+        u = uniform(key, (batch.size(), max(self._columns, 1)), batch.framework)
+        return self._apply(batch, u, key, cast=True)
+
+    def _apply(self, batch, u, key, select=None, cast=False):
+        """The augmented batch for given numbers, by NumPy where it is faster; `cast`: to the layer's dtype first."""
+        if not (self._works_on_host and batch.is_in_reach(u, select)):
+            return self._run_program(batch, u, key, select, cast)
+        host, u, select = (self._cast_images(batch) if cast else batch).on_host(u, select)
+        done = each(self._run_program(host, u, key, select), host.framework.restore)
+        return dataclasses.replace(done, framework=batch.framework)
+
+    def _run_program(self, batch, u, key, select, cast=False):
+        """Likewise, as one compiled program where the batch is worth it."""
+        noise = self._draw_noise(batch, key)
+        if not worth_compiling(batch.images, batch.framework) or not self._is_one_program(batch.framework):
+            return self._compute(batch, u, noise, select, cast)
+        weights = [weight for layer in self._walk() for weight in layer._weights_of_strengths().values()]
+        sparse, dtype = batch.sparse, batch.dtype  # not the batch itself, which a program would keep
+
+        def program(framework, strengths, content, u, noise, select):
+            strengths = dict(zip(map(id, weights), strengths, strict=True))
+            inner = Batch(framework, **content, sparse=sparse, strengths=strengths, dtype=dtype)
+            inner = self._compute(inner, u, noise, select, cast)
+            return {name: getattr(inner, name) for name in CONTENT}
+
+        content = {name: getattr(batch, name) for name in CONTENT}
+        strengths = [value_of(weight, batch.framework) for weight in weights]
+        arguments = (strengths, content, u, noise, select)
+        made_for = (cast, sparse, dtype, [layer._arguments() for layer in self._walk()])
+        done = self._programs.run(batch.framework, program, made_for, *arguments)
+        return dataclasses.replace(batch, **done)
+
+    def _compute(self, batch, u, noise, select, cast):
+        """`_transform` in the dtype in which a compiler is fast."""
+        batch = self._cast_images(batch) if cast else batch
+        dtype = dtype_of(batch.images)
+        wide = batch.framework.computes_in(dtype)
+        if wide == dtype:
+            return self._transform(batch, u, noise, select)
+        done = self._transform(dataclasses.replace(batch, images=batch.ops.cast(batch.images, wide)), u, noise, select)
+        return dataclasses.replace(done, images=batch.ops.cast(done.images, dtype))
+
+    def _cast_images(self, batch):
+        """The batch with its images in the dtype that comes out."""
+        if not is_float(batch.images) and self.keeps_integers:
+            return batch
+        return dataclasses.replace(batch, images=batch.ops.cast(batch.images, self._dtype_of_pixels(batch)))
+
+    def _dtype_of_pixels(self, batch):
+        """What this layer computes in: its own compute dtype, or within another layer that of the other."""
+        if is_float(batch.images) or not self.keeps_integers:
+            return batch.dtype or self.compute_dtype
+        return dtype_of(batch.images)
+
+    def _draw_noise(self, batch, key):
+        """Random numbers besides `u`, drawn before a program begins: TensorFlow's are slow under XLA."""
+        if not self.normal_numbers:
+            return None
+        return normal(fold(key, 0, batch.framework), (batch.size(), self.normal_numbers), batch.framework)
+
+    def _is_one_program(self, framework):
+        """Whether all randomness of `_transform` is in its arguments, so that it can be compiled as a whole."""
+        return True
+
+    def _walk(self):
+        """This layer and those in it."""
+        return [self]
+
+    def _arguments(self):
+        """What a program is made for: attributes may be set anew, and then another program is needed."""
+        public = {name: plain(value) for name, value in vars(self).items() if not name.startswith("_")}
+        return [self, self.compute_dtype, public]
+
+
+def value_of(weight, framework):
+    """The present value of the weight of a `Strength`."""
+    return weight.value if framework.native else read_outside(weight, framework)

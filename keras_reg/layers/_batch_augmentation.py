@@ -1,0 +1,202 @@
+import keras
+
+from keras_reg._backend import Programs
+from keras_reg._random_state import KeepsPosition
+from keras_reg._strength import deserialize, serialize
+from keras_reg._validation import check_data_format, check_seed, fail
+from keras_reg.layers._augmentation._call import AugmentationCall
+from keras_reg.layers._augmentation._hooks import RandomNumbers, apply_hooks, check_hooks
+from keras_reg.layers._augmentation._run import AugmentationRun, value_of
+from keras_reg.layers._augmentation._specs import AugmentationSpecs
+from keras_reg.layers._batch._forms import channels_first
+from keras_reg.layers._strength_weight import HoldsStrengths
+
+
+@keras.saving.register_keras_serializable(package="keras_reg")
+class BatchAugmentation(
+    AugmentationCall, AugmentationSpecs, AugmentationRun, HoldsStrengths, KeepsPosition, keras.layers.Layer
+):
+    """Base class of batch augmentations, the layers of this package and your own.
+
+    A subclass writes `get_random_transformation`, which turns random numbers into the parameters of a batch, and one
+    hook for everything that it changes: `transform_images`, `transform_labels`, `transform_segmentation_masks`,
+    `transform_bounding_boxes`, `transform_sample_weights`. All hooks are pure functions. They take arrays of one
+    framework and compute with `batch.ops`: in a `tf.data` graph under JAX or PyTorch and in data-loading workers arrays
+    are not the backend's, so `keras.ops` cannot be used. `batch.ops` has the names of `keras.ops`.
+
+    The base class does the rest: every call form, `tf.data`, workers, the training step, `Pipeline`, `RandomChoice` and
+    `RandomApply`, seeds and `index`, the rate per image, `Strength` arguments, and dtypes. In inference the layer is
+    the identity.
+
+    Attributes that a subclass may set:
+
+    - `uniform_numbers`, `normal_numbers`: how many random numbers each sample needs; 0 by default.
+    - `keeps_integers`: whether integer images stay integers. By default they become floats of the compute dtype.
+    - `moves_pixels`: `False` if every pixel stays where it is, so that masks and boxes need no hook. By default a layer
+      with `transform_images` refuses masks and boxes that it has no hook for.
+    - `changes_labels_of_metrics`: `False` if metrics in `keras_reg.training.RegularizedModel` see the labels as they
+      were before `transform_labels`.
+
+    Args:
+        rate: Probability that the layer is applied to an image, in [0, 1], or a `keras_reg.Strength`.
+        data_format: "channels_last" or "channels_first"; Keras' setting where `None`.
+        seed: Integer of at least 0; one seed makes a run repeatable.
+        **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`.
+
+    Call arguments:
+        data: Images; or a tuple (images, labels) or (images, labels, sample_weight); or a dict with "images" and any
+            of "labels", "sample_weights", "segmentation_masks", "bounding_boxes".
+        labels: Labels.
+        sample_weight: Weights of shape (batch,), or (batch, height, width).
+        training: `False` returns the data as they are. Defaults to `True`; inside a model, to the `training` argument
+            of the model's call, or `False` if it has none.
+        index: Integer of at least 0, or a scalar integer tensor: the number of the batch. The draw then depends only on
+            `seed` and `index`.
+
+    Input shape:
+        Images (batch, height, width, channels), or (batch, channels, height, width) with "channels_first"; one image
+        without the batch axis works too.
+
+    Output shape:
+        That of the input, or what `compute_image_shape` returns.
+
+    Raises:
+        ValueError: For arguments out of range, a hook that changes a shape or dtype, and masks, label maps or boxes
+            that no hook moves along with the pixels.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_reg.layers import BatchAugmentation
+    >>> class Inverts(BatchAugmentation):
+    ...     moves_pixels = False
+    ...     transform_images = lambda self, images, transformation, batch: 1 - images
+    >>> float(np.asarray(Inverts(rate=1.0)(np.zeros((2, 4, 4, 3)))).mean())
+    1.0
+    """
+
+    uniform_numbers = 0
+    normal_numbers = 0
+    keeps_integers = False
+    moves_pixels = True
+    changes_labels_of_metrics = True
+
+    _has_rate = True
+    _mixes = False  # whether images meet each other
+    _has_layout = True  # whether it matters where the channels stand
+    _selects = False  # whether the parameters leave alone what is not selected, so that nothing need be put back
+    _makes_images = False  # whether `transform_images` returns memory that is nobody else's
+
+    def __init__(self, rate=1.0, data_format=None, seed=None, **kwargs):
+        seed, data_format = check_seed(seed), check_data_format(data_format)
+        super().__init__(autocast=False, **kwargs)
+        self._set_seed(seed)
+        self.data_format = data_format or keras.config.image_data_format()
+        if self._has_rate:
+            self.set_strength("rate", rate, high=1)
+        self._knows_layout = False
+        self._programs = Programs()
+        self.built = type(self).build is keras.layers.Layer.build  # a subclass may have weights to add
+
+    # Hooks.
+
+    def get_random_transformation(self, batch, random):
+        """Draws the parameters of a batch.
+
+        Args:
+            batch: The batch, read-only: `images`, `labels`, `masks`, `boxes`, `ops` and `size()`.
+            random: Random numbers: `random.uniform` in [0, 1) of shape (batch, uniform_numbers), and `random.normal`
+                from N(0, 1) of shape (batch, normal_numbers).
+
+        Returns:
+            Anything: what the other hooks get as `transformation`. Arrays have one entry per sample.
+        """
+
+    def transform_images(self, images, transformation, batch):
+        """Returns the images, transformed: (batch, height, width, channels), or as `data_format` says."""
+        return images
+
+    def transform_labels(self, labels, transformation, batch):
+        """Returns one array of labels, transformed: integer ids (batch,) or (batch, 1), or (batch, classes).
+
+        Several outputs have several arrays. In a training step it is called for both labels of a mixed sample. Dense
+        maps, one label per pixel, go to `transform_segmentation_masks`.
+        """
+        return labels
+
+    def transform_segmentation_masks(self, segmentation_masks, transformation, batch):
+        """Returns masks or dense label maps, transformed: (batch, height, width), or with channels as images have."""
+        return segmentation_masks
+
+    def transform_bounding_boxes(self, bounding_boxes, transformation, batch):
+        """Returns the dict of "boxes" (batch, n, 4) and "classes" or "labels" (batch, n), transformed."""
+        return bounding_boxes
+
+    def transform_sample_weights(self, sample_weights, transformation, batch):
+        """Returns the weights of pixels, transformed. Where there is no such hook they move as masks do."""
+        return sample_weights
+
+    def compute_image_shape(self, image_shape):
+        """Returns the shape of the images that come out, if their size changes; the rate must then be 1."""
+        return image_shape
+
+    # What the base class makes of them.
+
+    def spatial_axes(self, array):
+        """The axes of rows and columns of a batch of images, masks or pixel weights: (1, 2) or (2, 3)."""
+        return (2, 3) if channels_first(array, self.data_format) else (1, 2)
+
+    def _overrides(self, hook):
+        """Whether a subclass has written this hook."""
+        return getattr(type(self), hook) is not getattr(BatchAugmentation, hook)
+
+    def strength(self, name, batch=None):
+        """The present value of an argument for this batch: a number, or what the weight of a `Strength` holds."""
+        weight = self._weights_of_strengths().get(name)
+        if weight is None or batch is None:
+            return super().strength(name)
+        return batch.strengths[id(weight)] if id(weight) in batch.strengths else value_of(weight, batch.framework)
+
+    @property
+    def _columns(self):
+        """Uniform numbers for each sample: one for the rate, then those of the subclass."""
+        return self.uniform_numbers + self._has_rate
+
+    def _transform(self, batch, u, noise=None, select=None):
+        """A pure function from a batch and random numbers to a batch."""
+        if self._has_rate:
+            if self._is_plain("rate", 0):
+                return batch
+            if self._selects or not self._is_plain("rate", 1):
+                select = selected(u[:, 0], self.strength("rate", batch), select)
+            u = u[:, 1:]
+        transformation = self.get_random_transformation(batch, RandomNumbers(u, noise, select))
+        return apply_hooks(self, batch, transformation, None if self._selects else select)
+
+    def _inference(self, batch):
+        """What the layer does to the batch when it is not training: the identity, in the dtype that training gives."""
+        return self._cast_images(batch)
+
+    def _check(self, batch):
+        """Refuses what this layer cannot do rightly; called at trace time, also for symbolic inputs."""
+        check_hooks(self, batch)
+
+    def _check_inference(self, batch):
+        """Likewise where the layer is not training: nothing, where it is the identity then."""
+
+    def get_config(self):
+        rate = {"rate": serialize(self.rate)} if self._has_rate else {}
+        return {**super().get_config(), **rate, "data_format": self.data_format, "seed": self.seed}
+
+    @classmethod
+    def from_config(cls, config):
+        """The layer again."""
+        if not isinstance(config, dict):
+            fail("Expected a config, a dict of arguments.", config=config)
+        return cls(**{name: deserialize(value) for name, value in config.items()})
+
+
+def selected(u, rate, select):
+    """Which samples this call touches, (batch,)."""
+    chosen = u < rate
+    return chosen if select is None else chosen & select
