@@ -147,7 +147,7 @@ def augmentation(recipe, seed=None):
     if recipe.noise:
         found.append(layers.RandomApply(keras.layers.GaussianNoise(recipe.noise), rate=0.5))
     if recipe.erasing:
-        found.append(layers.RandomErasing(rate=0.75, scale=(0.01, 0.3), ratio=(1, 1), fill_value=0.0))
+        found.append(layers.RandomErasing(rate=0.75, scale=(0.01, 0.3), ratio=(1, 1), fill=0.0))
     if recipe.mix:
         mixers = [layers.MixUp(0.2, rate=0.5), layers.CutMix(1.0, rate=0.5)]
         found.append(layers.RandomChoice(mixers, mode="sample"))

@@ -92,8 +92,8 @@ def random_erasing():
     settings = {
         "as it was": {"rate": 0},
         "constant": {},
-        "channel_noise": {"fill_mode": "channel_noise", "value_range": (0, 1)},
-        "pixel_noise": {"fill_mode": "pixel_noise", "value_range": (0, 1)},
+        "channel_noise": {"fill": "channel_noise", "value_range": (0, 1)},
+        "pixel_noise": {"fill": "pixel_noise", "value_range": (0, 1)},
         "count=(2, 5)": {"count": (2, 5)},
     }
     given = {"rate": 1, "scale": (0.15, 0.3), "seed": 5}
@@ -320,7 +320,7 @@ def label_smoothing_crossentropy():
     figure, (left, right) = curves(8.4, 2.8, 2)
     for smoothing, colour in ((0.0, GREY), (0.1, BLUE), (0.3, RED)):
         loss = array(losses.label_smoothing_crossentropy(np.zeros(200, "int32"), logits, smoothing, from_logits=True))
-        left.plot(margin, loss, color=colour, label=f"smoothing={smoothing}")
+        left.plot(margin, loss, color=colour, label=f"label_smoothing={smoothing}")
         if smoothing:
             left.plot(margin[loss.argmin()], loss.min(), "o", color=colour)
         right.bar(
@@ -479,7 +479,7 @@ def divergence_stop():
     figure, axis = curves()
     for rate, colour in ((0.1, GREEN), (0.5, BLUE), (3.0, "#d08a2b"), (30.0, RED)):
         x, y, network = digits_and_network(depth=1, rate=rate)
-        stop = callbacks.DivergenceStop(per="batch", verbose=0)
+        stop = callbacks.DivergenceStop(per="step", verbose=0)
         values = []
         watch = keras.callbacks.LambdaCallback(
             on_train_batch_end=lambda batch, logs, to=values: to.append(logs["loss"])

@@ -59,7 +59,7 @@ def objective(trial, data, box, epochs):
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-    stop = keras_reg.callbacks.DivergenceStop(factor=3, per="batch", verbose=0)
+    stop = keras_reg.callbacks.DivergenceStop(factor=3, per="step", verbose=0)
     model.fit(data.x_train, data.y_train, batch_size=BATCH, epochs=epochs, callbacks=[stop], verbose=0)
     trial.set_user_attr("batches", int(model.optimizer.iterations))
     if stop.diverged:

@@ -176,7 +176,7 @@ CASES = [
     ),
     augmentation(
         layers.RandomErasing,
-        {"rate": 0.9, "scale": (0.1, 0.4), "ratio": (0.5, 2.0), "count": (1, 2), "fill_value": 0.5, "seed": 1},
+        {"rate": 0.9, "scale": (0.1, 0.4), "ratio": (0.5, 2.0), "count": (1, 2), "fill": 0.5, "seed": 1},
         [
             *BAD_RATE,
             *BAD_SEED,
@@ -188,8 +188,7 @@ CASES = [
             {"ratio": (2.0, 1.0)},
             {"count": 0},
             {"count": (2, 1)},
-            {"fill_mode": "mean"},
-            {"fill_value": "black"},
+            *({"fill": value} for value in ("mean", "constant", None, [], [0.5, "black"], float("nan"))),
             {"value_range": (1, 0)},
         ],
     ),
@@ -208,11 +207,11 @@ CASES = [
             {"layers": ["mixup"]},
             {"layers": [keras.layers.GaussianNoise(0.1)]},
             {"layers": [layers.MixUp(num_classes=3), layers.CutMix(num_classes=4)]},
-            {"weights": [1.0]},
-            {"weights": [1.0, -1.0]},
-            {"weights": [0.0, 0.0]},
-            {"weights": [1.0, float("nan")]},
-            {"weights": "even"},
+            {"probabilities": [1.0]},
+            {"probabilities": [1.0, -1.0]},
+            {"probabilities": [0.0, 0.0]},
+            {"probabilities": [1.0, float("nan")]},
+            {"probabilities": "even"},
             {"mode": "image"},
         ],
         channels_first={
@@ -222,13 +221,13 @@ CASES = [
     augmentation(
         layers.RandomChoice,
         lambda: {
-            "layers": [layers.RandomErasing(1.0, fill_value=0.5), layers.RandomPadCrop(2, fill_value=0.3)],
+            "layers": [layers.RandomErasing(1.0, fill=0.5), layers.RandomPadCrop(2, fill_value=0.3)],
             "mode": "batch",
             "seed": 1,
         },
         channels_first={
             "layers": [
-                layers.RandomErasing(1.0, fill_value=0.5, **FIRST),
+                layers.RandomErasing(1.0, fill=0.5, **FIRST),
                 layers.RandomPadCrop(2, fill_value=0.3, **FIRST),
             ]
         },
@@ -236,9 +235,9 @@ CASES = [
     ),
     augmentation(
         layers.RandomApply,
-        lambda: {"layer": layers.RandomErasing(1.0, fill_mode="channel_noise"), "rate": 0.6, "seed": 1},
+        lambda: {"layer": layers.RandomErasing(1.0, fill="channel_noise"), "rate": 0.6, "seed": 1},
         [*BAD_RATE, *BAD_SEED, *BAD_FORMAT, {"layer": None}, {"layer": "erase"}, {"layer": [layers.MixUp()]}],
-        channels_first={"layer": layers.RandomErasing(1.0, fill_mode="channel_noise", **FIRST)},
+        channels_first={"layer": layers.RandomErasing(1.0, fill="channel_noise", **FIRST)},
     ),
     augmentation(
         layers.Pipeline,
@@ -257,7 +256,7 @@ CASES = [
     ),
     augmentation(
         layers.RandomPadCrop,
-        {"padding": (2, 3), "rate": 0.9, "fill_mode": "reflect", "mask_fill_value": 3, "seed": 1},
+        {"padding": (2, 3), "rate": 0.9, "fill_mode": "reflect", "mask_fill": 3, "seed": 1},
         [
             *BAD_RATE,
             *BAD_SEED,
@@ -269,7 +268,7 @@ CASES = [
             {"fill_mode": "edge"},
             {"fill_value": "black"},
             {"fill_value": float("nan")},
-            {"mask_fill_value": None},
+            {"mask_fill": None},
             {"bounding_box_format": "xxyy"},
         ],
     ),
@@ -297,7 +296,7 @@ CASES = [
         {
             "stddev": 0.3,
             "rate": 0.9,
-            "eigenvalues": [0.3, 0.2, 0.1],
+            "stddevs": [0.3, 0.2, 0.1],
             "eigenvectors": [[1.0, 0.0, 0.0], [0.0, 0.6, -0.8], [0.0, 0.8, 0.6]],
             "value_range": (0.0, 1.0),
             "seed": 1,
@@ -307,9 +306,9 @@ CASES = [
             *BAD_SEED,
             *BAD_FORMAT,
             *({"stddev": value} for value in (-0.1, float("nan"), float("inf"), "some", None)),
-            {"eigenvalues": [1.0, 1.0]},
-            {"eigenvalues": None},
-            {"eigenvalues": [1.0, -1.0, 1.0]},
+            {"stddevs": [1.0, 1.0]},
+            {"stddevs": None},
+            {"stddevs": [1.0, -1.0, 1.0]},
             {"eigenvectors": None},
             {"eigenvectors": [[1.0, 0.0], [0.0, 1.0]]},
             {"eigenvectors": "components"},
@@ -382,10 +381,10 @@ CASES = [
     # Losses and models.
     Case(
         losses.LabelSmoothingCrossentropy,
-        {"smoothing": 0.2, "from_logits": True, "class_weight": [1.0, 2.0, 0.5, 1.0], "name": "smoothed"},
+        {"label_smoothing": 0.2, "from_logits": True, "class_weight": [1.0, 2.0, 0.5, 1.0], "name": "smoothed"},
         "loss",
         bad=[
-            *({"smoothing": value} for value in (-0.1, 1.0, float("nan"), "some", None)),
+            *({"label_smoothing": value} for value in (-0.1, 1.0, float("nan"), "some", None)),
             {"from_logits": "yes"},
             {"class_weight": [1.0, -1.0, 1.0, 1.0]},
             {"class_weight": "even"},
@@ -419,7 +418,7 @@ CASES = [
         callbacks.DivergenceStop,
         {"factor": 100.0},
         "callback",
-        bad=[{"factor": 0.5}, {"factor": float("nan")}, {"per": "step"}],
+        bad=[{"factor": 0.5}, {"factor": float("nan")}, {"per": "batch"}],
     ),
     Case(
         callbacks.GradientHistograms,
@@ -453,7 +452,7 @@ CASES = [
         transfer.TransferLearner,
         lambda: {
             "backbone": small_network(),
-            "head_or_num_classes": [keras.layers.Dense(2)],
+            "head": [keras.layers.Dense(2)],
             "preprocess": keras.layers.Rescaling(1 / 255),
             "augmentation": layers.CutMix(0.7, seed=1),
             "loss": "mse",
@@ -461,7 +460,7 @@ CASES = [
         "tool",
         bad=[
             *({"backbone": value} for value in (None, "resnet50", keras.layers.Dense(3), keras.Sequential())),
-            *({"head_or_num_classes": value} for value in (0, -1, 2.5, None, [], ["dense"])),
+            *({"head": value} for value in (0, -1, 2.5, None, [], ["dense"])),
             *({"preprocess": value} for value in (3, "caffe", "auto")),
             {"augmentation": "cutmix"},
             {"loss": None},

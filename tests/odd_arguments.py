@@ -30,7 +30,7 @@ OBJECTS = (
     "metrics",
 )  # kept as such
 
-ALSO = {"head_or_num_classes": ["The head"]}  # other words for an argument
+ALSO = {"head": ["The head"]}  # other words for an argument
 
 
 def network():
@@ -51,7 +51,7 @@ FUNCTIONS = {
         "y_pred": np.array([[0.5, 0.5], [0.1, 0.9]]),
     },
     layers.drop_path_rates: lambda: {"rate": 0.2, "depth": 3},
-    callbacks.persist: lambda: {"callbacks": [], "directory": "folder"},
+    callbacks.persist: lambda: {"callbacks": [], "backup_dir": "folder"},
     surgery.regularize: lambda: {"model": network(), "bn_noise": 0.1, "dry_run": True},
     surgery.exclude_from_weight_decay: lambda: {"optimizer": keras.optimizers.AdamW(), "model": network()},
     transfer.freeze: lambda: {"layers": network()},

@@ -13,7 +13,7 @@ HEIGHT, WIDTH = odd.HEIGHT, odd.WIDTH
 
 
 def pad_crop(**options):
-    return layers.RandomPadCrop(PADDING, fill_value=FILL, mask_fill_value=MASK_FILL, seed=1, **options)
+    return layers.RandomPadCrop(PADDING, fill_value=FILL, mask_fill=MASK_FILL, seed=1, **options)
 
 
 # Each augmentation as one whose draw can be found in its result, and what finds it.
@@ -21,9 +21,7 @@ AUGMENTATIONS = {
     "MixUp": (lambda: layers.MixUp(1.0, num_classes=CLASSES, seed=1), reference.Blended),
     "CutMix": (lambda: layers.CutMix(1.0, num_classes=CLASSES, seed=1), reference.Cut),
     "RandomErasing": (
-        lambda: layers.RandomErasing(
-            1.0, scale=(0.25, 0.25), ratio=(1, 1), fill_value=FILL, mask_fill_value=MASK_FILL, seed=1
-        ),
+        lambda: layers.RandomErasing(1.0, scale=(0.25, 0.25), ratio=(1, 1), fill=FILL, mask_fill=MASK_FILL, seed=1),
         reference.Erased,
     ),
     "RandomPadCrop": (pad_crop, reference.Shifted),
@@ -46,11 +44,11 @@ SLOTS = {
     "segmentation_masks": odd.MASKS, "bounding_boxes": odd.BOXES, "index": odd.INDEX, "training": odd.TRAINING,
 }  # fmt: skip
 NAMES = {
-    "images": ("images", "data", "fill_value", "`scale`"),
+    "images": ("images", "data", "fill", "`scale`"),
     "data": ("images", "data", "labels", "sample_weight", "keys"),
-    "labels": ("labels", "fill_value", "num_classes", "boxes"),
+    "labels": ("labels", "fill", "num_classes", "boxes"),
     "sample_weights": ("sample_weight",),
-    "segmentation_masks": ("mask", "fill_value"),
+    "segmentation_masks": ("mask", "fill"),
     "bounding_boxes": ("box",),
     "index": ("index",),
     "training": ("training",),

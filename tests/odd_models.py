@@ -100,7 +100,7 @@ def mixed_loss_trials(count=300):
     """[(arguments, seed)]"""
     rng = np.random.default_rng(11)
     options = {
-        "smoothing": (0.0, 0.1, 0.5, 0.999), "from_logits": (True, False), "ignore_class": (None, -1, 2, 255),
+        "label_smoothing": (0.0, 0.1, 0.5, 0.999), "from_logits": (True, False), "ignore_class": (None, -1, 2, 255),
         "class_weight": (None, [1.0, 0.0, 2.0, 0.5], [0.0, 0.0, 0.0, 0.0], [1e-30, 1, 1, 1]), "axis": (-1, 1, 2),
         "prior": (None, [0.7, 0.1, 0.1, 0.1], [1.0, 0.0, 0.0, 0.0], [0.25] * 4), "form": ("ids", "onehot", "soft"),
     }  # fmt: skip
@@ -130,7 +130,7 @@ def try_mixed_loss(arguments, seed):
     return "equal" if close(found, expected) else f"{real(found).tolist()} for {expected.tolist()}"
 
 
-def _smoothed(y_true, z, form, smoothing, from_logits, ignore_class, class_weight, axis, prior):
+def _smoothed(y_true, z, form, label_smoothing, from_logits, ignore_class, class_weight, axis, prior):
     """The loss of each element as the docstring has it; 0 times infinity is 0."""
     z = np.moveaxis(z, axis, -1)
     with np.errstate(all="ignore"):
@@ -150,7 +150,7 @@ def _smoothed(y_true, z, form, smoothing, from_logits, ignore_class, class_weigh
             counted, mass = mass > 0, mass[..., None]
     shares = np.asarray(prior if prior is not None else [1 / CLASSES] * CLASSES)
     weights = np.asarray(class_weight if class_weight is not None else [1.0] * CLASSES)
-    whole = ((1 - smoothing) * targets + smoothing * mass * shares) * weights
+    whole = ((1 - label_smoothing) * targets + label_smoothing * mass * shares) * weights
     with np.errstate(all="ignore"):
         terms = np.where(whole == 0, 0, -whole * logs)
     return np.where(counted, terms.sum(-1), 0)

@@ -11,7 +11,7 @@ import pytest
 PACKAGE = harness.ROOT / "keras_reg"
 FRAMEWORKS = {"tensorflow", "tf_keras", "jax", "jaxlib", "flax", "torch", "torchvision"}
 # What stands below every namespace.
-BASE = {"_validation", "_backend", "_strength", "_storage", "_random_state", "_optimizers", "_messages"}
+BASE = {"_validation", "_backend", "_strength", "_storage", "_random_state", "_optimizers", "_messages", "_renamed"}
 
 # Part of the package -> the parts it may import. A part is a namespace or a file beside them.
 ARROWS = {
@@ -20,6 +20,7 @@ ARROWS = {
     "_strength": {"_validation", "_backend"},
     "_storage": set(),
     "_messages": set(),
+    "_renamed": {"_validation"},
     "_random_state": {"_validation", "_backend"},
     "_optimizers": set(),
     "layers": BASE,

@@ -86,7 +86,7 @@ def test_what_is_not_a_layer_is_in_the_compiled_model(ladder):
     size = dataclasses.replace(ladder.SIZES["small"], **ladder.SMOKE)
     names = "+ average of the weights", "plain convolutional network"
     last, plain = (ladder.build(ladder.recipe(name), size, (8, 8, 3), 4, 0) for name in names)
-    assert isinstance(last.loss, keras.losses.Loss) and last.loss.smoothing == 0.1
+    assert isinstance(last.loss, keras.losses.Loss) and last.loss.label_smoothing == 0.1
     assert last.optimizer.use_ema and last.optimizer.ema_momentum == size.ema_momentum
     assert not plain.optimizer.use_ema and type(plain.loss) is keras.losses.SparseCategoricalCrossentropy
     assert not isinstance(plain, keras_reg.training.RegularizedModel)

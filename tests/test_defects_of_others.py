@@ -95,7 +95,7 @@ def test_random_erasing_needs_no_value_range_and_fills_with_what_was_asked_for()
     """Keras needs a range and fills by default with what is about half black and one sixth saturated."""
     images = np.full((50, 8, 8, 3), 5.0, "float32")
     assert set(np.unique(to_numpy(RandomErasing(1.0, seed=1)(images)))) == {0.0, 5.0}
-    assert set(np.unique(to_numpy(RandomErasing(1.0, fill_value=2, seed=1)(images)))) == {2.0, 5.0}
+    assert set(np.unique(to_numpy(RandomErasing(1.0, fill=2, seed=1)(images)))) == {2.0, 5.0}
 
 
 @MIXERS

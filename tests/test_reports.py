@@ -267,10 +267,10 @@ def test_keras_20724_augmented_training_with_rematerialized_layers(scope):
 # Losses and optimizers.
 
 IMPOSSIBLE = [
-    {"smoothing": 0.0},
-    {"smoothing": 0.2, "prior": [0.25, 0.0, 0.5, 0.25]},
-    {"smoothing": 0.2, "class_weight": [1.0, 0.0, 3.0, 0.5]},
-    {"smoothing": 0.2, "class_weight": {1: 0.0, 2: 3.0}, "prior": [0.2, 0.2, 0.4, 0.2]},
+    {"label_smoothing": 0.0},
+    {"label_smoothing": 0.2, "prior": [0.25, 0.0, 0.5, 0.25]},
+    {"label_smoothing": 0.2, "class_weight": [1.0, 0.0, 3.0, 0.5]},
+    {"label_smoothing": 0.2, "class_weight": {1: 0.0, 2: 3.0}, "prior": [0.2, 0.2, 0.4, 0.2]},
 ]
 
 
@@ -298,13 +298,13 @@ def test_optax_896_logits_of_minus_infinity(options, kind, dtype, compiled):
     ids = np.array([0, 3, 2])
     soft = np.array([[0.5, 0, 0.5, 0], [0, 0, 0.25, 0.75], [1, 0, 0, 0]], "float32")
     targets = {"one-hot": np.eye(4)[ids], "soft": soft}.get(kind, ids)
-    rest = {key: value for key, value in options.items() if key != "smoothing"}
+    rest = {key: value for key, value in options.items() if key != "label_smoothing"}
     counts = np.ones(3)
     if "ignored" in kind:
         rest["ignore_class"], targets, counts = 255, np.array([0, 255, 2]), np.array([1, 0, 1])
     weight, prior = without_class(options)
     y = soft if kind == "soft" else np.eye(4)[ids]
-    y = weight * ((1 - options["smoothing"]) * np.delete(y, 1, -1) + options["smoothing"] * prior)
+    y = weight * ((1 - options["label_smoothing"]) * np.delete(y, 1, -1) + options["label_smoothing"] * prior)
     shown = np.delete(logits, 1, -1).astype("float64")
     logs = shown - np.log(np.exp(shown).sum(-1, keepdims=True))
     expected = counts * -(y * logs).sum(-1)
@@ -312,7 +312,7 @@ def test_optax_896_logits_of_minus_infinity(options, kind, dtype, compiled):
 
     def loss(z):
         z = ops.cast(z, dtype)
-        return label_smoothing_crossentropy(targets, z, options["smoothing"], from_logits=True, **rest)
+        return label_smoothing_crossentropy(targets, z, options["label_smoothing"], from_logits=True, **rest)
 
     loss, z = jit(loss) if compiled else loss, keras.Variable(logits)
     found = to_numpy(loss(ops.convert_to_tensor(logits))), gradients(lambda: ops.sum(loss(z * 1.0)), [z])[0]

@@ -37,9 +37,9 @@ def own_layer(name, dtype="float32"):
         return layers.RandomChoice([mix_up(0.2), cut_mix(1.0)], mode="sample", **given)
 
     return {
-        "RandomErasing, constant": lambda: erasing(fill_mode="constant"),
-        "RandomErasing, pixel noise": lambda: erasing(fill_mode="pixel_noise"),
-        "RandomErasing, channel noise": lambda: erasing(fill_mode="channel_noise"),
+        "RandomErasing, constant": lambda: erasing(fill=0.0),
+        "RandomErasing, pixel noise": lambda: erasing(fill="pixel_noise"),
+        "RandomErasing, channel noise": lambda: erasing(fill="channel_noise"),
         "MixUp": lambda: mix_up(0.2),
         "CutMix": lambda: cut_mix(1.0),
         "Choice of MixUp and CutMix": choice,

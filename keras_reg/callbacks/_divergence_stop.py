@@ -21,8 +21,8 @@ class DivergenceStop(StatefulCallback):
     Args:
         factor: How many times its first value the cost may reach, above 1.
         monitor: Name of a logged value that training should lower.
-        per: "epoch" looks at the end of every epoch; "batch" after every batch, where Keras logs the mean over the
-            batches of the epoch so far. With "batch" the first value is that of the very first batch, and the logs are
+        per: "epoch" looks at the end of every epoch; "step" after every step, where Keras logs the mean over the
+            steps of the epoch so far. With "step" the first value is that of the very first step, and the logs are
             read from the device after each one.
         verbose: 1 prints where and why training was stopped.
         raise_error: Whether to raise a `RuntimeError` instead of stopping. No callback's `on_train_end` runs then, so
@@ -32,11 +32,11 @@ class DivergenceStop(StatefulCallback):
         diverged: Whether training was stopped by this callback.
         first: The first value, or `None`.
         stopped_epoch: The epoch in which training was stopped, or `None`.
-        stopped_batch: The batch, with `per="batch"`, or `None`.
+        stopped_step: The step of that epoch, with `per="step"`, or `None`.
         stop_reason: Why, in words, or `None`.
 
     Raises:
-        ValueError: If an argument is out of range; in `fit`, after the first epoch or batch, if nothing in the logs is
+        ValueError: If an argument is out of range; in `fit`, after the first epoch or step, if nothing in the logs is
             called `monitor`.
         RuntimeError: In `fit`, if training diverges and `raise_error` is set.
 
@@ -49,30 +49,30 @@ class DivergenceStop(StatefulCallback):
     (True, 'loss is 6.5, above 3 times its first value 2')
     """
 
-    STATE = ("first", "stop_reason", "stopped_batch", "stopped_epoch")
+    STATE = ("first", "stop_reason", "stopped_step", "stopped_epoch")
 
     def __init__(self, factor=3.0, monitor="loss", per="epoch", verbose=1, raise_error=False):
         factor = check_number("factor", factor, low=1, open_low=True)
         monitor = _monitor.check_monitor(monitor)
-        per = check_choice("per", per, ("epoch", "batch"))
-        if per == "batch" and monitor.startswith("val_"):
-            fail('`monitor` must be a training value with per="batch": validation comes per epoch.', monitor=monitor)
+        per = check_choice("per", per, ("epoch", "step"))
+        if per == "step" and monitor.startswith("val_"):
+            fail('`monitor` must be a training value with per="step": validation comes per epoch.', monitor=monitor)
         self.factor = factor
         self.monitor = monitor
         self.per = per
         self.verbose = check_verbose(verbose)
         self.raise_error = check_flag("raise_error", raise_error)
         super().__init__()
-        if per == "batch":
+        if per == "step":
             # Not a method of the class: Keras reads the logs from the device after every batch for whoever has one.
-            self.on_train_batch_end = self._after_batch
+            self.on_train_batch_end = self._after_step
 
     @property
     def diverged(self):
         return self.stop_reason is not None
 
     def reset(self):
-        self.first = self.stop_reason = self.stopped_batch = self.stopped_epoch = None
+        self.first = self.stop_reason = self.stopped_step = self.stopped_epoch = None
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
@@ -86,10 +86,10 @@ class DivergenceStop(StatefulCallback):
         if self.per == "epoch":
             self._judge(logs, epoch)
 
-    def _after_batch(self, batch, logs=None):
-        self._judge(logs, self._epoch, batch)
+    def _after_step(self, step, logs=None):
+        self._judge(logs, self._epoch, step)
 
-    def _judge(self, logs, epoch, batch=None):
+    def _judge(self, logs, epoch, step=None):
         value = _monitor.read(self, logs, first=not self._seen_logs)
         self._seen_logs = True
         if value is None or self.diverged:
@@ -97,8 +97,8 @@ class DivergenceStop(StatefulCallback):
         self.first = value if self.first is None else self.first
         reason = self._reason(value)
         if reason:
-            self.stop_reason, self.stopped_epoch, self.stopped_batch = reason, epoch, batch
-            where = f"Epoch {epoch + 1}" + ("" if batch is None else f", batch {batch + 1}")
+            self.stop_reason, self.stopped_epoch, self.stopped_step = reason, epoch, step
+            where = f"Epoch {epoch + 1}" + ("" if step is None else f", step {step + 1}")
             if self.raise_error:
                 raise RuntimeError(f"{where}: training diverged, {reason}.")
             self.model.stop_training = True

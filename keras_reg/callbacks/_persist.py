@@ -7,16 +7,18 @@ import warnings
 import keras
 
 from keras_reg._random_state import random_state, set_random_state
+from keras_reg._renamed import renamed
 from keras_reg._validation import check_flag, fail
 from keras_reg.callbacks._backup import METADATA, Backup
 from keras_reg.callbacks._callback_states import CallbackStates
 
 
-def persist(callbacks, directory, delete_checkpoint=True):
+@renamed(directory="backup_dir")
+def persist(callbacks, backup_dir, delete_checkpoint=True):
     """Resumes a killed training as if nothing had happened, with its weights, callbacks, history and random numbers.
 
     Pass the returned list to `fit`, and start the same program again after a crash. Training continues at the start of
-    the interrupted epoch and ends with the results of an uninterrupted run. `directory` holds the weights, the
+    the interrupted epoch and ends with the results of an uninterrupted run. `backup_dir` holds the weights, the
     optimizer and the epoch, as with `keras.callbacks.BackupAndRestore`, and also
 
     - the state of every callback with `state_dict` and `load_state_dict`, such as those of this package;
@@ -40,7 +42,7 @@ def persist(callbacks, directory, delete_checkpoint=True):
 
     Args:
         callbacks: A callback or a list of them, without `BackupAndRestore`.
-        directory: Local folder for this training run only, or a link to one. When training ends, the files written
+        backup_dir: Local folder for this training run only, or a link to one. When training ends, the files written
             there are removed by name, and so is the folder if it is empty.
         delete_checkpoint: `False` keeps the files, so that the same program, run again, gets the final model at once.
 
@@ -49,7 +51,7 @@ def persist(callbacks, directory, delete_checkpoint=True):
 
     Raises:
         ValueError: If an argument has the wrong type, or a `BackupAndRestore` is among the callbacks; in `fit`, if the
-            directory holds the state of other callbacks or of another model, if a state cannot be written, or if the
+            folder holds the state of other callbacks or of another model, if a state cannot be written, or if the
             model is not built.
 
     Example:
@@ -66,29 +68,29 @@ def persist(callbacks, directory, delete_checkpoint=True):
         fail("`callbacks` must be a Keras callback or a list of them.", callbacks=callbacks)
     if any(isinstance(callback, keras.callbacks.BackupAndRestore) for callback in callbacks):
         fail("`callbacks` must be without `BackupAndRestore`: `persist` adds one.", callbacks=callbacks)
-    _check_directory(directory)
+    _check_folder(backup_dir)
     delete_checkpoint = check_flag("delete_checkpoint", delete_checkpoint)
     if not any(isinstance(callback, keras.callbacks.History) for callback in callbacks):
         callbacks.append(keras.callbacks.History())
-    return [*callbacks, _Persist(callbacks, directory, delete_checkpoint)]
+    return [*callbacks, _Persist(callbacks, backup_dir, delete_checkpoint)]
 
 
-def _check_directory(directory):
-    path = os.fspath(directory) if isinstance(directory, (str, os.PathLike)) else None
+def _check_folder(backup_dir):
+    path = os.fspath(backup_dir) if isinstance(backup_dir, (str, os.PathLike)) else None
     if not isinstance(path, str) or not path or "\0" in path:
-        fail("`directory` must be the path of a local folder.", directory=directory)
+        fail("`backup_dir` must be the path of a local folder.", backup_dir=backup_dir)
     if os.path.lexists(path) and not os.path.isdir(path):
-        fail("`directory` must be the path of a folder, not a file.", directory=directory)
+        fail("`backup_dir` must be the path of a folder, not a file.", backup_dir=backup_dir)
 
 
 class _Persist(keras.callbacks.BackupAndRestore):
     """`BackupAndRestore` with states beside the weights; all files are written and read by `Backup`."""
 
-    def __init__(self, callbacks, directory, delete_checkpoint):
-        super().__init__(os.fspath(directory), double_checkpoint=True, delete_checkpoint=delete_checkpoint)
+    def __init__(self, callbacks, backup_dir, delete_checkpoint):
+        super().__init__(os.fspath(backup_dir), double_checkpoint=True, delete_checkpoint=delete_checkpoint)
         self.states = CallbackStates(callbacks)
         self._told = False  # whether Keras holds an epoch to start at
-        self.backup = Backup(directory)
+        self.backup = Backup(backup_dir)
 
     def on_train_begin(self, logs=None):
         if not self.model.built:
@@ -133,7 +135,7 @@ class _Persist(keras.callbacks.BackupAndRestore):
         if kept != own:
             fail(f"`callbacks` must be those whose states are in {self.backup_dir}: {kept}.", callbacks=own)
         if record["shapes"] != self._shapes():
-            fail(f"`directory` must be of the same model. There: {record['shapes']}.", shapes=self._shapes())
+            fail(f"`backup_dir` must be of the same model. There: {record['shapes']}.", shapes=self._shapes())
         set_random_state(model, record["random"])
         if model.optimizer is not None and not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
@@ -149,7 +151,7 @@ class _Persist(keras.callbacks.BackupAndRestore):
         try:
             epoch = self.backup.load_plain(self.model)
         except ValueError as error:
-            fail(f"`directory` must be of the same model: {error}", directory=self.backup_dir)
+            fail(f"`backup_dir` must be of the same model: {error}", backup_dir=self.backup_dir)
         if epoch is None:
             self._warn("files, but none that is whole: training starts anew")
         else:

@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 
+from keras_reg._renamed import renamed
 from keras_reg._strength import LARGEST, plain, serialize
 from keras_reg._validation import check_range, fail, native
 from keras_reg.layers._batch._fill_values import check_fill
@@ -9,7 +10,7 @@ from keras_reg.layers._batch_augmentation import BatchAugmentation
 from keras_reg.layers._strength_weight import given
 
 # Of the pixels of ImageNet in [0, 1], as everybody uses them since Krizhevsky et al. (2012).
-IMAGENET_EIGENVALUES = (0.2175, 0.0188, 0.0045)
+IMAGENET_STDDEVS = (0.2175, 0.0188, 0.0045)
 IMAGENET_EIGENVECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
 
 
@@ -24,7 +25,7 @@ class PCAColorJitter(BatchAugmentation):
     Args:
         stddev: Standard deviation of a, in [0, 1e30], or a `keras_reg.Strength`.
         rate: Probability that an image is shifted, in [0, 1], or a `keras_reg.Strength`.
-        eigenvalues: Standard deviations of the colours along the components, one for each channel, in the units of the
+        stddevs: Standard deviations of the colours along the components, one for each channel, in the units of the
             images: set by `adapt`, or given. Without either, those of ImageNet for images in [0, 1].
         eigenvectors: Matrix whose columns are the components.
         value_range: Range (least, most) that pixels are clipped to; not clipped where `None`.
@@ -69,24 +70,25 @@ class PCAColorJitter(BatchAugmentation):
 
     moves_pixels = False
 
+    @renamed(eigenvalues="stddevs")
     def __init__(
-        self, stddev=0.1, rate=1.0, eigenvalues=None, eigenvectors=None, value_range=None, data_format=None, seed=None,
+        self, stddev=0.1, rate=1.0, stddevs=None, eigenvectors=None, value_range=None, data_format=None, seed=None,
         **kwargs,
     ):  # fmt: skip
         stddev = given("stddev", stddev)
         value_range = None if value_range is None else check_range("value_range", value_range)
-        eigenvalues, eigenvectors = native(eigenvalues), native(eigenvectors)
-        self._check_components(eigenvalues, eigenvectors, plain(stddev))
+        stddevs, eigenvectors = native(stddevs), native(eigenvectors)
+        self._check_components(stddevs, eigenvectors, plain(stddev))
         super().__init__(rate, data_format, seed, **kwargs)
         self.set_strength("stddev", stddev)
-        self.eigenvalues, self.eigenvectors, self.value_range = eigenvalues, eigenvectors, value_range
+        self.stddevs, self.eigenvectors, self.value_range = stddevs, eigenvectors, value_range
 
     @staticmethod
     def _check_components(values, vectors, stddev):
         if values is None and vectors is None:
             return
         if values is None or vectors is None:
-            fail("Give `eigenvalues` and `eigenvectors` together.", eigenvalues=values, eigenvectors=vectors)
+            fail("Give `stddevs` and `eigenvectors` together.", stddevs=values, eigenvectors=vectors)
         try:
             deviations, matrix = np.asarray(values, "float64"), np.asarray(vectors, "float64")
         except (TypeError, ValueError, OverflowError):
@@ -95,20 +97,20 @@ class PCAColorJitter(BatchAugmentation):
         right = deviations.shape == (n,) and matrix.shape == (n, n) and np.isfinite(matrix).all()
         if not right or not (np.isfinite(deviations) & (deviations >= 0)).all():
             fail(
-                "Expected n `eigenvalues` of at least 0 and an n x n matrix of `eigenvectors`.",
-                eigenvalues=values, eigenvectors=vectors,
+                "Expected n `stddevs` of at least 0 and an n x n matrix of `eigenvectors`.",
+                stddevs=values, eigenvectors=vectors,
             )  # fmt: skip
         if not stddev * np.abs(matrix).max() * deviations.max() <= LARGEST:
             fail(
-                f"Expected shifts of at most {LARGEST}.", stddev=stddev, eigenvalues=values, eigenvectors=vectors
+                f"Expected shifts of at most {LARGEST}.", stddev=stddev, stddevs=values, eigenvectors=vectors
             )  # fmt: skip
 
     @property
     def components(self):
         """(standard deviations, matrix whose columns are the components)."""
-        if self.eigenvalues is None:
-            return np.asarray(IMAGENET_EIGENVALUES, "float32"), np.asarray(IMAGENET_EIGENVECTORS, "float32")
-        return np.asarray(self.eigenvalues, "float32"), np.asarray(self.eigenvectors, "float32")
+        if self.stddevs is None:
+            return np.asarray(IMAGENET_STDDEVS, "float32"), np.asarray(IMAGENET_EIGENVECTORS, "float32")
+        return np.asarray(self.stddevs, "float32"), np.asarray(self.eigenvectors, "float32")
 
     def adapt(self, data):
         """Takes the components from images.
@@ -137,7 +139,7 @@ class PCAColorJitter(BatchAugmentation):
             raise ValueError(f"Expected images to adapt to. Received: {count} pixels")
         mean = total / count
         values, vectors = np.linalg.eigh(product / count - np.outer(mean, mean))
-        self.eigenvalues = np.sqrt(np.maximum(values[::-1], 0)).tolist()
+        self.stddevs = np.sqrt(np.maximum(values[::-1], 0)).tolist()
         self.eigenvectors = vectors[:, ::-1].tolist()
         return self
 
@@ -168,6 +170,6 @@ class PCAColorJitter(BatchAugmentation):
         return batch if self._is_plain("stddev", 0) else super()._transform(batch, u, noise, select)
 
     def get_config(self):
-        names = ("eigenvalues", "eigenvectors", "value_range")
+        names = ("stddevs", "eigenvectors", "value_range")
         own = {"stddev": serialize(self.stddev), **{name: serialize(getattr(self, name)) for name in names}}
         return {**super().get_config(), **own}

@@ -15,9 +15,9 @@ class Pipeline(Composite):
     Args:
         layers: List of layers, one layer, or a `keras.Sequential`. Keras' own `MixUp` and `CutMix` are refused, since
             they do not mix sample weights.
+        data_format: "channels_last" or "channels_first"; Keras' setting where `None`.
         seed: Integer of at least 0, from which all layers of this package draw. Where it is `None` the seeds of the
             layers count, if all have one. Layers of Keras draw from their own.
-        data_format: "channels_last" or "channels_first"; Keras' setting where `None`.
         **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`. Everything is computed in the
             dtype of this layer, whatever the dtypes of its layers.
 
@@ -52,7 +52,7 @@ class Pipeline(Composite):
 
     _has_rate = False
 
-    def __init__(self, layers, seed=None, data_format=None, **kwargs):
+    def __init__(self, layers, data_format=None, seed=None, **kwargs):
         layers = [layers] if isinstance(layers, keras.layers.Layer) else layers
         if isinstance(layers, (list, tuple)):
             layers = [part for layer in layers for part in _parts(layer)]

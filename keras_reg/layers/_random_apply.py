@@ -17,8 +17,8 @@ class RandomApply(Composite):
             are kept.
         rate: Probability that the layer is applied to an image, in [0, 1], or a `keras_reg.Strength`. It multiplies
             with a rate of the layer.
-        seed: Integer of at least 0; where it is `None` that of the layer counts.
         data_format: "channels_last" or "channels_first"; Keras' setting where `None`.
+        seed: Integer of at least 0; where it is `None` that of the layer counts.
         **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`. Everything is computed in the
             dtype of this layer, whatever the dtype of `layer`.
 
@@ -54,7 +54,7 @@ class RandomApply(Composite):
 
     _own_columns = 1
 
-    def __init__(self, layer, rate=0.5, seed=None, data_format=None, **kwargs):
+    def __init__(self, layer, rate=0.5, data_format=None, seed=None, **kwargs):
         layer = taken_apart(layer)
         check_layers([layer], "layer")
         super().__init__([layer], data_format, seed, rate, **kwargs)

@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 
+from keras_reg._renamed import renamed
 from keras_reg._validation import check_choice, fail, is_number, native
 from keras_reg.layers._batch._terms import check_same_size
 from keras_reg.layers._batch_augmentation import BatchAugmentation
@@ -22,11 +23,12 @@ class RandomChoice(Composite):
     Args:
         layers: List of layers, or one layer, that keep the size of the images. A `keras.Sequential` in the list
             becomes a `Pipeline`.
-        weights: Weight of each layer in the draw, at least 0 and not all 0; equal where `None`.
+        probabilities: Probability of each layer, at least 0 and not all 0. They are divided by their sum. `None` gives
+            every layer the same.
         mode: "batch", or "sample" where all layers are `MixUp` or `CutMix`.
+        data_format: "channels_last" or "channels_first"; Keras' setting where `None`.
         seed: Integer of at least 0, from which all layers of this package draw. Where it is `None` the seeds of the
             layers count, if all have one.
-        data_format: "channels_last" or "channels_first"; Keras' setting where `None`.
         **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`. Everything is computed in the
             dtype of this layer, whatever the dtypes of its layers.
 
@@ -47,8 +49,8 @@ class RandomChoice(Composite):
         That of the input; integer labels become one-hot where a mixer is among the layers.
 
     Raises:
-        ValueError: For weights that do not fit, mode "sample" with a layer that is no mixer, mixers that differ in
-            `num_classes`, and whatever the layers refuse.
+        ValueError: For probabilities that do not fit, mode "sample" with a layer that is not a mixer, mixers that
+            differ in `num_classes`, and whatever the layers refuse.
 
     Example:
 
@@ -67,11 +69,12 @@ class RandomChoice(Composite):
     _has_rate = False
     _own_columns = 1
 
-    def __init__(self, layers, weights=None, mode="batch", seed=None, data_format=None, **kwargs):
+    @renamed(weights="probabilities")
+    def __init__(self, layers, probabilities=None, mode="batch", data_format=None, seed=None, **kwargs):
         mode = check_choice("mode", mode, ("batch", "sample"))
         layers = [taken_apart(layer) for layer in layers] if isinstance(layers, (list, tuple)) else layers
         super().__init__(layers, data_format, seed, **kwargs)
-        self.weights_of_layers, self.mode = self._check_weights(weights), mode
+        self.probabilities, self.mode = self._check_probabilities(probabilities), mode
         if mode == "sample" and not self.fused:
             names = [type(layer).__name__ for layer in self.layers]
             fail('Mode "sample" needs layers that are all mixers (`MixUp`, `CutMix`).', layers=names)
@@ -87,14 +90,17 @@ class RandomChoice(Composite):
     def num_classes(self):
         return next((layer.num_classes for layer in self.layers if isinstance(layer, Mixer)), None)
 
-    def _check_weights(self, weights):
-        weights = native(weights)
-        if weights is None:
+    def _check_probabilities(self, probabilities):
+        probabilities = native(probabilities)
+        if probabilities is None:
             return None
-        right = isinstance(weights, (list, tuple)) and len(weights) == len(self.layers)
-        if not right or not all(is_number(w) and w >= 0 for w in weights) or not any(weights):
-            fail(f"`weights` must be {len(self.layers)} numbers of at least 0, not all 0.", weights=weights)
-        return weights
+        right = isinstance(probabilities, (list, tuple)) and len(probabilities) == len(self.layers)
+        if not right or not all(is_number(p) and p >= 0 for p in probabilities) or not any(probabilities):
+            fail(
+                f"`probabilities` must be {len(self.layers)} numbers of at least 0, not all 0.",
+                probabilities=probabilities,
+            )
+        return probabilities
 
     @property
     def _columns(self):
@@ -106,7 +112,7 @@ class RandomChoice(Composite):
     def draw(self, batch, u):
         """The number of the layer that each sample goes through, (batch,) or (1,), as a float."""
         ops = batch.ops
-        weights = np.asarray([1.0] * len(self.layers) if self.weights_of_layers is None else self.weights_of_layers)
+        weights = np.asarray([1.0] * len(self.layers) if self.probabilities is None else self.probabilities)
         weights = weights / np.max(weights)  # so that no sum leaves the floats
         u = u[:, 0] if self.mode == "sample" else u[:1, 0]
         which = ops.zeros_like(u)
@@ -160,4 +166,4 @@ class RandomChoice(Composite):
         return super()._output_spec(batch)
 
     def get_config(self):
-        return {**super().get_config(), "weights": self.weights_of_layers, "mode": self.mode}
+        return {**super().get_config(), "probabilities": self.probabilities, "mode": self.mode}

@@ -2,6 +2,7 @@ import math
 
 import keras
 
+from keras_reg._renamed import renamed
 from keras_reg._validation import (
     check_choice,
     check_integer_or_pair,
@@ -23,6 +24,7 @@ from keras_reg.layers._pixels._filling import Filling
 from keras_reg.layers._pixels._rows import Rows
 
 MOST_BOXES = 256  # each has a draw and a pass of its own
+NOISE = ("channel_noise", "pixel_noise")
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
@@ -38,17 +40,16 @@ class RandomErasing(BatchAugmentation):
         rate: Probability that an image is erased, in [0, 1], or a `keras_reg.Strength`.
         scale: Least and most erased area as a share of the image, both in [0, 1]. Areas at which no aspect of `ratio`
             fits are left out. A box has at least one pixel.
-        ratio: Least and most aspect, height / width in pixels, both > 0. (1, 1) erases squares, as Cutout.
+        ratio: Least and most aspect, width / height in pixels, both > 0. (1, 1) erases squares, as Cutout does.
         count: Number of boxes, which share the area: an integer from 1 to 256, or a pair (least, most), drawn for each
             image. Boxes may overlap.
-        fill_mode: "constant", "channel_noise" (one random colour a box) or "pixel_noise" (a random colour a pixel; the
-            images of one batch share one tile of noise, each shifted at random).
-        fill_value: Constant for "constant": a number, or one for each channel, in the units of the images. Their dtype
-            must be able to hold it.
+        fill: What the boxes are filled with: a number or one number per channel, in the units of the images, which
+            their dtype must be able to hold; "channel_noise" (one random colour per box); or "pixel_noise" (one random
+            colour per pixel; the images of one batch share one tile of noise, each shifted at random).
         value_range: Range (least, most) of the pixels. Noise is N(0, 1), right for standardised images, where it is
             `None`, and uniform in this range otherwise. Integer images need it for noise: their dtype must be able to
             hold it, and its ends may be at most 2^24 from 0.
-        mask_fill_value: What segmentation masks, and labels that are dense maps, are filled with in the boxes. They
+        mask_fill: What segmentation masks, and labels that are dense maps, are filled with in the boxes. They
             stay as they are where it is `None`.
         bounding_box_format: "xyxy" (pixels), "yxyx", "xywh", "center_xywh", "rel_xyxy" (shares), "rel_yxyx" or
             "rel_xywh". Boxes stay; those that are erased wholly get class -1.
@@ -59,7 +60,7 @@ class RandomErasing(BatchAugmentation):
     Call arguments:
         data: Images; or a tuple (images, labels) or (images, labels, sample_weight); or a dict with "images" and any
             of "labels", "sample_weights", "segmentation_masks", "bounding_boxes".
-        labels: Labels; not changed, except dense maps with `mask_fill_value`.
+        labels: Labels; not changed, except dense maps with `mask_fill`.
         sample_weight: Weights; not changed.
         training: `False` returns the data as they are. Defaults to `True`; inside a model, to the `training` argument
             of the model's call, or `False` if it has none.
@@ -99,21 +100,21 @@ class RandomErasing(BatchAugmentation):
     _makes_images = True
     _works_on_host = True
 
+    @renamed(fill_mode="fill", fill_value="fill", mask_fill_value="mask_fill")
     def __init__(
-        self, rate=0.5, scale=(0.02, 0.33), ratio=(0.3, 3.3), count=1, fill_mode="constant", fill_value=0.0,
-        value_range=None, mask_fill_value=None, bounding_box_format="xyxy", data_format=None, seed=None, **kwargs,
+        self, rate=0.5, scale=(0.02, 0.33), ratio=(0.3, 3.3), count=1, fill=0.0, value_range=None, mask_fill=None,
+        bounding_box_format="xyxy", data_format=None, seed=None, **kwargs,
     ):  # fmt: skip
         scale, ratio = check_range("scale", scale, 0, 1), check_ratio("ratio", ratio)
-        count, fill_value = self._check_count(count), self._check_fill_value(fill_value)
-        fill_mode = check_choice("fill_mode", fill_mode, ("constant", "channel_noise", "pixel_noise"))
+        count, fill = self._check_count(count), self._check_fill(fill)
         bounding_box_format = check_choice("bounding_box_format", bounding_box_format, FORMATS)
         value_range = None if value_range is None else check_range("value_range", value_range)
-        if mask_fill_value is not None:
-            mask_fill_value = check_number("mask_fill_value", mask_fill_value)
+        if mask_fill is not None:
+            mask_fill = check_number("mask_fill", mask_fill)
         super().__init__(rate, data_format, seed, **kwargs)
         self.scale, self.ratio, self.count = scale, ratio, count
-        self.fill_mode, self.fill_value, self.value_range = fill_mode, fill_value, value_range
-        self.mask_fill_value, self.bounding_box_format = mask_fill_value, bounding_box_format
+        self.fill, self.value_range, self.mask_fill = fill, value_range, mask_fill
+        self.bounding_box_format = bounding_box_format
 
     @staticmethod
     def _check_count(count):
@@ -123,12 +124,12 @@ class RandomErasing(BatchAugmentation):
         return count
 
     @staticmethod
-    def _check_fill_value(value):
-        value = native(value)
-        numbers = value if isinstance(value, (tuple, list)) and value else [value]
-        if not all(map(is_number, numbers)):
-            fail("`fill_value` must be a number, or one number for each channel.", fill_value=value)
-        return value
+    def _check_fill(fill):
+        fill = native(fill)
+        numbers = fill if isinstance(fill, (tuple, list)) and fill else [fill]
+        if not (isinstance(fill, str) and fill in NOISE) and not all(map(is_number, numbers)):
+            fail('`fill` must be a number, one number per channel, "channel_noise" or "pixel_noise".', fill=fill)
+        return fill
 
     @property
     def counts(self):
@@ -142,15 +143,15 @@ class RandomErasing(BatchAugmentation):
         if batch.boxes is not None:
             check_boxes(batch)
         images = batch.images
-        check_channels("fill_value", self.fill_value, images, self.data_format)
+        check_channels("fill", self.fill, images, self.data_format)
         dtype = self._dtype_of_pixels(batch)
-        check_fill_of_maps(self.mask_fill_value, batch, self.data_format)
-        if self.fill_mode == "constant":
-            check_fill("fill_value", self.fill_value, dtype)
-        else:
+        check_fill_of_maps(self.mask_fill, batch, self.data_format)
+        if self.fill in NOISE:
             self._check_noise(dtype)
+        else:
+            check_fill("fill", self.fill, dtype)
         check_no_boxes_within(batch.labels, type(self).__name__)
-        if self.mask_fill_value is not None:
+        if self.mask_fill is not None:
             check_masks(with_batch_axis(batch), self.data_format)
         axes = (-3, -2) if self.data_format == "channels_last" else (-2, -1)
         height, width = (static(images, axis) for axis in axes)
@@ -181,18 +182,19 @@ class RandomErasing(BatchAugmentation):
     def _largest(self, height, width, minimum=min):
         """The largest area, in pixels, at which a box with an aspect in `ratio` fits."""
         area, ratio = self.counts[0], usable_ratio(self.ratio)
-        return minimum(height * width, area * minimum(ratio[1] * width * width, height * height / ratio[0]))
+        return minimum(height * width, area * minimum(ratio[1] * height * height, width * width / ratio[0]))
 
     def _draw_noise(self, batch, key):
         return None if self._is_plain("rate", 0) else self.filling.draw(batch, self.counts[1], key)
 
     @property
     def _draws_pixels(self):
-        return self.fill_mode == "pixel_noise"
+        return self.fill == "pixel_noise"
 
     @property
     def filling(self):
-        return Filling(self.fill_mode, self.fill_value, self.value_range, self.data_format)
+        mode = self.fill if self.fill in NOISE else "constant"
+        return Filling(mode, self.fill, self.value_range, self.data_format)
 
     def get_random_transformation(self, batch, random):
         """(boxes, noise that fills them); a box is (top, left, height, width) in whole pixels, each (batch,)."""
@@ -202,10 +204,10 @@ class RandomErasing(BatchAugmentation):
         return self.filling.fill(batch, *transformation)
 
     def transform_segmentation_masks(self, segmentation_masks, transformation, batch):
-        if self.mask_fill_value is None:
+        if self.mask_fill is None:
             return segmentation_masks
         rows, dtype = Rows(segmentation_masks, batch, self.data_format), dtype_of(segmentation_masks)
-        pixels, value = rows.pixels, batch.ops.cast(exact(self.mask_fill_value, dtype), dtype)
+        pixels, value = rows.pixels, batch.ops.cast(exact(self.mask_fill, dtype), dtype)
         for box in transformation[0]:
             pixels = batch.ops.where(rows.inside(box), value, pixels)
         return rows.restore(pixels)
@@ -232,11 +234,11 @@ class RandomErasing(BatchAugmentation):
 
     def _draw_box(self, u, area, exists, height, width, ops):
         ratio = usable_ratio(self.ratio)
-        low = ops.log(ops.maximum(ratio[0], area / (width * width)))
-        high = ops.log(ops.minimum(ratio[1], height * height / ops.maximum(area, 1e-6)))
+        low = ops.log(ops.maximum(ratio[0], area / (height * height)))
+        high = ops.log(ops.minimum(ratio[1], width * width / ops.maximum(area, 1e-6)))
         log_aspect = low + u[:, 0] * ops.maximum(high - low, 0.0)
-        tall = ops.sqrt(area * ops.exp(log_aspect))
-        wide = ops.sqrt(area * ops.exp(-log_aspect))
+        tall = ops.sqrt(area * ops.exp(-log_aspect))
+        wide = ops.sqrt(area * ops.exp(log_aspect))
         tall = ops.minimum(ops.maximum(ops.round(tall), 1.0), height)
         wide = ops.minimum(ops.maximum(ops.round(wide), 1.0), width)
         top = ops.minimum(ops.floor(u[:, 1] * (height - tall + 1)), height - tall)
@@ -245,7 +247,7 @@ class RandomErasing(BatchAugmentation):
 
     def get_config(self):
         names = (
-            "scale", "ratio", "count", "fill_mode", "fill_value", "value_range", "mask_fill_value",
+            "scale", "ratio", "count", "fill", "value_range", "mask_fill",
             "bounding_box_format",
         )  # fmt: skip
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -1,5 +1,6 @@
 import keras
 
+from keras_reg._renamed import renamed
 from keras_reg._validation import check_choice, check_integer_or_pair, check_number, fail
 from keras_reg.layers._batch._boxes import FORMATS, crop_boxes
 from keras_reg.layers._batch._fill_values import check_fill, check_fill_of_maps, exact
@@ -21,7 +22,7 @@ class RandomPadCrop(BatchAugmentation):
         rate: Probability that an image is shifted, in [0, 1], or a `keras_reg.Strength`.
         fill_mode: "constant", or "reflect", which mirrors the image without repeating its border.
         fill_value: Constant for "constant", a number that the dtype of the images can hold.
-        mask_fill_value: Number that masks and label maps are padded with; their dtype must be able to hold it. They
+        mask_fill: Number that masks and label maps are padded with; their dtype must be able to hold it. They
             are reflected if the images are.
         bounding_box_format: "xyxy" (pixels), "yxyx", "xywh", "center_xywh", "rel_xyxy" (shares), "rel_yxyx" or
             "rel_xywh". Boxes are clipped; those that are cut off wholly get class -1.
@@ -71,18 +72,19 @@ class RandomPadCrop(BatchAugmentation):
     _selects = True
     _works_on_host = True
 
+    @renamed(mask_fill_value="mask_fill")
     def __init__(
-        self, padding, rate=1.0, fill_mode="constant", fill_value=0.0, mask_fill_value=0, bounding_box_format="xyxy",
+        self, padding, rate=1.0, fill_mode="constant", fill_value=0.0, mask_fill=0, bounding_box_format="xyxy",
         data_format=None, seed=None, **kwargs,
     ):  # fmt: skip
         padding = check_integer_or_pair("padding", padding, low=0, high=2**20)  # all its offsets can be drawn
         fill_mode = check_choice("fill_mode", fill_mode, ("constant", "reflect"))
         fill_value = check_number("fill_value", fill_value)
-        mask_fill_value = check_number("mask_fill_value", mask_fill_value)
+        mask_fill = check_number("mask_fill", mask_fill)
         bounding_box_format = check_choice("bounding_box_format", bounding_box_format, FORMATS)
         super().__init__(rate, data_format, seed, **kwargs)
         self.padding, self.fill_mode, self.fill_value = padding, fill_mode, fill_value
-        self.mask_fill_value, self.bounding_box_format = mask_fill_value, bounding_box_format
+        self.mask_fill, self.bounding_box_format = mask_fill, bounding_box_format
 
     @property
     def paddings(self):
@@ -93,7 +95,7 @@ class RandomPadCrop(BatchAugmentation):
         super()._check(batch)
         if self.fill_mode == "constant":
             check_fill("fill_value", self.fill_value, self._dtype_of_pixels(batch))
-            check_fill_of_maps(self.mask_fill_value, batch, self.data_format)
+            check_fill_of_maps(self.mask_fill, batch, self.data_format)
         axes = (-3, -2) if self.data_format == "channels_last" else (-2, -1)
         sizes = [static(batch.images, axis) for axis in axes]
         for size, padding in zip(sizes, self.paddings, strict=True):
@@ -113,7 +115,7 @@ class RandomPadCrop(BatchAugmentation):
         return self._move(images, offsets, self.fill_value, batch)
 
     def transform_segmentation_masks(self, segmentation_masks, offsets, batch):
-        return self._move(segmentation_masks, offsets, self.mask_fill_value, batch)
+        return self._move(segmentation_masks, offsets, self.mask_fill, batch)
 
     def transform_sample_weights(self, sample_weights, offsets, batch):
         return self._move(sample_weights, offsets, 0, batch)  # pixels from outside count for nothing
@@ -151,5 +153,5 @@ class RandomPadCrop(BatchAugmentation):
         return ops.minimum(ops.maximum(index, 0), size - 1), within
 
     def get_config(self):
-        names = ("padding", "fill_mode", "fill_value", "mask_fill_value", "bounding_box_format")
+        names = ("padding", "fill_mode", "fill_value", "mask_fill", "bounding_box_format")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}

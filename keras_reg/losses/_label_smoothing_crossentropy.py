@@ -3,16 +3,18 @@ import warnings
 import keras
 from keras import ops
 
+from keras_reg._renamed import renamed
 from keras_reg._validation import check_choice, check_flag, check_integer
 from keras_reg.losses._crossentropy import as_outputs, smoothed_crossentropy
 from keras_reg.losses._reduction import Masked, Reduction, checked_weights, own_weights
 from keras_reg.losses._shares import Shares, listed
 
 
+@renamed(smoothing="label_smoothing")
 def label_smoothing_crossentropy(
     y_true,
     y_pred,
-    smoothing=0.1,
+    label_smoothing=0.1,
     from_logits=False,
     ignore_class=None,
     class_weight=None,
@@ -24,7 +26,7 @@ def label_smoothing_crossentropy(
     Args:
         y_true: Class ids or distributions over the classes.
         y_pred: Logits or probabilities.
-        smoothing: Share of the target that goes to all classes, in [0, 1).
+        label_smoothing: Share of the target that goes to all classes, in [0, 1).
         from_logits: Whether `y_pred` is logits rather than probabilities.
         ignore_class: Class id whose elements get a loss of 0, or `None`.
         class_weight: One weight for each class, as a list or as a dict from class ids to weights, or `None`.
@@ -43,7 +45,7 @@ def label_smoothing_crossentropy(
     True
     """
     from_logits, axis = check_flag("from_logits", from_logits), check_integer("axis", axis)
-    shares = Shares.checked(smoothing, ignore_class, class_weight, prior)
+    shares = Shares.checked(label_smoothing, ignore_class, class_weight, prior)
     return smoothed_crossentropy(y_true, y_pred, shares, from_logits, axis)[0]
 
 
@@ -52,12 +54,13 @@ REDUCTIONS = ("sum_over_batch_size", "sum", "mean", "mean_with_sample_weight", "
 
 @keras.saving.register_keras_serializable(package="keras_reg")
 class LabelSmoothingCrossentropy(keras.losses.Loss):
-    """Crossentropy against targets that keep `1 - smoothing` of themselves and spread the rest over all classes.
+    """Crossentropy against targets that keep `1 - label_smoothing` of themselves; all classes share the rest.
 
-    The target of an element becomes `(1 - smoothing) * y + smoothing / classes`, so no logit is pushed to infinity.
-    One loss takes class ids, one-hot and soft targets, and gives them the same value: a soft target gets the mean of
-    the losses of its classes, weighted by it, so smoothing before or after MixUp is the same. For class ids neither a
-    one-hot array nor the smoothed targets are ever made. With `smoothing=0` this is the plain crossentropy.
+    The target of an element becomes `(1 - label_smoothing) * y + label_smoothing / classes`, so no logit is pushed to
+    infinity. One loss takes class ids, one-hot and soft targets, and gives them the same value: a soft target gets the
+    mean of the losses of its classes, weighted by it, so smoothing before or after MixUp is the same. For class ids
+    neither a one-hot array nor the smoothed targets are ever made. With `label_smoothing=0` this is the plain
+    crossentropy.
 
     `y_true` holds class ids if it has the shape of `y_pred` without the class axis, or with size 1 there, whatever its
     dtype; it holds distributions if it has the shape of `y_pred`. Integer ids are never cast to a float dtype: they
@@ -79,7 +82,7 @@ class LabelSmoothingCrossentropy(keras.losses.Loss):
     Logits in float16 and bfloat16 are cast to float32 first, and the losses are reduced in float32.
 
     Args:
-        smoothing: Share of the target that goes to all classes, in [0, 1). Defaults to 0.1.
+        label_smoothing: Share of the target that goes to all classes, in [0, 1). Defaults to 0.1.
         from_logits: Whether `y_pred` is logits rather than probabilities. Logits are faster and more exact.
         ignore_class: Class id to leave out, such as -1 or 255 in segmentation. Its elements have a loss of 0 and, as in
             `keras.losses.SparseCategoricalCrossentropy`, do not count in a mean. The share that a soft target has on it
@@ -118,9 +121,10 @@ class LabelSmoothingCrossentropy(keras.losses.Loss):
         [Müller et al., 2019](https://arxiv.org/abs/1906.02629) on when it helps.
     """
 
+    @renamed(smoothing="label_smoothing")
     def __init__(
         self,
-        smoothing=0.1,
+        label_smoothing=0.1,
         from_logits=False,
         ignore_class=None,
         class_weight=None,
@@ -133,8 +137,8 @@ class LabelSmoothingCrossentropy(keras.losses.Loss):
         reduction = check_choice("reduction", reduction, REDUCTIONS)
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.from_logits, self.axis = check_flag("from_logits", from_logits), check_integer("axis", axis)
-        self._shares = Shares.checked(smoothing, ignore_class, class_weight, prior)
-        self.smoothing = self._shares.smoothing
+        self._shares = Shares.checked(label_smoothing, ignore_class, class_weight, prior)
+        self.label_smoothing = self._shares.smoothing
         self.ignore_class = self._shares.ignore_class
         self.class_weight = listed(class_weight)
         self.prior = listed(prior)
@@ -175,7 +179,7 @@ class LabelSmoothingCrossentropy(keras.losses.Loss):
     def get_config(self):
         return {
             **super().get_config(),
-            "smoothing": self.smoothing,
+            "label_smoothing": self.label_smoothing,
             "from_logits": self.from_logits,
             "ignore_class": self.ignore_class,
             "class_weight": self.class_weight,

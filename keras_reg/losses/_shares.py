@@ -22,8 +22,8 @@ class Shares:
     prior: np.ndarray | None
 
     @classmethod
-    def checked(cls, smoothing, ignore_class, class_weight, prior):
-        smoothing = check_number("smoothing", smoothing, 0, 1, open_high=True)
+    def checked(cls, label_smoothing, ignore_class, class_weight, prior):
+        smoothing = check_number("label_smoothing", label_smoothing, 0, 1, open_high=True)
         ignore_class = check_integer("ignore_class", ignore_class, optional=True)
         weight, shares = _weights(class_weight), _per_class("prior", prior)
         if shares is not None and abs(shares.sum() - 1) > 1e-4:

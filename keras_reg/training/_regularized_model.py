@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_reg._backend import AugmentedStep
+from keras_reg._renamed import renamed
 from keras_reg._validation import fail
 from keras_reg.layers import Pipeline
 from keras_reg.layers._batch._arrays import hold
@@ -69,6 +70,7 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):
         - [mixup](https://arxiv.org/abs/1710.09412) (Zhang et al., 2018), whose code computes the loss in this form.
     """
 
+    @renamed(images="augmented_input")
     def __init__(self, model, augmentation=None, augmented_input=None, **kwargs):
         _check_model(model)
         if augmentation is not None and not isinstance(augmentation, keras.layers.Layer):

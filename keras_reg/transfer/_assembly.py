@@ -115,14 +115,14 @@ MOST_CLASSES = 2**24  # float32 tells no more class ids apart
 
 def _make_head(head):
     if is_integer(head):
-        head = check_integer("head_or_num_classes", head, low=1, high=MOST_CLASSES)
+        head = check_integer("head", head, low=1, high=MOST_CLASSES)
         # Logits in float32 also under mixed precision: the softmax of the loss needs them.
         return keras.layers.Dense(head, dtype="float32", name="head")
     if isinstance(head, (list, tuple)) and head and all(isinstance(layer, keras.layers.Layer) for layer in head):
         return keras.Sequential(list(head), name="head")
     if isinstance(head, keras.layers.Layer):
         return head
-    fail("`head_or_num_classes` must be a number of classes, a layer, a model or a list of layers.", head=head)
+    fail("`head` must be a number of classes, a layer, a model or a list of layers.", head=head)
 
 
 def _pool_if_needed(features, head, backbone):

@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 
+from keras_reg._renamed import renamed
 from keras_reg._validation import check_choice, check_flag, check_integer, check_number, fail, is_integer, native
 from keras_reg.training import RegularizedModel
 from keras_reg.transfer._arguments import (
@@ -37,7 +38,7 @@ class TransferLearner:
 
     Args:
         backbone: A built `keras.Model` without the old head. Its weights are trained in place.
-        head_or_num_classes: The number of classes of a linear head that returns logits, or 1 for one binary logit; or a
+        head: The number of classes of a linear head that returns logits, or 1 for one binary logit; or a
             layer, a model or a list of layers. Feature maps are averaged over all positions if the head is, or begins
             with, a dense layer.
         preprocess: What comes before the backbone: `None`, a layer or function of the inputs, a `preprocess_input` of
@@ -70,17 +71,18 @@ class TransferLearner:
 
     cache_memory = 2**30
 
+    @renamed(head_or_num_classes="head")
     def __init__(
         self,
         backbone,
-        head_or_num_classes,
+        head,
         preprocess=None,
         augmentation=None,
         loss=None,
         metrics=None,
         **compile_arguments,
     ):
-        head = native(head_or_num_classes)
+        head = native(head)
         if loss is None and isinstance(head, (keras.layers.Layer, list, tuple)):
             fail("`loss` must be given with a head of layers.", loss=loss)
         self.backbone = backbone
@@ -116,6 +118,7 @@ class TransferLearner:
             metrics = [accuracy_of_logits(metric) if metric in ACCURACIES else metric for metric in metrics]
         model.compile(optimizer=optimizer, loss=self.loss, metrics=metrics, **self.compile_arguments)
 
+    @renamed(delete_backup="delete_checkpoint")
     def fit(
         self,
         train=None,
@@ -126,7 +129,7 @@ class TransferLearner:
         validation_split=0.0,
         phases=None,
         backup_dir=None,
-        delete_backup=False,
+        delete_checkpoint=False,
         batch_size=32,
         shuffle=True,
         seed=None,
@@ -151,7 +154,7 @@ class TransferLearner:
                 continues in the phase and at the epoch where it stopped. Backups are kept after the end, so that a kill
                 before you have saved the model loses nothing: the program, run again, gets the trained model at once.
                 The next `fit` of the same learner starts over.
-            delete_backup: Whether to remove the backups at the end.
+            delete_checkpoint: Whether to remove the backups at the end.
             batch_size: Batch size for arrays.
             shuffle: Whether arrays are shuffled, in a new order in each epoch.
             seed: Integer seed of these orders. By default it is drawn from NumPy's global generator, which
@@ -174,7 +177,7 @@ class TransferLearner:
         phases = check_phases(default_phases() if phases is None else phases)
         batch_size = check_integer("batch_size", batch_size, low=1)
         seed = check_integer("seed", seed, low=0, optional=True)
-        shuffle, delete_backup = check_flag("shuffle", shuffle), check_flag("delete_backup", delete_backup)
+        shuffle, delete_checkpoint = check_flag("shuffle", shuffle), check_flag("delete_checkpoint", delete_checkpoint)
         verbose = check_choice("verbose", int(verbose) if isinstance(verbose, bool) else verbose, ("auto", 0, 1, 2))
         callbacks = check_callbacks(callbacks)
         backup = self._backup(backup_dir, phases)
@@ -198,7 +201,7 @@ class TransferLearner:
             self._compile_for_use(phases[-1])
         if backup:
             self._finished.add(backup.directory)
-            if delete_backup:
+            if delete_checkpoint:
                 backup.remove()
         return self.joined_history()
 

@@ -44,17 +44,17 @@ def exploding():
     return model, x, np.zeros((6, 1), "float32")
 
 
-def test_per_batch_stops_in_the_middle_of_the_epoch(exploding, capsys):
+def test_per_step_stops_in_the_middle_of_the_epoch(exploding, capsys):
     model, x, y = exploding
     batches = []
     count = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: batches.append(logs["loss"]))
-    stop = DivergenceStop(per="batch")
+    stop = DivergenceStop(per="step")
     model.fit(x, y, epochs=3, batch_size=1, callbacks=[stop, count], verbose=0)
     # The losses are 4, 110.25, ..., and their mean after the second batch is 57.125.
     assert batches == [4.0, 57.125] and stop.first == 4.0
-    assert (stop.stopped_epoch, stop.stopped_batch) == (0, 1)
+    assert (stop.stopped_epoch, stop.stopped_step) == (0, 1)
     assert (
-        "Epoch 1, batch 2: training diverged, loss is 57.125, above 3 times its first value 4."
+        "Epoch 1, step 2: training diverged, loss is 57.125, above 3 times its first value 4."
         in capsys.readouterr().out
     )
 
@@ -63,14 +63,14 @@ def test_per_epoch_stops_after_the_epoch_and_does_not_look_at_batches(exploding,
     model, x, y = exploding
     stop = DivergenceStop()
     history = model.fit(x, y, epochs=3, batch_size=3, callbacks=[stop], verbose=0)
-    assert history.epoch == [0, 1] and (stop.stopped_epoch, stop.stopped_batch) == (1, None)
+    assert history.epoch == [0, 1] and (stop.stopped_epoch, stop.stopped_step) == (1, None)
     assert "Epoch 2: training diverged, loss is" in capsys.readouterr().out
     # Keras reads the logs from the device after every batch if a callback has this method.
     assert DivergenceStop.on_train_batch_end is keras.callbacks.Callback.on_train_batch_end
 
 
 def test_a_run_that_converges_is_left_alone(data):
-    for per in ("epoch", "batch"):
+    for per in ("epoch", "step"):
         stop = DivergenceStop(per=per)
         history = make_model().fit(*data, epochs=4, batch_size=12, callbacks=[stop], verbose=0)
         assert len(history.epoch) == 4 and not stop.diverged
@@ -91,7 +91,7 @@ def test_a_second_fit_starts_anew_and_a_saved_state_goes_on(exploding):
 
 
 def test_a_misspelt_monitor_is_told_at_once(data):
-    for per, seen in (("batch", 0), ("epoch", 3)):
+    for per, seen in (("step", 0), ("epoch", 3)):
         batches = []
         count = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs, seen=batches: seen.append(batch))
         with raises_received("monitor='lost'", "'loss'"):
@@ -106,15 +106,15 @@ def test_missing_validation_data_is_told_once(data):
         make_model().fit(*data, epochs=2, callbacks=[DivergenceStop(monitor="val_loss")], verbose=0)
 
 
-@pytest.mark.parametrize(("name", "value"), [("factor", 1), ("factor", math.nan), ("per", "step")])
+@pytest.mark.parametrize(("name", "value"), [("factor", 1), ("factor", math.nan), ("per", "batch")])
 def test_bad_arguments(name, value):
     with raises_received(f"{name}={value!r}"):
         DivergenceStop(**{name: value})
     with raises_received("monitor='val_loss'"):
-        DivergenceStop(monitor="val_loss", per="batch")
+        DivergenceStop(monitor="val_loss", per="step")
 
 
 def test_config_goes_round():
-    stop = DivergenceStop(2.0, "mae", "batch", 0)
+    stop = DivergenceStop(2.0, "mae", "step", 0)
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(stop))
-    assert list(again.get_config().values()) == [2.0, "mae", "batch", 0, False]
+    assert list(again.get_config().values()) == [2.0, "mae", "step", 0, False]

@@ -108,7 +108,7 @@ def all_callbacks():
     return [
         SmoothedEarlyStopping("loss", patience=2),
         ExponentialLR(0.5, per="step"),
-        DivergenceStop(per="batch"),
+        DivergenceStop(per="step"),
         GradientHistograms(bins=8),
         StrengthSchedule(math.exp),
     ]
@@ -209,7 +209,7 @@ BAD = {
     DivergenceStop: {
         "factor": [1, 0, -3, math.nan, math.inf, HUGE, "3", True, None],
         "monitor": [None, 3, ""],
-        "per": ["step", None, 1],
+        "per": ["batch", None, 1],
         "verbose": ["yes", None],
         "raise_error": ["no", 1, None],
     },

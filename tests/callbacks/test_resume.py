@@ -226,7 +226,7 @@ def test_a_plain_backup_of_another_model_is_refused(tmp_path):
     (tmp_path / "backup").mkdir()
     model.save_weights(tmp_path / "backup" / "latest.weights.h5")
     (tmp_path / "backup" / "training_metadata.json").write_text('{"epoch": 1, "batch": 0}')
-    with raises_received("same model", "directory="):
+    with raises_received("same model", "backup_dir="):
         train(tmp_path / "backup")
 
 
@@ -298,12 +298,12 @@ def test_a_state_that_cannot_be_written_is_refused_before_the_first_epoch(tmp_pa
         {"callbacks": None},
         {"callbacks": "early"},
         {"callbacks": [SmoothedEarlyStopping]},
-        {"directory": None},
-        {"directory": ""},
-        {"directory": 3},
-        {"directory": b"backup"},
-        {"directory": "a\0b"},
-        {"directory": __file__},
+        {"backup_dir": None},
+        {"backup_dir": ""},
+        {"backup_dir": 3},
+        {"backup_dir": b"backup"},
+        {"backup_dir": "a\0b"},
+        {"backup_dir": __file__},
         {"delete_checkpoint": "no"},
         {"delete_checkpoint": 0},
     ],
@@ -311,7 +311,7 @@ def test_a_state_that_cannot_be_written_is_refused_before_the_first_epoch(tmp_pa
 )
 def test_arguments(arguments, tmp_path):
     with raises_received(next(iter(arguments))):
-        persist(**{"callbacks": [], "directory": tmp_path, **arguments})
+        persist(**{"callbacks": [], "backup_dir": tmp_path, **arguments})
     persist([], tmp_path, np.True_)
 
 

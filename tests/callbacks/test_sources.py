@@ -39,7 +39,7 @@ KINDS = pytest.mark.parametrize("kind", ["generator", "tf.data", "PyDataset", "D
 @KINDS
 def test_every_callback_works_with_every_kind_of_data(kind, data):
     stop, decay = SmoothedEarlyStopping(patience=1, min_delta=10.0), ExponentialLR(0.5, per="step")
-    batches, epochs = DivergenceStop(per="batch"), DivergenceStop(monitor="val_loss")
+    batches, epochs = DivergenceStop(per="step"), DivergenceStop(monitor="val_loss")
     model = make_model(keras.optimizers.SGD(0.1))
     callbacks = [stop, decay, batches, epochs]
     history = model.fit(**_arguments(kind, *data), shuffle=False, epochs=4, callbacks=callbacks, verbose=0).history
@@ -48,7 +48,7 @@ def test_every_callback_works_with_every_kind_of_data(kind, data):
     assert not batches.diverged and not epochs.diverged and batches.first > 0
     model.optimizer.learning_rate = 30.0
     again = model.fit(**_arguments(kind, *data), shuffle=False, epochs=4, callbacks=[batches, epochs], verbose=0)
-    assert batches.diverged and batches.stopped_batch > 0 and len(again.epoch) == 1
+    assert batches.diverged and batches.stopped_step > 0 and len(again.epoch) == 1
 
 
 @KINDS

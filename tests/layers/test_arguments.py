@@ -44,13 +44,14 @@ def boxes(classes="int32", dtype="float32"):
 # NumPy's numbers.
 
 OF_NUMPY = [
-    lambda: RandomErasing(HALF, np.array([0.25, 0.5]), (HALF, np.float16(2)), THREE, np.str_("constant"), np.ones(3)),
-    lambda: RandomErasing(count=np.array([1, 3]), value_range=np.array([0, 255], "uint8"), mask_fill_value=THREE),
+    lambda: RandomErasing(HALF, np.array([0.25, 0.5]), (HALF, np.float16(2)), THREE, np.ones(3)),
+    lambda: RandomErasing(fill=np.str_("channel_noise")),
+    lambda: RandomErasing(count=np.array([1, 3]), value_range=np.array([0, 255], "uint8"), mask_fill=THREE),
     lambda: MixUp(HALF, ONE, THREE, seed=THREE),
     lambda: CutMix(Strength(HALF), Strength(np.array(0.25))),
     lambda: PCAColorJitter(HALF, ONE, np.ones(3, "float32"), np.eye(3), np.array([0, 1])),
-    lambda: PCAColorJitter(eigenvalues=(HALF, HALF, HALF), eigenvectors=[np.eye(3)[i] for i in range(3)]),
-    lambda: RandomPadCrop(np.array([1, 2]), HALF, fill_value=HALF, mask_fill_value=np.uint8(3)),
+    lambda: PCAColorJitter(stddevs=(HALF, HALF, HALF), eigenvectors=[np.eye(3)[i] for i in range(3)]),
+    lambda: RandomPadCrop(np.array([1, 2]), HALF, fill_value=HALF, mask_fill=np.uint8(3)),
     lambda: RandomResizedCrop(np.array([4, 5]), (HALF, ONE), np.array([0.5, 2.0])),
     lambda: LabelNoise(HALF, THREE),
     lambda: Pipeline([MixUp(HALF)], seed=np.uint64(2**63)),
@@ -80,14 +81,14 @@ def test_arrays_come_back_from_a_file_value_by_value(tmp_path):
     model.save(tmp_path / "model.keras")
     (layer,) = keras.saving.load_model(tmp_path / "model.keras").layers
     np.testing.assert_array_equal(layer.eigenvectors, vectors)
-    assert layer.eigenvalues == [0.0, 1.0, 2.0]
+    assert layer.stddevs == [0.0, 1.0, 2.0]
 
 
 def test_a_list_that_its_owner_changes_later_is_not_the_layers():
     scale, weights = [0.25, 0.5], [1.0, 0.0]
     erasing, choice = RandomErasing(scale=scale), RandomChoice([MixUp(), CutMix()], weights)
     scale[0], weights[1] = 7.0, -1.0
-    assert erasing.get_config()["scale"] == [0.25, 0.5] and choice.get_config()["weights"] == [1.0, 0.0]
+    assert erasing.get_config()["scale"] == [0.25, 0.5] and choice.get_config()["probabilities"] == [1.0, 0.0]
 
 
 # Numbers that a dtype cannot hold.
@@ -102,32 +103,32 @@ def masked(dtype):
 
 
 NOT_HELD = {
-    "noise above": (lambda: erasing(fill_mode="pixel_noise", value_range=(300, 310)), BYTES, "value_range"),
-    "noise below": (lambda: erasing(fill_mode="channel_noise", value_range=(-5, 255)), BYTES, "value_range"),
-    "noise between": (lambda: erasing(fill_mode="channel_noise", value_range=(0.25, 0.75)), BYTES, "value_range"),
-    "noise in bools": (lambda: erasing(fill_mode="channel_noise", value_range=(0, 2)), BYTES > 9, "value_range"),
+    "noise above": (lambda: erasing(fill="pixel_noise", value_range=(300, 310)), BYTES, "value_range"),
+    "noise below": (lambda: erasing(fill="channel_noise", value_range=(-5, 255)), BYTES, "value_range"),
+    "noise between": (lambda: erasing(fill="channel_noise", value_range=(0.25, 0.75)), BYTES, "value_range"),
+    "noise in bools": (lambda: erasing(fill="channel_noise", value_range=(0, 2)), BYTES > 9, "value_range"),
     "noise in many bits": (
-        lambda: erasing(fill_mode="channel_noise", value_range=(0, 2**31 - 1)), BYTES.astype("int32"), "value_range",
+        lambda: erasing(fill="channel_noise", value_range=(0, 2**31 - 1)), BYTES.astype("int32"), "value_range",
     ),
     "noise in float16": (
-        lambda: erasing(fill_mode="channel_noise", value_range=(0, 1e6), dtype="float16"), IMAGES, "value_range",
+        lambda: erasing(fill="channel_noise", value_range=(0, 1e6), dtype="float16"), IMAGES, "value_range",
     ),
     "noise over all floats": (
-        lambda: erasing(fill_mode="pixel_noise", value_range=(-3e38, 3e38)), IMAGES, "value_range",
+        lambda: erasing(fill="pixel_noise", value_range=(-3e38, 3e38)), IMAGES, "value_range",
     ),
-    "fill in float16": (lambda: erasing(fill_value=1e6, dtype="float16"), IMAGES, "fill_value"),
-    "fill of a channel": (lambda: erasing(fill_value=(0, 0, -1e6), dtype="mixed_float16"), IMAGES, "fill_value"),
-    "fill in float32": (lambda: erasing(fill_value=1e300), IMAGES, "fill_value"),
-    "fill in bools": (lambda: erasing(fill_value=0.5), BYTES > 9, "fill_value"),
+    "fill in float16": (lambda: erasing(fill=1e6, dtype="float16"), IMAGES, "fill"),
+    "fill of a channel": (lambda: erasing(fill=(0, 0, -1e6), dtype="mixed_float16"), IMAGES, "fill"),
+    "fill in float32": (lambda: erasing(fill=1e300), IMAGES, "fill"),
+    "fill in bools": (lambda: erasing(fill=0.5), BYTES > 9, "fill"),
     "border in float16": (lambda: RandomPadCrop(2, fill_value=-1e5, dtype="float16"), IMAGES, "fill_value"),
     "border below": (lambda: RandomPadCrop(2, fill_value=-1), BYTES, "fill_value"),
-    "masks above": (lambda: erasing(mask_fill_value=300), masked("uint8"), "mask_fill_value"),
-    "masks between": (lambda: erasing(mask_fill_value=0.5), masked("int32"), "mask_fill_value"),
-    "masks of bools": (lambda: RandomPadCrop(2, mask_fill_value=255), masked("bool"), "mask_fill_value"),
-    "masks in float16": (lambda: erasing(mask_fill_value=1e6), masked("float16"), "mask_fill_value"),
-    "border of masks": (lambda: RandomPadCrop(2, mask_fill_value=-1), masked("uint8"), "mask_fill_value"),
+    "masks above": (lambda: erasing(mask_fill=300), masked("uint8"), "mask_fill"),
+    "masks between": (lambda: erasing(mask_fill=0.5), masked("int32"), "mask_fill"),
+    "masks of bools": (lambda: RandomPadCrop(2, mask_fill=255), masked("bool"), "mask_fill"),
+    "masks in float16": (lambda: erasing(mask_fill=1e6), masked("float16"), "mask_fill"),
+    "border of masks": (lambda: RandomPadCrop(2, mask_fill=-1), masked("uint8"), "mask_fill"),
     "border of label maps": (
-        lambda: RandomPadCrop(2, mask_fill_value=128), (IMAGES, MAPS.astype("int8")), "mask_fill_value",
+        lambda: RandomPadCrop(2, mask_fill=128), (IMAGES, MAPS.astype("int8")), "mask_fill",
     ),
     "clipping in float16": (lambda: PCAColorJitter(value_range=(0, 1e6), dtype="float16"), IMAGES, "value_range"),
     "more classes than bytes": (lambda: LabelNoise(0.5, 300), (IMAGES, IDS.astype("uint8")), "num_classes"),
@@ -168,18 +169,18 @@ def test_the_largest_numbers_that_dtypes_hold_are_exact():
     most = 2**31 - 1
     images, masks = np.zeros((4, 8, 6, 3), "int32"), np.zeros((4, 8, 6), "int32")
     for fill in (most, float(most), (most, float(most), most)):
-        assert set(np.unique(augment(erasing(fill_value=fill), images))) == {0, most}
-    done = augment(erasing(mask_fill_value=float(most)), {"images": IMAGES, "segmentation_masks": masks})
+        assert set(np.unique(augment(erasing(fill=fill), images))) == {0, most}
+    done = augment(erasing(mask_fill=float(most)), {"images": IMAGES, "segmentation_masks": masks})
     assert set(np.unique(done["segmentation_masks"])) == {0, most}
     padded = augment(RandomPadCrop(4, fill_value=float(most), seed=0), images)
     assert set(np.unique(padded)) == {0, most}
-    noisy = augment(erasing(fill_mode="channel_noise", value_range=(253.5, 255.5)), BYTES * 0)
+    noisy = augment(erasing(fill="channel_noise", value_range=(253.5, 255.5)), BYTES * 0)
     assert set(np.unique(noisy)) == {0, 254, 255}
 
 
 def test_in_front_of_a_layer_that_blends_bytes_are_floats():
     """So they hold a half there, and not on their own."""
-    done = to_numpy(Pipeline([erasing(fill_value=0.5), MixUp(rate=0.0)])(BYTES))
+    done = to_numpy(Pipeline([erasing(fill=0.5), MixUp(rate=0.0)])(BYTES))
     assert done.dtype == "float32" and (done == 0.5).any()
 
 
@@ -220,19 +221,19 @@ def test_extreme_boxes_have_a_pixel_and_extreme_crops_lie_inside(ratio, scale):
         with raises_received("ratio="):
             RandomErasing(1.0, scale, ratio)(IMAGES)
         return
-    erased = (to_numpy(RandomErasing(1.0, scale, ratio, fill_value=-1)(IMAGES)) == -1).all(-1).sum((1, 2))
+    erased = (to_numpy(RandomErasing(1.0, scale, ratio, fill=-1)(IMAGES)) == -1).all(-1).sum((1, 2))
     assert (erased >= 1).all() and (erased <= 48).all()
 
 
 REFUSED = {
     "alpha": lambda: MixUp(1e31),
     "stddev": lambda: PCAColorJitter(1e300),
-    "eigenvalues": lambda: PCAColorJitter(1.0, 1.0, [1e300] * 3, np.eye(3)),
+    "stddevs": lambda: PCAColorJitter(1.0, 1.0, [1e300] * 3, np.eye(3)),
     "size": lambda: RandomResizedCrop(10**9),
     "padding": lambda: RandomPadCrop((1, 2**31)),
     "count": lambda: RandomErasing(count=10**6),
     "num_classes": lambda: LabelNoise(0.5, 2**40),
-    "weights": lambda: RandomChoice([MixUp(), CutMix()], [1, 10**400]),
+    "probabilities": lambda: RandomChoice([MixUp(), CutMix()], [1, 10**400]),
     "seed": lambda: MixUp(seed=-1),
     "rate": lambda: DropPath(10**400),
     "virtual_batch_size": lambda: GhostBatchNormalization(10**12),
@@ -261,7 +262,7 @@ def test_a_seed_may_be_any_integer_and_comes_back(seed):
 
 
 def test_an_index_may_be_any_integer_and_none_is_another():
-    layer = erasing(fill_mode="channel_noise")
+    layer = erasing(fill="channel_noise")
     indices = [5, 2**31 + 5, 2**32 + 5, 2**39 + 5, 2**64 + 5, 2**70 + 5]
     drawn = [to_numpy(layer(IMAGES, index=i)).tobytes() for i in indices]
     assert len(set(drawn)) == len(indices)
@@ -272,7 +273,7 @@ def test_an_index_may_be_any_integer_and_none_is_another():
 def test_an_index_in_a_tf_data_map_is_the_same_index():
     import tensorflow as tf
 
-    layer = erasing(fill_mode="channel_noise")
+    layer = erasing(fill="channel_noise")
     indices = np.array([5, 2**31 + 5, 2**39 + 5, 2**45 + 5])
     batches = tf.data.Dataset.from_tensor_slices((indices, np.stack([IMAGES] * len(indices))))
     images = batches.map(lambda i, x: layer(x, index=i))
@@ -300,7 +301,7 @@ def test_tensors_that_are_no_index_are_refused():
 
 
 def test_training_is_a_flag():
-    layer = RandomErasing(1.0, fill_value=-1)
+    layer = RandomErasing(1.0, fill=-1)
     for off in (False, np.False_):
         np.testing.assert_array_equal(to_numpy(layer(IMAGES, training=off)), IMAGES)
     assert (to_numpy(layer(IMAGES, training=np.True_)) == -1).any()

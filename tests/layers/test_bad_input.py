@@ -46,13 +46,13 @@ SHAPES = {
     "a ratio that no box can satisfy": (
         lambda: RandomErasing(1.0, (0.5, 0.5), (9.0, 9.0)), IMAGES, ["scale", "ratio"],
     ),
-    "colours of other channels": (lambda: RandomErasing(fill_value=(0.1, 0.2)), IMAGES, ["fill_value"]),
+    "colours of other channels": (lambda: RandomErasing(fill=(0.1, 0.2)), IMAGES, ["fill="]),
     "components of other channels": (lambda: PCAColorJitter(), IMAGES[..., :2], ["shape"]),
     "reflection beyond the image": (lambda: RandomPadCrop(6, fill_mode="reflect"), IMAGES, ["padding"]),
     "noise in integers without a range": (
-        lambda: RandomErasing(fill_mode="pixel_noise"), IMAGES.astype("uint8"), ["value_range=None", "uint8"],
+        lambda: RandomErasing(fill="pixel_noise"), IMAGES.astype("uint8"), ["value_range=None", "uint8"],
     ),
-    "a fill that integers cannot hold": (lambda: RandomErasing(fill_value=0.5), IMAGES.astype("uint8"), ["fill_value"]),
+    "a fill that integers cannot hold": (lambda: RandomErasing(fill=0.5), IMAGES.astype("uint8"), ["fill="]),
     "label noise without labels": (lambda: LabelNoise(0.5, 4), IMAGES, ["images alone"]),
     "label noise on floats": (lambda: LabelNoise(0.5, 4), (IMAGES, np.ones(4, "float32")), ["float32"]),
     "a size that a choice changes": (lambda: RandomApply(RandomResizedCrop(4)), IMAGES, ["before", "after"]),

@@ -157,7 +157,8 @@ def test_a_sequential_in_the_model_mixes_labels(tmp_path):
 def test_a_sequential_is_one_part_of_a_choice():
     x, y = batch()
     labels = np.eye(3, dtype="float32")[y]
-    choice = layers.RandomChoice([keras.Sequential(flip_and_mix()), layers.RandomErasing(1.0)], weights=[1, 0], seed=2)
+    parts = [keras.Sequential(flip_and_mix()), layers.RandomErasing(1.0)]
+    choice = layers.RandomChoice(parts, probabilities=[1, 0], seed=2)
     assert isinstance(choice.layers[0], layers.Pipeline)
     assert ((to_numpy(choice(x, labels)[1]) % 1) > 0).any()
     one = keras.Sequential([layers.MixUp(0.5)])

@@ -95,10 +95,10 @@ def test_masks_maps_and_weights_of_another_size_are_refused(name):
 def test_erasing_refuses_masks_that_it_cannot_fill():
     data = {"images": IMAGES, "segmentation_masks": np.zeros((COUNT, 4, 3), "int32")}
     with raises_received("segmentation_masks"):
-        RandomErasing(1.0, mask_fill_value=1)(data)
+        RandomErasing(1.0, mask_fill=1)(data)
     RandomErasing(1.0)(data)
     one = {"images": IMAGES[0], "segmentation_masks": np.zeros((HEIGHT, WIDTH, 1), "int32")}
-    found = to_numpy(RandomErasing(1.0, (0.25, 0.25), (1, 1), mask_fill_value=1)(one))
+    found = to_numpy(RandomErasing(1.0, (0.25, 0.25), (1, 1), mask_fill=1)(one))
     assert found["segmentation_masks"].sum() == 9
 
 

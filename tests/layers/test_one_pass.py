@@ -28,19 +28,19 @@ FIRST = {"data_format": "channels_first"}
 LAYERS = {
     "MixUp": lambda **k: MixUp(0.3, 0.7, **k),
     "CutMix": lambda **k: CutMix(0.7, 0.7, **k),
-    "constant": lambda **k: RandomErasing(0.7, count=(1, 3), fill_value=(1, 2, 3), **k),
-    "channel_noise": lambda **k: RandomErasing(0.7, count=2, fill_mode="channel_noise", value_range=(1, 4), **k),
-    "pixel_noise": lambda **k: RandomErasing(0.7, fill_mode="pixel_noise", value_range=(1, 4), **k),
-    "RandomChoice": lambda seed, **k: RandomChoice([MixUp(0.5, 0.7, **k), CutMix(**k)], None, "sample", seed),
+    "constant": lambda **k: RandomErasing(0.7, count=(1, 3), fill=(1, 2, 3), **k),
+    "channel_noise": lambda **k: RandomErasing(0.7, count=2, fill="channel_noise", value_range=(1, 4), **k),
+    "pixel_noise": lambda **k: RandomErasing(0.7, fill="pixel_noise", value_range=(1, 4), **k),
+    "RandomChoice": lambda seed, **k: RandomChoice([MixUp(0.5, 0.7, **k), CutMix(**k)], None, "sample", seed=seed),
     "Pipeline": lambda **k: Pipeline([RandomErasing(0.5), MixUp(0.5), RandomPadCrop(1), LabelNoise(0.3)], **k),
     "RandomPadCrop": lambda **k: RandomPadCrop((7, 4), 0.7, fill_value=2, **k),
     "Pipeline of noise": lambda **k: Pipeline(
-        [RandomErasing(1.0, fill_mode="pixel_noise", value_range=(1, 4)), CutMix()], **k
+        [RandomErasing(1.0, fill="pixel_noise", value_range=(1, 4)), CutMix()], **k
     ),
     "RandomApply": lambda **k: RandomApply(CutMix(), 0.5, **k),
     "PCAColorJitter": lambda **k: PCAColorJitter(0.1, 0.7, **k),
 }
-LAYERS["chain"] = lambda **k: Pipeline([MixUp(1.0), CutMix(), RandomErasing(0.5, fill_value=7), MixUp(0.3, 0.5)], **k)
+LAYERS["chain"] = lambda **k: Pipeline([MixUp(1.0), CutMix(), RandomErasing(0.5, fill=7), MixUp(0.3, 0.5)], **k)
 ON_HOST = ["chain", "MixUp", "CutMix", "constant", "channel_noise", "pixel_noise", "RandomChoice", "RandomPadCrop"]
 EXACT = ("CutMix", "constant", "channel_noise", "pixel_noise", "RandomPadCrop", "RandomApply")
 
@@ -211,9 +211,9 @@ def test_masks_go_along_on_the_host_as_elsewhere(name, layout, channels, monkeyp
     mask = np.random.default_rng(1).integers(0, 3, (9, 6, 10)).astype("int32")
     mask = mask if channels is None else np.expand_dims(mask, 1 if layout else -1)
     makers = {"MixUp": lambda **k: MixUp(0.7, num_classes=3, **k), "CutMix": lambda **k: CutMix(num_classes=3, **k)}
-    makers["RandomPadCrop"] = lambda **k: RandomPadCrop((7, 4), mask_fill_value=5, **k)
+    makers["RandomPadCrop"] = lambda **k: RandomPadCrop((7, 4), mask_fill=5, **k)
     makers["RandomChoice"] = lambda seed, **k: RandomChoice(
-        [makers[n](**k) for n in ("MixUp", "CutMix")], None, "sample", seed
+        [makers[n](**k) for n in ("MixUp", "CutMix")], None, "sample", seed=seed
     )
     layer = makers[name](seed=2, **layout)
 
@@ -241,7 +241,7 @@ def test_a_partner_that_is_no_number_stays_out_on_the_host():
 
 @pytest.mark.usefixtures("compile_all")
 def test_a_strength_moves_in_a_compiled_program():
-    layer = RandomErasing(keras_reg.Strength(1.0), (0.5, 0.5), (1, 1), fill_value=-1, seed=0)
+    layer = RandomErasing(keras_reg.Strength(1.0), (0.5, 0.5), (1, 1), fill=-1, seed=0)
     (weight,) = [variable for variable in layer.variables if hasattr(variable, "strength")]
     images = batch()[0]
     shares = []
@@ -259,11 +259,11 @@ def test_a_strength_moves_in_a_compiled_program():
 @pytest.mark.usefixtures("compile_all")
 def test_an_argument_that_is_set_anew_counts_and_copies_compile_for_themselves():
     images = batch()[0]
-    layer = Pipeline([RandomErasing(1.0, fill_value=-1)], seed=0)
+    layer = Pipeline([RandomErasing(1.0, fill=-1)], seed=0)
     assert (to_numpy(layer(images)) == -1).any()
     for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
         assert (to_numpy(twin(images)) == -1).any()
-    layer.layers[0].fill_value = -2
+    layer.layers[0].fill = -2
     found = to_numpy(layer(images))
     assert (found == -2).any() and not (found == -1).any()
 
@@ -273,7 +273,7 @@ def test_weights_of_a_choice_that_are_set_anew_count():
     layer = RandomChoice([MixUp(10.0), CutMix()], [1, 0], "sample", seed=0)
     images = batch()[0]
     blended = [np.isin(to_numpy(layer(images)), images).mean()]
-    layer.weights_of_layers = [0, 1]
+    layer.probabilities = [0, 1]
     blended.append(np.isin(to_numpy(layer(images)), images).mean())
     assert blended[0] < 0.01 and blended[1] == 1
 
@@ -314,7 +314,7 @@ def test_a_layer_that_is_put_in_the_place_of_another_counts():
 @pytest.mark.usefixtures("compile_all")
 def test_a_tf_data_map_compiles_itself():
     """Also under JAX and PyTorch, and for the last batch, which is smaller."""
-    layer = Pipeline([RandomErasing(1.0, fill_value=-1), CutMix(num_classes=9)], seed=0)
+    layer = Pipeline([RandomErasing(1.0, fill=-1), CutMix(num_classes=9)], seed=0)
     images, ids = np.concatenate([batch()[0]] * 2), np.arange(18) % 9
     found = map_in_tf_data(layer, (images, ids), 7, num_parallel_calls=2)
     assert [len(x) for x, _ in found] == [7, 7, 4]

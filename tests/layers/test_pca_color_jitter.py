@@ -14,7 +14,7 @@ DEVIATIONS = (0.5, 0.2, 0.1)
 
 
 def jitter(stddev=0.3, **options):
-    return PCAColorJitter(stddev, eigenvalues=DEVIATIONS, eigenvectors=VECTORS.tolist(), **options)
+    return PCAColorJitter(stddev, stddevs=DEVIATIONS, eigenvectors=VECTORS.tolist(), **options)
 
 
 def test_shifts_along_each_component_are_normal_with_its_deviation():
@@ -52,7 +52,7 @@ def test_adapt_finds_the_components_of_the_pixels():
     ways = [photos, [photos[:1], photos[1:]], [(photos, np.arange(2))], [{"images": photos}]]
     for data in ways:
         layer = PCAColorJitter().adapt(data)
-        np.testing.assert_allclose(layer.eigenvalues, np.sqrt(oracle.explained_variance_), rtol=1e-3)
+        np.testing.assert_allclose(layer.stddevs, np.sqrt(oracle.explained_variance_), rtol=1e-3)
         cosines = abs((np.array(layer.eigenvectors).T * oracle.components_).sum(1))
         np.testing.assert_allclose(cosines, 1, rtol=1e-4)
 
@@ -61,9 +61,9 @@ def test_adapt_knows_channels_first_and_keeps_what_it_found():
     photos = sample_photos(60, 90).astype("float32")
     last = PCAColorJitter(data_format="channels_last").adapt(photos)
     first = PCAColorJitter(data_format="channels_first").adapt(photos.transpose(0, 3, 1, 2))
-    np.testing.assert_allclose(first.eigenvalues, last.eigenvalues)
+    np.testing.assert_allclose(first.stddevs, last.stddevs)
     again = PCAColorJitter.from_config(last.get_config())
-    assert again.eigenvalues == last.eigenvalues and again.eigenvectors == last.eigenvectors
+    assert again.stddevs == last.stddevs and again.eigenvectors == last.eigenvectors
 
 
 def test_without_components_those_of_imagenet_count():
@@ -75,7 +75,7 @@ def test_without_components_those_of_imagenet_count():
 
 def test_integer_images_become_floats_and_value_range_clips():
     images = np.full((500, 2, 2, 3), 250, "uint8")
-    layer = PCAColorJitter(50.0, eigenvalues=DEVIATIONS, eigenvectors=VECTORS.tolist(), value_range=(0, 255), seed=4)
+    layer = PCAColorJitter(50.0, stddevs=DEVIATIONS, eigenvectors=VECTORS.tolist(), value_range=(0, 255), seed=4)
     result = augment(layer, images)
     assert result.dtype == "float32" and result.max() == 255 and result.min() < 240
 
@@ -99,6 +99,6 @@ def test_channels_that_do_not_fit():
 
 @pytest.mark.parametrize("channels", [1, 4])
 def test_any_number_of_channels(channels):
-    layer = PCAColorJitter(0.5, eigenvalues=[0.2] * channels, eigenvectors=np.eye(channels).tolist(), seed=6)
+    layer = PCAColorJitter(0.5, stddevs=[0.2] * channels, eigenvectors=np.eye(channels).tolist(), seed=6)
     shift = augment(layer, np.zeros((2000, 1, 1, channels), "float32"))
     np.testing.assert_allclose(shift.std(axis=0), 0.1, rtol=0.08)

@@ -26,7 +26,7 @@ def addressed(count, height=8, width=6):
 def test_layers_run_in_their_order():
     """Padded then erased, a box is whole; erased then padded, it may be cut off."""
     images = np.ones((200, 8, 8, 1), "float32")
-    erase, shift = RandomErasing(1.0, (0.25, 0.25), (1, 1), fill_value=-1), RandomPadCrop(3, fill_value=-2)
+    erase, shift = RandomErasing(1.0, (0.25, 0.25), (1, 1), fill=-1), RandomPadCrop(3, fill_value=-2)
     last_shifted = augment(Pipeline([erase, shift], seed=1), images)
     last_erased = augment(Pipeline([shift, erase], seed=1), images)
     assert ((last_erased == -1).sum(axis=(1, 2, 3)) == 16).all()
@@ -35,7 +35,7 @@ def test_layers_run_in_their_order():
 
 def test_erasing_before_mixing_erases_the_partners_too():
     images = numbered(64, 8, 8)
-    layer = Pipeline([RandomErasing(1.0, (1, 1), (0.1, 9.0), fill_value=0), MixUp(1.0)], seed=2)
+    layer = Pipeline([RandomErasing(1.0, (1, 1), (0.1, 9.0), fill=0), MixUp(1.0)], seed=2)
     result, labels = augment(layer, images, coded(64))
     assert not result.any() and (decoded(labels)[1] > 0).any()
 

@@ -27,10 +27,12 @@ SEEDS = st.integers(0, 2**31)
 
 # Each from (size, rate, seed).
 MAKERS = {
-    "RandomErasing": lambda size, rate, seed: RandomErasing(rate, (0.0, 0.4), fill_value=3, seed=seed),
+    "RandomErasing": lambda size, rate, seed: RandomErasing(rate, (0.0, 0.4), fill=3, seed=seed),
     "MixUp": lambda size, rate, seed: MixUp(0.3, rate, seed=seed),
     "CutMix": lambda size, rate, seed: CutMix(0.7, rate, seed=seed),
-    "RandomChoice": lambda size, rate, seed: RandomChoice([MixUp(1.0, rate), CutMix(1.0, rate)], None, "sample", seed),
+    "RandomChoice": lambda size, rate, seed: RandomChoice(
+        [MixUp(1.0, rate), CutMix(1.0, rate)], None, "sample", seed=seed
+    ),
     "RandomApply": lambda size, rate, seed: RandomApply(RandomPadCrop(1), rate, seed=seed),
     "RandomPadCrop": lambda size, rate, seed: RandomPadCrop(2, rate, fill_value=1, seed=seed),
     "RandomResizedCrop": lambda size, rate, seed: RandomResizedCrop((4, 6), (0.1, 1.0), seed=seed),

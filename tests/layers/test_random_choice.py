@@ -21,7 +21,7 @@ def kinds_of(images, result):
 def test_each_sample_is_blended_or_cut_in_the_proportion_of_the_weights():
     """Labels say the same as the pixels: the share of pixels where it was cut, the blend where it was blended."""
     images = numbered(COUNT, 8, 8)
-    layer = RandomChoice([MixUp(1.0), CutMix(1.0)], weights=[1, 3], mode="sample", seed=1)
+    layer = RandomChoice([MixUp(1.0), CutMix(1.0)], probabilities=[1, 3], mode="sample", seed=1)
     result, labels = augment(layer, images, coded(COUNT))
     kept, given, partner = decoded(labels)
     kinds = kinds_of(images, result)
@@ -41,7 +41,7 @@ def test_each_sample_is_blended_or_cut_in_the_proportion_of_the_weights():
 
 def test_one_draw_for_the_batch_takes_each_layer_by_its_weight():
     """240 batches: each is blended or cut as a whole."""
-    layer = RandomChoice([MixUp(1.0), CutMix(1.0)], weights=[1, 2], mode="batch", seed=2)
+    layer = RandomChoice([MixUp(1.0), CutMix(1.0)], probabilities=[1, 2], mode="batch", seed=2)
     call, images, labels = augmenter(layer), numbered(32, 8, 8), coded(32)
     blended = 0
     for _ in range(240):
@@ -56,7 +56,7 @@ def test_one_draw_for_the_batch_takes_each_layer_by_its_weight():
 def test_a_choice_that_is_sure_is_the_layer_itself(mode, weights, sure):
     """With the same lambdas, read from the labels: the images are what that one layer makes of them."""
     images, labels = numbered(64, 6, 6), coded(64)
-    layer = RandomChoice([MixUp(0.4), CutMix(0.4)], weights=weights, mode=mode, seed=3)
+    layer = RandomChoice([MixUp(0.4), CutMix(0.4)], probabilities=weights, mode=mode, seed=3)
     result, mixed = augment(layer, images, labels)
     kept, given, partner = decoded(mixed)
     assert given.max() > 0.1
@@ -72,7 +72,7 @@ def test_a_choice_that_is_sure_is_the_layer_itself(mode, weights, sure):
 
 def test_each_mixer_keeps_its_own_alpha_and_rate():
     images = numbered(COUNT, 8, 8)
-    layer = RandomChoice([MixUp(8.0, rate=0.5), CutMix(0.2)], weights=[1, 0], mode="sample", seed=4)
+    layer = RandomChoice([MixUp(8.0, rate=0.5), CutMix(0.2)], probabilities=[1, 0], mode="sample", seed=4)
     kept = decoded(augment(layer, images, coded(COUNT))[1])[0]
     mixed = kept < 1
     assert stats.binomtest(int(mixed.sum()), COUNT, 0.5).pvalue > LEAST_P
@@ -80,9 +80,7 @@ def test_each_mixer_keeps_its_own_alpha_and_rate():
 
 
 def test_other_layers_are_chosen_for_the_batch():
-    layer = RandomChoice(
-        [RandomErasing(1.0, (0.25, 0.25), (1, 1), fill_value=-1), RandomPadCrop(2, fill_value=-2)], seed=5
-    )
+    layer = RandomChoice([RandomErasing(1.0, (0.25, 0.25), (1, 1), fill=-1), RandomPadCrop(2, fill_value=-2)], seed=5)
     call, images = augmenter(layer), numbered(20, 8, 8)
     seen = {frozenset(np.unique(call(images))) & {-1.0, -2.0} for _ in range(12)}
     assert seen == {frozenset({-1.0}), frozenset({-2.0})}
@@ -90,7 +88,7 @@ def test_other_layers_are_chosen_for_the_batch():
 
 def test_layers_of_keras_are_chosen_too():
     flip = keras.layers.RandomFlip("horizontal", seed=1)
-    layer = RandomChoice([flip, RandomErasing(0.0)], weights=[0, 1], seed=6)
+    layer = RandomChoice([flip, RandomErasing(0.0)], probabilities=[0, 1], seed=6)
     images = np.random.default_rng(0).random((4, 6, 5, 3), "float32")
     assert_same_bits(augment(layer, images), images)
 
@@ -115,7 +113,7 @@ def test_a_choice_to_another_size_is_refused_before_it_runs():
 
 
 def test_a_resizing_crop_to_the_same_size_may_be_chosen():
-    layer = RandomChoice([RandomResizedCrop((8, 6), seed=1), RandomErasing(0.0)], weights=[1, 0], seed=8)
+    layer = RandomChoice([RandomResizedCrop((8, 6), seed=1), RandomErasing(0.0)], probabilities=[1, 0], seed=8)
     images = np.random.default_rng(1).random((4, 8, 6, 3), "float32")
     result = augment(layer, images)
     assert result.shape == images.shape and (result != images).any(axis=(1, 2, 3)).all()

@@ -37,6 +37,7 @@ def test_rate_is_the_probability_of_each_image(rate):
     ("height", "width", "scale", "ratio"),
     [
         (160, 160, (0.02, 0.33), (0.3, 3.3)),
+        (160, 160, (0.02, 0.33), (0.2, 1.0)),  # tall boxes only
         (80, 320, (0.05, 0.9), (0.3, 3.3)),  # areas beyond 0.83 do not fit, nor tall boxes at most others
     ],
 )
@@ -44,11 +45,11 @@ def test_area_is_uniform_and_aspect_log_uniform_in_what_fits(height, width, scal
     """Kolmogorov-Smirnov on 1,000 boxes, against the truncated law. Rounding to pixels moves it by less than 0.01."""
     box = erased_boxes(RandomErasing(1.0, scale, ratio, seed=2), 1000, height, width)
     tall, wide = box[2:]
-    largest = min(1.0, ratio[1] * width / height, height / width / ratio[0], scale[1])
+    largest = min(1.0, ratio[1] * height / width, width / height / ratio[0], scale[1])
     area = tall * wide / (height * width)
     assert stats.kstest(area, stats.uniform(scale[0], largest - scale[0]).cdf).pvalue > LEAST_P
-    aspect = tall / wide
-    low, high = np.maximum(ratio[0], area * height / width), np.minimum(ratio[1], height / width / area)
+    aspect = wide / tall
+    low, high = np.maximum(ratio[0], area * width / height), np.minimum(ratio[1], width / height / area)
     free = high > low * 1.2  # where there is a choice to speak of
     assert free.mean() > 0.7
     place = np.log(aspect / low)[free] / np.log(high / low)[free]
@@ -79,7 +80,7 @@ def test_the_least_is_one_pixel_and_the_most_the_whole_image():
 @pytest.mark.parametrize("count", [1, 3, (1, 3)])
 def test_boxes_share_the_area(count):
     """Each box has its own colour, so that they can be counted; few of 1 % of the image overlap."""
-    layer = RandomErasing(1.0, (0.03, 0.03), (1, 1), count=count, fill_mode="channel_noise", seed=6)
+    layer = RandomErasing(1.0, (0.03, 0.03), (1, 1), count=count, fill="channel_noise", seed=6)
     images = augment(layer, np.zeros((400, 100, 100, 1), "float32"))[..., 0]
     found = [np.unique(image[image != 0], return_counts=True)[1] for image in images]
     number = np.array([len(sizes) for sizes in found])
@@ -101,9 +102,9 @@ def test_boxes_share_the_area(count):
 )
 def test_any_size_scale_and_ratio_erases_one_box_that_fits_or_says_that_none_does(size, scale, ratio, dtype):
     height, width = size
-    layer = RandomErasing(1.0, tuple(scale), tuple(ratio), fill_value=7, seed=8)
+    layer = RandomErasing(1.0, tuple(scale), tuple(ratio), fill=7, seed=8)
     images = np.arange(8 * height * width).reshape(8, height, width, 1).astype(dtype) % 7
-    fits = min(ratio[1] * width * width, height * height / ratio[0], height * width)
+    fits = min(ratio[1] * height * height, width * width / ratio[0], height * width)
     if scale[0] * height * width > fits * (1 + 1e-4) + 1e-3:
         with raises_received("scale", "ratio"):
             layer(images)
@@ -119,8 +120,8 @@ def test_any_size_scale_and_ratio_erases_one_box_that_fits_or_says_that_none_doe
     least, most = scale[0] * height * width, scale[1] * height * width
     assert ((tall + 0.51) * (wide + 0.51) >= least).all()
     assert (((tall - 0.51) * (wide - 0.51) <= most) | (tall == 1) | (wide == 1)).all()
-    assert (((tall + 0.51) / (wide - 0.51) >= ratio[0]) | (wide == 1)).all()
-    assert (((tall - 0.51) / (wide + 0.51) <= ratio[1]) | (tall == 1)).all()
+    assert (((wide + 0.51) / (tall - 0.51) >= ratio[0]) | (tall == 1)).all()
+    assert (((wide - 0.51) / (tall + 0.51) <= ratio[1]) | (wide == 1)).all()
 
 
 # What is filled in.
@@ -130,7 +131,7 @@ def test_images_and_pixels_that_are_not_erased_come_back_bit_for_bit():
     rng = np.random.default_rng(0)
     images = rng.integers(0, 2**32, (64, 9, 7, 3), "uint32").view("float32")  # every kind of float, NaN among them
     images = np.where(images == 0.125, 0.25, images).astype("float32")
-    result = augment(RandomErasing(0.5, fill_value=0.125, seed=9), images)
+    result = augment(RandomErasing(0.5, fill=0.125, seed=9), images)
     erased = (result == 0.125).all(axis=-1)
     assert 0 < erased.any(axis=(1, 2)).mean() < 1
     quiet = ~np.isnan(images) & ~erased[..., None]  # a copy may set the quiet bit of a NaN
@@ -142,7 +143,7 @@ def test_images_and_pixels_that_are_not_erased_come_back_bit_for_bit():
 @pytest.mark.parametrize("dtype", ["uint8", "int32", "float32"])
 def test_constant_of_each_channel(dtype):
     images = np.full((40, 8, 8, 3), 9, dtype)
-    result = augment(RandomErasing(1.0, fill_value=(1, 2, 3), seed=10), images)
+    result = augment(RandomErasing(1.0, fill=(1, 2, 3), seed=10), images)
     assert result.dtype == dtype
     erased = (result != 9).all(axis=-1)
     np.testing.assert_array_equal(result, np.where(erased[..., None], np.array([1, 2, 3], dtype), images))
@@ -157,7 +158,7 @@ def noise_of(layer, count=300, dtype="float32", channels=2):
 
 
 def test_channel_noise_is_one_standard_normal_colour_a_box():
-    noise, _ = noise_of(RandomErasing(1.0, (0.3, 0.3), fill_mode="channel_noise", seed=11), 2000)
+    noise, _ = noise_of(RandomErasing(1.0, (0.3, 0.3), fill="channel_noise", seed=11), 2000)
     colours = np.stack([pixels[0] for pixels in noise])
     assert all((pixels == pixels[0]).all() for pixels in noise)
     assert stats.kstest(colours.ravel(), "norm").pvalue > LEAST_P
@@ -166,7 +167,7 @@ def test_channel_noise_is_one_standard_normal_colour_a_box():
 
 
 def test_pixel_noise_is_standard_normal_and_differs_from_pixel_to_pixel_and_image_to_image():
-    noise, result = noise_of(RandomErasing(1.0, (1, 1), (0.1, 9), fill_mode="pixel_noise", seed=12), 40)
+    noise, result = noise_of(RandomErasing(1.0, (1, 1), (0.1, 9), fill="pixel_noise", seed=12), 40)
     assert all(len(np.unique(pixels)) == pixels.size for pixels in noise)
     # One tile of twice the height is shared, so there are at most that many independent numbers.
     tile = np.unique(np.concatenate(noise))
@@ -178,14 +179,14 @@ def test_pixel_noise_is_standard_normal_and_differs_from_pixel_to_pixel_and_imag
 
 @pytest.mark.parametrize("mode", ["channel_noise", "pixel_noise"])
 def test_noise_is_uniform_in_the_value_range(mode):
-    layer = RandomErasing(1.0, (0.3, 0.3), fill_mode=mode, value_range=(-2, 4), seed=13)
+    layer = RandomErasing(1.0, (0.3, 0.3), fill=mode, value_range=(-2, 4), seed=13)
     noise = np.unique(np.concatenate(noise_of(layer, 1000)[0]))
     assert stats.kstest(noise, stats.uniform(-2, 6).cdf).pvalue > LEAST_P
 
 
 @pytest.mark.parametrize("mode", ["channel_noise", "pixel_noise"])
 def test_noise_in_integer_images_takes_every_value_of_the_range_alike(mode):
-    layer = RandomErasing(1.0, (1, 1), (0.1, 9), fill_mode=mode, value_range=(3, 6), seed=14)
+    layer = RandomErasing(1.0, (1, 1), (0.1, 9), fill=mode, value_range=(3, 6), seed=14)
     noise, result = noise_of(layer, 1500, "uint8", 1)
     assert result.dtype == "uint8"
     values = np.concatenate([pixels[:1] for pixels in noise]) if mode == "channel_noise" else result[:2]
@@ -198,7 +199,7 @@ def test_noise_in_integer_images_takes_every_value_of_the_range_alike(mode):
 
 def test_noise_in_integer_images_needs_a_range():
     with raises_received("value_range", "uint8"):
-        RandomErasing(1.0, fill_mode="pixel_noise")(ones(2, 8, 8))
+        RandomErasing(1.0, fill="pixel_noise")(ones(2, 8, 8))
 
 
 # What belongs to the images.
@@ -218,7 +219,7 @@ def test_labels_weights_and_masks_stay():
 @pytest.mark.parametrize("dtype", ["int32", "float32"])
 def test_masks_and_label_maps_are_filled_where_the_image_is(shape, dtype):
     images, maps = np.ones((20, 8, 6, 3), "float32"), np.full((20, *shape), 3, dtype)
-    layer = RandomErasing(1.0, (0.2, 0.5), count=2, mask_fill_value=5, seed=16)
+    layer = RandomErasing(1.0, (0.2, 0.5), count=2, mask_fill=5, seed=16)
     result = augment(layer, {"images": images, "labels": maps, "segmentation_masks": maps})
     erased = (result["images"] == 0).all(axis=-1).reshape(20, 8, 6, *[1] * (len(shape) - 2))
     for found in (result["labels"], result["segmentation_masks"]):
@@ -226,8 +227,8 @@ def test_masks_and_label_maps_are_filled_where_the_image_is(shape, dtype):
         np.testing.assert_array_equal(found, np.where(erased, 5, maps))
 
 
-def test_mask_fill_value_leaves_class_labels_alone():
-    result = augment(RandomErasing(1.0, mask_fill_value=5, seed=16), ones(4, 8, 8), np.eye(4, 8, dtype="float32"))
+def test_mask_fill_leaves_class_labels_alone():
+    result = augment(RandomErasing(1.0, mask_fill=5, seed=16), ones(4, 8, 8), np.eye(4, 8, dtype="float32"))
     np.testing.assert_array_equal(result[1], np.eye(4, 8))
 
 
@@ -257,7 +258,7 @@ def test_torchvision_erases_the_same_given_the_box():
 
     functional = import_torchvision().transforms.v2.functional
     images = np.random.default_rng(1).random((16, 14, 11, 3), "float32")
-    result = augment(RandomErasing(1.0, fill_value=(-1.0, -2.0, -3.0), seed=18), images)
+    result = augment(RandomErasing(1.0, fill=(-1.0, -2.0, -3.0), seed=18), images)
     fill = torch.tensor([-1.0, -2.0, -3.0])[:, None, None]
     for image, found, *box in zip(images, result, *boxes_of(result[..., 0] < 0), strict=True):
         top, left, tall, wide = map(int, box)
@@ -267,14 +268,17 @@ def test_torchvision_erases_the_same_given_the_box():
 
 @only("torch")
 def test_torchvision_draws_the_same_law_where_everything_fits():
-    """Two samples, Kolmogorov-Smirnov: where nothing has to be drawn again the laws are one."""
+    """Two samples, Kolmogorov-Smirnov: where nothing has to be drawn again the laws are one, but its `ratio` is the
+    height divided by the width, unlike in its own `RandomResizedCrop`."""
     import torch
 
-    scale, ratio = (0.05, 0.2), (0.5, 2.0)
+    scale, ratio = (0.05, 0.2), (0.5, 1.5)
     transform = import_torchvision().transforms.RandomErasing
     torch.manual_seed(0)
     image = torch.zeros(1, 90, 120)
-    theirs = np.array([transform.get_params(image, scale, list(ratio), [0.0])[:4] for _ in range(1500)]).T
+    theirs = np.array(
+        [transform.get_params(image, scale, [1 / ratio[1], 1 / ratio[0]], [0.0])[:4] for _ in range(1500)]
+    ).T
     ours = np.stack(erased_boxes(RandomErasing(1.0, scale, ratio, seed=19), 1500, 90, 120))
     for place in range(2):
         assert stats.ks_2samp(ours[place], theirs[place]).pvalue > LEAST_P

@@ -57,7 +57,7 @@ def test_rate_is_the_probability_of_each_image_and_the_others_stay():
 def test_masks_and_label_maps_move_along(shape):
     images = addressed(30, 8, 6)
     maps = np.broadcast_to(images.reshape(30, 8, 6, *[1] * len(shape)), (30, 8, 6, *shape)).astype("int32")
-    layer = RandomPadCrop(3, fill_value=0, mask_fill_value=-7, seed=4)
+    layer = RandomPadCrop(3, fill_value=0, mask_fill=-7, seed=4)
     result = augment(layer, {"images": images, "labels": maps.copy(), "segmentation_masks": maps.copy()})
     expected = np.where(result["images"] == 0, -7, result["images"]).astype("int32")
     expected = np.broadcast_to(expected.reshape(30, 8, 6, *[1] * len(shape)), maps.shape)

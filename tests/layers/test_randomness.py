@@ -25,7 +25,7 @@ def mixer(seed=1):
 
 
 def composite(seed=1):
-    return Pipeline([RandomApply(RandomErasing(1.0, fill_mode="channel_noise"), 0.9), MixUp(1.0)], seed=seed)
+    return Pipeline([RandomApply(RandomErasing(1.0, fill="channel_noise"), 0.9), MixUp(1.0)], seed=seed)
 
 
 def prints_of(results):
@@ -158,7 +158,7 @@ from keras_reg.layers import MixUp, Pipeline, RandomApply, RandomErasing
 
 IMAGES = np.random.default_rng(0).random((4, 6, 5, 1), "float32")
 LABELS = np.eye(4, dtype="float32")
-layer = Pipeline([RandomApply(RandomErasing(1.0, fill_mode="channel_noise"), 0.9), MixUp(1.0)], seed=1)
+layer = Pipeline([RandomApply(RandomErasing(1.0, fill="channel_noise"), 0.9), MixUp(1.0)], seed=1)
 
 class Batches:
     def __len__(self):
@@ -260,10 +260,10 @@ def test_replicas_do_not_share_numbers():
 
 
 @only("tensorflow", "jax", why="PyTorch draws in eager code even in a compiled function")
-@pytest.mark.parametrize("fill_mode", ["channel_noise", "pixel_noise"])
-def test_a_compiler_draws_the_same_numbers(fill_mode):
+@pytest.mark.parametrize("fill", ["channel_noise", "pixel_noise"])
+def test_a_compiler_draws_the_same_numbers(fill):
     """TensorFlow's functions select another generator under XLA unless it is named."""
-    layer = RandomErasing(1.0, fill_mode=fill_mode, seed=3)
+    layer = RandomErasing(1.0, fill=fill, seed=3)
     draw = jit(lambda images: layer(images, index=2), layer, xla=True)
     np.testing.assert_allclose(to_numpy(draw(IMAGES)), to_numpy(layer(IMAGES, index=2)), rtol=1e-6, atol=1e-6)
 

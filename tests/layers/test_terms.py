@@ -57,7 +57,7 @@ def photos_and_maps(seed=0):
 @pytest.mark.parametrize("twice", [False, True])
 def test_erasing_behind_mixers_reaches_what_the_loss_and_the_metrics_see(name, twice):
     images, maps = photos_and_maps()
-    erase = RandomErasing(0.7, (0.25, 0.25), (1, 1), fill_value=-1, mask_fill_value=9)
+    erase = RandomErasing(0.7, (0.25, 0.25), (1, 1), fill=-1, mask_fill=9)
     layer = Pipeline([*[MIXERS[name]()] * (2 if twice else 1), erase], seed=1)
     images, terms, _, shown, _ = in_the_step(layer, images, maps)
     erased = images[..., 0] == -1
@@ -69,7 +69,7 @@ def test_erasing_behind_mixers_reaches_what_the_loss_and_the_metrics_see(name, t
 @each_mixer
 def test_crops_behind_mixers_reach_what_the_loss_and_the_metrics_see(name):
     images, maps = photos_and_maps()
-    layer = Pipeline([MIXERS[name](), RandomPadCrop(3, fill_value=-1, mask_fill_value=9)], seed=2)
+    layer = Pipeline([MIXERS[name](), RandomPadCrop(3, fill_value=-1, mask_fill=9)], seed=2)
     images, terms, _, shown, _ = in_the_step(layer, images, maps)
     assert (images == -1).any()
     for labels in (*terms, shown):

@@ -7,7 +7,7 @@ from keras_reg.layers import MixUp, Pipeline, RandomApply, RandomErasing
 IMAGES = np.random.default_rng(0).random((4, 6, 5, 1), "float32")
 LABELS = np.eye(4, dtype="float32")
 COUNT = 10
-layer = Pipeline([RandomApply(RandomErasing(1.0, fill_mode="channel_noise"), 0.9), MixUp(1.0)], seed=1)
+layer = Pipeline([RandomApply(RandomErasing(1.0, fill="channel_noise"), 0.9), MixUp(1.0)], seed=1)
 
 
 def draw(layer, count=COUNT):

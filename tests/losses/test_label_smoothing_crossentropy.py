@@ -48,15 +48,17 @@ def targets_of(kind, ids, soft):
     return as_given, soft if kind == "soft" else one_hot(ids)
 
 
-def smoothed(y, smoothing, class_weight=None, prior=None):
+def smoothed(y, label_smoothing, class_weight=None, prior=None):
     """The weighted smoothed target, by the definition."""
-    y = (1 - smoothing) * y.astype("float64") + smoothing * (1 / y.shape[-1] if prior is None else np.array(prior))
+    uniform = 1 / y.shape[-1]
+    y = (1 - label_smoothing) * y.astype("float64")
+    y = y + label_smoothing * (uniform if prior is None else np.array(prior))
     return y if class_weight is None else y * np.array(class_weight)
 
 
-def closed_form(y, logits, smoothing=0.1, **options):
+def closed_form(y, logits, label_smoothing=0.1, **options):
     """Loss and gradient in float64, the latter for the sum of the losses."""
-    z, y = logits.astype("float64"), smoothed(y, smoothing, **options)
+    z, y = logits.astype("float64"), smoothed(y, label_smoothing, **options)
     top = z.max(-1, keepdims=True)
     logs = z - top - np.log(np.exp(z - top).sum(-1, keepdims=True))
     return -(y * logs).sum(-1), y.sum(-1, keepdims=True) * np.exp(logs) - y

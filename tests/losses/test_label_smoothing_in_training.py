@@ -213,10 +213,10 @@ def test_in_a_compiled_model(policy, shape):
 
 @pytest.mark.parametrize("value", [-0.1, 1.0, 1.5, float("nan"), float("inf"), "0.1", None, True])
 def test_smoothing(value):
-    with raises_received("smoothing"):
+    with raises_received("label_smoothing"):
         LabelSmoothingCrossentropy(value)
-    with raises_received("smoothing"):
-        label_smoothing_crossentropy(*batch(5), smoothing=value)
+    with raises_received("label_smoothing"):
+        label_smoothing_crossentropy(*batch(5), label_smoothing=value)
 
 
 @pytest.mark.parametrize(

@@ -569,7 +569,7 @@ def test_data_parallel_on_eight_devices():
         keras.distribution.set_distribution(keras.distribution.DataParallel())
         same = np.ones((16, 8, 6, 3), "float32")
         net = keras.Sequential([keras.Input((8, 6, 3)), keras.layers.Flatten(), keras.layers.Dense(5)])
-        model = training.RegularizedModel(net, layers.RandomErasing(1.0, fill_value=0.0, seed=1))
+        model = training.RegularizedModel(net, layers.RandomErasing(1.0, fill=0.0, seed=1))
         erased = np.asarray(model.augment(same)[0])
         assert len(np.unique((erased == 0).reshape(16, -1), axis=0)) > 12
         print("done")

@@ -168,9 +168,9 @@ def test_more_epochs_after_the_end(tmp_path):
 
 def test_what_else_is_in_the_folder_stays(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    fit(learner(), tmp_path, delete_backup=True)
+    fit(learner(), tmp_path, delete_checkpoint=True)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
-    fit(learner(), tmp_path / "new", delete_backup=True)
+    fit(learner(), tmp_path / "new", delete_checkpoint=True)
     assert not (tmp_path / "new").exists()
 
 
@@ -198,7 +198,7 @@ def test_links_are_not_followed_when_something_is_written(tmp_path):
         (tmp_path / "real" / name).symlink_to(tmp_path / "mine.npz")
     (tmp_path / "link").symlink_to(tmp_path / "real", target_is_directory=True)
     with pytest.warns(UserWarning, match="damaged or foreign"):
-        fit(learner(), tmp_path / "link", delete_backup=True)
+        fit(learner(), tmp_path / "link", delete_checkpoint=True)
     assert (tmp_path / "mine.npz").read_bytes() == b"mine"
     assert (tmp_path / "link").is_symlink() and [path.name for path in (tmp_path / "real").iterdir()] == [
         "unfinished.npz"

@@ -254,8 +254,7 @@ def test_what_is_no_backbone(backbone):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("head_or_num_classes", True), ("head_or_num_classes", 0), ("head_or_num_classes", 2.5),
-        ("head_or_num_classes", "3"), ("head_or_num_classes", None), ("head_or_num_classes", 10**400 / 10**399),
+        ("head", True), ("head", 0), ("head", 2.5), ("head", "3"), ("head", None), ("head", 10**400 / 10**399),
         ("preprocess", True), ("preprocess", "vgg"), ("augmentation", "flip"), ("loss", "foo"), ("loss", 5),
         ("metrics", 3), ("run_eagerly", "no"), ("jit_compile", "yes"), ("steps_per_execution", 0),
         ("optimizer", "adam"),
@@ -263,7 +262,7 @@ def test_what_is_no_backbone(backbone):
 )  # fmt: skip
 def test_bad_arguments_of_the_learner(name, value):
     with raises_received():
-        TransferLearner(flat_backbone(), **{"head_or_num_classes": 3, name: value})
+        TransferLearner(flat_backbone(), **{"head": 3, name: value})
 
 
 @pytest.mark.parametrize(
@@ -273,7 +272,8 @@ def test_bad_arguments_of_the_learner(name, value):
         ("validation_split", 1.0), ("validation_split", "half"),
         ("validation_split", 0.99), ("class_weight", [1, 2]), ("class_weight", {"a": 1}), ("class_weight", {0: -1}),
         ("class_weight", {0: np.nan}), ("steps_per_epoch", 0), ("validation_steps", 1.5), ("validation_freq", "2"),
-        ("validation_freq", [0]), ("validation_batch_size", 0), ("seed", 1.5), ("delete_backup", "no"), ("phases", 3),
+        ("validation_freq", [0]), ("validation_batch_size", 0), ("seed", 1.5), ("phases", 3),
+        ("delete_checkpoint", "no"),
         ("y", None), ("train", "folder"), ("train", 5), ("train", X[:, :5]), ("train", X.astype(str)),
         ("train", None), ("sample_weight", np.ones(5)), ("y", ((X, Y))), ("y", Y[:5]),
     ],

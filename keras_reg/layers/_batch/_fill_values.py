@@ -32,7 +32,7 @@ def check_fill_of_maps(value, batch, data_format):
     """Checks what masks, and labels that are dense maps, are filled with."""
     for array in (*leaves(batch.masks), *leaves(batch.labels)):
         if value is not None and is_map(array, batch.images, data_format):
-            check_fill("mask_fill_value", value, dtype_of(array))
+            check_fill("mask_fill", value, dtype_of(array))
 
 
 def exact(values, dtype):

@@ -1,0 +1,36 @@
+"""Names that other libraries or earlier versions use: an error says which name to use here."""
+
+import functools
+import inspect
+
+from keras_reg._validation import fail
+
+
+def renamed(**names):
+    """Decorates a function that refuses each keyword in `names`, and names the argument that takes its place.
+
+    Python and Keras would only say that the keyword is unknown.
+    """
+
+    def decorate(function):
+        @functools.wraps(function)
+        def checked(*args, **kwargs):
+            for name in names.keys() & kwargs.keys():
+                fail(f"There is no argument `{name}`. Use `{names[name]}`.", **{name: kwargs[name]})
+            return function(*args, **kwargs)
+
+        # Keras reads the arguments of `__init__` without looking behind decorators.
+        checked.__signature__ = inspect.signature(function)
+        return checked
+
+    return decorate
+
+
+def renamed_in(module, **names):
+    """A `__getattr__` for `module` that does the same for its classes and functions."""
+
+    def getattr_of_module(name):
+        hint = f" Use `{names[name]}`." if name in names else ""
+        raise AttributeError(f"Module `{module}` has no attribute `{name}`.{hint}")
+
+    return getattr_of_module
