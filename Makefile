@@ -44,8 +44,8 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 WHEEL = $$(ls dist/*.whl)
 SOURCES := $(shell find keras_reg -name '*.py') keras_reg/py.typed pyproject.toml README.md LICENSE
 BACKENDS = $(or $(BACKEND),tensorflow jax torch)
-# The tests of one file stay together: some share what is slow to make.
-PARALLEL = -n $(JOBS) --dist loadfile
+# The tests of one file stay together: some share what is slow to make. tests/conftest.py puts the longest files first.
+PARALLEL = -n $(JOBS) --dist loadfile --no-loadscope-reorder
 say = @printf '\033[1m-- %s\033[0m\n' "$(1)"
 
 .PHONY: quickstart test test-oldest docs lint format bench notebooks notebooks-rebuild wheel clean help

@@ -31,6 +31,19 @@ if keras.backend.backend() == "torch" and VECTOR_BITS:
     torch._inductor.config.cpp.simdlen = VECTOR_BITS
 
 
+# The files that take longest. They run first, so that no worker is left alone with one of them at the end.
+LONGEST = [
+    "test_odd_inputs", "test_contract", "test_docs", "test_regularized_model", "test_gradient_histograms",
+    "test_regularize", "test_gradient_histograms_and_the_model", "test_as_network", "test_transfer_learner",
+    "test_in_models", "test_one_pass", "test_benchmarks", "test_feature_cache", "test_first_day",
+]  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    ranks = {name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
+
+
 def pytest_report_header():
     where = pathlib.Path(keras_reg.__file__).parent
     return f"keras {keras.__version__} on {keras.backend.backend()}, keras_reg {keras_reg.__version__} from {where}"

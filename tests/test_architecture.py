@@ -8,6 +8,7 @@ import re
 import harness
 import pytest
 
+pytestmark = pytest.mark.once
 PACKAGE = harness.ROOT / "keras_reg"
 FRAMEWORKS = {"tensorflow", "tf_keras", "jax", "jaxlib", "flax", "torch", "torchvision"}
 # What stands below every namespace.

@@ -56,6 +56,7 @@ def parts(ladder, name):
     return FOUND[name]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", ADDED)
 def test_a_rung_adds_one_thing_to_the_one_below(ladder, name):
     rung, (in_network, in_augmentation) = ladder.RUNGS[name], ADDED[name]
@@ -75,6 +76,7 @@ def test_a_rung_adds_one_thing_to_the_one_below(ladder, name):
     assert (parameters > parameters_below) == grows
 
 
+@pytest.mark.once
 def test_the_rungs_are_those_that_are_listed_and_stand_on_each_other(ladder):
     names = list(ladder.RUNGS)
     assert names == list(ADDED)
@@ -82,6 +84,7 @@ def test_the_rungs_are_those_that_are_listed_and_stand_on_each_other(ladder):
     assert [rung.base for rung in climbed] == [None, *[rung.name for rung in climbed[:-1]]]
 
 
+@pytest.mark.once
 def test_what_is_not_a_layer_is_in_the_compiled_model(ladder):
     size = dataclasses.replace(ladder.SIZES["small"], **ladder.SMOKE)
     names = "+ average of the weights", "plain convolutional network"
@@ -110,6 +113,7 @@ class Recorder:
         return self
 
 
+@pytest.mark.once
 def test_the_rate_decays_from_its_rung_on(ladder):
     data = collections.namedtuple("Data", "x_train y_train")(np.zeros((4, 8, 8, 3)), np.zeros(4, int))
     rates = {}
@@ -152,6 +156,7 @@ def runs(ladder, monkeypatch):
     return asked
 
 
+@pytest.mark.once
 def test_runs_are_kept_resumed_and_shown(ladder, runs, tmp_path, capsys):
     first = ladder.main(seeds=2, labelled=40, only=["plain conv", "erasing"], out=tmp_path)
     names = list(ADDED)[:2]
@@ -173,6 +178,7 @@ def test_runs_are_kept_resumed_and_shown(ladder, runs, tmp_path, capsys):
         ladder.main(only=["no such rung"], out=tmp_path)
 
 
+@pytest.mark.once
 def test_shares_of_several_processes_are_merged(ladder, runs, monkeypatch, tmp_path):
     monkeypatch.setattr(ladder, "draw", lambda done, path: None)
     for seed in (1, 0):
@@ -187,6 +193,7 @@ def test_shares_of_several_processes_are_merged(ladder, runs, monkeypatch, tmp_p
         ladder.main(show=[*parts, tmp_path / "other" / "ladder_small.json"], out=tmp_path)
 
 
+@pytest.mark.once
 def test_images_are_standardised_by_those_that_train(ladder):
     data = ladder.standardised(ladder.load(None, 200, 0))
     np.testing.assert_allclose(data.x_train.mean((0, 1, 2)), 0, atol=1e-4)
@@ -207,6 +214,7 @@ def test_batches_on_the_device_are_a_new_order_in_each_epoch(ladder):
     assert (epochs[0] != epochs[1]).any()
 
 
+@pytest.mark.once
 def test_cifar10_comes_from_keras(ladder, monkeypatch):
     images, labels = np.full((6, 4, 4, 3), 255, "uint8"), np.arange(6)[:, None] % 2
     monkeypatch.setattr(keras.datasets.cifar10, "load_data", lambda: ((images, labels), (images[:2], labels[:2])))
@@ -215,6 +223,7 @@ def test_cifar10_comes_from_keras(ladder, monkeypatch):
     assert data.x_val.shape == (2, 4, 4, 3) and data.classes == 2
 
 
+@pytest.mark.once
 def test_the_page_shows_what_was_measured(ladder):
     """The table on the page is the one that the results make, with the settings that the script has."""
     done = json.loads((ROOT / "docs" / "results" / "ladder_small.json").read_text())

@@ -56,17 +56,20 @@ def new_code_of(page):
 # Names.
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", public_objects())
 def test_every_public_name_is_on_an_api_page(name):
     pages = [page for page, documented in DIRECTIVES if documented == name]
     assert len(pages) == 1, f"`::: {name}` belongs on one page of docs/api; it is on {pages or 'none'}"
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", sorted({name for _, name in DIRECTIVES}))
 def test_every_directive_names_something_public(name):
     assert name in public_objects()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", public_objects())
 def test_every_public_name_has_a_card(name):
     """Its API entry is linked above the picture of one card; a class that is the card's own gives it its file name."""
@@ -78,6 +81,7 @@ def test_every_public_name_has_a_card(name):
         assert found[0].replace("_", "") == short.lower()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("card", CARDS, ids=lambda path: path.stem)
 def test_card(card):
     text = card.read_text(encoding="utf-8")
@@ -91,6 +95,7 @@ def test_card(card):
 # Pages, pictures and links. Those from page to page are checked by `mkdocs build --strict`.
 
 
+@pytest.mark.once
 def test_every_page_is_in_the_navigation():
     navigation = (harness.ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     pages = [str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md")]
@@ -99,6 +104,7 @@ def test_every_page_is_in_the_navigation():
     assert not missing
 
 
+@pytest.mark.once
 def test_every_picture_is_there_and_is_shown_and_small():
     shown = {
         (path.parent / target).resolve()
@@ -111,6 +117,7 @@ def test_every_picture_is_there_and_is_shown_and_small():
     assert {path.name: path.stat().st_size for path in drawn if path.stat().st_size > LARGEST_PICTURE} == {}
 
 
+@pytest.mark.once
 def test_every_picture_of_a_method_is_drawn_by_the_example():
     source = (harness.ROOT / "examples" / "method_pictures.py").read_text(encoding="utf-8")
     functions = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
@@ -118,6 +125,7 @@ def test_every_picture_of_a_method_is_drawn_by_the_example():
     assert drawn == {path.stem for path in (DOCS / "figures" / "methods").glob("*.png")}
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("page", TEXTS)
 def test_links_to_elsewhere_are_well_formed(page):
     for link in re.findall(r"\]\(\s*(\w+:[^)]*)\)", TEXTS[page]):
@@ -131,6 +139,7 @@ def test_links_to_elsewhere_are_well_formed(page):
 # Code.
 
 
+@pytest.mark.once
 def test_few_blocks_are_left_out():
     for page, test in EXCERPTS.items():
         assert page.removeprefix("docs/") in (harness.TESTS / test).read_text(encoding="utf-8")

@@ -34,6 +34,7 @@ def test_examples(name):
     assert not runner.failures, "\n" + "".join(report)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", public_objects())
 def test_docstring(name):
     """What every public class and function tells: its arguments, all of them, and a short example."""

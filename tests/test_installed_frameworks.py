@@ -9,6 +9,8 @@ import tomllib
 import harness
 import pytest
 
+pytestmark = pytest.mark.once
+
 # Framework -> the backends whose tests may import it: TensorFlow is installed for every backend, as tf.data is.
 BACKENDS = {
     "tensorflow": {"tensorflow", "jax", "torch"},

@@ -7,6 +7,7 @@ import re
 import pytest
 from harness import ROOT
 
+pytestmark = pytest.mark.once
 FOLDER = ROOT / "examples" / "notebooks"
 SCRIPTS = sorted(FOLDER.glob("[0-9]*.py"))
 MOST_BYTES = 600_000
