@@ -1,12 +1,13 @@
 # %% [markdown]
-# # A ladder on CIFAR-10: one trick a rung
+# # A ladder on CIFAR-10: one technique per rung
 #
-# A plain convolutional network overfits. Each rung adds one thing to the rung below, first those that a course teaches,
-# then what `keras_reg` has beyond it, all in plain `model.fit`: Adam at 1e-3, He initialisation, images standardised by
-# channel. `cifar10_rungs.py` says what each rung adds.
+# A plain convolutional network overfits. Each rung adds one technique to the rung below. The first rungs follow a
+# course, and the later ones use what `keras_reg` adds. All rungs use plain `model.fit`, Adam with a learning rate of
+# 1e-3, He initialization, and images standardized per channel. `cifar10_rungs.py` defines the rungs.
 #
-# `--size small`: 5,000 training images and a network that two CPU cores train; `--size full`: all of them on a GPU.
-# Nothing is chosen by the validation images: every run trains all its epochs and is judged once, at its end.
+# `--size small` uses 5,000 training images and a network that two CPU cores can train. `--size full` uses all images
+# and a GPU. No setting is chosen by the validation images: every run trains for all epochs and is evaluated once, at
+# the end.
 
 # %%
 import dataclasses
@@ -30,14 +31,14 @@ from example_data import command_line, load
 
 import keras_reg
 
-logging.getLogger("tensorflow").setLevel("ERROR")  # many models, each of which is traced
+logging.getLogger("tensorflow").setLevel("ERROR")  # each of the many models is traced
 
 # The size of a smoke run.
 SMOKE = {"networks": (((4, 4), 1), ((4, 4), 2), ((6, 6), 2)), "batch": 32, "dense": 8, "labelled": 64, "epochs": 1}
 
 
 # %% [markdown]
-# The images: zero mean and unit deviation in each channel of the training images.
+# Standardize the images, so that each channel of the training images has zero mean and unit standard deviation.
 
 
 # %%
@@ -47,7 +48,7 @@ def standardised(data):
 
 
 class OnDevice(keras.utils.PyDataset):
-    """Shuffled batches, cut on the device from images that stay there."""
+    """Shuffled batches, which are sliced on the device from images that stay there."""
 
     def __init__(self, x, y, batch, seed):
         super().__init__()
@@ -56,7 +57,7 @@ class OnDevice(keras.utils.PyDataset):
         self.on_epoch_end()
 
     def __len__(self):
-        return max(1, self.count // self.batch)  # the rest waits for another epoch: all batches have one shape
+        return max(1, self.count // self.batch)  # drops the remainder, so that all batches have the same shape
 
     def __getitem__(self, index):
         chosen = self.order[index * self.batch : (index + 1) * self.batch]
@@ -67,7 +68,7 @@ class OnDevice(keras.utils.PyDataset):
 
 
 # %% [markdown]
-# One run: what is on at this rung decides on network, augmentation, loss, optimizer and rate; then `fit`.
+# In one run, the recipe of the rung determines the network, augmentation, loss, optimizer and learning rate.
 
 
 # %%
@@ -87,7 +88,7 @@ def build(on, size, shape, classes, seed):
 
 
 def fit(model, on, size, data, seed):
-    """Trains; with `ema`, Keras puts the averaged weights in place at the end. Returns the last epoch's accuracy."""
+    """Trains the model and returns the last training accuracy. With `ema`, the model ends with the averaged weights."""
     callbacks = [keras_reg.callbacks.ExponentialLR(on.gamma)] if on.gamma != 1 else []
     arguments = {"epochs": size.epochs, "callbacks": callbacks, "verbose": 0}
     if size.on_device:
@@ -98,7 +99,7 @@ def fit(model, on, size, data, seed):
 
 
 def run(name, size, data, seed):
-    """One rung with one seed: accuracies of the finished network, and what it took."""
+    """Trains one rung with one seed. Returns the accuracies of the trained network and the time."""
     keras.utils.clear_session()
     keras.config.set_dtype_policy(size.dtype)
     start = time.perf_counter(), time.process_time()
@@ -118,13 +119,13 @@ def run(name, size, data, seed):
 
 
 # %% [markdown]
-# All runs. Each goes into the JSON as soon as it is finished, and is not run again when the script is started once more
-# with the same settings. The seed is the outer loop, so that a run that is stopped leaves whole ladders.
+# Each run is saved to the JSON file when it is finished. If you start the script again with the same settings, finished
+# runs are not repeated. The seed is the outer loop, so an interrupted script leaves complete ladders.
 
 
 # %%
 def climb(source, size, seeds, names, path):
-    """Runs what is missing in the JSON at `path`, and returns all that is in it then."""
+    """Runs everything that is missing in the JSON file at `path`, and returns all its results."""
     done = None
     for seed in seeds:
         data = standardised(load(source, size.labelled, seed))
@@ -145,13 +146,13 @@ def climb(source, size, seeds, names, path):
 
 
 def resume(path, settings):
-    """What an earlier start has left at `path`, if it had the same settings."""
+    """The results of an earlier start at `path`, which must have the same settings."""
     if not path.exists():
         return {"settings": settings, "runs": []}
     done = json.loads(path.read_text())
     if done["settings"] != settings:
         different = {key: done["settings"].get(key) for key in settings if done["settings"].get(key) != settings[key]}
-        raise ValueError(f"{path} holds runs of other settings; give another --out. Received: {different}")
+        raise ValueError(f"{path} contains runs with other settings. Choose another --out. Received: {different}")
     return done
 
 
@@ -163,8 +164,8 @@ def save(done, path):
 
 
 # %% [markdown]
-# What was found (`cifar10_results.py`): a table, means and standard deviations over the seeds, in which a step is the
-# difference to the rung below, seed by seed; and a picture, a ladder that is climbed from below.
+# `cifar10_results.py` prints a table of means and standard deviations over the seeds, in which a step is the difference
+# from the rung below with the same seed, and draws a figure of the ladder.
 
 
 # %%
@@ -172,11 +173,11 @@ def main(
     source=None, size="small", labelled=None, seeds=3, epochs=None, out="runs", first_seed=0, only=None, show=None,
     smoke=False,
 ):  # fmt: skip
-    """Runs the ladder, or those rungs whose names contain one of `only`; `show` puts together what runs have left."""
+    """Runs the ladder, or the rungs whose names contain one of `only`. `show` merges the results of earlier runs."""
     out = pathlib.Path(out)
     names = [name for name in RUNGS if only is None or any(part in name for part in only)]
     if not names:
-        raise ValueError(f"Expected parts of the names of rungs, {list(RUNGS)}. Received: only={only}")
+        raise ValueError(f"Expected parts of names of rungs, {list(RUNGS)}. Received: only={only}")
     if show:
         done, path = merge(show), pathlib.Path(show[0])
         if len(show) > 1:
@@ -188,21 +189,21 @@ def main(
         size = dataclasses.replace(SIZES[size], **{key: value for key, value in given.items() if value is not None})
         if smoke:
             seeds = 1
-            path.unlink(missing_ok=True)  # it asks whether everything runs
+            path.unlink(missing_ok=True)  # always runs everything
         done = climb(source, size, range(first_seed, first_seed + seeds), names, path)
     print(f"\nResults: {path}")
     draw(done, out / "ladder.png")
-    print(f"Picture: {out / 'ladder.png'}\n")
+    print(f"Figure: {out / 'ladder.png'}\n")
     print(table(done))
     return done
 
 
 if __name__ == "__main__":
-    parser = command_line(__doc__, None, "one seed, one epoch, a tiny network: does it run?", labelled=None)
+    parser = command_line(__doc__, None, "a quick run with one seed, one epoch and a tiny network", labelled=None)
     parser.add_argument("--size", choices=SIZES, default="small", help="default: small")
     parser.add_argument("--only", nargs="+", help="rungs whose names contain one of these")
-    parser.add_argument("--first-seed", type=int, default=0, help="to share the seeds among processes")
-    parser.add_argument("--show", nargs="+", metavar="JSON", help="picture and table of these results, without a run")
+    parser.add_argument("--first-seed", type=int, default=0, help="first seed, to divide the seeds among processes")
+    parser.add_argument("--show", nargs="+", metavar="JSON", help="draw and print these results without training")
     given = vars(parser.parse_args())
     del given["backend"]  # set above, before Keras was imported
     main(given.pop("data"), **given)

@@ -1,6 +1,6 @@
-"""What `cifar10_ladder.py` has found: results put together, as a table in Markdown and as a picture.
+"""Merges the results of `cifar10_ladder.py`, and shows them as a Markdown table and a figure.
 
-The course's numbers come from other networks on all of the images: they stand beside ours, for the shape.
+The results of the course come from other networks and all images. Only their order can be compared with ours.
 """
 
 import json
@@ -17,7 +17,7 @@ RED, BLUE = "#d0402b", "#3b6ea5"
 
 
 def merge(paths):
-    """The results of several processes that have shared the seeds or the rungs."""
+    """Merges the results of several processes that divided the seeds or the rungs."""
     found = [json.loads(pathlib.Path(path).read_text()) for path in paths]
     if any(one["settings"] != found[0]["settings"] for one in found):
         raise ValueError(f"Expected results of the same settings. Received: {paths}")
@@ -27,7 +27,7 @@ def merge(paths):
 
 
 def summary(done):
-    """A row for each rung that was run: arrays of per cent over the seeds, sorted by seed."""
+    """One row per finished rung, with arrays of percentages, sorted by seed."""
     rows = []
     for rung in RUNGS.values():
         runs = sorted((one for one in done["runs"] if one["rung"] == rung.name), key=lambda one: one["seed"])
@@ -38,7 +38,7 @@ def summary(done):
 
 
 def step(row, rows):
-    """The differences of validation accuracy to the rung below, for the seeds that both have."""
+    """The differences in validation accuracy from the rung below, for the seeds that both rungs have."""
     below = next((other for other in rows if other["rung"].name == row["rung"].base), None)
     if below is None:
         return None
@@ -52,14 +52,14 @@ def spread(values, sign="", digits=1):
 
 
 def table(done):
-    """The result in Markdown."""
+    """The results as a Markdown table."""
     rows, on_device = summary(done), done["settings"]["on_device"]
     time_name = "seconds" if on_device else "CPU seconds"
     lines = [f"| rung | train % | validation % | step | gap | seeds | epochs | {time_name} | course: validation % |"]
     lines.append("| --- |" + " --: |" * 8)
     for row in rows:
         steps = step(row, rows)
-        seconds = row["seconds"] if on_device else row["cpu_seconds"]  # whoever else was on the machine
+        seconds = row["seconds"] if on_device else row["cpu_seconds"]  # independent of other processes
         course = row["rung"].course
         cells = [
             row["rung"].name, spread(row["train"]), spread(row["validation"]),

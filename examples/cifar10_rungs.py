@@ -1,4 +1,4 @@
-"""The rungs of `cifar10_ladder.py`: what each one adds, the networks and the augmentations that they make."""
+"""The rungs of `cifar10_ladder.py`: their settings, networks and augmentations."""
 
 import collections
 import dataclasses
@@ -11,10 +11,10 @@ from keras_reg import layers
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """Everything that a rung can switch on; the plain network has all of it off."""
+    """All settings of a rung. The defaults are those of the plain network."""
 
     capacity: int = 0  # index into `Size.networks`
-    noise: float = 0.0  # deviation of the noise that half of the images get
+    noise: float = 0.0  # standard deviation of the noise that is added to half of the images
     erasing: bool = False
     normalization: str = "none"  # "batch" or "instance"
     dropout: float = 0.0
@@ -32,7 +32,7 @@ class Recipe:
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """How much is trained: `networks` are (widths, convolutions of a stage), one for each step of capacity."""
+    """The size of an experiment. `networks` has (widths, convolutions per stage) for each level of capacity."""
 
     networks: tuple
     labelled: int | None
@@ -55,7 +55,7 @@ SIZES = {
     ),
 }  # fmt: skip
 
-# What a rung adds to `base`, and the accuracies (validation, training) that the course reports in per cent.
+# The settings that a rung adds to `base`, and the accuracies (validation, training) of the course in percent.
 Rung = collections.namedtuple("Rung", "name adds base course")
 
 PLAIN = "plain convolutional network"
@@ -76,7 +76,7 @@ STEPS = [
     ("+ stochastic depth, up to 0.1", {"drop_path": 0.1}, None),
     ("+ average of the weights", {"ema": True}, None),
 ]
-ASIDE = [  # one thing changed on another rung than the one below
+ASIDE = [  # these change one setting of another rung than the one below
     ("aside: Gaussian noise on the plain network", {"noise": 0.01}, PLAIN, (80.9, None)),
     (
         "aside: instance for batch normalization",
@@ -98,7 +98,7 @@ RUNGS = _climb()
 
 
 def recipe(name):
-    """Everything that is on at a rung: what it adds, on top of the rung that it stands on."""
+    """All settings of a rung: its own, and those of its base."""
     rung = RUNGS[name]
     return dataclasses.replace(recipe(rung.base) if rung.base else Recipe(), **rung.adds)
 
@@ -111,13 +111,13 @@ def _normalize(x, kind):
 
 def _convolve(x, width, kind, pool=False):
     x = keras.layers.Conv2D(width, 3, padding="same", kernel_initializer="he_normal")(x)
-    if pool and x.shape[1] >= 4:  # images of 8 x 8 are small after the first two
+    if pool and x.shape[1] >= 4:  # 8 x 8 images become too small after two poolings
         x = keras.layers.MaxPooling2D()(x)
     return _normalize(keras.layers.ReLU()(x), kind)
 
 
 def network(recipe, size, shape, classes):
-    """Stages of a convolution that halves the map and of others that keep it, which `skips` makes residual."""
+    """A network of stages. The first convolution of each stage is pooled; `skips` makes the others residual."""
     widths, convolutions = size.networks[recipe.capacity]
     inputs = x = keras.Input(shape)
     for width in widths:
@@ -137,7 +137,7 @@ def network(recipe, size, shape, classes):
 
 
 def augmentation(recipe, seed=None):
-    """What happens to a batch on its way into the network, or `None`. Pixels are standardised: 0 is their mean."""
+    """The augmentation of a recipe, or `None`. The images are standardized, so 0 is their mean."""
     found = []
     if recipe.flip_and_crop:
         found += [keras.layers.RandomFlip("horizontal"), layers.RandomPadCrop(2)]

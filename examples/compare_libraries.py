@@ -1,12 +1,12 @@
 # %% [markdown]
-# # Do they do what they say? This package beside others
+# # Comparing the correctness of libraries
 #
-# Four questions with a number for an answer, put to each library that is installed: Keras, KerasCV, timm, torchvision.
+# This script measures four properties of each installed library: keras_reg, Keras, KerasCV, timm and torchvision.
 #
-# 1. CutMix: how far is the weight of a label from the share of pixels that its image keeps?
-# 2. Random erasing with probability 0.5: how many of the images are erased?
-# 3. DropBlock with rate 0.1 and blocks of 7: how many of the units are dropped, on square and on other maps?
-# 4. MixUp with integer labels and no number of classes: what comes back?
+# 1. CutMix: the difference between the weight of a label and the share of pixels that its image keeps.
+# 2. Random erasing with probability 0.5: the share of images that are erased.
+# 3. DropBlock with rate 0.1 and blocks of 7: the share of units that are dropped, on square and other maps.
+# 4. MixUp with integer labels and without the number of classes: the result.
 
 # %%
 import argparse
@@ -27,7 +27,7 @@ MAPS = {"14 x 14": (14, 14), "8 x 8": (8, 8), "20 x 12": (20, 12)}
 
 
 # %% [markdown]
-# Images whose pixels tell their number, and labels that are their number too: so both can be read off a mixed batch.
+# The pixels of each image contain its index, and so does its label. Both can be read from a mixed batch.
 
 
 # %%
@@ -37,7 +37,7 @@ def numbered():
 
 
 def label_error(images, labels):
-    """Mean and maximum of |weight of the own label - share of own pixels|."""
+    """Mean and maximum of the difference between the weight of an image's label and its share of pixels."""
     own = (images == np.arange(COUNT).reshape(-1, 1, 1, 1)).mean((1, 2, 3))
     error = np.abs(np.diag(labels) - own)
     return f"{error.mean():.3f} mean, {error.max():.3f} max"
@@ -48,7 +48,7 @@ def numpy_of(*arrays):
 
 
 def outcome(function):
-    """What a call gives, or its error, in a few words."""
+    """The result of a call, or its error, in a few words."""
     try:
         return f"labels {tuple(function().shape)}"
     except Exception as error:
@@ -56,7 +56,7 @@ def outcome(function):
 
 
 # %% [markdown]
-# One function for each library: its answers, in the order of the questions. Those made for PyTorch have channels first.
+# One function per library returns the four measurements in order. Libraries for PyTorch use channels first.
 
 
 # %%
@@ -131,7 +131,7 @@ def ask_torchvision():
 
 LIBRARIES = {"keras_reg": ask_keras_reg, "keras": ask_keras, "keras_cv": ask_keras_cv, "timm": ask_timm}
 LIBRARIES["torchvision"] = ask_torchvision
-QUESTIONS = ("CutMix, label off by", "erased at 0.5", "DropBlock at 0.1", "MixUp of integer labels")
+QUESTIONS = ("CutMix: label error", "erased at 0.5", "dropped at 0.1", "MixUp of integer labels")
 
 
 # %%
@@ -141,17 +141,17 @@ def main(names=tuple(LIBRARIES)):
         try:
             answers[name] = LIBRARIES[name]()
         except Exception as error:
-            print(f"{name}: left out, {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}\n")
+            print(f"{name}: skipped, {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}\n")
             continue
         version = keras_reg.__version__ if name == "keras_reg" else importlib.metadata.version(name.replace("_", "-"))
         print(f"{name} {version}")
         for question, answer in zip(QUESTIONS, answers[name], strict=True):
-            print(f"  {question:26} {answer or 'has none'}")
+            print(f"  {question:26} {answer or 'not available'}")
         print()
     return answers
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", default=list(LIBRARIES), help="which libraries (default: all)")
+    parser.add_argument("names", nargs="*", default=list(LIBRARIES), help="libraries to compare (default: all)")
     main(parser.parse_args().names)

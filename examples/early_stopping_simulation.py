@@ -1,10 +1,10 @@
 # %% [markdown]
-# # When to stop: does smoothing help?
+# # Does smoothing help early stopping?
 #
-# A validation curve is the true loss plus noise. Early stopping sees only the noisy curve, yet what it costs is decided
-# by the true one: how much worse are the restored weights than the best there were? Where the truth is known the
-# question has an answer, so here are a thousand made-up curves of five families. Keras' `EarlyStopping` and
-# `SmoothedEarlyStopping` watch the same ones, with the same patience.
+# A validation curve is the true loss plus noise. Early stopping sees only the noisy curve, but its quality depends on
+# the true loss: how much higher is the true loss of the restored weights than the lowest one? Simulated curves answer
+# this, since their true loss is known. Keras' `EarlyStopping` and `SmoothedEarlyStopping` watch the same thousand
+# curves of five families with the same patience.
 
 # %%
 import argparse
@@ -29,15 +29,15 @@ PATIENCE = 10
 
 
 # %% [markdown]
-# The families. Every curve falls by `drop` at its own speed, and has noise of its own size, between half a per cent
-# and a fifth of `drop`.
+# The families. Each curve falls by `drop` at a random speed. The standard deviation of its noise is between 0.5 % and
+# 20 % of `drop`.
 #
 # - *overfits*: falls, then rises slowly; normal noise.
-# - *levels off*: falls to a floor and stays; noise with heavy tails (Student's t with 3 degrees of freedom).
-# - *falls twice*: waits on a plateau before a second fall; normal noise.
-# - *crawls*: falls like 1 / t; the noise of neighbouring epochs is correlated (0.5).
-# - *rough*: overfits, but half of the noise (of its variance) is real: the weights of a lucky epoch are a little
-#   better. This one speaks for the raw curve.
+# - *levels off*: falls to a constant; noise with heavy tails (Student's t with 3 degrees of freedom).
+# - *falls twice*: has a plateau before a second fall; normal noise.
+# - *crawls*: falls like 1 / t; the noise of neighboring epochs is correlated (0.5).
+# - *rough*: overfits, but half of the variance of the noise is part of the true loss, so the weights of a lucky epoch
+#   are slightly better. This family favors the raw curve.
 
 
 # %%
@@ -75,7 +75,7 @@ def correlated(rng, count):
     return noise
 
 
-FAMILIES = {  # name: the true curve, its noise, and how much of the noise's variance is real
+FAMILIES = {  # name: the true curve, its noise, and the share of the variance that is real
     "overfits": (overfitting, normal, 0.0),
     "levels off": (levelling_off, heavy_tailed, 0.0),
     "falls twice": (falling_twice, normal, 0.0),
@@ -96,8 +96,8 @@ def make_curve(rng, family):
 
 
 # %% [markdown]
-# The callbacks are the real ones. The model is not: its only weight is the number of the epoch, so that the weights
-# that are restored tell which epoch they are from.
+# The callbacks are the real ones, but the model is a stub. Its only weight is the index of the epoch, so the restored
+# weights show from which epoch they come.
 
 
 # %%
@@ -113,7 +113,7 @@ METHODS = {
 
 
 class Counter:
-    """What a callback needs of a model."""
+    """The part of a model that a callback uses."""
 
     optimizer, stop_training, epoch = None, False, 0
 
@@ -125,7 +125,7 @@ class Counter:
 
 
 def train(callback, curve):
-    """Runs the callback along a curve; returns the epoch that it restores and the number of epochs it took."""
+    """Runs the callback on a curve. Returns the restored epoch and the number of trained epochs."""
     model = Counter()
     callback.set_model(model)
     callback.on_train_begin()
@@ -158,7 +158,7 @@ def overall(families):
 
 
 def table(results, patience):
-    """Means over all curves; for the first also the difference from the first method, curve by curve."""
+    """Means over all curves, and the mean difference of the excess loss from the first method, paired by curve."""
     width = max(map(len, METHODS))
     head = f"{'patience ' + str(patience):{width}} {'excess loss':>11} {'difference':>17} {'distance':>9} {'epochs':>7}"
     lines = [head + "".join(f"{family:>13}" for family in FAMILIES)]
@@ -173,15 +173,15 @@ def table(results, patience):
 
 
 # %% [markdown]
-# At equal patience each smoothing restores better weights. It also trains longer: a smoothed curve goes on falling
-# through bad epochs, and that resets the patience. So Keras' callback is given more patience too, until it spends as
-# many epochs as the moving average does. That is most of the difference: what is left is in favour of the average on
-# curves that overfit or level off, and against it on rough ones, where a lucky epoch really is a better one.
+# With equal patience, each kind of smoothing restores better weights. It also trains longer, since a smoothed curve
+# keeps falling during bad epochs, which resets the patience. Therefore, Keras' callback also gets more patience, until
+# it trains for as many epochs as the moving average. This explains most of the difference. The rest favors the moving
+# average on curves that overfit or level off, and the raw curve on rough curves, where a lucky epoch really is better.
 
 
 # %%
 def same_epochs(curves, epochs, patience, seed=0):
-    """Keras' callback with the least patience that spends at least `epochs` on average: its patience and results."""
+    """Patience and results of Keras' callback with the least patience that trains for at least `epochs` on average."""
     name = "Keras EarlyStopping"
     while True:
         patience += 1
@@ -208,7 +208,7 @@ def draw(results, patience, path):
 
 
 def draw_curve(axis, patience):
-    """The first curve that overfits on which the two stops are ten epochs apart."""
+    """Draws the first curve that overfits on which the two methods stop at least ten epochs apart."""
     methods = ("Keras EarlyStopping", "smoothed, ema")
     for seed in range(CURVES):
         true, observed = make_curve(np.random.default_rng(seed), "overfits")
@@ -223,7 +223,7 @@ def draw_curve(axis, patience):
     for (method, (restored, epochs)), colour in zip(ends.items(), COLOURS, strict=False):
         axis.plot(restored, true[restored], "o", color=colour, label=f"{method}: epoch {restored + 1}")
         axis.axvline(epochs - 1, color=colour, ls=":", lw=1.2)
-    axis.set(xlabel="epoch (dotted: the stop)", ylabel="loss", title="A curve on which they part")
+    axis.set(xlabel="epoch (dotted: the stop)", ylabel="loss", title="A curve on which they differ")
     axis.legend(frameon=False, fontsize=8)
 
 
@@ -241,20 +241,20 @@ def draw_trade(axis, results):
     for index, method in enumerate(METHODS):
         means = [overall(by_method[method]).mean(0) for by_method in results.values()]
         axis.plot([m[2] for m in means], [m[0] for m in means], "o-", color=COLOURS[index], label=method)
-    axis.set(xlabel="epochs spent", ylabel="mean excess true loss", yscale="log")
-    axis.set_title(f"What patience buys ({', '.join(map(str, results))})")
+    axis.set(xlabel="epochs trained", ylabel="mean excess true loss", yscale="log")
+    axis.set_title(f"Loss and epochs for patience {', '.join(map(str, results))}")
     axis.legend(frameon=False, fontsize=8)
 
 
 # %%
 def main(curves=CURVES, patiences=(5, PATIENCE, 20), out="runs", compare_epochs=True, smoke=False):
-    """Prints the tables and draws the picture; returns `{patience: {method: {family: array (curves, 3)}}}`."""
+    """Prints the tables and draws the figure. Returns `{patience: {method: {family: array (curves, 3)}}}`."""
     if smoke:
         curves, patiences, compare_epochs = 50, (PATIENCE,), False
     print(
-        f"{curves} curves of {len(FAMILIES)} families, {EPOCHS} epochs at most. Means over all curves; the columns on"
+        f"{curves} curves of {len(FAMILIES)} families, at most {EPOCHS} epochs. Means over all curves. The columns on"
     )
-    print("the right are the excess loss by family. Distance: epochs from the true minimum to the stop.\n")
+    print("the right show the excess loss per family. Distance: epochs between the true minimum and the stop.\n")
     results = {patience: simulate(curves, patience, list(METHODS)) for patience in patiences}
     for patience in patiences:
         print(table(results[patience], patience) + "\n")
@@ -262,18 +262,18 @@ def main(curves=CURVES, patiences=(5, PATIENCE, 20), out="runs", compare_epochs=
         for patience in patiences:
             epochs = overall(results[patience]["smoothed, ema"])[:, 2].mean()
             longer, more = same_epochs(curves, epochs, patience)
-            print(f"Keras' callback with the epochs that the moving average spends at patience {patience}:")
+            print(f"Keras' callback with as many epochs as the moving average with patience {patience}:")
             print(table({"Keras EarlyStopping": more}, longer) + "\n")
     path = pathlib.Path(out) / "early_stopping_simulation.png"
     draw(results, PATIENCE if PATIENCE in results else patiences[0], path)
-    print(f"Picture: {path}")
+    print(f"Figure: {path}")
     return results
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--curves", type=int, default=CURVES)
-    parser.add_argument("--out", default="runs", help="folder for the picture (default: runs)")
-    parser.add_argument("--smoke", action="store_true", help="fifty curves: does it run?")
+    parser.add_argument("--out", default="runs", help="folder for the figure (default: runs)")
+    parser.add_argument("--smoke", action="store_true", help="a quick run with fifty curves")
     given = parser.parse_args()
     main(given.curves, out=given.out, smoke=given.smoke)

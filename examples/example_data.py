@@ -1,4 +1,4 @@
-"""Images for the examples: scikit-learn's digits unless told otherwise, or an image folder, an .npz, a TFDS name."""
+"""Images for the examples: scikit-learn's digits by default, an image folder, an .npz file, or a TFDS dataset."""
 
 import argparse
 import collections
@@ -18,9 +18,9 @@ def load(source=None, labelled=None, seed=0):
     Args:
         source: `None` for scikit-learn's digits (8 x 8), a folder `<class>/*.jpg` or `{train,test}/<class>/*.jpg`, an
             .npz with x_train, y_train, x_test and y_test, `tfds:NAME`, or one of `KERAS_DATASETS`, which is downloaded.
-        labelled: How many images are trained on, the same number of each class; all where `None`. Of data without a
-            test part, the others validate.
-        seed: Which images these are.
+        labelled: Number of training images, with the same number per class, or `None` for all images. If the data have
+            no test split, the other images are used for validation.
+        seed: Seed that selects the training images.
 
     Returns:
         A `Data` tuple.
@@ -47,28 +47,28 @@ def load(source=None, labelled=None, seed=0):
 
 
 def command_line(doc, epochs, smoke, labelled=200):
-    """The parser of an example that compares runs on these images; `None` leaves a default to the example."""
+    """The argument parser of an example that compares runs on these images."""
     parser = argparse.ArgumentParser(description=doc)
-    sources = "image folder, .npz with x_train ... y_test, tfds:NAME, or cifar10 as keras.datasets has it"
+    sources = "image folder, .npz with x_train ... y_test, tfds:NAME, or a name in keras.datasets such as cifar10"
     parser.add_argument("--data", help=f"{sources} (default: digits)")
     parser.add_argument("--backend", choices=("tensorflow", "jax", "torch"), help="default: tensorflow")
     default = f" (default: {labelled})" if labelled else ""
-    parser.add_argument("--labelled", type=int, default=labelled, help=f"how many images are trained on{default}")
+    parser.add_argument("--labelled", type=int, default=labelled, help=f"number of training images{default}")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=epochs)
-    parser.add_argument("--out", default="runs", help="folder for the picture and the numbers (default: runs)")
+    parser.add_argument("--out", default="runs", help="folder for the figure and the results (default: runs)")
     parser.add_argument("--smoke", action="store_true", help=smoke)
     return parser
 
 
 def arguments(doc, epochs, smoke):
-    """The command line of an example that compares runs on these images, parsed: the arguments of its `main`."""
+    """Parses the command line of an example that compares runs, and returns the arguments of its `main`."""
     given = command_line(doc, epochs, smoke).parse_args()
     return given.data, given.labelled, given.seeds, given.epochs, given.out, given.smoke
 
 
 def _balanced(y, count, seed):
-    """A mask of `count` examples, as many of each class as can be."""
+    """A mask that selects `count` examples, with equal numbers per class as far as possible."""
     chosen = np.zeros(len(y), bool)
     if count is None or count >= len(y):
         return ~chosen

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Quickstart: the same network with and without regularization
 #
-# A small convolutional network learns from a few hundred labelled images and is judged on all the others: once plain,
-# once with what `keras_reg` adds. Nothing else differs.
+# Train a small convolutional network on a few hundred labeled images, with and without the regularization of
+# `keras_reg`, and evaluate it on all other images. Everything else stays the same.
 
 # %%
 import json
@@ -31,12 +31,12 @@ BATCH = 64
 
 
 # %% [markdown]
-# The network. Both runs get the same one, the same optimizer and the same number of steps.
+# Both runs use the same network, the same optimizer and the same number of steps.
 
 
 # %%
 def network(shape, classes, width=24):
-    """A small convolutional network with batch normalisation, logits out."""
+    """A small convolutional network with batch normalization that returns logits."""
     layers = [keras.Input(shape)]
     for block, filters in enumerate((width, 2 * width)):
         for _ in range(2):
@@ -49,8 +49,8 @@ def network(shape, classes, width=24):
 
 
 # %% [markdown]
-# What `keras_reg` adds: images cropped and resized at random, parts of them erased, one cut into another, labels
-# smoothed. The labels stay integers, and so loss and metrics stay what they are.
+# `keras_reg` adds random crops that are resized, erased boxes, CutMix, and label smoothing. The labels stay integers,
+# so the metrics do not change.
 
 
 # %%
@@ -66,7 +66,7 @@ def augmentation(size, seed):
 
 
 def train(data, regularized, seed, epochs, progress=None):
-    """One run: returns its history and seconds."""
+    """Trains one network. Returns its history and the seconds it took."""
     keras.utils.set_random_seed(seed)
     model = network(data.x_train.shape[1:], data.classes)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -95,13 +95,13 @@ def train(data, regularized, seed, epochs, progress=None):
 
 # %%
 def compare(source=None, labelled=200, seeds=(0, 1, 2), epochs=EPOCHS):
-    """Trains plain and regularized, once for each seed (which also draws the images that are labelled)."""
+    """Trains plain and regularized networks for each seed, which also selects the labeled images."""
     runs = []
     for seed in seeds:
         data = load(source, labelled, seed)
         if not runs:
             size = "x".join(map(str, data.x_train.shape[1:]))
-            print(f"{data.name}: {len(data.x_train)} labelled images of {size}, {len(data.x_val)} to judge by")
+            print(f"{data.name}: {len(data.x_train)} labeled images of {size}, {len(data.x_val)} for validation")
         for regularized in (False, True):
             name = "keras_reg" if regularized else "plain"
 
@@ -117,7 +117,7 @@ def compare(source=None, labelled=200, seeds=(0, 1, 2), epochs=EPOCHS):
 
 
 def table(runs):
-    """The result as text: means and standard deviations over the seeds."""
+    """The results as text: means and standard deviations over the seeds."""
     lines = [f"{'':10} {'train':>15} {'validation':>15} {'gap':>7} {'seconds':>8}"]
     for name in ("plain", "keras_reg"):
         chosen = [run for run in runs if run["run"] == name]
@@ -131,7 +131,7 @@ def table(runs):
 
 
 # %% [markdown]
-# The picture: learning curves, and what the network sees.
+# The figure shows the learning curves and the augmented images.
 
 
 # %%
@@ -150,10 +150,10 @@ def draw(runs, data, path):
     left.legend(loc="lower right", frameon=False)
     left.spines[["top", "right"]].set_visible(False)
     right.axis("off")
-    right.set_title("What the network is trained on, with its labels")
+    right.set_title("Augmented training images with their labels")
     x, y = data.x_train[:BATCH], np.eye(data.classes, dtype="float32")[data.y_train[:BATCH]]
     images, labels = (np.asarray(keras.ops.convert_to_numpy(a)) for a in augmentation(x.shape[1:3], 3)(x, y))
-    order = np.argsort(labels.max(axis=1) > 0.995, kind="stable")  # five that are mixed, or all there are, and others
+    order = np.argsort(labels.max(axis=1) > 0.995, kind="stable")  # five mixed images if there are as many, then others
     images, labels = (a[np.concatenate([order[:5], order[-5:]])] for a in (images, labels))
     for i in range(len(images)):
         axis = right.inset_axes([0.2 * (i % 5), 0.5 - 0.5 * (i // 5), 0.18, 0.46])
@@ -182,4 +182,4 @@ def main(source=None, labelled=200, seeds=3, epochs=EPOCHS, out="runs", smoke=Fa
 
 
 if __name__ == "__main__":
-    main(*arguments(__doc__, EPOCHS, "one seed, two epochs: does it run?"))
+    main(*arguments(__doc__, EPOCHS, "a quick run with one seed and two epochs"))

@@ -1,12 +1,13 @@
 # %% [markdown]
-# # Coarse to fine: a random search that stops hopeless trials
+# # Random search that stops diverging trials
 #
-# Learning rate and weight penalty act by orders of magnitude, so they are drawn from a logarithmic scale, and at
-# random rather than from a grid: then every trial tries a new value of the one that matters. A first round covers a
-# box that is surely too large with a few epochs each, a second one the neighbourhood of its best trial with more.
+# Learning rate and weight penalty act by orders of magnitude, so the search draws them from a logarithmic scale. It
+# draws them at random instead of from a grid, so each trial tries a new value of the parameter that matters. The first
+# round covers a large range with a few epochs per trial. The second round covers the neighborhood of the best trial
+# with more epochs.
 #
-# Much of the large box is hopeless. `DivergenceStop` watches the loss after every batch and ends a trial whose loss
-# exceeds three times its first value or is no number; Optuna counts it as pruned.
+# Many trials of the first round diverge. `DivergenceStop` checks the loss after every batch and stops a trial if the
+# loss exceeds three times its first value or is not finite. Optuna counts the trial as pruned.
 
 # %%
 import argparse
@@ -45,7 +46,7 @@ def network(shape, classes, l2):
 
 
 # %% [markdown]
-# One trial. `stop.diverged` and `stop.stop_reason` say what happened.
+# One trial. `stop.diverged` and `stop.stop_reason` report whether and why it was stopped.
 
 
 # %%
@@ -74,7 +75,7 @@ def search(data, box, trials, epochs, seed):
 
 
 def around(best, box, share=0.25):
-    """The box around the best point that has this share of each side's length, in orders of magnitude."""
+    """A smaller range around the best point, with this share of each range in orders of magnitude."""
     smaller = {}
     for name, (low, high) in box.items():
         reach = (high / low) ** (share / 2)
@@ -119,7 +120,7 @@ def draw(studies, boxes, path):
 
 # %%
 def main(source=None, trials=(40, 20), epochs=(4, 12), seed=0, out="runs", smoke=False):
-    """Searches in two rounds, prints what was found, draws it; returns the two studies."""
+    """Searches in two rounds, prints and draws the results, and returns the two studies."""
     if smoke:
         trials, epochs = (6, 2), (1, 1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -132,14 +133,14 @@ def main(source=None, trials=(40, 20), epochs=(4, 12), seed=0, out="runs", smoke
     report("fine", fine, box, epochs[1], batches)
     path = pathlib.Path(out) / "random_search.png"
     draw({"coarse": coarse, "fine": fine}, (BOX, box), path)
-    print(f"Picture: {path}")
+    print(f"Figure: {path}")
     return coarse, fine
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", help="image folder, .npz with x_train ... y_test, or tfds:NAME (default: digits)")
-    parser.add_argument("--out", default="runs", help="folder for the picture (default: runs)")
-    parser.add_argument("--smoke", action="store_true", help="a few short trials: does it run?")
+    parser.add_argument("--out", default="runs", help="folder for the figure (default: runs)")
+    parser.add_argument("--smoke", action="store_true", help="a quick run with a few short trials")
     given = parser.parse_args()
     main(given.data, out=given.out, smoke=given.smoke)

@@ -1,8 +1,8 @@
 # %% [markdown]
-# # One experiment for each stochastic regularizer
+# # Experiments with stochastic regularizers
 #
-# The same network with and without one layer, on the same few labelled images, three times each. Strengths are the
-# ones that papers and habit suggest; nothing is tuned. Where a layer does not help, the table says so.
+# Train the same network with and without each layer on a few labeled images, with three seeds. The strengths are the
+# usual ones from papers, without tuning. The table also shows where a layer does not help.
 
 # %%
 import json
@@ -42,12 +42,12 @@ logging.getLogger("tensorflow").setLevel("ERROR")  # many small models, each of 
 
 
 # %% [markdown]
-# Three networks, each where its layer is at home: a convolutional one, a residual one, and one of dense layers.
+# Three networks, for the different kinds of layers: a convolutional, a residual and a dense network.
 
 
 # %%
 def convolutional(data, normalization=None, dropped=None, pooling=None):
-    """`normalization()` in place of batch normalization, `dropped()` after each block, `pooling()` between them."""
+    """A network with the given normalization, with `dropped()` after each block and `pooling()` between blocks."""
     normalization = normalization or keras.layers.BatchNormalization
     layers = [keras.Input(data.x_train.shape[1:])]
     for block, filters in enumerate((16, 32)):
@@ -81,8 +81,9 @@ def dense(data, wrap=lambda layer: layer):
 
 
 # %% [markdown]
-# Each row: its name, the network, its batch ("all" images at once have none of the noise that small batches bring), and
-# callbacks. `None` begins a group with the plain network that the others are compared with.
+# Each row has a name, a group, the network, the batch size and optional callbacks. With "all" images in one batch,
+# there is no noise from small batches. The name `None` starts a group with the plain network that the others are
+# compared with.
 
 
 # %%
@@ -95,7 +96,7 @@ def penalized(data):
 
 
 def ramp(epochs):
-    """From 0 to the full strength over the first half, as the paper has it over the whole training."""
+    """Increases the strength from 0 to 1 over the first half of training. The paper does so over all of training."""
     return [keras_reg.callbacks.StrengthSchedule(lambda epoch: min(1.0, 2 * epoch / epochs))]
 
 
@@ -138,7 +139,7 @@ EXPERIMENTS = [
 
 
 def train(make, data, batch, callbacks, seed, epochs):
-    """Accuracy on the images that were not trained on, and on those that were."""
+    """Accuracies on the validation images and on the training images."""
     keras.utils.set_random_seed(seed)
     model = make(data)
     batch = len(data.x_train) if batch == "all" else batch
@@ -152,7 +153,7 @@ def train(make, data, batch, callbacks, seed, epochs):
 
 
 def run_all(source, labelled, seeds, epochs):
-    """Rows with the accuracies of each seed, and the difference to the plain network with the same seed."""
+    """Rows with the accuracy per seed, and the difference from the plain network with the same seed."""
     rows, plain = [], None
     for name, group, make, batch, *more in EXPERIMENTS:
         start = time.perf_counter()
@@ -160,7 +161,7 @@ def run_all(source, labelled, seeds, epochs):
         for seed in seeds:
             data = load(source, labelled, seed)
             callbacks = more[0](epochs) if more else []
-            length = epochs if batch != "all" else 2 * epochs  # of one step each
+            length = epochs if batch != "all" else 2 * epochs  # each epoch is one step
             found.append(train(make, data, batch, callbacks, seed, length))
         validation, training = np.array(found).T
         plain = validation if name is None else plain
@@ -172,7 +173,7 @@ def run_all(source, labelled, seeds, epochs):
 
 
 def verdict(row):
-    """Better or worse only where all seeds agree, by more than two standard errors of so many judged images."""
+    """Whether all seeds agree and the mean difference exceeds two standard errors of the accuracy."""
     gain, share = np.array(row["gain"]), np.mean(row["validation"]) / 100
     error = 100 * np.sqrt(2 * share * (1 - share) / (row["images"] * len(gain)))
     if abs(gain.mean()) > 2 * error and abs(np.sign(gain).sum()) == len(gain):
@@ -203,7 +204,7 @@ def draw(rows, path):
         axis.plot(np.mean(row["gain"]), height, "|", color=colour, ms=18, mew=2.5)
     axis.axvline(0, color="black", lw=0.8)
     axis.set_yticks(range(len(rows)), [row["name"] for row in rows])
-    axis.set_xlabel("points of validation accuracy over the plain network (dots: seeds, bar: mean)")
+    axis.set_xlabel("gain in validation accuracy over the plain network, in points (dots: seeds, bar: mean)")
     axis.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     figure.savefig(path, dpi=110)
@@ -216,7 +217,7 @@ def main(source=None, labelled=200, seeds=3, epochs=50, out="runs", smoke=False)
         seeds, epochs, labelled = 1, 1, 40
     data = load(source, labelled, 0)
     size = "x".join(map(str, data.x_train.shape[1:]))
-    print(f"{data.name}: {len(data.x_train)} labelled images of {size}, {len(data.x_val)} to judge by, {seeds} seeds")
+    print(f"{data.name}: {len(data.x_train)} labeled images of {size}, {len(data.x_val)} for validation, {seeds} seeds")
     rows = run_all(source, labelled, range(seeds), epochs)
     print("\n" + table(rows))
     out = pathlib.Path(out)
@@ -227,4 +228,4 @@ def main(source=None, labelled=200, seeds=3, epochs=50, out="runs", smoke=False)
 
 
 if __name__ == "__main__":
-    main(*arguments(__doc__, 50, "one seed, one epoch: does it run?"))
+    main(*arguments(__doc__, 50, "a quick run with one seed and one epoch"))

@@ -1,12 +1,13 @@
 # %% [markdown]
-# # Transfer learning: which recipe, when only a few images have labels
+# # Comparing transfer learning recipes on a few labeled images
 #
-# A small residual network learns the digits 0 to 4. Then it is to tell 5 to 9 apart, of which it sees a handful each.
-# Five recipes are compared over three seeds: from scratch, a head on frozen features, a warm-up and then fine-tuning,
-# fine-tuning at once, and the warm-up and fine-tuning with batch normalization left to the statistics of batches.
+# A small residual network is trained on the digits 0 to 4. Then it should classify the digits 5 to 9, with only a few
+# training images per digit. The script compares five recipes over three seeds: training from scratch, a head on frozen
+# features, a warm-up of the head followed by fine-tuning, immediate fine-tuning, and the warm-up and fine-tuning with
+# batch normalization in training mode.
 #
-# With `--application MobileNetV2` the backbone is a network of `keras.applications` with its ImageNet weights (they are
-# downloaded), and all classes of the data are learnt.
+# With `--application MobileNetV2`, the backbone is a network of `keras.applications` with its ImageNet weights, which
+# are downloaded, and the network learns all classes of the data.
 
 # %%
 import argparse
@@ -32,12 +33,12 @@ from example_data import load
 import keras_reg
 from keras_reg.transfer import Phase, TransferLearner
 
-EPOCHS = 30  # of each of two phases
+EPOCHS = 30  # of each of the two phases
 BATCH = 8
 
 
 # %% [markdown]
-# The network that is transferred: residual blocks with batch normalization, which end in a vector of features.
+# The backbone has residual blocks with batch normalization and ends in a feature vector.
 
 
 # %%
@@ -62,7 +63,7 @@ def convolution(x, filters, strides, name):
 
 
 def pretrain(backbone, x, y, epochs):
-    """Trains the backbone with a head that is thrown away. Augmentation keeps it from learning just the old classes."""
+    """Trains the backbone with a temporary head. Augmentation makes its features more general."""
     network = keras.Sequential([keras.Input(x.shape[1:]), backbone, keras.layers.Dense(int(y.max()) + 1)])
     augmentation = keras_reg.layers.Pipeline([keras_reg.layers.RandomPadCrop(1), keras_reg.layers.MixUp(0.4)], seed=0)
     model = keras_reg.training.RegularizedModel(network, augmentation)
@@ -73,12 +74,12 @@ def pretrain(backbone, x, y, epochs):
 
 
 # %% [markdown]
-# The recipes. Each trains for as many epochs in all, with a rate of its own for new and for pretrained weights.
+# All recipes train for the same total number of epochs, with separate learning rates for new and pretrained weights.
 
 
 # %%
 def recipes(epochs, only=None):
-    """{name: (whether pretrained weights are used, phases)}, all or the named ones."""
+    """`{name: (whether pretrained weights are used, phases)}` of all recipes, or of those in `only`."""
 
     def adam(rate):
         return keras.optimizers.Adam(rate)
@@ -100,12 +101,12 @@ def recipes(epochs, only=None):
 
 
 # %% [markdown]
-# The data: half of the classes to pretrain on, a few images of each of the others to learn from, the rest to judge by.
+# Half of the classes are for pretraining. A few images of each other class are for training, the rest for validation.
 
 
 # %%
 def few(x, y, per_class, seed, most):
-    """Two (x, y): `per_class` examples of each class, and `most` of the others."""
+    """Two pairs (x, y): `per_class` examples per class, and at most `most` other examples."""
     rng = np.random.default_rng(seed)
     chosen = np.concatenate([rng.permutation(np.flatnonzero(y == label))[:per_class] for label in np.unique(y)])
     others = rng.permutation(np.setdiff1d(np.arange(len(y)), chosen))[:most]
@@ -119,7 +120,7 @@ def everything(source, seed):
 
 
 def split(source, per_class, seed, most):
-    """The name, (x, y) to pretrain on, (x, y) to learn from and to judge by, and the number of new classes."""
+    """The name, pairs (x, y) for pretraining, training and validation, and the number of new classes."""
     name, x, y, classes = everything(source, seed)
     old = classes // 2
     new = y >= old
@@ -129,12 +130,12 @@ def split(source, per_class, seed, most):
 
 # %%
 def run_small(source, per_class, seed, epochs, pretraining, most, only):
-    """Trains by all recipes; yields (recipe, learner, (x, y) to judge by)."""
+    """Yields (recipe, learner, phases, training data, validation data) for all recipes."""
     _, old, learn, judge, classes = split(source, per_class, seed, most)
     keras.utils.set_random_seed(seed)
     pretrained = backbone_for(old[0].shape[1:])
     reached = pretrain(pretrained, *old, pretraining)
-    print(f"seed {seed}: pretrained on {len(old[0])} images to {100 * reached:.1f} % of them")
+    print(f"seed {seed}: pretrained on {len(old[0])} images, accuracy {100 * reached:.1f} %")
     for name, (uses, phases) in recipes(epochs, only).items():
         keras.utils.set_random_seed(seed)
         backbone = backbone_for(old[0].shape[1:])
@@ -145,7 +146,7 @@ def run_small(source, per_class, seed, epochs, pretraining, most, only):
 
 
 def run_application(application, weights, size, source, per_class, seed, epochs, most, only):
-    """The same with a network of `keras.applications` on all classes; its own preprocessing is put in by name."""
+    """The same with a network of `keras.applications` and its preprocessing, on all classes."""
     _, x, y, classes = everything(source, seed)
     x = 255 * np.repeat(x, 3, -1) if x.shape[-1] == 1 else 255 * x
     learn, judge = few(x, y, per_class, seed, most)
@@ -182,7 +183,7 @@ def compare(runs_of_seed, seeds, every):
 
 
 def table(results):
-    """The result as text: means and standard deviations over the seeds."""
+    """The results as text: means and standard deviations over the seeds."""
     lines = [f"{'recipe':45} {'accuracy':>17} {'seconds':>8}"]
     for name in dict.fromkeys(result["recipe"] for result in results):
         chosen = [result for result in results if result["recipe"] == name]
@@ -194,7 +195,7 @@ def table(results):
 
 
 # %% [markdown]
-# The picture: what each recipe reaches, and how it gets there.
+# The figure shows the final accuracies and the learning curves.
 
 
 # %%
@@ -215,12 +216,12 @@ def draw(results, epochs, path):
         right.plot(xs, mean, marker=".", color=colour, label=name.replace("\n", " "))
     left.set(yticks=range(len(names)), yticklabels=names, xlim=(0, 100), xlabel="accuracy on new classes (%)")
     left.invert_yaxis()
-    left.set_title("At the end: mean, and each seed")
+    left.set_title("Final accuracy: mean and each seed")
     right.axvline(epochs + 0.5, color="#888888", linestyle="--", linewidth=1)
-    note = "  fine-tuning begins where\n  there was a warm-up"
+    note = "  fine-tuning starts\n  after a warm-up"
     right.annotate(note, (epochs + 0.5, 0.03), xycoords=("data", "axes fraction"), fontsize=8, color="#555555")
     right.set(xlabel="epoch", ylabel="accuracy on new classes (%)")
-    right.set_title("On the way: mean over the seeds")
+    right.set_title("Learning curves: mean over the seeds")
     right.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1.0, 0.12))
     for axis in (left, right):
         axis.spines[["top", "right"]].set_visible(False)
@@ -248,7 +249,7 @@ def main(
         seeds, epochs, pretraining, per_class, most = 1, 2, 1, 2, 50
         size = 32 if application else size
     name = everything(source, 0)[0]
-    print(f"{name}: {per_class} labelled images of each new class, backbone {application or 'small_resnet'}")
+    print(f"{name}: {per_class} labeled images per new class, backbone {application or 'small_resnet'}")
 
     def runs(seed):
         if application:
@@ -260,22 +261,22 @@ def main(
     out = pathlib.Path(out)
     draw(results, epochs, out / "transfer.png")
     (out / "transfer.json").write_text(json.dumps(results, indent=1))
-    print(f"\nPicture: {out / 'transfer.png'}")
+    print(f"\nFigure: {out / 'transfer.png'}")
     return results
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Five recipes of transfer learning, compared.")
+    parser = argparse.ArgumentParser(description="Compares five transfer learning recipes.")
     parser.add_argument("--data", help="image folder, .npz with x_train ... y_test, or tfds:NAME (default: digits)")
     parser.add_argument("--application", help="a network of keras.applications, such as MobileNetV2")
     parser.add_argument("--weights", default="imagenet", help="its weights: imagenet (downloaded), none, or a file")
     parser.add_argument("--size", type=int, default=96, help="side of its images (default: 96)")
     parser.add_argument("--backend", choices=("tensorflow", "jax", "torch"), help="default: tensorflow")
-    parser.add_argument("--per-class", type=int, default=3, help="labelled images of each class (default: 3)")
+    parser.add_argument("--per-class", type=int, default=3, help="labeled images per class (default: 3)")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=EPOCHS, help="of each of two phases")
-    parser.add_argument("--out", default="runs", help="folder for the picture and the numbers (default: runs)")
-    parser.add_argument("--smoke", action="store_true", help="one seed, two epochs: does it run?")
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="epochs of each of the two phases")
+    parser.add_argument("--out", default="runs", help="folder for the figure and the results (default: runs)")
+    parser.add_argument("--smoke", action="store_true", help="a quick run with one seed and two epochs")
     given = parser.parse_args()
     main(
         given.data,

@@ -1,10 +1,10 @@
 # %% [markdown]
-# # Do the gradients arrive?
+# # Vanishing gradients
 #
-# Twenty layers of sigmoids, as networks were built once: the derivative of a sigmoid is at most a quarter, so what the
-# loss says reaches the first layers hardly at all, and they do not learn. With ReLU and weights drawn as He et al.
-# (2015) propose, which keep the variance from layer to layer, it arrives. `GradientHistograms` watches the first step
-# of every epoch of both, inside the compiled step.
+# In a network of twenty sigmoid layers, the gradients vanish. The derivative of a sigmoid is at most a quarter, so
+# almost no gradient reaches the first layers, and they do not learn. ReLU with the initialization of He et al. (2015)
+# preserves the variance from layer to layer and avoids this. `GradientHistograms` records the first step of every epoch
+# of both networks, inside the compiled step.
 
 # %%
 import argparse
@@ -27,15 +27,15 @@ import keras_reg
 DEPTH, WIDTH = 20, 64
 EPOCHS = 8
 
-NETWORKS = {  # name: activation, how the weights are drawn
-    "sigmoid, Glorot initialisation": ("sigmoid", "glorot_uniform"),
-    "ReLU, He initialisation": ("relu", "he_normal"),
+NETWORKS = {  # name: activation, initializer
+    "sigmoid, Glorot initialization": ("sigmoid", "glorot_uniform"),
+    "ReLU, He initialization": ("relu", "he_normal"),
 }
 
 
 # %%
 def network(activation, initializer, data):
-    """As many layers as there are, all alike, and one that decides between the classes."""
+    """A network of `DEPTH` equal layers and an output layer."""
     keras.utils.set_random_seed(1)
     hidden = [
         keras.layers.Dense(WIDTH, activation, kernel_initializer=initializer, name=f"layer_{index}")
@@ -50,12 +50,12 @@ def network(activation, initializer, data):
 
 
 # %% [markdown]
-# `log_dir` writes the same for TensorBoard: `tensorboard --logdir runs`.
+# `log_dir` also writes files for TensorBoard. View them with `tensorboard --logdir runs`.
 
 
 # %%
 def watch(name, data, epochs, log_dir=None):
-    """Trains one of the networks; returns what its callback has seen, and the accuracy on the validation images."""
+    """Trains one of the networks. Returns its callback and the validation accuracy."""
     gradients = keras_reg.callbacks.GradientHistograms(log_dir, include="*kernel")
     history = network(*NETWORKS[name], data).fit(
         data.x_train,
@@ -70,7 +70,7 @@ def watch(name, data, epochs, log_dir=None):
 
 
 def norms(gradients, record=0):
-    """The norm of each layer's gradient, from the first layer to the last."""
+    """The gradient norm of each layer, from the first layer to the last."""
     return [found["norm"] for found in gradients.history["gradients"][record]["variables"].values()]
 
 
@@ -82,8 +82,8 @@ def print_table(seen):
 
 
 # %% [markdown]
-# The picture: above, the norm of the gradient by layer, a line an epoch; below, the histogram of the gradient of every
-# layer in the very first step, a column each, over the logarithm of the magnitude.
+# The upper plots show the gradient norm of each layer, with one line per epoch. The lower plots show the histogram of
+# the gradient in the first step, with one column per layer, over the logarithm of the magnitude.
 
 
 # %%
@@ -104,7 +104,7 @@ def draw(seen, path):
     for column, (name, (gradients, accuracy)) in enumerate(seen.items()):
         above, below = axes[:, column]
         gradients.plot(ax=above)
-        above.set_title(f"{DEPTH} layers, {name}: {accuracy:.0%} right")
+        above.set_title(f"{DEPTH} layers, {name}: accuracy {accuracy:.0%}")
         above.set_xticks(range(0, DEPTH + 1, 5), [f"{index + 1}" for index in range(0, DEPTH + 1, 5)], rotation=0)
         mesh = draw_columns(below, gradients)
     figure.colorbar(mesh, ax=axes[1], label="share of the weights")
@@ -115,26 +115,26 @@ def draw(seen, path):
 
 # %%
 def main(epochs=EPOCHS, out="runs", log_dir=None, smoke=False):
-    """Prints a table and draws the picture; returns `{name: (callback, accuracy)}`."""
+    """Prints a table and draws the figure. Returns `{name: (callback, accuracy)}`."""
     data = example_data.load(labelled=128 if smoke else None)
     epochs = 2 if smoke else epochs
     seen = {}
     for name in NETWORKS:
         folder = None if log_dir is None else pathlib.Path(log_dir) / name.split(",")[0]
         seen[name] = watch(name, data, epochs, folder)
-    print(f"Norms of the gradient in the first step; accuracy after {epochs} epochs on {data.name}.\n")
+    print(f"Gradient norms in the first step, and accuracy on {data.name} after {epochs} epochs.\n")
     print_table(seen)
     path = pathlib.Path(out) / "vanishing_gradients.png"
     draw(seen, path)
-    print(f"\nPicture: {path}")
+    print(f"\nFigure: {path}")
     return seen
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--epochs", type=int, default=EPOCHS)
-    parser.add_argument("--out", default="runs", help="folder for the picture (default: runs)")
+    parser.add_argument("--out", default="runs", help="folder for the figure (default: runs)")
     parser.add_argument("--log-dir", help="folder for TensorBoard (default: none)")
-    parser.add_argument("--smoke", action="store_true", help="two epochs: does it run?")
+    parser.add_argument("--smoke", action="store_true", help="a quick run with two epochs")
     given = parser.parse_args()
     main(given.epochs, given.out, given.log_dir, given.smoke)

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # torch.utils.data.DataLoader
 #
-# Keras trains on a `DataLoader` on every backend. The layer goes into `collate_fn`, after the examples have been put
-# together, so that it sees a batch; with `num_workers` it runs in the workers, whose numbers differ.
+# Keras trains on a `DataLoader` on every backend. Call the layer in `collate_fn`, after the examples are collated into
+# a batch. With `num_workers`, it runs in the workers, which draw different random numbers.
 
 # %%
 import keras
@@ -14,7 +14,7 @@ import keras_reg
 
 # %%
 class Collate:
-    """Puts examples together and augments them. A class, for workers that are spawned."""
+    """Collates examples and augments the batch. This is a class, so that spawned workers can unpickle it."""
 
     def __init__(self, augmentation):
         self.augmentation = augmentation
@@ -22,7 +22,7 @@ class Collate:
     def __call__(self, examples):
         images, labels = torch.utils.data.default_collate(examples)
         mixed = self.augmentation(images.numpy(), labels.numpy())
-        return [torch.from_numpy(keras.ops.convert_to_numpy(part)) for part in mixed]  # Keras expects tensors of torch
+        return [torch.from_numpy(keras.ops.convert_to_numpy(part)) for part in mixed]  # Keras expects PyTorch tensors
 
 
 def loader(num_workers=0):
@@ -38,8 +38,8 @@ def loader(num_workers=0):
 
 
 def main(epochs=3, num_workers=0):
-    """Trains on it; returns the history."""
-    torch.manual_seed(1)  # the order, and what the workers draw
+    """Trains on a `DataLoader` and returns the history."""
+    torch.manual_seed(1)  # the order and the random numbers of the workers
     keras.utils.set_random_seed(1)
     model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])
     model.compile(

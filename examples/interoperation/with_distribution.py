@@ -1,9 +1,9 @@
 # %% [markdown]
 # # keras.distribution
 #
-# Data parallel training on JAX: every device trains on its part of the batch. The batch is one array for all of them,
-# so images on different devices get numbers of their own, and a partner may come from another device. Here the devices
-# are two halves of the CPU.
+# In data parallel training with JAX, each device trains on its part of the batch. The batch is a single array that is
+# sharded over all devices. Images on different devices therefore get different random numbers, and an image can be
+# mixed with one from another device. Here the devices are two virtual CPU devices.
 
 # %%
 import os
@@ -30,7 +30,7 @@ def build():
 
 
 def main(epochs=5):
-    """Returns the losses on all devices and on one, and one image augmented as many times as the batch is large."""
+    """Returns the losses on all devices and on one device, and a batch of augmented copies of one image."""
     x, y = load_digits(return_X_y=True)
     x = (x.reshape(-1, 8, 8, 1) / 16).astype("float32")[:256]
     y = y[:256]

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Grain
 #
-# Grain reads in threads or processes, without TensorFlow. `map_with_index` hands the number of the batch to the layer:
-# what is drawn is then a function of the seed and that number alone, and the run repeats in whatever order the threads
-# work.
+# Grain reads data in threads or processes, without TensorFlow. `map_with_index` passes the index of the batch to the
+# layer. The random numbers then depend only on the seed and the index, so the run is reproducible, whatever the order
+# in which the threads work.
 
 # %%
 import grain
@@ -29,7 +29,7 @@ def batches(seed=1, epochs=1):
 
 
 def main(epochs=3):
-    """Trains on them; returns the history."""
+    """Trains on the batches and returns the history."""
     model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])
     model.compile(
         keras.optimizers.Adam(1e-2), keras.losses.CategoricalCrossentropy(from_logits=True), metrics=["accuracy"]

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # KerasCV
 #
-# KerasCV is no longer developed, yet its image layers are in many input pipelines. They and ours speak the same
-# dictionaries, `images`, `labels`, `segmentation_masks` and so on, so they stand one after the other in `tf.data`, on
+# KerasCV is no longer developed, but many input pipelines use its image layers. Both libraries use the same
+# dictionaries of `images`, `labels`, `segmentation_masks` and so on, so their layers can be combined in `tf.data` on
 # every backend.
 
 # %%
@@ -16,7 +16,7 @@ import keras_reg
 
 # %%
 def main(batches=4):
-    """Augments two photographs by layers of both; returns the batches that come out."""
+    """Augments two photographs with layers of both libraries, and returns the batches."""
     images = np.stack(load_sample_images().images)[:, ::8, ::8].astype("float32")
     masks = (images.mean(-1, keepdims=True) > 128).astype("uint8")
     batch = {"images": images, "labels": np.eye(2, dtype="float32"), "segmentation_masks": masks}

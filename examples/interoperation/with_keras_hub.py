@@ -1,9 +1,9 @@
 # %% [markdown]
 # # KerasHub
 #
-# A task of KerasHub, here an image classifier, is a Keras model: `RegularizedModel` trains it, `surgery.regularize`
-# puts regularizers into its backbone, and `TransferLearner` takes the backbone alone. With `from_preset` the weights
-# are downloaded; here the backbone is built from its arguments.
+# A KerasHub task, such as an image classifier, is a Keras model. `RegularizedModel` trains it, `surgery.regularize`
+# adds regularizers to its backbone, and `TransferLearner` accepts the backbone. `from_preset` downloads pretrained
+# weights. Here the backbone is built from its arguments.
 
 # %%
 import keras_hub
@@ -27,7 +27,7 @@ def backbone():
 
 
 def main(epochs=2, count=64):
-    """Trains a classifier with augmentation; returns it, its history and the images."""
+    """Trains a classifier with augmentation. Returns the classifier, its history and the data."""
     x, y = load_digits(return_X_y=True)
     x = np.kron(x.reshape(-1, 8, 8, 1)[:count], np.ones((1, 2, 2, 1))).astype("float32") / 16
     y = y[:count]

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # TensorFlow Datasets
 #
-# A data set in TFDS' own form, built here from scikit-learn's digits so that nothing is downloaded; `tfds.load` of any
-# name takes its place. What it gives is a `tf.data.Dataset`, so a layer is mapped over its batches. Works on every
+# This script builds a TFDS dataset from scikit-learn's digits, so that nothing is downloaded. Replace it with
+# `tfds.load` of any dataset. TFDS returns a `tf.data.Dataset`, so map the layer over its batches. This works on every
 # backend.
 
 # %%
@@ -38,7 +38,7 @@ class SmallDigits(tfds.core.GeneratorBasedBuilder):
 
 # %%
 def main(epochs=3, folder=None):
-    """Trains on the mapped data set; returns the history and one mapped batch."""
+    """Trains on the mapped dataset. Returns the history and one mapped batch."""
     builder = SmallDigits(data_dir=folder or tempfile.mkdtemp())
     builder.download_and_prepare()
     train, test = builder.as_dataset(split=["train", "test"], as_supervised=True)

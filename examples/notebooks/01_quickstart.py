@@ -1,12 +1,12 @@
 # %% [markdown]
-# # Quickstart: one network, twice
+# # Quickstart: a network with and without regularization
 #
-# A network that sees a hundred labelled images soon knows them by heart. Here it is trained on them twice: plain, and
-# with `keras_reg`. Then both are judged by all the other images.
+# A network soon memorizes a hundred labeled images. Here the same network is trained on them twice, plain and with
+# `keras_reg`. Both are evaluated on all other images.
 
 # %% [markdown]
-# The next cell is for Colab: it installs `keras_reg` where it is missing, from a wheel that lies beside this notebook
-# (`make wheel` in a checkout builds one; there is no release on PyPI yet).
+# The next cell is for Colab. If `keras_reg` is missing, the cell installs it from a wheel in the folder of this
+# notebook. `make wheel` in a clone builds the wheel, since there is no release on PyPI yet.
 
 # %%
 import importlib.util
@@ -29,7 +29,8 @@ import keras_reg
 EPOCHS = 5 if os.environ.get("KERAS_REG_SMOKE") == "1" else 150
 
 # %% [markdown]
-# The data are scikit-learn's digits, 8x8 pixels: ten of each class to learn from, the other 1697 to judge by.
+# The data are scikit-learn's digits, images of 8x8 pixels. Ten images per class are for training, and the other 1697
+# for validation.
 
 # %%
 images, labels = load_digits(return_X_y=True)
@@ -65,16 +66,16 @@ def train(model, loss):
 
 
 # %% [markdown]
-# First plain.
+# First, train the plain network.
 
 # %%
 plain = train(network(), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-print(f"training {plain['accuracy'][-1]:.1%}, the others {plain['val_accuracy'][-1]:.1%}")
+print(f"training accuracy {plain['accuracy'][-1]:.1%}, validation accuracy {plain['val_accuracy'][-1]:.1%}")
 
 # %% [markdown]
-# Then with an augmentation: shifts by a pixel, erased boxes, and images that are mixed with others, labels and all.
-# `RegularizedModel` runs it inside the training step. Integer labels stay integers, and `evaluate` and `predict` see
-# the plain network. The loss smooths the labels.
+# Now train with augmentation: shifts by one pixel, erased boxes, and images that are mixed with other images, together
+# with their labels. `RegularizedModel` augments inside the training step. Integer labels stay integers, and `evaluate`
+# and `predict` use the plain network. The loss smooths the labels.
 
 # %%
 augmentation = keras_reg.layers.Pipeline(
@@ -87,17 +88,18 @@ augmentation = keras_reg.layers.Pipeline(
 )
 model = keras_reg.training.RegularizedModel(network(), augmentation)
 regularized = train(model, keras_reg.losses.LabelSmoothingCrossentropy(0.1, from_logits=True))
-print(f"training {regularized['accuracy'][-1]:.1%}, the others {regularized['val_accuracy'][-1]:.1%}")
+print(f"training accuracy {regularized['accuracy'][-1]:.1%}, validation accuracy {regularized['val_accuracy'][-1]:.1%}")
 
 # %% [markdown]
-# The plain network soon gets all its images right, and learns little from then on. The other one hardly sees the same
-# image twice. Its training accuracy is that on augmented images, and so lies below the one that matters.
+# The plain network soon classifies all training images correctly and learns little afterwards. The regularized network
+# almost never sees the same image twice. Its training accuracy is measured on augmented images, so it is lower than its
+# validation accuracy.
 
 # %%
 epochs = range(5, EPOCHS + 1, 5)
 for name, history, color in (("plain", plain, "#888888"), ("keras_reg", regularized, "#d0402b")):
     plt.plot(epochs, 100 * np.array(history["accuracy"][4::5]), ":", color=color, label=f"{name}, training")
-    plt.plot(epochs, 100 * np.array(history["val_accuracy"]), color=color, label=f"{name}, the others")
+    plt.plot(epochs, 100 * np.array(history["val_accuracy"]), color=color, label=f"{name}, validation")
 plt.xlabel("epoch")
 plt.ylabel("accuracy (%)")
 plt.ylim(50, 101)
@@ -105,7 +107,7 @@ plt.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# What the network is trained on: called on images and one-hot labels, the augmentation gives both back.
+# These are the images that the network is trained on. The augmentation also accepts one-hot labels and returns both.
 
 # %%
 shown, targets = augmentation(x_train[:16], np.eye(10, dtype="float32")[y_train[:16]])
@@ -118,7 +120,7 @@ for axis, image, target in zip(axes.flat, shown, targets, strict=False):
 figure.tight_layout()
 
 # %% [markdown]
-# `model.model` is the plain network. Saved, it loads without this package.
+# `model.model` is the plain network. Its file loads without this package.
 
 # %%
 model.model.save("digits.keras")

@@ -1,12 +1,13 @@
 # %% [markdown]
 # # Regularization, trick by trick
 #
-# Everybody has a list of tricks against overfitting. What does each of them do alone, and do they add up? One small
-# network, ten labelled images of each digit, and eight tricks, each in one line.
+# There are many tricks against overfitting. How much does each of them help alone, and do they add up? This
+# notebook tries seven tricks and one combination on a small network, with ten labeled images per digit. Each trick is
+# one line.
 
 # %% [markdown]
-# The next cell is for Colab: it installs `keras_reg` where it is missing, from a wheel that lies beside this notebook
-# (`make wheel` in a checkout builds one; there is no release on PyPI yet).
+# The next cell is for Colab. If `keras_reg` is missing, the cell installs it from a wheel in the folder of this
+# notebook. `make wheel` in a clone builds the wheel, since there is no release on PyPI yet.
 
 # %%
 import importlib.util
@@ -32,7 +33,7 @@ SMOKE = os.environ.get("KERAS_REG_SMOKE") == "1"
 SEEDS, EPOCHS = (1, 1) if SMOKE else (3, 80)
 
 # %% [markdown]
-# The data and the network. A seed decides which images are labelled, and where the weights begin.
+# This cell defines the data and the network. The seed selects the labeled images and the initial weights.
 
 # %%
 images, labels = load_digits(return_X_y=True)
@@ -62,8 +63,8 @@ def network():
 
 
 # %% [markdown]
-# The tricks. Some change the network: `surgery.regularize` puts them into a model that exists. Some change the loss.
-# Most change the images, and the labels with them.
+# These are the tricks. Some change the network: `surgery.regularize` adds them to an existing model. Some change the
+# loss. Most change the images, some of them together with the labels.
 
 # %%
 TRICKS = {
@@ -71,11 +72,11 @@ TRICKS = {
     "weight penalty": {"network": {"kernel_l2": 1e-3}},
     "dropout": {"network": {"dropout": 0.3}},
     "label smoothing": {"smoothing": 0.1},
-    "shifts by a pixel": {"augmentation": [RandomPadCrop(1)]},
+    "shifts by one pixel": {"augmentation": [RandomPadCrop(1)]},
     "erasing": {"augmentation": [RandomErasing(0.5, scale=(0.02, 0.15))]},
     "MixUp": {"augmentation": [MixUp(0.4)]},
     "CutMix": {"augmentation": [CutMix(1.0, rate=0.5)]},
-    "five of them": {
+    "five combined": {
         "smoothing": 0.1,
         "augmentation": [
             RandomPadCrop(1),
@@ -86,7 +87,7 @@ TRICKS = {
 }
 
 # %% [markdown]
-# What those do that change images, to the same eight.
+# This figure shows the tricks that change images, applied to the same eight images.
 
 # %%
 x, y, *_ = data(0)
@@ -100,7 +101,7 @@ for row, (name, augmentation) in zip(axes, {"plain": [], **shown}.items(), stric
     row[0].set_ylabel(name, rotation=0, ha="right", va="center")
 
 # %% [markdown]
-# Every trick trains three times, for the same number of steps.
+# Train with each trick three times, for the same number of steps.
 
 
 # %%
@@ -126,22 +127,22 @@ for name, trick in TRICKS.items():
     print(f"{name:18}{np.mean(results[name]):6.1f} %   " + "  ".join(f"{value:.1f}" for value in results[name]))
 
 # %% [markdown]
-# Compare dots of one colour: there the same images were labelled. A difference of one per cent is within what the seed
-# does.
+# Compare dots of the same color, since those networks were trained on the same images. A difference of one percentage
+# point is within the variation between seeds.
 
 # %%
 figure, axis = plt.subplots(figsize=(7, 3.6))
 axis.barh(list(results), [np.mean(values) for values in results.values()], color="#d8d8d8")
 for seed in range(SEEDS):
     axis.plot([values[seed] for values in results.values()], list(results), "o", label=f"seed {seed}")
-axis.set(xlabel="accuracy on the 1697 other images (%)", xlim=(min(map(min, results.values())) - 2, 100))
+axis.set(xlabel="validation accuracy (%)", xlim=(min(map(min, results.values())) - 2, 100))
 axis.invert_yaxis()
 axis.legend(frameon=False, loc="upper right")
 axis.spines[["top", "right"]].set_visible(False)
 
 # %% [markdown]
-# The gains do not add up: in these eighty epochs five tricks together get no further than the best one alone. What is
-# harder to learn takes longer, too; the quickstart gives the same five 150 epochs. The best one, the shift, says what
-# is true of digits: moved by a pixel, it is the same digit. The penalty on the weights says nothing about digits, and
-# does nothing here. On data of your own the order will be another one, so try them alone before you put them together,
-# and with more than one seed.
+# The gains do not add up. In these eighty epochs, five tricks together are no better than the best one alone. A harder
+# task also takes longer to learn: the quickstart trains with the same five tricks for 150 epochs. The best trick, the
+# shift, uses knowledge about digits, since a digit that is moved by one pixel is still the same digit. The weight
+# penalty contains no such knowledge and does not help here. The order will differ on your data, so try each trick alone
+# before you combine them, and use more than one seed.
