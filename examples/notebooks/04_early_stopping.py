@@ -1,12 +1,12 @@
 # %% [markdown]
 # # Early stopping on noisy curves
 #
-# When the validation loss rises, it is time to stop. But the curve that one sees is the true one and noise, and the
-# smaller the validation set, the more noise. `SmoothedEarlyStopping` judges a moving average. When does that help?
+# Training should stop when the validation loss rises. But the observed curve is the true curve plus noise, and a
+# smaller validation set gives more noise. `SmoothedEarlyStopping` watches a moving average. When does this help?
 
 # %% [markdown]
-# The next cell is for Colab: it installs `keras_reg` where it is missing, from a wheel that lies beside this notebook
-# (`make wheel` in a checkout builds one; there is no release on PyPI yet).
+# The next cell is for Colab. If `keras_reg` is missing, the cell installs it from a wheel in the folder of this
+# notebook. `make wheel` in a clone builds the wheel, since there is no release on PyPI yet.
 
 # %%
 import importlib.util
@@ -30,8 +30,8 @@ SMOKE = os.environ.get("KERAS_REG_SMOKE") == "1"
 EPOCHS, CURVES = (8, 5) if SMOKE else (120, 100)
 
 # %% [markdown]
-# A hundred digits, of which three in ten got a label at random: a network that learns those too gets worse. All the
-# other images, 1697 of them, tell the truth about every epoch, which in life nobody knows.
+# The training set is a hundred digits, and 30 % of them get a random label. A network that memorizes those labels gets
+# worse. The other 1697 images give the true loss of every epoch, which is unknown in practice.
 
 # %%
 images, labels = load_digits(return_X_y=True)
@@ -52,8 +52,8 @@ def network():
 
 
 # %% [markdown]
-# It is used as Keras' own callback is. Here both watch the first fifty of the other images, and agree: the loss of
-# the same fifty images, epoch after epoch, is a smooth curve.
+# The callback is used like Keras' own. Here both callbacks watch the first fifty of the other images, and they agree:
+# the loss on the same fifty images in every epoch is already a smooth curve.
 
 # %%
 for callback in (
@@ -64,11 +64,12 @@ for callback in (
     watched = (x_other[:50], y_other[:50])
     history = model.fit(x, y_noisy, 10, EPOCHS, 0, [callback], validation_data=watched).history
     loss, accuracy = model.evaluate(x_other[50:], y_other[50:], batch_size=1024, verbose=0)
-    print(f"{type(callback).__name__}: {len(history['loss'])} epochs, then loss {loss:.3f}, accuracy {accuracy:.1%}")
+    print(f"{type(callback).__name__}: {len(history['loss'])} epochs, loss {loss:.3f}, accuracy {accuracy:.1%}")
 
 # %% [markdown]
-# One run is an anecdote. So train once to the end and keep the loss of every other image after every epoch: from
-# those, as many noisy validation curves can be made as one likes. The callbacks need nothing but the curve.
+# A single run proves little. Therefore, train once to the end and store the loss of each of the other images after
+# every epoch. Any number of noisy validation curves can be computed from these losses. The callbacks only need the
+# curve, so a small class takes the place of the model.
 
 # %%
 losses = []
@@ -87,7 +88,7 @@ true = losses.mean(1)
 
 
 class Epoch:
-    """What a callback needs of a model; its weights are the number of the epoch."""
+    """The part of a model that a callback uses. Its weights are the number of the epoch."""
 
     optimizer, stop_training, epoch = None, False, 0
 
@@ -99,7 +100,7 @@ class Epoch:
 
 
 def stop(callback, curve):
-    """The epoch whose weights come back, and how many epochs were trained."""
+    """Returns the epoch whose weights are restored, and the number of trained epochs."""
     model = Epoch()
     callback.set_model(model)
     callback.on_train_begin()
@@ -113,14 +114,14 @@ def stop(callback, curve):
 
 
 # %% [markdown]
-# Two kinds of noise. Fifty images drawn anew for every epoch, as with `validation_steps` on a shuffled dataset: then
-# every epoch has luck of its own. Or the same fifty for all epochs: then the whole curve lies too high or too low, but
-# it is smooth. The curve on the left is one on which the two callbacks part.
+# There are two kinds of noise. If fifty images are drawn again for every epoch, as with `validation_steps` on a
+# shuffled dataset, the noise of each epoch is independent. If the same fifty images are used in all epochs, the whole
+# curve is too high or too low, but it is smooth. The curve on the left is an example on which the two callbacks differ.
 
 
 # %%
 def curve(rng, anew):
-    """A validation curve from fifty of the images."""
+    """A validation curve computed from fifty of the images."""
     once = rng.choice(losses.shape[1], 50)
     return np.array([row[rng.choice(len(row), 50) if anew else once].mean() for row in losses])
 
@@ -131,17 +132,20 @@ for axis, anew in zip(axes, (True, False), strict=True):
     smoothed = SmoothedEarlyStopping(patience=5)
     ends = {"EarlyStopping": keras.callbacks.EarlyStopping(patience=5, restore_best_weights=True), "smoothed": smoothed}
     axis.plot(true, color="black", label="true loss")
-    axis.plot(observed, color="#bbbbbb", label="of fifty images")
+    axis.plot(observed, color="#bbbbbb", label="loss on fifty images")
     for (name, callback), color in zip(ends.items(), ("#3b76af", "#d0402b"), strict=True):
         epoch, epochs = stop(callback, observed)
         axis.plot(epoch, true[epoch], "o", color=color, label=f"{name}: epoch {epoch + 1} of {epochs}")
     axis.plot(smoothed.smoothed, color="#d0402b", linewidth=1)
-    axis.set(xlabel="epoch", ylabel="loss", title="drawn anew for every epoch" if anew else "the same for all epochs")
+    axis.set(
+        xlabel="epoch", ylabel="loss", title="new images in every epoch" if anew else "the same images in every epoch"
+    )
     axis.legend(frameon=False)
 
 # %% [markdown]
-# Now a hundred curves of each kind, and several patiences. What did it cost to stop there: how far is the true loss
-# from the best there was? More patience buys a better epoch and pays in epochs. Lower and further left is better.
+# Now use a hundred curves of each kind and several values of `patience`. The cost of stopping is the difference between
+# the true loss of the restored epoch and the lowest true loss. More patience finds a better epoch but trains for more
+# epochs. Lower and further left is better.
 
 # %%
 METHODS = {
@@ -156,10 +160,11 @@ for axis, anew in zip(axes, (True, False), strict=True):
         found = np.array([[stop(method(p), values) for values in observed] for p in (2, 3, 5, 8, 12)])
         excess = (true[found[..., 0]] - true.min()).mean(1)
         axis.plot(found[..., 1].mean(1), excess, "o-", label=name)
-    axis.set(xlabel="epochs trained (patience 2, 3, 5, 8, 12)", ylabel="true loss above the best")
-    axis.set(yscale="log", title="drawn anew for every epoch" if anew else "the same for all epochs")
+    axis.set(xlabel="epochs trained (patience 2, 3, 5, 8, 12)", ylabel="true loss minus lowest true loss")
+    axis.set(yscale="log", title="new images in every epoch" if anew else "the same images in every epoch")
     axis.legend(frameon=False)
 
 # %% [markdown]
-# Where every epoch has luck of its own, smoothing gets a better epoch for the same number of epochs. Where the curve is
-# smooth, there is nothing to smooth: all lie on one line, and smoothing is no more than a little more patience.
+# If the noise of each epoch is independent, smoothing finds a better epoch for the same number of epochs. If the curve
+# is smooth, all methods lie on one line, and smoothing only acts like a little more patience. Over the simulated curves
+# of `examples/early_stopping_simulation.py`, most of the gain at equal patience also comes from the additional epochs.
