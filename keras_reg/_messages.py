@@ -1,4 +1,4 @@
-"""What is said while training goes on."""
+"""Messages during training."""
 
 import logging
 
@@ -6,7 +6,7 @@ import keras
 
 
 def say(message):
-    """Prints a line, or logs it where `keras.config.disable_interactive_logging` was called, as Keras does."""
+    """Prints a line, or logs it after `keras.config.disable_interactive_logging`, as Keras does."""
     if keras.config.is_interactive_logging_enabled():
         print(message)
     else:

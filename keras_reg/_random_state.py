@@ -1,4 +1,4 @@
-"""Where all random numbers of a training stand, so that one that was interrupted goes on with the next draw."""
+"""The random state of a training, so that a resumed training continues with the next draw."""
 
 import json
 import pathlib
@@ -12,9 +12,10 @@ POSITION = "position.json"
 
 
 class KeepsPosition:
-    """A layer with a `RandomSource` in `random`: a `.keras` file says how many draws were made, weight files do not.
+    """A layer whose `RandomSource` in `random` is saved with its number of draws in a `.keras` file.
 
-    A seeded layer goes on there after loading. One without a seed starts a stream of its own, as layers of Keras do.
+    Weight files do not include it. After loading, a seeded layer continues with the next draw. A layer without a seed
+    starts a new stream, like the layers of Keras.
     """
 
     def _set_seed(self, seed):
@@ -34,14 +35,14 @@ class KeepsPosition:
         names = ("eager", "compiled")
         numbers = [position.get(name) for name in names] if isinstance(position, dict) else [None]
         if not all(is_integer(number) and 0 <= number < 2**32 for number in numbers):
-            fail(f"The file must hold the numbers of draws of `{self.name}`: {names}.", position=position)
+            fail(f"The file must contain the numbers of draws of `{self.name}`: {names}.", position=position)
         self.random.move_to(*numbers)
 
 
 def random_state(model):
-    """Where the random numbers of a model stand, and those of the process: a nest of lists and NumPy arrays.
+    """Returns the random state of a model and of the process, as a nest of lists and NumPy arrays.
 
-    The seeds of Keras' layers are variables, but no weights, so that no file of weights has them.
+    The seeds of Keras' layers are variables but not weights, so files of weights do not contain them.
     """
     seeds = _seeds(model)
     sources = [{"entropy": source.entropy, **source.position()} for source in random_sources(seeds)]
@@ -50,15 +51,15 @@ def random_state(model):
 
 
 def set_random_state(model, state):
-    """Puts back what `random_state` returned for the same model, here or in another process."""
+    """Restores what `random_state` returned for the same model, in this or another process."""
     seeds, values = _seeds(model), state["seeds"]
     sources = random_sources(seeds)
     if len(seeds) != len(values) or len(sources) != len(state["sources"]):
         fail(
-            f"The model must have the random numbers that were saved: {len(values)} seeds, of which "
-            f"{len(state['sources'])} are of layers of keras_reg.",
+            f"The model must have as many seeds as the saved one: {len(values)}, {len(state['sources'])} of them in "
+            "layers of keras_reg.",
             seeds=len(seeds),
-            of_keras_reg=len(sources),
+            seeds_of_keras_reg=len(sources),
         )
     for variable, value in zip(seeds, values, strict=True):
         variable.assign(value)

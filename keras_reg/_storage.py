@@ -1,4 +1,4 @@
-"""Files that a kill cannot leave half written: they replace what was there in one step, and are read without pickle."""
+"""Files that a kill cannot leave half written: each replaces the old one in a single step. Reading needs no pickle."""
 
 import contextlib
 import io
@@ -10,15 +10,15 @@ import zlib
 
 import numpy as np
 
-UNFINISHED = "unfinished-"  # what the name of a file begins with until it is complete
-_HEAD = struct.Struct("<QI")  # length and checksum, before each nest in a file that grows
+UNFINISHED = "unfinished-"  # the prefix of a file until it is complete
+_HEAD = struct.Struct("<QI")  # length and checksum, in front of each nest in a growing file
 
 
 @contextlib.contextmanager
 def replacing(path):
-    """The path of a new file beside `path`, which takes its place when the block ends without an error.
+    """Yields the path of a new file beside `path`, and replaces `path` by it if the block ends without an error.
 
-    A link at either place is replaced, never followed.
+    A link at either path is replaced, never followed.
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,13 +32,13 @@ def replacing(path):
 
 
 def write_bytes(path, content):
-    """Replaces the file by one with this content."""
+    """Replaces a file by one with this content."""
     with replacing(path) as unfinished, open(unfinished, "xb") as file:
         file.write(content)
 
 
 def checksum(path):
-    """A number that tells the content of one file from that of another."""
+    """Returns a number that distinguishes the content of one file from that of another."""
     found = 0
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
@@ -47,24 +47,24 @@ def checksum(path):
 
 
 def write_nest(path, nest):
-    """Replaces the file by one with a nest of dicts, lists, numbers, words, `None` and NumPy arrays."""
+    """Replaces a file by one with a nest of dicts, lists, numbers, strings, `None` and NumPy arrays."""
     with replacing(path) as unfinished, open(unfinished, "xb") as file:
         dump_nest(file, nest)
 
 
 def dump_nest(file, nest):
-    """Writes a nest into an open file, as an npz archive whose entry `record` is JSON."""
+    """Writes a nest into an open file: an npz archive of the arrays, whose entry `record` is JSON."""
     arrays = {}
     text = json.dumps(_split(nest, arrays), default=lambda number: number.item()).encode()
     np.savez(file, record=np.frombuffer(text, "uint8"), **arrays)
 
 
 def append_nest(path, end, nest):
-    """Writes a nest behind the first `end` bytes of a file that grows, and cuts off the rest; returns the new end."""
+    """Writes a nest after the first `end` bytes of a growing file, cuts off the rest, and returns the new end."""
     path, buffer = pathlib.Path(path), io.BytesIO()
     dump_nest(buffer, nest)
     content = buffer.getvalue()
-    if path.is_symlink():  # never write where a link leads
+    if path.is_symlink():  # replace the link instead of writing to its target
         write_bytes(path, path.read_bytes() if path.is_file() else b"")
     with open(path, "ab"), open(path, "r+b") as file:
         file.truncate(end)
@@ -74,7 +74,7 @@ def append_nest(path, end, nest):
 
 
 def read_nests(path, end):
-    """The nests in the first `end` bytes of a file that grows; `None` where one of them is damaged."""
+    """Returns the nests in the first `end` bytes of a growing file, or `None` if one of them is damaged."""
     nests, position = [], 0
     if end == 0:
         return nests
@@ -97,13 +97,16 @@ def read_nests(path, end):
 
 
 def read_nest(path):
-    """The nest in a file, its tuples as lists; `None` where there is none, or the file is damaged or not one of ours.
+    """Returns the nest in a file, with tuples as lists, or `None` if the file is missing, damaged or something else.
 
     The path may also be an open file.
     """
     try:
-        if isinstance(path, (str, os.PathLike)) and not os.path.isfile(path):
-            return None  # a pipe would wait for ever
+        if isinstance(path, (str, os.PathLike)):
+            if not os.path.isfile(path):
+                return None  # reading a pipe would wait for ever
+            with open(path, "rb") as file:  # NumPy would leave a damaged file open
+                return read_nest(file)
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
         return _join(json.loads(arrays.pop("record").tobytes()), arrays)
@@ -112,9 +115,9 @@ def read_nest(path):
 
 
 def remove(directory, names):
-    """Takes away the files of these names and what was left unfinished of them, and the directory if it is empty.
+    """Deletes the files of these names, their unfinished versions, and the directory if it is then empty.
 
-    Links are taken away, not what they lead to; folders stay, and so does a directory that is itself a link.
+    Links are deleted, but not their targets. Folders stay, and so does a directory that is itself a link.
     """
     directory = pathlib.Path(directory)
     for name in names:
@@ -125,8 +128,13 @@ def remove(directory, names):
         directory.rmdir()
 
 
+def without_bfloat16(array):
+    """Returns an array of bfloat16, which NumPy's files do not support, as float32; any other array as it is."""
+    return array.astype("float32") if array.dtype.kind == "V" else array
+
+
 def _split(nest, arrays):
-    """`nest` with every array moved to `arrays` and its name there left in its place."""
+    """Moves every array of `nest` to `arrays`, and puts its name there in its place."""
     if isinstance(nest, dict):
         return {key: _split(value, arrays) for key, value in nest.items()}
     if isinstance(nest, (list, tuple)):
@@ -134,8 +142,7 @@ def _split(nest, arrays):
     if not isinstance(nest, np.ndarray):
         return nest
     name = f"array_{len(arrays)}"
-    # NumPy's files know no bfloat16; float32 holds it exactly.
-    arrays[name] = nest.astype("float32") if nest.dtype.kind == "V" else nest
+    arrays[name] = without_bfloat16(nest)
     return {"array": name}
 
 

@@ -2,18 +2,18 @@ import keras
 
 from keras_reg._validation import check_number, fail, native
 
-LARGEST = 1e30  # times any number that is drawn it stays within float32
+LARGEST = 1e30  # its product with any drawn number is a finite float32
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
 class Strength:
-    """A rate, stddev or alpha that can be moved during training.
+    """A rate, stddev or alpha that can change during training.
 
-    Given to a layer in the place of the plain number: the layer then holds it as one non-trainable weight, which
-    `keras_reg.callbacks.StrengthSchedule` moves without recompiling.
+    Pass it to a layer in place of a number. The layer then has one non-trainable weight for it, which
+    `keras_reg.callbacks.StrengthSchedule` changes without recompiling.
 
     Args:
-        value: Number in [0, 1e30]: the full strength, which training also starts with.
+        value: Number in [0, 1e30]: the full strength, with which training also starts.
 
     Raises:
         ValueError: If `value` is not a number in [0, 1e30].
@@ -46,17 +46,17 @@ class Strength:
 
 
 def plain(value):
-    """The number behind a `Strength`, or the number itself."""
+    """Returns the number of a `Strength`, or the number itself."""
     return value.value if isinstance(value, Strength) else value
 
 
 def serialize(value):
-    """What goes into a layer's config: what JSON knows."""
+    """Returns a strength in the form that a layer's config has, for JSON."""
     return keras.saving.serialize_keras_object(value) if isinstance(value, Strength) else native(value)
 
 
 def deserialize(value):
-    """What came out of a layer's config: a `Strength` again where it was one."""
+    """Restores a `Strength` from a layer's config; anything else is returned as it is."""
     if isinstance(value, dict) and value.get("class_name") == "Strength":
         if set(value.get("config") or ()) != {"value"}:
             fail('Expected the config of a `Strength`, {"value": number}.', config=value.get("config"))

@@ -1,6 +1,6 @@
-"""Argument checks in one style: what was expected, then what was received.
+"""Argument checks in one style: a message says what was expected, then what was received.
 
-A check returns the argument as plain Python: NumPy numbers pass wherever Python numbers do, and become Python numbers.
+A check returns its argument as plain Python. NumPy numbers are accepted wherever Python numbers are, and converted.
 """
 
 import math
@@ -12,7 +12,7 @@ _LONGEST = 1000  # characters of a value in a message
 
 
 def fail(expected, **received):
-    """Raises a `ValueError` that says what was expected and what came."""
+    """Raises a `ValueError` that says what was expected and what was received."""
     came = ", ".join(f"{name}={_shown(value)}" for name, value in received.items())
     raise ValueError(f"{expected} Received: {came}")
 
@@ -20,16 +20,16 @@ def fail(expected, **received):
 def _shown(value):
     try:
         text = repr(value)
-    except Exception:  # a number of more digits than Python prints, or an object that is broken
+    except Exception:  # a number with more digits than Python prints, or a broken object
         return f"{type(value).__name__} that cannot be printed"
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def native(value):
-    """`value` as plain Python, so that it is compared, printed and saved as such.
+    """Returns `value` as plain Python, so that it is compared, printed and saved as such.
 
-    NumPy's numbers, strings and arrays become Python's numbers, strings and nested lists; tuples and lists are copied,
-    so that nobody changes them afterwards; other objects stay what they are.
+    NumPy numbers, strings and arrays become Python numbers, strings and nested lists. Tuples and lists are copied, so
+    that later changes by the caller have no effect. Other objects are returned as they are.
     """
     if isinstance(value, (np.generic, np.ndarray)) and not _holds_nothing(value):
         value = value.tolist()
@@ -48,18 +48,31 @@ def native(value):
 
 
 def _holds_nothing(array):
-    """Whether NumPy would give `None`, which is an argument of its own: an array of an object, a masked number."""
+    """Whether NumPy may convert the array to `None`, which has its own meaning: object arrays and masked numbers."""
     return array.dtype.kind == "O" or isinstance(array, np.ma.MaskedArray)
 
 
 def _base(value):
-    """A member of an `IntEnum` and the like as the number that it is."""
+    """Returns a member of an `IntEnum` or of a similar class as a plain number."""
     return int(value) if isinstance(value, int) else float(value)
 
 
 def fits(shape, expected):
-    """Whether two static shapes can be the same; `None` is any size."""
+    """Whether two static shapes can be equal; `None` stands for any size."""
     return len(shape) == len(expected) and all(a == b or None in (a, b) for a, b in zip(shape, expected, strict=True))
+
+
+def have_shape_of_ids(labels, outputs, axis=-1):
+    """Whether labels of this static shape can be class ids: `outputs` without `axis`, or with size 1 there."""
+    axis %= len(outputs)
+    before, after = outputs[:axis], outputs[axis + 1 :]
+    return fits(labels, before + after) or (fits(labels, (*before, 1, *after)) and labels[axis] == 1)
+
+
+def are_class_ids(labels, classes, ignore_class=None):
+    """Which numbers of a NumPy array are integers from 0 to `classes - 1`, or `ignore_class`."""
+    right = (labels >= 0) & (labels < classes) & (labels == np.floor(labels))  # False for NaN
+    return right if ignore_class is None else right | (labels == ignore_class)
 
 
 def is_number(value):
@@ -78,7 +91,7 @@ def is_integer(value):
 
 
 def check_number(name, value, low=-math.inf, high=math.inf, open_low=False, open_high=False):
-    """A finite number in the interval from `low` to `high`, ends included unless open."""
+    """Checks for a finite number from `low` to `high`, both included unless open."""
     number = native(value)
     inside = is_number(number) and low <= number <= high
     if inside and not (open_low and number == low) and not (open_high and number == high):
@@ -88,12 +101,12 @@ def check_number(name, value, low=-math.inf, high=math.inf, open_low=False, open
 
 
 def check_rate(name, value):
-    """A probability: a number in [0, 1]."""
+    """Checks for a probability: a number in [0, 1]."""
     return check_number(name, value, 0, 1)
 
 
 def check_integer(name, value, low=None, optional=False, high=None):
-    """An integer of at least `low` and at most `high`; `None` passes where `optional`."""
+    """Checks for an integer from `low` to `high`, or `None` if `optional`."""
     number = native(value)
     if optional and number is None:
         return number
@@ -106,7 +119,7 @@ def check_integer(name, value, low=None, optional=False, high=None):
 
 
 def check_range(name, value, low=-math.inf, high=math.inf, open_low=False):
-    """A pair (least, most) of finite numbers in order, both from `low` to `high`."""
+    """Checks for an ordered pair (least, most) of finite numbers from `low` to `high`."""
     pair = native(value)
     right_kind = isinstance(pair, (tuple, list)) and len(pair) == 2 and all(map(is_number, pair))
     if right_kind and low <= pair[0] <= pair[1] <= high and not (open_low and pair[0] == low):
@@ -120,17 +133,17 @@ def check_range(name, value, low=-math.inf, high=math.inf, open_low=False):
 
 
 def check_ratio(name, value):
-    """A pair (least, most) of aspects, both > 0."""
+    """Checks for an ordered pair (least, most) of aspect ratios, both > 0."""
     return check_range(name, value, 0, open_low=True)
 
 
 def usable_ratio(ratio):
-    """The part of a ratio that images can have: float32 numbers whose product with an area is one too."""
+    """Clips aspect ratios to float32 numbers whose product with an area is finite too."""
     return tuple(min(max(aspect, 1e-20), 1e20) for aspect in ratio)
 
 
 def check_choice(name, value, choices):
-    """One of `choices`."""
+    """Checks for one of `choices`."""
     found = native(value)
     if not any(found is choice or (type(found) is type(choice) and found == choice) for choice in choices):
         fail(f"`{name}` must be one of {', '.join(map(repr, choices))}.", **{name: value})
@@ -138,7 +151,7 @@ def check_choice(name, value, choices):
 
 
 def check_integer_or_pair(name, value, low=None, high=None):
-    """An integer, or a tuple or list of two, each of at least `low` and at most `high`."""
+    """Checks for an integer, or a tuple or list of two integers, from `low` to `high`."""
     value = native(value)
     pair = isinstance(value, (tuple, list)) and len(value) == 2
     for number in value if pair else [value]:
@@ -147,12 +160,12 @@ def check_integer_or_pair(name, value, low=None, high=None):
 
 
 def check_flag(name, value):
-    """True or False."""
+    """Checks for True or False."""
     return check_choice(name, value, (True, False))
 
 
 def check_verbose(verbose):
-    """True, False, or a number of at least 0, as Keras has it."""
+    """Checks for a bool or an integer of at least 0, as Keras' own callbacks accept."""
     number = native(verbose)
     if not isinstance(number, bool) and not (is_integer(number) and number >= 0):
         fail("`verbose` must be 0 or 1.", verbose=verbose)
@@ -160,10 +173,10 @@ def check_verbose(verbose):
 
 
 def check_seed(seed):
-    """`None` or an integer that is not negative."""
+    """Checks for `None` or an integer that is not negative."""
     return check_integer("seed", seed, low=0, optional=True)
 
 
 def check_data_format(data_format):
-    """`None`, "channels_last" or "channels_first"."""
+    """Checks for `None`, "channels_last" or "channels_first"."""
     return check_choice("data_format", data_format, (None, "channels_last", "channels_first"))

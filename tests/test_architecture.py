@@ -29,7 +29,7 @@ ARROWS = {
     "callbacks": BASE,
     "training": BASE | {"layers", "losses"},
     "transfer": BASE | {"layers", "losses", "callbacks", "training", "surgery"},
-    "surgery": BASE | {"layers", "losses", "callbacks", "training", "transfer"},
+    "surgery": BASE | {"layers", "losses", "callbacks", "training"},
     "__init__": BASE | {"layers", "losses", "callbacks", "training", "transfer", "surgery"},
 }
 # These look at the other namespaces as a user does: public names alone.

@@ -1,4 +1,4 @@
-"""The folder of one training: the weights of the last two epochs, and beside them what belongs to each."""
+"""The folder of one training: the weights of the last two epochs, and the states that belong to each."""
 
 import json
 import os
@@ -22,10 +22,10 @@ class Saved(NamedTuple):
     """What was saved at the end of an epoch.
 
     Attributes:
-        epoch: The number of epochs that were done.
+        epoch: The number of completed epochs.
         weights: The file of the weights.
-        record: The nest that was given to `Backup.save`.
-        growth: All nests that were given as `grown` until then.
+        record: The nest that was passed to `Backup.save`.
+        growth: All nests that were passed as `grown` until then.
     """
 
     epoch: int
@@ -35,24 +35,24 @@ class Saved(NamedTuple):
 
 
 class Backup:
-    """Writes and reads the files; the names of weights and metadata are those of `BackupAndRestore`.
+    """Writes and reads the files. Those of weights and metadata have the names that `BackupAndRestore` gives them.
 
-    A file of states has the checksum of the weights that it belongs to, so a pair is recognised whenever a kill came,
-    and whatever was damaged afterwards.
+    A file of states contains the checksum of its weights, so matching files are recognized whenever the process was
+    killed, and whatever was damaged afterwards.
     """
 
     def __init__(self, directory):
         self.directory = pathlib.Path(directory)
         self.last = 0  # the last epoch whose files may be there
-        self._end = 0  # of the file that grows
+        self._end = 0  # the length of the growing file
 
     def save(self, epoch, model, record, grown):
-        """Writes what belongs to the end of an epoch, `grown` behind what had grown before."""
+        """Writes the files of an epoch; `grown` is appended to what had grown before."""
         self.last = max(self.last, epoch)
         self.directory.mkdir(parents=True, exist_ok=True)
         end = _storage.append_nest(self._path(GROWTH), self._end, grown) if grown else self._end
         with _storage.replacing(self._path(WEIGHTS)) as unfinished:
-            # Not `model.save_weights`, which a model may make its own: here the optimizer must be in the file.
+            # Not `model.save_weights`, which a model may override: this file must include the optimizer.
             keras.saving.save_weights(model, str(unfinished))
             checksum = _storage.checksum(unfinished)
             content = {"epoch": epoch, "weights": checksum, "growth": end, "record": record}
@@ -65,7 +65,7 @@ class Backup:
         _storage.remove(self.directory, [STATE.format(n) for n in self._epochs() if n < epoch - 1])
 
     def find(self):
-        """The last epoch whose weights and states are whole, and whether a later one is damaged: (`Saved`, bool)."""
+        """Returns the last epoch whose weights and states are intact, or `None`, and whether a later one is damaged."""
         pairs = [(epoch, self._read(epoch)) for epoch in sorted(self._epochs(), reverse=True)]
         damaged = False
         for name in (WEIGHTS, WEIGHTS_BEFORE):
@@ -81,8 +81,8 @@ class Backup:
             damaged = True
         return None, damaged
 
-    def take_up(self, saved):
-        """Goes on writing behind an epoch that was saved, whose weights become the newest ones."""
+    def resume_after(self, saved):
+        """Continues after a saved epoch, whose weights become the latest ones."""
         self.last = saved.epoch
         self._end = self._read(saved.epoch)["growth"]
         if saved.weights.name != WEIGHTS:
@@ -90,16 +90,16 @@ class Backup:
         self._write_number(saved.epoch)
 
     def load_weights(self, saved, model):
-        """Puts the weights back, and the state of the optimizer."""
-        with tempfile.TemporaryDirectory() as folder:  # Keras reads no file of another name
+        """Loads the weights and the state of the optimizer."""
+        with tempfile.TemporaryDirectory() as folder:  # Keras only reads files of a certain name
             keras.saving.load_weights(model, _with_name_of_weights(saved.weights, folder))
 
     def load_plain(self, model):
-        """Loads what has no states beside it, as of plain `BackupAndRestore`: the number of its epochs, or `None`."""
+        """Loads weights without states, as `BackupAndRestore` saves them, and returns their epoch, or `None`."""
         for weights, metadata in ((WEIGHTS, METADATA), (WEIGHTS_BEFORE, METADATA_BEFORE)):
             epoch = self._epoch_in(metadata)
             if epoch is None or not self._path(weights).is_file() or self._read(epoch) is not None:
-                continue  # a state that is whole says that the weights are not
+                continue  # intact states of this epoch mean that these weights are damaged
             try:
                 with tempfile.TemporaryDirectory() as folder:
                     model.load_weights(_with_name_of_weights(self._path(weights), folder))
@@ -110,13 +110,13 @@ class Backup:
         return None
 
     def is_empty(self):
-        """Whether there is nothing that a training might have left."""
+        """Returns whether the folder has no weights of a training."""
         return not any(self._path(name).exists() for name in (WEIGHTS, WEIGHTS_BEFORE))
 
     def remove(self):
-        """Takes away what was written, by name, and the folder if nothing else is in it."""
+        """Deletes the files by name, and the folder if it is then empty."""
         states = [STATE.format(epoch) for epoch in self._epochs() if epoch <= self.last]
-        # An earlier version, or a kill while writing, may have left the last one.
+        # A process that was killed while writing may have left the last one.
         names = [WEIGHTS, WEIGHTS_BEFORE, METADATA, METADATA_BEFORE, GROWTH, *states, STATE.format(self.last + 1)]
         _storage.remove(self.directory, names)
 
@@ -127,12 +127,12 @@ class Backup:
         _storage.write_bytes(self._path(METADATA), json.dumps({"epoch": epoch, "batch": 0}).encode())
 
     def _epochs(self):
-        """The epochs by whose number a file of states is called."""
+        """Returns the epochs that have a file of states."""
         names = os.listdir(self.directory) if self.directory.is_dir() else ()
         return [int(match[1]) for match in map(STATE_NAME.fullmatch, names) if match]
 
     def _read(self, epoch):
-        """The content of a file of states, or `None`."""
+        """Returns the content of a file of states, or `None`."""
         content = _storage.read_nest(self._path(STATE.format(epoch)))
         whole = isinstance(content, dict) and set(content) == {"epoch", "weights", "growth", "record"}
         return content if whole and content["epoch"] == epoch else None
@@ -147,5 +147,5 @@ class Backup:
 
 
 def _with_name_of_weights(path, folder):
-    """`path` itself, or a copy in `folder` where its name is not that of weights."""
+    """Returns `path`, or a copy in `folder` if Keras would not accept its name."""
     return str(path) if path.name == WEIGHTS else shutil.copyfile(path, os.path.join(folder, WEIGHTS))

@@ -1,4 +1,4 @@
-"""What callbacks know, as a nest that can be written: read out, put back, and what has grown since the last time."""
+"""The states of callbacks as a nest that can be written, and what has grown in them since the last time."""
 
 import io
 
@@ -7,7 +7,7 @@ import keras
 from keras_reg import _storage
 from keras_reg._validation import fail
 
-# What Keras' own callbacks forget over a restart; they have no `state_dict`.
+# The attributes that Keras' own callbacks lose in a restart, since they have no `state_dict`.
 KERAS_STATE = {
     keras.callbacks.History: ("epoch", "history"),
     keras.callbacks.EarlyStopping: ("best", "best_epoch", "best_weights", "stopped_epoch", "wait"),
@@ -37,8 +37,8 @@ def _put(callback, state):
 class CallbackStates:
     """The states of all callbacks that have one.
 
-    An attribute that is named in `GROWING` of a callback is a dict of lists that only grow: records of every epoch.
-    What is new in them is taken once, so that a long training does not write the whole again after each epoch.
+    An attribute in `GROWING` of a callback is a dict of lists to which every epoch appends. Only the new items are
+    taken, so that a long training does not write the whole lists again after each epoch.
     """
 
     def __init__(self, callbacks):
@@ -51,19 +51,19 @@ class CallbackStates:
         return list(self.callbacks)
 
     def check(self):
-        """Refuses a state that cannot be written: before the first epoch, not after it."""
+        """Raises for a state that cannot be written, before the first epoch rather than after it."""
         for name, callback in self.callbacks.items():
             try:
                 _storage.dump_nest(io.BytesIO(), _take(callback))
             except (TypeError, ValueError, AttributeError, RecursionError) as error:
                 fail(
                     f"`state_dict` of {type(callback).__name__} must return dicts, lists, numbers, strings, None and "
-                    f"NumPy arrays, but: {error}.",
+                    f"NumPy arrays only. It cannot be saved: {error}.",
                     callbacks=name,
                 )
 
     def take(self):
-        """(the states, what has grown since the last call)."""
+        """Returns (the states, what has grown since the last call)."""
         states = {name: _take(callback) for name, callback in self.callbacks.items()}
         grown = {}
         for name, attribute, lists in self._growing(states):
@@ -76,7 +76,7 @@ class CallbackStates:
         return states, grown
 
     def put(self, states, growth):
-        """Puts back states, with all that had grown until then."""
+        """Restores states, together with all that had grown until then."""
         for grown in growth:
             for name, attributes in grown.items():
                 for attribute, lists in attributes.items():

@@ -1,4 +1,4 @@
-"""Whether a monitored value should fall or rise, as Keras knows it of its metrics."""
+"""Whether a monitored value should fall or rise, as Keras defines it for its metrics."""
 
 import warnings
 
@@ -9,10 +9,10 @@ from keras_reg._validation import fail
 
 
 def find(callback, model):
-    """The callback's `mode`, with "auto" resolved to "min" or "max"; `None` where only a trained model can tell.
+    """Returns the callback's `mode`, with "auto" resolved to "min" or "max", or `None` if that needs a trained model.
 
-    Looks for a metric of the model with this name. A model with several outputs puts the name of the output before that
-    of the metric, so every ending of the name is tried too. Any other name that ends in "loss" should fall.
+    It looks for a metric of the model with the name of the monitor. A model with several outputs adds the name of the
+    output in front, so every ending of the name is tried too. Any other name that ends in "loss" means "min".
 
     Raises:
         ValueError: If no metric of the model has this name, or Keras does not know its direction.
@@ -34,7 +34,7 @@ def find(callback, model):
 
 
 class _Unknown:
-    """Somebody's metric that is not registered, of which only the name is known."""
+    """A custom metric that is not registered, so that only its name is known."""
 
     def __init__(self, config):
         inner = config.get("config")
@@ -44,21 +44,21 @@ class _Unknown:
 def refuse(callback):
     """Raises the error for a direction that cannot be inferred."""
     fail(
-        '`mode` must be "min" or "max" unless `monitor` is the name of a loss or of a metric that Keras knows. '
-        "Check the name, or set `mode`.",
+        '`mode="auto"` needs a `monitor` that is the name of a loss or of a metric whose direction Keras knows. '
+        'Check the name, or set `mode` to "min" or "max".',
         mode=callback.mode,
         monitor=callback.monitor,
     )
 
 
 def _ends(name):
-    """a_val_x, val_x, x."""
+    """Returns all endings of a name: a_val_x, val_x and x."""
     parts = name.split("_")
     return ["_".join(parts[start:]) for start in range(len(parts))]
 
 
 def _ask(model, names):
-    """What Keras' own callback makes of the first of these names that it knows, or `None`."""
+    """Returns the direction that Keras' own callback finds for the first of these names that it knows, or `None`."""
     for name in names:
         probe = keras.callbacks.EarlyStopping(name, patience=2)
         probe.set_model(model)
@@ -73,22 +73,22 @@ def _ask(model, names):
 
 
 def _compiled_metrics(model):
-    """Copies of the metrics that the model was compiled with, which under TensorFlow are made in the first step only.
+    """Returns copies of the metrics that the model was compiled with, or `None` if they cannot be restored.
 
-    `None` where they cannot be known.
+    On TensorFlow, Keras creates the metrics of the model itself only in the first step.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Keras does not like to serialize a lambda
+            warnings.simplefilter("ignore")  # Keras warns when it serializes a lambda
             config = model.get_compile_config() or {} if hasattr(model, "get_compile_config") else {}
             kept = [config.get("metrics"), config.get("weighted_metrics")]
             return [metric for metric in keras.tree.flatten(_restored(kept)) if metric is not None]
-    except Exception:  # somebody's optimizer or loss, which cannot be serialized
+    except Exception:  # a custom optimizer or loss that cannot be serialized
         return None
 
 
 def _restored(nest):
-    """A nest of serialized metrics, a dict for each, or names, as a nest of metrics and names."""
+    """Converts a nest of names and serialized metrics, which are dicts, to one of names and metrics."""
     if isinstance(nest, dict) and "class_name" in nest:
         try:
             return keras.saving.deserialize_keras_object(nest)
@@ -100,16 +100,16 @@ def _restored(nest):
 
 
 def _ask_alone(metric, names):
-    """What Keras says of one metric in a model of its own."""
+    """Returns the direction that Keras finds for a metric in a small model made for it, or `None`."""
     if isinstance(metric, _Unknown):
         return None
     if isinstance(metric, keras.Metric):
-        metric.update_state, metric.result = lambda *args, **kwargs: None, lambda: 0.0  # whatever shapes it wants
+        metric.update_state, metric.result = lambda *args, **kwargs: None, lambda: 0.0  # accepts any shapes
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.compile(metrics=[metric])
     zeros = keras.ops.convert_to_tensor(np.zeros((1, 1), "float32"))
     try:
         model.compute_metrics(zeros, zeros, zeros)
-    except Exception:  # a metric by name, which does not take these shapes
+    except Exception:  # a metric given by name that does not accept these shapes
         return None
     return _ask(model, names)

@@ -10,34 +10,34 @@ from keras_reg.callbacks._stateful_callback import StatefulCallback
 
 @keras.saving.register_keras_serializable(package="keras_reg")
 class DivergenceStop(StatefulCallback):
-    """Stops training when the cost exceeds `factor` times its first value, or is NaN or infinite.
+    """Stops training when the monitored value exceeds `factor` times its first value, or is NaN or infinite.
 
-    A learning rate that is far too high shows at once: in a search over hyper-parameters the rest of the trial's
-    budget is saved. In an Optuna trial, `raise optuna.TrialPruned()` after `fit` if `stop.diverged`.
+    A learning rate that is far too high shows in the first epoch, so a hyperparameter search saves the rest of the
+    trial. In an Optuna trial, `raise optuna.TrialPruned()` after `fit` if `stop.diverged`.
 
-    A first value of v stops at v + (factor - 1) * |v|, which is `factor * v` for a positive cost and still above it for
-    a negative one. After a first value of 0, only a value that is not finite stops.
+    After a first value of v, training stops above v + (factor - 1) * |v|. This is `factor * v` for a positive v, and
+    larger than v for a negative one. After a first value of 0, only a value that is not finite stops training.
 
     Args:
-        factor: How many times its first value the cost may reach, above 1.
+        factor: Multiple of its first value that the monitored value may reach, a number above 1.
         monitor: Name of a logged value that training should lower.
-        per: "epoch" looks at the end of every epoch; "step" after every step, where Keras logs the mean over the
-            steps of the epoch so far. With "step" the first value is that of the very first step, and the logs are
-            read from the device after each one.
+        per: "epoch" checks at the end of every epoch, "step" after every step, when Keras logs the mean over the
+            steps of the epoch so far. With "step", the first value is that of the first step, and the logs are
+            read from the device after every step.
         verbose: 1 prints where and why training was stopped.
-        raise_error: Whether to raise a `RuntimeError` instead of stopping. No callback's `on_train_end` runs then, so
+        raise_error: Whether to raise a `RuntimeError` instead of stopping. Then no callback's `on_train_end` runs, so
             backups are kept, and the program exits with an error.
 
     Attributes:
-        diverged: Whether training was stopped by this callback.
+        diverged: Whether this callback stopped training.
         first: The first value, or `None`.
         stopped_epoch: The epoch in which training was stopped, or `None`.
-        stopped_step: The step of that epoch, with `per="step"`, or `None`.
-        stop_reason: Why, in words, or `None`.
+        stopped_step: The step in which training was stopped with `per="step"`, or `None`.
+        stop_reason: The reason as a string, or `None`.
 
     Raises:
-        ValueError: If an argument is out of range; in `fit`, after the first epoch or step, if nothing in the logs is
-            called `monitor`.
+        ValueError: If an argument is out of range; in `fit`, after the first epoch or step, if the logs have no value
+            named `monitor`.
         RuntimeError: In `fit`, if training diverges and `raise_error` is set.
 
     Example:
@@ -52,19 +52,22 @@ class DivergenceStop(StatefulCallback):
     STATE = ("first", "stop_reason", "stopped_step", "stopped_epoch")
 
     def __init__(self, factor=3.0, monitor="loss", per="epoch", verbose=1, raise_error=False):
+        super().__init__()
         factor = check_number("factor", factor, low=1, open_low=True)
         monitor = _monitor.check_monitor(monitor)
         per = check_choice("per", per, ("epoch", "step"))
         if per == "step" and monitor.startswith("val_"):
-            fail('`monitor` must be a training value with per="step": validation comes per epoch.', monitor=monitor)
+            fail(
+                '`monitor` must not be a validation value with `per="step"`: it comes once per epoch.', monitor=monitor
+            )
         self.factor = factor
         self.monitor = monitor
         self.per = per
         self.verbose = check_verbose(verbose)
         self.raise_error = check_flag("raise_error", raise_error)
-        super().__init__()
         if per == "step":
-            # Not a method of the class: Keras reads the logs from the device after every batch for whoever has one.
+            # Set here and not defined in the class: if a callback has this method, Keras reads the logs from the device
+            # after every batch.
             self.on_train_batch_end = self._after_step
 
     @property

@@ -8,7 +8,7 @@ from keras_reg._optimizers import members
 from keras_reg._validation import check_choice, check_number, check_verbose, fail
 from keras_reg.callbacks._stateful_callback import StatefulCallback
 
-# A learning rate kept in half precision comes back this much changed; a person changes it by more.
+# Half precision changes a learning rate by less than this fraction; a person changes it by more.
 SAME = 0.005
 
 
@@ -16,34 +16,34 @@ SAME = 0.005
 class ExponentialLR(StatefulCallback):
     """Sets the learning rate to `lr0 * gamma^epoch`, and logs it.
 
-    The rate depends on the number of the epoch alone, not on the rate before it or on the optimizer's step counter:
-    `fit(initial_epoch=5)` goes on right, and so do `steps_per_execution` and gradient accumulation. With a
-    `MultiOptimizer` all rates are multiplied by one factor, so their ratios are kept, the floor included.
+    The rate depends only on the number of the epoch, not on the previous rate or the optimizer's step counter. So it is
+    right after `fit(initial_epoch=5)`, and with `steps_per_execution` and gradient accumulation. The optimizers of a
+    `MultiOptimizer` share one factor, so the ratios of their rates are kept, also at the floor.
 
-    With w = `warmup_epochs`, epoch t has the rate `lr0 * (t + 1) / (w + 1)` while t < w, and from there
-    `max(min_learning_rate, lr0 * gamma^(t - w))`. With `per="step"` the same holds for fractions of epochs:
-    `lr0 * (s + 1) / (S + 1)` in step s of the S steps of the warm-up, then `gamma^(t + step / steps - w)`, set once an
-    execution under `steps_per_execution`. If `fit` does not know the number of steps, as for a generator, the first
-    epoch behaves as with `per="epoch"`. Steps that a loss-scaled optimizer skips are counted too.
+    With w = `warmup_epochs`, epoch t has the rate `lr0 * (t + 1) / (w + 1)` while t < w, and
+    `max(min_learning_rate, lr0 * gamma^(t - w))` afterwards. With `per="step"` the same holds for fractions of epochs:
+    `lr0 * (s + 1) / (S + 1)` in step s of the S steps of the warm-up, then `gamma^(t + step / steps - w)`. With
+    `steps_per_execution`, the rate is set once per execution. If `fit` does not know the number of steps, as for a
+    generator, the first epoch behaves as with `per="epoch"`. Steps that a loss-scaled optimizer skips are counted too.
 
-    `History` gets `learning_rate`, the rate of the epoch's last step; with several optimizers
-    `learning_rate_<name>` for each.
+    `History` gets `learning_rate`, the rate of the epoch's last step, or `learning_rate_<name>` for each of several
+    optimizers.
 
-    lr0 is the rate that the optimizer has when training begins, unless that is the one this callback has left there:
-    then the old lr0 stays. A model that was saved in the middle of a schedule and is continued with a new callback
-    needs `initial_learning_rate`, or the state of the old callback (`load_state_dict`, `persist`).
+    lr0 is the optimizer's rate at the start of training, unless this callback has set that rate: then the previous lr0
+    is kept. If a model was saved in the middle of a schedule and training continues with a new callback, pass
+    `initial_learning_rate`, or the state of the old callback (`load_state_dict`, `persist`).
 
     Args:
         gamma: Factor per epoch, positive.
-        initial_learning_rate: lr0, or `None` to take the optimizer's. With several optimizers, that of the one with
-            the highest rate; the others keep their ratio to it.
-        warmup_epochs: Length of a linear warm-up, in epochs (with `per="step"` also a fraction).
-        min_learning_rate: Floor of the decay. With several optimizers, of the highest rate.
+        initial_learning_rate: lr0, or `None` for the optimizer's rate. With several optimizers, it is the highest of
+            their rates; the others keep their ratio to it.
+        warmup_epochs: Length of a linear warm-up in epochs, with `per="step"` also a fraction.
+        min_learning_rate: Floor of the decay. With several optimizers, the floor of the highest rate.
         per: "epoch" or "step".
         verbose: 1 prints the rate at the start of every epoch.
 
     Raises:
-        ValueError: If an argument is out of range; in `fit`, if the optimizer has a `LearningRateSchedule` already, or
+        ValueError: If an argument is out of range; in `fit`, if the optimizer already has a `LearningRateSchedule`, or
             if lr0 is below `min_learning_rate`.
 
     Example:
@@ -56,8 +56,8 @@ class ExponentialLR(StatefulCallback):
     [0.5, 0.25, 0.125]
 
     References:
-        - `torch.optim.lr_scheduler.ExponentialLR`, which multiplies the rate that it finds, so that it has neither
-          a warm-up nor a floor.
+        - `torch.optim.lr_scheduler.ExponentialLR`, which multiplies the current rate. It has neither a warm-up nor a
+          floor.
     """
 
     STATE = ("initial_learning_rates", "learning_rates", "steps_per_epoch")
@@ -71,6 +71,7 @@ class ExponentialLR(StatefulCallback):
         per="epoch",
         verbose=0,
     ):
+        super().__init__()
         if initial_learning_rate is not None:
             initial_learning_rate = check_number("initial_learning_rate", initial_learning_rate, low=0, open_low=True)
         self.gamma = check_number("gamma", gamma, low=0, open_low=True)
@@ -80,13 +81,13 @@ class ExponentialLR(StatefulCallback):
         self.per = check_choice("per", per, ("epoch", "step"))
         self.verbose = check_verbose(verbose)
         self.initial_learning_rates, self.learning_rates = [], []
-        super().__init__()
         if self.per == "step":
-            # Not a method of the class, and safe in a thread: Keras would wait for the device after every batch.
+            # Set here and not defined in the class, and safe in a thread, so that Keras does not wait for the device
+            # after every batch.
             self.on_train_batch_end, self.async_safe = self._count, True
 
     def reset(self):
-        # The rates stay: they tell whether the optimizer still has what this callback has set.
+        # The rates are kept: they tell whether the optimizer still has the rate that this callback set.
         self.steps_per_epoch = None
 
     def on_train_begin(self, logs=None):
@@ -94,8 +95,8 @@ class ExponentialLR(StatefulCallback):
         for optimizer in self._find_optimizers():
             if not isinstance(optimizer.learning_rate, keras.Variable):
                 fail(
-                    "ExponentialLR sets the learning rate itself, but the optimizer computes its own. Compile with a "
-                    "number, such as `keras.optimizers.Adam(1e-3)`, or leave this callback out.",
+                    "`ExponentialLR` needs an optimizer whose learning rate is a number, such as "
+                    "`keras.optimizers.Adam(1e-3)`. Compile with a number, or leave this callback out.",
                     learning_rate=_schedule_name(optimizer),
                 )
 
@@ -116,7 +117,7 @@ class ExponentialLR(StatefulCallback):
 
     def _count(self, batch, logs=None):
         if not self.steps_per_epoch:
-            self._ended.append(batch)  # Keras' threads may call for two batches in either order
+            self._ended.append(batch)  # the threads of Keras may report two batches in either order
 
     def on_epoch_end(self, epoch, logs=None):
         self.steps_per_epoch = self.steps_per_epoch or 1 + max(self._ended, default=-1)
@@ -127,14 +128,16 @@ class ExponentialLR(StatefulCallback):
 
     def _find_optimizers(self):
         optimizer = self.model.optimizer
-        if not members(optimizer) and self.model.built:  # a `MultiOptimizer` may make its members when it is built
+        if not members(optimizer) and self.model.built:  # a `MultiOptimizer` may create its members when it is built
             optimizer.build(self.model.trainable_variables)
         if not members(optimizer):
-            fail("Expected an optimizer with a learning rate, and a built model.", optimizer=optimizer)
+            fail(
+                "The model must be built and compiled with an optimizer that has a learning rate.", optimizer=optimizer
+            )
         return members(optimizer)
 
     def _find_initial_rates(self, epoch):
-        """Takes the optimizer's rates as lr0, unless they are those that this callback has set."""
+        """Takes the optimizer's rates as lr0, unless this callback has set them."""
         rates = [float(keras.ops.convert_to_numpy(o.learning_rate)) for o in members(self.model.optimizer)]
         untouched = len(rates) == len(self.learning_rates) and all(
             math.isclose(rate, own, rel_tol=SAME) for rate, own in zip(rates, self.learning_rates, strict=True)
@@ -147,8 +150,9 @@ class ExponentialLR(StatefulCallback):
             self.initial_learning_rates = [self.initial_learning_rate * ratio for ratio in ratios]
         elif epoch > self.first_epoch and not untouched:
             warnings.warn(
-                f"ExponentialLR starts in epoch {epoch} and takes the optimizer's learning rate, {highest:.6g}, for "
-                "that of epoch 0. If it has decayed before, give `initial_learning_rate` or load the callback's state.",
+                f"ExponentialLR starts in epoch {epoch} and assumes that the optimizer's learning rate, {highest:.6g}, "
+                "is that of epoch 0. If it has decayed before, pass `initial_learning_rate` or load the callback's "
+                "state.",
                 stacklevel=2,
             )
         highest = max(self.initial_learning_rates)
@@ -156,10 +160,10 @@ class ExponentialLR(StatefulCallback):
             fail(f"`min_learning_rate` must be at most lr0, {highest:.6g}.", min_learning_rate=self.min_learning_rate)
 
     def _set(self, time):
-        """Sets the rates for a time in epochs."""
+        """Sets the rates for a time that is counted in epochs."""
         factor = self._factor(time)
         self.learning_rates = [factor * rate for rate in self.initial_learning_rates]
-        # On JAX `self.model` brings the state of the compiled step back, so that it is taken anew with this rate.
+        # On JAX, reading `self.model` copies the state of the compiled step back, so the next step takes this rate.
         for optimizer, rate in zip(members(self.model.optimizer), self.learning_rates, strict=True):
             optimizer.learning_rate = rate
 
@@ -183,5 +187,5 @@ class ExponentialLR(StatefulCallback):
 
 def _schedule_name(optimizer):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Keras does not like to serialize a lambda
+        warnings.simplefilter("ignore")  # Keras warns when it serializes a lambda
         return optimizer.get_config()["learning_rate"]["class_name"]

@@ -3,57 +3,59 @@ from types import MappingProxyType
 import keras
 
 from keras_reg._validation import check_integer, fail
-from keras_reg.callbacks._gradient_arguments import check_arguments
-from keras_reg.callbacks._gradient_bins import signed_log_edges
-from keras_reg.callbacks._gradient_events import EventWriter
-from keras_reg.callbacks._gradient_plot import plot_flow
-from keras_reg.callbacks._gradient_records import weights_record
-from keras_reg.callbacks._gradient_watcher import GradientWatcher
+from keras_reg.callbacks._gradients._arguments import check_arguments
+from keras_reg.callbacks._gradients._buckets import signed_log_edges
+from keras_reg.callbacks._gradients._callback import GradientWatcher
+from keras_reg.callbacks._gradients._history import weights_record
+from keras_reg.callbacks._gradients._plot import plot_flow
+from keras_reg.callbacks._gradients._tensorboard import EventWriter
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
 class GradientHistograms(GradientWatcher):
-    """Shows the gradients that the optimizer receives in training, weight by weight: do they vanish, do they explode?
+    """Records the gradients that the optimizer receives in training, for each weight, to see if they vanish or explode.
 
-    They are those of the training step itself, there is no second backward pass: summed over all replicas, without the
-    loss scale, before clipping; with gradient accumulation, those of one micro-batch. Their histograms and norms are
-    made on the device. With `every="epoch"` the first step of each epoch is watched. A step that a loss-scaled
-    optimizer skips, because something in it is not finite, is not shown: the next one is, and the skipped are counted.
+    The gradients are those of the training step itself, without a second backward pass: summed over all replicas,
+    without the loss scale, before clipping; with gradient accumulation, those of one micro-batch. Histograms and norms
+    are computed on the device. With `every="epoch"`, the first step of each epoch is watched. If a loss-scaled
+    optimizer skips that step because a gradient is not finite, the next step is watched instead, and the skipped steps
+    are counted.
 
-    Only the steps that are watched differ from those without this callback; they are compiled apart, once. At all other
+    Only the watched steps differ from those without this callback; they are compiled separately, once. At all other
     times the model has its own optimizer and its own compiled step, also after an error or an interrupt in `fit`, and
-    what is saved holds nothing of this package.
+    saved files contain nothing of this package.
 
-    TensorBoard shows `gradients/<path>`, `weights/<path>` and `probe/<path>`, and of gradients `gradients_log10/<path>`
-    too, the orders of magnitude of all that is not 0: TensorBoard's axis is linear, and there vanished gradients are
-    one line at 0. Among its scalars are `gradients_norm/<path>` and `gradients_norm/all`.
+    TensorBoard shows `gradients/<path>`, `weights/<path>` and `probe/<path>`. Its axis is linear, where vanished
+    gradients are a single line at 0, so it also shows `gradients_log10/<path>`, the orders of magnitude of all
+    gradients other than 0. Its scalars include `gradients_norm/<path>` and `gradients_norm/all`.
 
     Args:
-        log_dir: Folder for TensorBoard event files, or `None`. Needs tensorboardX (`pip install
+        log_dir: Folder for TensorBoard event files, or `None`. This needs tensorboardX (`pip install
             keras-reg[tensorboard]`), not TensorFlow. TensorBoard's steps are epochs with `every="epoch"`, else steps.
-        every: "epoch", or every how many training steps to watch one. With `steps_per_execution`, the first step of an
-            execution.
-        bins: Number of buckets, even. They are spaced evenly in the logarithm from 1e-15 to 1e3 for either sign: see
-            `edges`. Weights have as many of one width.
-        include: Glob, or list of globs, on the paths of weights in the model, such as `"*/kernel"`. `None` takes all.
-        norms: Whether the event files have the norms, shares of zeros and counts of values that are not finite, too.
-        weights: Whether weights are shown, too, moving statistics included: at the end of each epoch, or after the step
-            that is watched.
-        probe: `(x, y)` or `(x, y, sample_weight)`: a batch whose gradients are shown, too, whenever the weights are.
-            They are what a training step on it would give the optimizer (dropout included); nothing is updated.
+        every: "epoch", or an integer n to watch one in n training steps. With `steps_per_execution`, the first step of
+            an execution is watched.
+        bins: Number of buckets, even. For gradients they are logarithmic, from 1e-15 to 1e3 for each sign: see
+            `edges`. Those of weights have equal width.
+        include: Glob, or list of globs, for the paths of weights in the model, such as `"*/kernel"`. `None` includes
+            all weights.
+        norms: Whether the event files also contain norms, fractions of zeros and counts of non-finite values.
+        weights: Whether to record the weights too, moving statistics included: at the end of each epoch, or after each
+            watched step.
+        probe: `(x, y)` or `(x, y, sample_weight)`: a batch whose gradients are recorded whenever the weights are. They
+            are those that a training step on it would give the optimizer (dropout included); nothing is updated.
 
     Attributes:
         history: Dict of "gradients", "weights" and "probe", each a list of records: dicts with "epoch", "step" (of the
-            optimizer), "global_norm" and "variables". The latter has, by the path of each weight, "counts", "norm",
-            "min", "max", "mean", "zero_fraction", "non_finite" and "size"; all but the last three are over the finite
-            values, and for weights there are the "edges" of "counts". Records of gradients have "batch", "applied"
-            (`False` where all steps left were skipped) and "skipped_steps" (so far), too.
+            optimizer), "global_norm" and "variables". "variables" maps the path of each weight to a dict of "counts",
+            "norm", "min", "max", "mean", "zero_fraction", "non_finite" and "size". All but the last three describe the
+            finite values only. Those of weights also have the "edges" of "counts". Records of gradients also have
+            "batch", "applied" (`False` if all remaining steps were skipped) and "skipped_steps" (so far).
         edges: The edges of the buckets of gradients, from -inf to inf, as `numpy.histogram` takes them.
-        skipped_steps: How many steps a loss-scaled optimizer has skipped.
+        skipped_steps: Number of steps that a loss-scaled optimizer has skipped.
 
     Raises:
         ValueError: If an argument is out of range; in `fit`, if `include` matches no weight.
-        ImportError: If there is a `log_dir` and tensorboardX is missing.
+        ImportError: If `log_dir` is given and tensorboardX is missing.
 
     Example:
 
@@ -65,13 +67,14 @@ class GradientHistograms(GradientWatcher):
     2.0
 
     References:
-        Glorot and Bengio, 2010, Understanding the difficulty of training deep feedforward neural networks: histograms
-        of gradients by layer, to see them vanish.
+        Glorot and Bengio, 2010, Understanding the difficulty of training deep feedforward neural networks, who show
+        vanishing gradients in histograms by layer.
     """
 
     OF_FIT = MappingProxyType({**GradientWatcher.OF_FIT, "_writer": None})
 
     def __init__(self, log_dir=None, every="epoch", bins=64, include=None, norms=True, weights=True, probe=None):
+        super().__init__()
         every, bins, include, norms, weights = check_arguments(log_dir, every, bins, include, norms, weights, probe)
         self.log_dir = log_dir
         self.every = every
@@ -82,7 +85,6 @@ class GradientHistograms(GradientWatcher):
         self.probe = probe
         self.edges = signed_log_edges(bins)
         self._writer = None
-        super().__init__()
 
     def reset(self):
         super().reset()
@@ -111,12 +113,12 @@ class GradientHistograms(GradientWatcher):
             self._writer.write(kind, record, self.edges, x, self.norms)
 
     def measure(self, model, x, y=None, sample_weight=None, step=0):
-        """The gradients that a training step of `model` on this batch would give its optimizer; nothing is updated.
+        """Measures the gradients that a training step on this batch would give the optimizer. Nothing is updated.
 
         Args:
             model: A compiled model, trained or not.
             x, y, sample_weight: The batch, as for `model.train_on_batch`.
-            step: TensorBoard's step, if there is a `log_dir`.
+            step: Step for TensorBoard, if `log_dir` is given.
 
         Returns:
             The record, which is also added to `history["probe"]`.
@@ -125,8 +127,8 @@ class GradientHistograms(GradientWatcher):
             fail("`model` must be a `keras.Model`.", model=model)
         if not model.built or not isinstance(getattr(model, "optimizer", None), keras.optimizers.Optimizer):
             fail(
-                "`model` must be built, and compiled with a Keras optimizer and a loss, whose gradients are measured. "
-                'Call `model.compile("sgd", loss)` first.',
+                "`model` must be built, and compiled with a Keras optimizer and a loss. Call "
+                '`model.compile("sgd", loss)` first.',
                 model=model.name,
                 built=model.built,
                 compiled=model.compiled,
@@ -136,16 +138,16 @@ class GradientHistograms(GradientWatcher):
         return self.history["probe"][-1]
 
     def plot(self, kind="gradients", statistic="norm", include=None, ax=None):
-        """Draws one line a record, a point a weight in the order of the model: the gradient flow through the layers.
+        """Plots the gradient flow through the layers: one line per record, one point per weight in model order.
 
         Args:
             kind: "gradients", "weights" or "probe".
             statistic: "norm", "zero_fraction" or "non_finite".
-            include: Glob, or list of globs, on the paths of weights, such as `"*kernel"`.
-            ax: Axes of matplotlib to draw on; new ones by default.
+            include: Glob, or list of globs, for the paths of weights, such as `"*kernel"`.
+            ax: Matplotlib axes to draw on; new ones by default.
 
         Returns:
-            The axes.
+            The Matplotlib axes.
         """
         return plot_flow(self.history, kind, statistic, include, ax)
 

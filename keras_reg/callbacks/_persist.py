@@ -89,7 +89,7 @@ class _Persist(keras.callbacks.BackupAndRestore):
     def __init__(self, callbacks, backup_dir, delete_checkpoint):
         super().__init__(os.fspath(backup_dir), double_checkpoint=True, delete_checkpoint=delete_checkpoint)
         self.states = CallbackStates(callbacks)
-        self._told = False  # whether Keras holds an epoch to start at
+        self._told = False  # whether Keras has been told to start at a later epoch
         self.backup = Backup(backup_dir)
 
     def on_train_begin(self, logs=None):
@@ -99,17 +99,17 @@ class _Persist(keras.callbacks.BackupAndRestore):
         self.states.check()
         saved, damaged = self.backup.find()
         if saved is not None:
-            self._take_up(saved)
+            self._resume(saved)
             if damaged:
-                self._warn(f"a file that is damaged or foreign: training goes on after epoch {saved.epoch}, before it")
+                self._warn(f"a damaged or unknown file: training resumes after the earlier epoch {saved.epoch}")
         elif not self.backup.is_empty():
-            self._take_up_plain()
+            self._resume_without_states()
 
     def on_train_batch_end(self, batch, logs=None):
         pass  # nothing is saved within an epoch
 
     def on_epoch_begin(self, epoch, logs=None):
-        # Keras keeps the epoch that it was told for the model's next `fit`, also where this one ends in an error.
+        # Keras would also start the model's next `fit` at this epoch, if this one ends in an error.
         if self._told:
             self._start_at(0)
 
@@ -129,23 +129,27 @@ class _Persist(keras.callbacks.BackupAndRestore):
         if self._told:
             self._start_at(0)
 
-    def _take_up(self, saved):
+    def _resume(self, saved):
         record, model = saved.record, self.model
         kept, own = list(record["states"]), self.states.names
         if kept != own:
             fail(f"`callbacks` must be those whose states are in {self.backup_dir}: {kept}.", callbacks=own)
         if record["shapes"] != self._shapes():
-            fail(f"`backup_dir` must be of the same model. There: {record['shapes']}.", shapes=self._shapes())
+            fail(
+                f"`backup_dir` must be the backup of the same model. Its weights have the shapes {record['shapes']}. "
+                "Use another folder for another model.",
+                shapes=self._shapes(),
+            )
         set_random_state(model, record["random"])
         if model.optimizer is not None and not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
         self.backup.load_weights(saved, model)
         self.states.put(record["states"], saved.growth)
-        self.backup.take_up(saved)
-        # Killed between the decision to stop and the end of `fit`: no epoch is left to train.
+        self.backup.resume_after(saved)
+        # If the process was killed between the decision to stop and the end of `fit`, no epoch is left to train.
         self._start_at(self.params["epochs"] if record["stopped"] else saved.epoch)
 
-    def _take_up_plain(self):
+    def _resume_without_states(self):
         if self.model.optimizer is not None and not self.model.optimizer.built:
             self.model.optimizer.build(self.model.trainable_variables)
         try:
@@ -153,19 +157,19 @@ class _Persist(keras.callbacks.BackupAndRestore):
         except ValueError as error:
             fail(f"`backup_dir` must be of the same model: {error}", backup_dir=self.backup_dir)
         if epoch is None:
-            self._warn("files, but none that is whole: training starts anew")
+            self._warn("damaged files only: training starts over")
         else:
-            self._warn("no state of the callbacks: they start anew")
+            self._warn("no states of the callbacks, so they start over")
             self._start_at(epoch)
 
     def _warn(self, found):
-        warnings.warn(f"{self.backup_dir} holds {found}.", stacklevel=2)
+        warnings.warn(f"{self.backup_dir} contains {found}.", stacklevel=2)
 
     def _shapes(self):
         return [list(weight.shape) for weight in self.model.weights]
 
     def _start_at(self, epoch):
-        """Tells Keras where `fit` begins; only its own callback can."""
+        """Tells Keras the epoch at which `fit` starts, which only its own callback can do."""
         self._told = epoch > 0
         with tempfile.TemporaryDirectory() as folder:
             pathlib.Path(folder, METADATA).write_text(json.dumps({"epoch": epoch, "batch": 0}))

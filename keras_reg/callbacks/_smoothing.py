@@ -2,18 +2,18 @@
 
 import numpy as np
 
-# GL_5 is the one that Prechelt made the standard of his Proben1 benchmarks; PQ and UP lie amid those he compared.
+# GL_5 is the criterion of Prechelt's Proben1 benchmarks. The others lie in the range of those that he compared.
 THRESHOLDS = {"generalization_loss": 5.0, "progress_quotient": 1.0, "successive_increases": 3}
 
 
 def ema(values, beta):
-    """Bias-corrected exponential moving average: weights beta^age that sum to one, however short the curve is."""
+    """Returns the bias-corrected exponential moving average: weights beta^age, scaled to sum to 1."""
     weights = float(beta) ** np.arange(len(values) - 1, -1, -1)
     return float(np.dot(weights, values) / weights.sum())
 
 
 def smooth(values, smoothing, beta, window):
-    """The last value of the smoothed curve."""
+    """Returns the last value of the smoothed curve."""
     if smoothing == "ema":
         return ema(values, beta)
     if smoothing is None:
@@ -22,7 +22,7 @@ def smooth(values, smoothing, beta, window):
 
 
 def generalization_loss(errors):
-    """GL: by how many per cent the last validation error is above the lowest one."""
+    """GL: by how many percent the last validation error exceeds the lowest one."""
     lowest = min(errors)
     if lowest == 0:
         return np.inf if errors[-1] > 0 else 0.0
@@ -30,12 +30,12 @@ def generalization_loss(errors):
 
 
 def training_progress(losses):
-    """P_k: by how many per mille the mean training loss of a strip is above the lowest in it."""
+    """P_k: by how many per mille the mean training loss of a strip exceeds the lowest one in it."""
     return 1000 * (np.mean(losses) / min(losses) - 1) if min(losses) > 0 else np.inf
 
 
 def progress_quotient(errors, losses, strip):
-    """PQ: GL / P_k at the end of a strip of `strip` epochs; 0 inside a strip or while nothing is lost."""
+    """PQ: GL / P_k at the end of a strip of `strip` epochs; 0 within a strip, and while GL is 0."""
     lost = generalization_loss(errors)
     if len(errors) % strip or lost <= 0:
         return 0.0
@@ -44,7 +44,7 @@ def progress_quotient(errors, losses, strip):
 
 
 def successive_increases(errors, strip):
-    """UP: how many strips in a row, up to the one that ends now, ended with a higher error than the strip before."""
+    """UP: how many strips in a row, up to the one that ends now, ended with a higher error than the previous strip."""
     if len(errors) % strip:
         return 0
     rises = np.diff(errors[strip - 1 :: strip]) > 0
@@ -52,7 +52,7 @@ def successive_increases(errors, strip):
 
 
 def reached(criterion, errors, losses, strip):
-    """The value of a criterion now, or `None` where it is not defined: GL and PQ are quotients of positive errors."""
+    """Returns the current value of a criterion, or `None` if it is undefined: GL and PQ need errors above 0."""
     if criterion == "successive_increases":
         return successive_increases(errors, strip)
     if min(errors) < 0:

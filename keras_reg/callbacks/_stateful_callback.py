@@ -6,9 +6,9 @@ from keras_reg._validation import fail
 
 
 class Detachable(keras.callbacks.Callback):
-    """A callback whose copies, and those in other processes, belong to no model: `fit` gives them theirs.
+    """A callback that can be copied and pickled. The copy belongs to no model until `fit` gives it one.
 
-    A subclass names in `OF_FIT` the attributes that are good for the present `fit` alone, with what they become.
+    A subclass lists in `OF_FIT` the attributes that are valid during one `fit` only, with their values in a copy.
     """
 
     OF_FIT = MappingProxyType({})
@@ -28,15 +28,16 @@ class Detachable(keras.callbacks.Callback):
 
 
 class StatefulCallback(Detachable):
-    """A callback that starts anew with every `fit`, unless a saved state was put in before.
+    """A callback that starts anew with every `fit`, unless a saved state was loaded before.
 
-    A subclass names the attributes that make up its state in `STATE` and gives them their first values in `reset`.
-    Those in `GROWING` are dicts of lists that are only ever appended to.
+    A subclass lists the attributes that make up its state in `STATE`, and sets their first values in `reset`. `reset`
+    also runs in `__init__`, before a subclass has stored its arguments, so it must not read them. Attributes in
+    `GROWING` are dicts of lists to which values are only appended.
     """
 
     STATE = ()
     GROWING = ()
-    first_epoch = 0  # what counts as epoch 0: each phase of a `TransferLearner` sets its own
+    first_epoch = 0  # the epoch that counts as epoch 0: each phase of a `TransferLearner` sets its own
 
     def __init__(self):
         super().__init__()
@@ -52,28 +53,31 @@ class StatefulCallback(Detachable):
             self.reset()
 
     def on_epoch_begin(self, epoch, logs=None):
-        # A state may be loaded before `fit` or by another callback's `on_train_begin`; from here on it is used up.
+        # A state may be loaded before `fit`, or by another callback's `on_train_begin`, for this `fit` only.
         self._loaded = False
 
     def on_train_end(self, logs=None):
         self._loaded = False
 
     def state_dict(self):
-        """What this callback has seen and decided: JSON-serialisable, but for lists of NumPy arrays of weights."""
+        """Returns the state of this callback. It is JSON-serializable, except for NumPy arrays of weights."""
         return {name: _copied(getattr(self, name)) for name in self.STATE}
 
     def load_state_dict(self, state):
-        """Puts back what `state_dict` returned: the next `fit` goes on from there instead of starting anew.
+        """Loads a state, from which the next `fit` continues instead of starting anew.
 
         Args:
-            state: What `state_dict` of a callback of the same class returned.
+            state: Dict returned by `state_dict` of a callback of the same class.
 
         Raises:
             ValueError: If the keys are not those of this callback's state.
         """
         if not isinstance(state, dict) or set(state) != set(self.STATE):
             keys = sorted(state) if isinstance(state, dict) else state
-            fail(f"`state` must be a state of {type(self).__name__}, with the keys {sorted(self.STATE)}.", state=keys)
+            fail(
+                f"`state` must be the `state_dict` of a {type(self).__name__}, with the keys {sorted(self.STATE)}.",
+                state=keys,
+            )
         for name in self.STATE:
             setattr(self, name, _copied(state[name]))
         self._loaded = True
@@ -84,7 +88,7 @@ class StatefulCallback(Detachable):
 
 
 def _copied(value):
-    """New lists and dicts of lists, so that neither side appends to those of the other; what is in them is kept."""
+    """Copies lists and dicts of lists, so that neither side appends to those of the other; their items are shared."""
     if isinstance(value, dict):
         return {key: _copied(inner) for key, inner in value.items()}
     return list(value) if isinstance(value, list) else value

@@ -7,24 +7,24 @@ from keras_reg.callbacks._stateful_callback import Detachable
 
 
 class StrengthSchedule(Detachable):
-    """Moves every `keras_reg.Strength` at the start of each epoch: to its value times `schedule(epoch)`.
+    """Sets every `keras_reg.Strength` at the start of each epoch to its value times `schedule(epoch)`.
 
-    A rate or stddev that was given to a layer as `Strength` is a weight of that layer, so the compiled step reads
-    the new value and nothing is compiled again.
+    A rate or stddev that was given to a layer as a `Strength` is a weight of that layer, so the compiled step reads the
+    new value and nothing is compiled again.
 
     Args:
         schedule: Function from the epoch, counted from 0, to a factor in [0, 1].
-        layers: The layer or model, or a list of them, whose strengths are changed: layers of an input pipeline, or a
-            part of the model. `None` for all layers of the trained model.
+        layers: A layer or model, or a list of them, whose strengths are changed, such as the layers of an input
+            pipeline or a part of the model. `None` changes those of all layers of the trained model.
 
     Raises:
-        ValueError: If `schedule` is not callable or returns anything else, or there is no `Strength` to move.
+        ValueError: If `schedule` is not callable or returns anything else, or if there is no `Strength` to change.
 
     Example:
 
     >>> import keras_reg
     >>> ramp = keras_reg.callbacks.StrengthSchedule(lambda epoch: min(epoch / 5, 1.0))
-    >>> off_for_the_last_ones = keras_reg.callbacks.StrengthSchedule(lambda epoch: float(epoch < 45))
+    >>> off_at_the_end = keras_reg.callbacks.StrengthSchedule(lambda epoch: float(epoch < 45))
     """
 
     def __init__(self, schedule, layers=None):
@@ -39,16 +39,16 @@ class StrengthSchedule(Detachable):
         self.layers = layers
 
     def __deepcopy__(self, memo):
-        return copy.copy(self)  # whose layers are the same: those of the copy would be in no model
+        return copy.copy(self)  # with the same layers: copies of them would not be in the model
 
     def on_train_begin(self, logs=None):
         if not self._weights():
-            fail("`layers` or the model must hold a `keras_reg.Strength` in place of a number.", layers=self.layers)
+            fail("`layers` or the model must have a `keras_reg.Strength` in place of a number.", layers=self.layers)
 
     def on_epoch_begin(self, epoch, logs=None):
         factor = self.schedule(epoch)
         if not is_number(factor) or not 0 <= factor <= 1:
-            fail(f"`schedule` must return a factor in [0, 1], also for epoch {epoch}.", factor=factor)
+            fail(f"`schedule` must return a factor in [0, 1] for every epoch, here for {epoch}.", factor=factor)
         for weight in self._weights():
             weight.assign(weight.strength.value * factor)
 

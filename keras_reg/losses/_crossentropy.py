@@ -1,4 +1,4 @@
-"""Cross-entropy with smoothed targets: the arithmetic that never builds the targets."""
+"""Cross-entropy with smoothed targets, computed without building the targets."""
 
 import math
 
@@ -12,11 +12,14 @@ from keras_reg.losses._targets import are_ids, as_numbers, of_two_classes, read_
 
 
 def smoothed_crossentropy(y_true, y_pred, shares, from_logits, axis):
-    """The loss of each element, in float32 at least, which elements count (`None`: all), whether targets are ids."""
+    """Returns the loss of each element in float32 or float64, which elements count, and whether targets are ids.
+
+    `None` for the elements that count means that all of them do.
+    """
     y_true, y_pred = as_numbers("y_true", y_true), as_outputs(y_pred)
     if isinstance(y_true, keras.KerasTensor) != isinstance(y_pred, keras.KerasTensor):
         kinds = {"y_true": type(y_true).__name__, "y_pred": type(y_pred).__name__}
-        fail("`y_true` and `y_pred` must both be arrays, or both be symbolic.", **kinds)
+        fail("`y_true` and `y_pred` must both be arrays, or both be symbolic tensors.", **kinds)
     shape, rank = tuple(y_pred.shape), len(y_pred.shape)
     if not -rank <= axis < rank:
         fail(f"`axis` must be one of the {rank} axes of `y_pred`.", axis=axis, **{"y_pred.shape": shape})
@@ -34,13 +37,13 @@ def smoothed_crossentropy(y_true, y_pred, shares, from_logits, axis):
         crossentropy = _crossentropy_of_ids if of_ids else _crossentropy_of_distributions
     losses, counted = crossentropy(y_true, y_pred, shares, from_logits)
     if not from_logits:
-        expected = "`y_pred` must be probabilities; logits need `from_logits=True`."
+        expected = "`y_pred` must be probabilities, which are not negative. Logits need `from_logits=True`."
         losses = _without_negatives(losses, y_pred, counted, expected)
     return losses, counted, of_ids
 
 
 def as_outputs(y_pred):
-    """A tensor in float32, or in float64 where it is one."""
+    """Returns outputs as a float64 tensor if they are float64, else as a float32 tensor."""
     written = isinstance(y_pred, (list, tuple))
     y_pred = as_numbers("y_pred", y_pred)
     if written or (isinstance(y_pred, np.ndarray) and y_pred.dtype.kind in "iu"):  # not every backend has uint64
@@ -50,9 +53,9 @@ def as_outputs(y_pred):
 
 
 def _without_negatives(losses, values, counted, expected):
-    """An error where a distribution has a number below zero and looking is cheap; elsewhere NaN as its loss.
+    """Raises for a negative number in a distribution if looking is cheap; otherwise makes the loss NaN there.
 
-    So logits betray themselves for which nobody has said `from_logits`, and outputs in the place of targets.
+    This reveals logits without `from_logits=True`, and outputs passed as targets.
     """
     least, lowest = least_of(values), -keras.config.epsilon()
     if least is not None and least >= lowest:
@@ -68,12 +71,12 @@ def _without_negatives(losses, values, counted, expected):
 
 
 def _with_first_class(y_pred, from_logits):
-    """Two outputs from the one of the second class: sigmoid(z) is the second number of softmax([0, z])."""
+    """Returns the outputs of both classes, given that of the second: sigmoid(z) is the second of softmax([0, z])."""
     return ops.concatenate([ops.zeros_like(y_pred) if from_logits else 1 - y_pred, y_pred], axis=-1)
 
 
 def _binary_crossentropy(y_true, y_pred, shares, from_logits):
-    """Integers are class ids, floats the share of the second class."""
+    """Computes the losses for integers, which are class ids, or floats, which are shares of the second class."""
     if "float" not in keras.backend.standardize_dtype(y_true.dtype):
         return _crossentropy_of_ids(y_true, y_pred, shares, from_logits)
     targets, counted = of_two_classes(ops.cast(y_true, y_pred.dtype), shares.ignore_class)
@@ -98,14 +101,14 @@ def _crossentropy_of_ids(y_true, y_pred, shares, from_logits):
 
 
 def _from_logits(logits, ids, share, floor, total):
-    """total * logsumexp(z) - share * z_y - sum_k floor_k z_k: the one-hot targets are nowhere."""
+    """Returns total * logsumexp(z) - share * z_y - sum_k floor_k z_k, without one-hot targets."""
     symbolic = isinstance(logits, keras.KerasTensor)
     losses = None if symbolic else fused_crossentropy(logits, ids, share, floor, total)
     if losses is not None:
         return losses
-    # Differences of logits alone, so that a common offset of 1e4 costs no digits. As total = share + sum_k floor_k,
-    # the same is total * (logsumexp(z) - z_y) + sum_k floor_k (z_y - z_k), which XLA computes without a temporary.
-    # Where z_y is -inf, the greatest logit takes its place and the difference is added.
+    # Only differences of logits are used, so a common offset of 1e4 costs no precision. As total = share + sum_k
+    # floor_k, this equals total * (logsumexp(z) - z_y) + sum_k floor_k (z_y - z_k), which XLA computes without a
+    # temporary array. Where z_y is -inf, the largest logit replaces it and the difference is added afterwards.
     top = ops.stop_gradient(ops.max(logits, axis=-1, keepdims=True))
     own = ops.take_along_axis(logits, ops.expand_dims(ids, -1), axis=-1) - top
     near = ops.where(ops.isinf(own), 0.0, own)
@@ -126,7 +129,7 @@ def _from_probabilities(probabilities, ids, share, floor, total):
 def _crossentropy_of_distributions(y_true, y_pred, shares, from_logits, counted=None):
     targets = given = ops.cast(y_true, y_pred.dtype)
     if targets.shape[-1] is None:
-        targets = given = ops.reshape(targets, ops.shape(y_pred))  # an axis of size 1 would be spread over the classes
+        targets = given = ops.reshape(targets, ops.shape(y_pred))  # an axis of size 1 would broadcast over the classes
     mass = 1.0
     if shares.ignore_class is not None and shares.ignore_class >= 0:
         ignored = ops.equal(ops.arange(_classes(y_pred)), shares.ignore_class)
@@ -139,13 +142,13 @@ def _crossentropy_of_distributions(y_true, y_pred, shares, from_logits, counted=
     losses = (shares.smoothing - 1) * ops.sum(own * _possible(logs, own), axis=-1)
     floor, _ = shares.floor(_count(y_pred), y_pred.dtype)
     losses = losses if floor is None else losses - mass * weighted_sum(logs, floor, ops.sum)
-    expected = "`y_true` must be class ids or distributions, in front of `y_pred`."
+    expected = "`y_true` must be class ids or distributions, and must be passed before `y_pred`."
     losses = _without_negatives(losses, given, counted, expected)
     return losses if counted is None else ops.where(counted, losses, 0.0), counted
 
 
 def _possible(logs, own):
-    """The logarithms with 0 in the place of the -inf that nothing is multiplied with: 0 times infinity is 0 here."""
+    """Replaces -inf by 0 in logarithms of classes without a share: 0 times infinity is 0 here."""
     least = least_of(logs)
     if least is not None and least > -math.inf:
         return logs
@@ -156,23 +159,23 @@ def _possible(logs, own):
 
 
 def _classes(y_pred):
-    """The number of classes: an integer where it is known."""
+    """Returns the number of classes, an integer if it is known."""
     return ops.shape(y_pred)[-1]
 
 
 def _count(y_pred):
-    """The number of classes, to divide by."""
+    """Returns the number of classes as a divisor."""
     count = _classes(y_pred)
     return count if isinstance(count, int) else ops.cast(count, y_pred.dtype)
 
 
 def _blank(y_pred, counted):
-    """Zeros where an element does not count: what stands in padding may be NaN, and 0 * NaN is a NaN gradient."""
+    """Replaces elements that do not count by zeros: padding may be NaN, and 0 * NaN gives a NaN gradient."""
     return ops.where(ops.expand_dims(counted, -1), y_pred, 0)
 
 
 def _log(probabilities):
-    """Logarithms of probabilities, scaled to sum to 1 and kept from 0 as Keras' own losses do."""
+    """Returns logarithms of probabilities, scaled to sum to 1 and kept away from 0 as in Keras' own losses."""
     epsilon = keras.config.epsilon()
     total = ops.maximum(ops.sum(probabilities, axis=-1, keepdims=True), epsilon)
     return ops.log(ops.maximum(probabilities / total, epsilon))

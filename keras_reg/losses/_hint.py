@@ -1,4 +1,4 @@
-"""Explains a loss of NaN: compiled code cannot raise an error, but the value of an epoch can be looked at."""
+"""Explains a loss of NaN. Compiled code cannot raise an error, but the loss of an epoch can be checked."""
 
 import math
 import warnings
@@ -10,10 +10,10 @@ from keras_reg.losses._label_smoothing_crossentropy import LabelSmoothingCrossen
 
 
 def reason_for_nan(losses, value):
-    """The reason that one of these losses gives for a value of NaN; `None` for other values and other losses.
+    """Returns the likely reason for a value of NaN, or `None` for other values and for losses of Keras.
 
     Args:
-        losses: What `compile` took as its loss: a nest.
+        losses: The `loss` argument of `compile`, a nest.
         value: The loss of an epoch or a batch. A value that is not computed yet is ignored.
     """
     value = number_of(value)
@@ -22,14 +22,14 @@ def reason_for_nan(losses, value):
     for loss in keras.tree.flatten(losses):
         if isinstance(loss, LabelSmoothingCrossentropy) and not loss.from_logits:
             return (
-                f"`{loss.name}` takes probabilities, and is NaN if one is negative, as logits can be, or if a class id "
-                "is out of range. A network that ends in logits needs `from_logits=True`."
+                f"`{loss.name}` expects probabilities. It is NaN if one of them is negative, as logits can be, or if a "
+                "class id is out of range. A model that returns logits needs `from_logits=True`."
             )
     return None
 
 
 def warn_of_nan(losses, value):
-    """Warns of a loss of NaN if one of the losses can explain it, and returns whether it did."""
+    """Warns of a loss of NaN if one of the losses can explain it, and returns whether it has warned."""
     reason = reason_for_nan(losses, value)
     if reason:
         warnings.warn(f"The loss is NaN: {reason}")

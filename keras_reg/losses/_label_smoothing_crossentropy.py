@@ -160,19 +160,19 @@ class LabelSmoothingCrossentropy(keras.losses.Loss):
         return losses if counted is None else self._masked([losses, counted])
 
     def _remember(self, of_ids):
-        """Tells once that class ids, to validate with, follow distributions, to train on."""
+        """Warns once if class ids, as for validation, follow distributions, as for training."""
         if of_ids and self._met_distributions and not self._told:
             self._told = True
             warnings.warn(
-                f"`{self.name}` has met distributions and now class ids. In `fit`, give training and validation "
-                'labels one form: Keras chooses what "accuracy" means by those that it meets first.'
+                f"`{self.name}` received distributions before and now receives class ids. In `fit`, use the same form "
+                'of labels for training and validation: Keras chooses the meaning of "accuracy" by the first labels.'
             )
         self._met_distributions = self._met_distributions or not of_ids
 
     @classmethod
     def from_config(cls, config):
         weight = config.get("class_weight")
-        if isinstance(weight, dict):  # whose keys JSON has made strings
+        if isinstance(weight, dict):  # JSON turns its keys into strings
             config = {**config, "class_weight": {int(key): value for key, value in weight.items()}}
         return cls(**config)
 

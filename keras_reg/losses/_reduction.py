@@ -1,4 +1,4 @@
-"""What `keras.losses.Loss` does around `call`, for targets that must not be cast and elements that do not count."""
+"""Reducing losses like `keras.losses.Loss`, for targets that must not be cast and elements that do not count."""
 
 import keras
 from keras import ops
@@ -10,11 +10,11 @@ from keras_reg.losses._targets import as_numbers
 class Reduction(keras.losses.Loss):
     """Masks, weights and reduces the losses of `loss` as Keras does, without casting the targets.
 
-    Keras' `Loss.__call__` casts the targets it is given to a float dtype, which merges class ids. Here it gets none.
+    `keras.losses.Loss.__call__` casts targets to a float dtype, which merges class ids. So it is not given the targets.
     """
 
     def __init__(self, loss, y_true):
-        dtype = "float64" if loss.dtype == "float64" else "float32"  # a sum in float16 ends at 65504
+        dtype = "float64" if loss.dtype == "float64" else "float32"  # a sum in float16 overflows at 65504
         super().__init__(loss.name, loss.reduction, dtype)
         self.losses_of = loss.call
         self.y_true = y_true
@@ -24,7 +24,7 @@ class Reduction(keras.losses.Loss):
 
 
 class Masked(keras.layers.Layer):
-    """Gives the first tensor of a pair the second as its mask; a layer is the public way to do so."""
+    """Sets the second tensor of a pair as the mask of the first. Keras offers this to layers only."""
 
     def __init__(self):
         super().__init__(autocast=False)
@@ -37,11 +37,11 @@ class Masked(keras.layers.Layer):
 
 
 def checked_weights(sample_weight, y_pred, axis):
-    """Weights as float32, one for each element, or for a row of them: what Keras would spread in silence is refused."""
+    """Returns weights as float32, one per element or row of elements. Keras would broadcast other shapes silently."""
     weights = ops.cast(as_numbers("sample_weight", sample_weight), "float32")
     elements = list(y_pred.shape)
     if not -len(elements) <= axis < len(elements):
-        return weights  # the loss says so
+        return weights  # the loss raises the error
     del elements[axis]
     shape = tuple(weights.shape)
     rows = shape[:-1] if len(shape) == len(elements) + 1 and shape[-1] == 1 else shape
@@ -49,7 +49,7 @@ def checked_weights(sample_weight, y_pred, axis):
         n not in (1, None) and not fits((n,), (m,)) for n, m in zip(rows, elements, strict=False)
     ):
         fail(
-            "`sample_weight` must have one number for each element of the loss.",
+            "`sample_weight` must have one number per element of the loss.",
             sample_weight=shape,
             y_pred=tuple(y_pred.shape),
         )
@@ -57,10 +57,10 @@ def checked_weights(sample_weight, y_pred, axis):
 
 
 def own_weights(sample_weight, y_pred, axis):
-    """A copy of the weights, one for each element where their rank allows.
+    """Returns a copy of the weights, one per element if their rank allows it.
 
-    Under PyTorch, Keras multiplies a mask into the weights where they lie: into the caller's tensor, and with an error
-    where one weight serves many elements.
+    On PyTorch, Keras multiplies the mask into the weights in place. That changes the caller's tensor, and raises an
+    error if one weight is broadcast to several elements.
     """
     sample_weight, y_pred = ops.convert_to_tensor(sample_weight), ops.convert_to_tensor(y_pred)
     elements = list(ops.shape(y_pred))

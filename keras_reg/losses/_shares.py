@@ -1,4 +1,4 @@
-"""How much each class counts: the arguments of the loss that have one number per class."""
+"""The arguments of the loss that have one number per class."""
 
 import dataclasses
 
@@ -12,8 +12,8 @@ from keras_reg._validation import check_integer, check_number, fail, is_integer,
 class Shares:
     """The checked arguments.
 
-    `prior` is a (classes,) float64 array or `None`, and so is `weight`, which may also be a dict from class ids to
-    weights until `for_classes` knows how many classes there are.
+    `prior` and `weight` are float64 arrays (classes,) or `None`. `weight` may also be a dict from class ids to weights
+    until `for_classes` gets the number of classes.
     """
 
     smoothing: float
@@ -27,7 +27,7 @@ class Shares:
         ignore_class = check_integer("ignore_class", ignore_class, optional=True)
         weight, shares = _weights(class_weight), _per_class("prior", prior)
         if shares is not None and abs(shares.sum() - 1) > 1e-4:
-            fail(f"`prior` must sum to 1, not to {shares.sum():.6g}.", prior=prior)
+            fail(f"`prior` must sum to 1, but its sum is {shares.sum():.6g}.", prior=prior)
         found = cls(float(smoothing), ignore_class, weight, shares)
         if shares is not None and weight is not None and not found._fits(len(shares)):
             fail("`class_weight` and `prior` must have the same length.", class_weight=class_weight, prior=prior)
@@ -37,20 +37,26 @@ class Shares:
         return max(self.weight) < classes if isinstance(self.weight, dict) else len(self.weight) == classes
 
     def for_classes(self, classes):
-        """The same with one weight for each of the `classes` classes (`None`: not known while tracing)."""
+        """Returns the same with one weight per class; `classes` is `None` if their number is unknown while tracing."""
         weight, prior = self.weight, self.prior
         if classes is None and isinstance(weight, dict):
-            fail("`class_weight` must be a list if the number of classes is unknown.", class_weight=weight)
+            fail(
+                "`class_weight` must be a list instead of a dict if the number of classes is unknown.",
+                class_weight=weight,
+            )
         if classes is not None and weight is not None and not self._fits(classes):
-            fail(f"`class_weight` must have one number for each of the {classes} classes.", class_weight=listed(weight))
+            fail(f"`class_weight` must have one number per class, {classes} in all.", class_weight=listed(weight))
         if classes is not None and prior is not None and len(prior) != classes:
-            fail(f"`prior` must have one number for each of the {classes} classes.", prior=listed(prior))
+            fail(f"`prior` must have one number per class, {classes} in all.", prior=listed(prior))
         if isinstance(weight, dict):
             weight = np.array([weight.get(class_id, 1.0) for class_id in range(classes)])
         return dataclasses.replace(self, weight=weight)
 
     def floor(self, classes, dtype):
-        """What every class gets whatever the target, s * weight * prior, and its sum; a number where all are alike."""
+        """Returns smoothing * weight * prior, the part of the target that does not depend on it, and its sum.
+
+        The first is a number if it is the same for all classes, and `None` without smoothing.
+        """
         if self.smoothing == 0:
             return None, 0.0
         if self.weight is None and self.prior is None:
@@ -61,7 +67,7 @@ class Shares:
 
 
 def listed(values):
-    """One number per class as plain Python has it: a list, or a dict where it was given as one."""
+    """Returns one number per class as plain Python: a list, or a dict if it was given as one."""
     if values is None:
         return None
     if isinstance(values, dict):
@@ -70,7 +76,7 @@ def listed(values):
 
 
 def _weights(class_weight):
-    """`None`, a vector, or a dict in which the classes that are missing weigh 1, as in `fit`."""
+    """Checks for `None`, a vector, or a dict in which missing classes have a weight of 1, as in `fit`."""
     if not isinstance(class_weight, dict):
         return _per_class("class_weight", class_weight, " (or a dict from class ids to such numbers)")
     ids = all(is_integer(class_id) and class_id >= 0 for class_id in class_weight)
@@ -82,7 +88,7 @@ def _weights(class_weight):
 
 
 def _per_class(name, values, alternative=""):
-    """`None` or a vector of numbers that are not negative, as float64."""
+    """Checks for `None` or a vector of numbers that are not negative, and returns it as float64."""
     if values is None:
         return None
     numbers = isinstance(values, (list, tuple)) and all(map(is_number, values))
@@ -90,5 +96,5 @@ def _per_class(name, values, alternative=""):
         array = np.asarray(values, "float64")
         if array.ndim == 1 and len(array) > 1 and np.isfinite(array).all() and (array >= 0).all():
             return array
-    expected = f"`{name}` must be a list of numbers that are not negative, one for each class{alternative}."
+    expected = f"`{name}` must be a list of numbers that are not negative, one per class{alternative}."
     return fail(expected, **{name: values})

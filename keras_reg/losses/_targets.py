@@ -1,21 +1,21 @@
-"""What targets are: class ids or distributions, read in their own dtype, before a cast could merge two classes."""
+"""Reading targets, which are class ids or distributions, in their own dtype: a cast could merge two classes."""
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_reg._backend import is_concrete, is_dense
-from keras_reg._validation import fail, fits
+from keras_reg._validation import are_class_ids, fail, fits, have_shape_of_ids
 
-# The integers that a float dtype tells apart. Above them class ids merge in silence.
+# The largest integers up to which a float dtype represents every integer. Above them, class ids merge silently.
 EXACT_UP_TO = {"bfloat16": 2**8, "float16": 2**11, "float32": 2**24}
-# A signed integer of the same width keeps ids apart; what it cannot hold becomes negative, which is no class.
+# A signed integer of the same width keeps ids distinct. Values that it cannot hold become negative, hence invalid.
 SIGNED = {"uint64": "int64", "uint32": "int32", "int64": "int64"}
 HELD_BY_INT32 = np.iinfo("int32")
 
 
 def as_numbers(name, x):
-    """`x` where it is a tensor, else a NumPy array in a dtype and byte order that every framework knows."""
+    """Returns a tensor as it is, anything else as a NumPy array whose dtype and byte order every framework knows."""
     if not is_dense(x):
         return fail(f"`{name}` must be a dense array.", **{name: type(x).__name__})
     if ops.is_tensor(x) or isinstance(x, keras.KerasTensor):
@@ -37,15 +37,15 @@ def as_numbers(name, x):
 
 
 def _refuse(name, dtype):
-    return fail(f"`{name}` must be real numbers.", **{f"{name}.dtype": str(dtype)})
+    return fail(f"`{name}` must contain real numbers.", **{f"{name}.dtype": str(dtype)})
 
 
 def are_ids(targets, outputs, axis):
-    """Whether targets of this shape are class ids (one for each element) rather than distributions."""
-    elements, single = outputs[:axis] + outputs[axis + 1 :], (*outputs[:axis], 1, *outputs[axis + 1 :])
-    if fits(targets, elements) or (fits(targets, single) and targets[axis] == 1):
+    """Whether targets of this shape are class ids, one per element, rather than distributions."""
+    if have_shape_of_ids(targets, outputs, axis):
         return True
     if not fits(targets, outputs):
+        elements, single = outputs[:axis] + outputs[axis + 1 :], (*outputs[:axis], 1, *outputs[axis + 1 :])
         fail(
             f"`y_true` must be class ids of shape {elements} or {single}, or distributions of shape {outputs}, where "
             f"`y_pred` has shape {outputs} with the classes on axis {axis}.",
@@ -55,9 +55,9 @@ def are_ids(targets, outputs, axis):
 
 
 def read_ids(y_true, classes, ignore_class):
-    """(ids in range, which were true ids, which are not `ignore_class`: `None` where there is none).
+    """Returns ids, with 0 in the place of invalid ones, which of them are valid, and which are not `ignore_class`.
 
-    Raises for ids out of range where looking at them is cheap.
+    The last is `None` without an `ignore_class`. Raises for ids out of range if looking at them is cheap.
     """
     _check_float_ids(y_true, classes)
     if is_concrete(y_true) and isinstance(classes, int):
@@ -73,7 +73,7 @@ def read_ids(y_true, classes, ignore_class):
 
 
 def _as_integers(y_true):
-    """Signed integers of at least 32 bits, and for floats which of them were whole numbers."""
+    """Returns signed integers of at least 32 bits, and, for floats, which of them were whole numbers (else `None`)."""
     if isinstance(y_true, np.ndarray):
         if y_true.dtype.kind in "iu":
             held = (y_true >= HELD_BY_INT32.min) & (y_true <= HELD_BY_INT32.max)
@@ -85,7 +85,7 @@ def _as_integers(y_true):
 
 
 def _is_id(y_true, ids, whole, class_id):
-    """Which of the targets are this id, by their own dtype: -1 is not the greatest uint32."""
+    """Which targets are this id, compared in their own dtype, where -1 is not the largest uint32."""
     if isinstance(y_true, np.ndarray):
         return ops.convert_to_tensor(y_true == class_id)
     dtype, signed = (keras.backend.standardize_dtype(x.dtype) for x in (y_true, ids))
@@ -98,10 +98,8 @@ def _is_id(y_true, ids, whole, class_id):
 
 
 def check_ids(ids, classes, ignore_class):
-    """Raises for ids in a NumPy array that are neither a class nor the `ignore_class`."""
-    wrong = ~((ids >= 0) & (ids < classes) & (ids == np.floor(ids)))
-    if ignore_class is not None:
-        wrong &= ids != ignore_class
+    """Raises for ids in a NumPy array that are neither a class nor `ignore_class`."""
+    wrong = ~are_class_ids(ids, classes, ignore_class)
     if wrong.any():
         also = "" if ignore_class is None else f", or the `ignore_class` {ignore_class}"
         fail(f"`y_true` must be class ids from 0 to {classes - 1}{also}.", y_true=ids[wrong][:5].tolist())
@@ -114,7 +112,7 @@ def _check_float_ids(y_true, classes):
 
 
 def of_two_classes(shares_of_second, ignore_class):
-    """Distributions over two classes from the share of the second one, and which elements count (`None`: all)."""
+    """Returns distributions over two classes for shares of the second, and which elements count (`None`: all)."""
     second, counted = shares_of_second, None
     if ignore_class not in (None, 0, 1):
         counted = ops.not_equal(second, ops.cast(ignore_class, second.dtype))

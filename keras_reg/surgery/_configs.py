@@ -1,4 +1,4 @@
-"""Layers made anew from their configs within one process: functions and classes are at hand, none has to be loaded."""
+"""Recreating layers from their configs within one process, where their functions and classes are at hand."""
 
 import types
 import warnings
@@ -9,7 +9,7 @@ from keras_reg._validation import fail
 
 
 def config_of(original):
-    """The config of a layer or model."""
+    """Returns the config of a layer or model."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The object being serialized includes a `lambda`")
         try:
@@ -19,7 +19,7 @@ def config_of(original):
 
 
 def made_from(original, cls, config, known):
-    """An instance of `cls` in the place of `original`; `known` is what `name_objects` has found."""
+    """Returns an instance of `cls` that replaces `original`; `known` is the result of `name_objects`."""
     with keras.saving.custom_object_scope(known):
         try:
             return cls.from_config(config)
@@ -33,9 +33,9 @@ def _fail(original, error):
 
 
 def name_objects(owner, config):
-    """Puts names into a config for the lambdas and the classes of one's own in it, and returns them by name.
+    """Puts names into a config in place of lambdas and custom classes, and returns {name: object}.
 
-    The serialized form of a lambda is code without the names around it, and Keras refuses to load it.
+    The serialized form of a lambda is code without its surrounding names, which Keras refuses to load.
     """
     known = {}
     for name, value in config.items():
@@ -54,7 +54,7 @@ def name_objects(owner, config):
 
 
 def _name_object(mine, value):
-    """The same for an object that is serialized within a config."""
+    """Does the same for an object that is serialized within a config."""
     if mine is None:
         return {}
     known = {value["registered_name"]: type(mine)} if value.get("registered_name") else {}

@@ -1,6 +1,6 @@
 import keras
 
-from keras_reg._optimizers import members
+from keras_reg._optimizers import holds_several, members, unwrapped
 from keras_reg._validation import fail
 
 ENDINGS = ("bias", "gamma", "beta")
@@ -9,8 +9,8 @@ ENDINGS = ("bias", "gamma", "beta")
 def exclude_from_weight_decay(optimizer, model):
     """Keeps biases and normalization parameters out of an optimizer's weight decay.
 
-    Decayed are kernels and embeddings: everything of two or more dimensions but what is named a bias, gamma or beta.
-    Frozen weights are included, in case they train again later.
+    Kernels and embeddings are decayed: every weight of two or more dimensions that is not named bias, gamma or beta.
+    Frozen weights are treated alike, in case they train again later.
 
     A `.keras` file does not record which weights are excluded, since an optimizer's config does not. Call this again
     after `load_model`; the optimizer keeps its state.
@@ -38,23 +38,17 @@ def exclude_from_weight_decay(optimizer, model):
         fail("`optimizer` must be a `keras.optimizers.Optimizer`.", optimizer=optimizer)
     if not isinstance(model, keras.layers.Layer) or not model.weights:
         fail("`model` must be a built model or layer that has weights.", model=model)
-    if _gets_more_members(optimizer):
+    if holds_several(optimizer) and not unwrapped(optimizer).built:
         fail(
-            "`optimizer` must be built: call `optimizer.build(model.trainable_variables)` first.",
+            "A `MultiOptimizer` must be built: call `optimizer.build(model.trainable_variables)` first.",
             optimizer=optimizer,
         )
     inner = members(optimizer)
     for member in inner:
         member.exclude_from_weight_decay(var_list=[v for v in model.weights if not _decays(v)])
     if _has_step(model) and any(member in inner for member in members(model.optimizer)):
-        model.make_train_function(force=True)  # the compiled one still decays what it decayed
+        model.make_train_function(force=True)  # the compiled step still decays what it decayed before
     return optimizer
-
-
-def _gets_more_members(optimizer):
-    """A `MultiOptimizer` may be given a function that makes its members when it is built."""
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    return hasattr(optimizer, "optimizers") and not optimizer.built
 
 
 def _has_step(model):

@@ -12,7 +12,7 @@ KERNEL_ENDING = "kernel"
 
 @dataclasses.dataclass
 class Vertex:
-    """One call of a layer or operation: `parents` are the calls that its inputs come from, in their order."""
+    """One call of a layer or operation; `parents` are the calls that produce its inputs, in order."""
 
     operation: object
     parents: list
@@ -21,7 +21,7 @@ class Vertex:
 
 
 class Graph:
-    """The calls of a Functional model, by (name, number of the call), from its inputs to its outputs."""
+    """The calls of a Functional model by (name, number of the call), from its inputs to its outputs."""
 
     def __init__(self, model):
         # A plain Functional on the same tensors: subclasses have configs of their own.
@@ -41,11 +41,11 @@ class Graph:
         self.outputs = list(_histories(config["output_layers"]))
 
     def operations(self):
-        """All layers and operations, each once."""
+        """Returns all layers and operations, each once."""
         return list({id(v.operation): v.operation for v in self.vertices.values()}.values())
 
     def branches(self):
-        """For the `id` of each addition: the position of the input to drop, or the reason why there is none."""
+        """Returns, by the `id` of each addition, the position of the input to drop, or why no input is dropped."""
         return {id(v.operation): self._branch(v) for v in self.vertices.values() if is_addition(v)}
 
     def _branch(self, addition):
@@ -60,7 +60,7 @@ class Graph:
         return "neither input is a branch from the other"
 
     def _is_residual(self, shortcut, branch):
-        """Whether `branch` starts where `shortcut` comes from, at most one projection earlier, and does more."""
+        """Whether `branch` starts at `shortcut`, or one projection before it, and has more kernels than that."""
         projections, fork = 0, shortcut
         while projections <= 1:
             inside = self._between(fork, branch)
@@ -73,7 +73,7 @@ class Graph:
         return False
 
     def _between(self, fork, end):
-        """The calls from `fork`, left out, to `end`; `None` if another path leads there or they add tensors."""
+        """Returns the calls after `fork` up to `end`, or `None` if another path leads there or they add tensors."""
         found, open_ends, reached = set(), [end], False
         while open_ends:
             key = open_ends.pop()
@@ -91,7 +91,7 @@ class Graph:
         return sum(w.name.endswith(KERNEL_ENDING) for w in getattr(self.vertices[key].operation, "weights", ()))
 
     def heads(self):
-        """Pairs of a layer or model that only weightless layers follow, and the operation before it (or `None`)."""
+        """Returns pairs of a head, which only layers without weights follow, and the operation before it or `None`."""
         found = {}
         for key in self.outputs:
             while key is not None and key not in found:
@@ -104,19 +104,19 @@ class Graph:
 
 
 def is_graph(model):
-    """A Functional model or a Sequential one that is built."""
+    """Whether this is a Functional model or a built Sequential one."""
     if isinstance(model, keras.Sequential):
         return model.built
     return isinstance(model, keras.Model) and isinstance(model, keras.Function)
 
 
 def is_addition(vertex):
-    """The layer or the operation, which is also met with a single tensor and a number."""
+    """Whether this adds tensors. The operation may also add a number to a single tensor."""
     return type(vertex.operation).__name__ == "Add" and len(vertex.parents) > 1
 
 
 def ends_in_head(operation, shapes):
-    """A dense layer, a convolution over a pooled map (1 x 1), or a model."""
+    """Whether this is a dense layer, a convolution on a pooled map (1 x 1), or a model."""
     if isinstance(operation, (keras.layers.Dense, keras.Model)):
         return True
     spatial = [size for shape in shapes for size in shape[1:]]
@@ -125,7 +125,7 @@ def ends_in_head(operation, shapes):
 
 
 def passes_head(operation):
-    """Whether a head may lie behind the operation: activations, reshapes and the like."""
+    """Whether a head may come before the operation, as before activations and reshapes."""
     return not getattr(operation, "weights", ()) and "Pool" not in type(operation).__name__
 
 
@@ -135,7 +135,7 @@ def _drops_path(operation):
 
 
 def _tensors(value):
-    """The configs of all tensors in the arguments of a call, in order."""
+    """Yields the configs of all tensors in the arguments of a call, in order."""
     if isinstance(value, dict):
         if value.get("class_name") == "__keras_tensor__":
             yield value["config"]
@@ -147,7 +147,7 @@ def _tensors(value):
 
 
 def _histories(value):
-    """The (name, call) of each output; they come as one triple or as a nest of them."""
+    """Yields the (name, call) of each output, given one triple or a nest of them."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, (list, tuple)):
@@ -159,7 +159,7 @@ def _histories(value):
 
 
 def map_tensor(function, position, value):
-    """The arguments of a call with `function` applied to the tensor at one position, counted as by `_tensors`."""
+    """Applies `function` to one tensor in the arguments of a call; positions count as in `_tensors`."""
     numbers = itertools.count()
 
     def walk(item):

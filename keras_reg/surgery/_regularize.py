@@ -29,10 +29,10 @@ def regularize(
 ):
     """Copies a model and adds regularizers: the copy has the same weights, names and inference, but trains differently.
 
-    Nested models are copied too, shared layers stay shared, and layers inside wrappers are reached. Layers inside a
-    custom layer are not, and the report says so. An argument of `None` changes nothing. The copy is a plain
-    Functional or Sequential model, and is not compiled. It has the current weights of the original: load a weight file
-    of the original into the original, before the copy is made. The original is not changed.
+    Nested models are copied too, shared layers stay shared, and layers inside wrappers are changed as well. Layers
+    inside a custom layer are not, and the report says so. An argument of `None` changes nothing. The copy is a plain
+    Functional or Sequential model, and is not compiled. It has the current weights of the original, so load a weight
+    file into the original before you copy it. The original is not changed.
 
     Frozen weights stay frozen. Quantized layers stay quantized, and their integer kernels are not penalized.
 
@@ -41,23 +41,23 @@ def regularize(
 
     Args:
         model: A built Functional or Sequential model.
-        kernel_l1, kernel_l2: Penalties on every kernel, which replace its own.
+        kernel_l1, kernel_l2: Penalties on every kernel, which replace existing ones.
         bn_noise: Turns every `BatchNormalization` into a `NoisyBatchNormalization` with this `stddev`, a number or a
             `Strength`, or with a dict of the arguments `stddev`, `noise` and `virtual_batch_size`.
         dropout: Rate in [0, 1] of a dropout before the head, which is the last dense layer (or the convolution of a
             pooled map) if only layers such as activations follow it. An existing dropout there gets this rate.
-        drop_path: Rate in [0, 1], or `Strength`, of `DropPath` on the branches of residual additions, growing linearly
-            from 0 at the first. An addition is residual if it adds a tensor, or its projection, and a branch computed
-            from this tensor only. Branches that already have a drop path are not changed.
+        drop_path: Rate in [0, 1], or `Strength`, of `DropPath` on the branches of residual additions. It grows linearly
+            from 0 at the first addition. An addition is residual if it adds a tensor, or its projection, to a branch
+            that is computed from this tensor only. Branches that already have a drop path are not changed.
         spatial_dropout: Rate in [0, 1] of a spatial dropout after each pooling that is not global.
         penalize_biases, penalize_normalization: Whether biases, and `gamma` and `beta` of normalizations, are
             penalized like kernels.
         seed: Integer of at least 0, or `None`. Every added layer gets its own seed from it.
-        dry_run: Whether to print what would be done, and do nothing.
-        verbose: Whether to print what is done.
+        dry_run: Whether to only print the planned changes.
+        verbose: Whether to print the changes.
 
     Returns:
-        The copy; `None` where `dry_run`.
+        The copy, or `None` with `dry_run=True`.
 
     Raises:
         ValueError: If an argument is out of range, `model` is not Functional or Sequential, or one of its layers cannot
@@ -96,7 +96,7 @@ def _number(name, value, high=math.inf):
 
 
 def _noise_arguments(bn_noise):
-    """What goes into a config, from the arguments of `NoisyBatchNormalization` or its `stddev`."""
+    """Returns arguments of `NoisyBatchNormalization` for a config, given a dict of arguments or only its `stddev`."""
     if bn_noise is None:
         return None
     arguments = bn_noise if isinstance(bn_noise, dict) else {"stddev": bn_noise}

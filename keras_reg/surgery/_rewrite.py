@@ -11,9 +11,9 @@ NORMALIZATION = ("gamma_regularizer", "beta_regularizer")
 
 
 class Rewriter:
-    """Turns a layer into the changed copy of it, without its weights.
+    """Creates changed copies of layers, without their weights.
 
-    Layers inside of wrappers, and whole models there, are reached through the configs that the wrappers nest.
+    Layers and models inside wrappers are changed through the configs that are nested in those of the wrappers.
     """
 
     def __init__(self, penalty, penalized, noise):
@@ -22,15 +22,15 @@ class Rewriter:
         self.noise = noise  # arguments of NoisyBatchNormalization, or None
 
     def changes(self, layer):
-        """What is changed, in words."""
+        """Returns the changes of a layer in words."""
         return self._class_and_config(layer, config_of(layer))[2]
 
     def copy(self, layer, seeds, others):
-        """The changed copy; `others` are changes of its config beside those of this object."""
+        """Returns the changed copy; `others` are further changes of its config."""
         config = config_of(layer)
         known = name_objects(layer, config)
         cls, config, _ = self._class_and_config(layer, config)
-        if cls is not type(layer):  # new noise: a seed of its own, or layers of one shape would share it
+        if cls is not type(layer):  # new noise needs its own seed, or layers of one shape would draw the same noise
             config["seed"] = next(seeds)
         return made_from(layer, cls, {**config, **others}, known)
 
@@ -41,7 +41,7 @@ class Rewriter:
         return cls, config, changes
 
     def unreached(self, layer, changes):
-        """What the layer makes on its own, so that its config does not name it, in words."""
+        """Yields in words what cannot be changed, since a layer creates it without naming it in its config."""
         names = [weight.name for weight in layer.weights]
         kernels = sum(name.endswith("kernel") for name in names)
         if self.penalty and kernels and not any("penalized" in change for change in changes):
@@ -57,10 +57,10 @@ class Rewriter:
         return f"BatchNormalization -> NoisyBatchNormalization({arguments})"
 
     def _rewrite(self, value):
-        """A copy of a config with all configs that are nested in it."""
+        """Returns a changed copy of a config and of all configs nested in it, and the changes in words."""
         if isinstance(value, (list, tuple)):
             items = [self._rewrite(item) for item in value]
-            kind = list if isinstance(value, list) else tuple  # also where TensorFlow tracks the list
+            kind = list if isinstance(value, list) else tuple  # also for the lists that TensorFlow wraps
             return kind(item for item, _ in items), [change for _, more in items for change in more]
         if not isinstance(value, dict):
             return value, []
@@ -85,33 +85,33 @@ class Rewriter:
 
 
 def _is_quantized(config):
-    """Whether a layer of this config has integer kernels, which no penalty moves."""
+    """Whether a layer with this config has integer kernels, which a penalty cannot change."""
     mode = keras.dtype_policies.get(config["dtype"]).quantization_mode if config.get("dtype") else None
     return mode is not None and mode != "float8"
 
 
 def _in_words(value):
-    """A number, or a `Strength` in its serialized form."""
+    """Describes a number, or a `Strength` in its serialized form."""
     return f"Strength({value['config']['value']})" if isinstance(value, dict) else repr(value)
 
 
 def copy_weights(old, new):
-    """All weights of `old` to a rewritten copy, which may hold the weight of a `Strength` beside them."""
+    """Copies all weights of `old` to a rewritten copy, which may also have the weight of a `Strength`."""
     if not old.built:
         return
     weights = new.weights
     if len(weights) != len(old.weights):
         weights = [w for w in weights if not hasattr(w, "strength")]
     for source, target in _pairs(old, old.weights, new, weights):
-        target.assign(keras.ops.copy(source))  # JAX gives away the buffers that a step takes
+        target.assign(keras.ops.copy(source))  # a copy, since JAX donates the buffers of a step
         if target.trainable != source.trainable:
-            target.trainable = source.trainable  # a weight that was frozen alone
-    if hasattr(new, "finalize_state"):  # layers such as Normalization compute with what they make from their weights
+            target.trainable = source.trainable  # a weight that was frozen individually
+    if hasattr(new, "finalize_state"):  # layers such as Normalization derive further values from their weights
         new.finalize_state()
 
 
 def _pairs(old, sources, new, targets):
-    """By name where names tell them apart: a layer that was quantized makes its weights in another order."""
+    """Pairs weights by name if names are unique, since a quantized layer creates its weights in another order."""
     of_old, of_new = ([w.path.split(f"{x.name}/", 1)[-1] for w in ws] for x, ws in ((old, sources), (new, targets)))
     if len(set(of_old)) == len(of_old) and set(of_old) == set(of_new):
         targets = [targets[of_new.index(name)] for name in of_old]

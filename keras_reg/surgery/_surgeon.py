@@ -1,4 +1,4 @@
-"""Planning what goes into a model, and copying the model with it."""
+"""Planning the changes of a model, and making the changed copy."""
 
 import itertools
 import re
@@ -15,7 +15,7 @@ POOLING = re.compile(r"(?:Fractional)?(?:Max|Average)Pooling([123])D")
 
 
 class Surgeon:
-    """`plan` reads a model and fills `report`; `operate` makes the copy. Layers are known by their `id`."""
+    """Reads a model and fills `report` in `plan`, and makes the copy in `operate`. Layers are identified by `id`."""
 
     def __init__(self, rewriter, dropout, drop_path, spatial_dropout, seed):
         self.rewriter = rewriter
@@ -42,7 +42,7 @@ class Surgeon:
             self._plan_drop_path(additions)
 
     def _visit(self, model, is_head, additions):
-        """All layers of a model; `is_head` where its outputs are those of the whole."""
+        """Visits all layers of a model; `is_head` says whether its outputs are those of the whole model."""
         if isinstance(model, keras.Sequential):
             operations, heads, branches = model.layers, self._heads_of_sequential(model) if is_head else [], {}
         else:
@@ -105,7 +105,7 @@ class Surgeon:
             self.report.append("drop path: no additions found")
 
     def _spatial_dropout(self, layer):
-        """The arguments of the spatial dropout after a layer and its dimensions, or `None`."""
+        """Returns (number of dimensions, arguments) of the spatial dropout after a layer, or `None`."""
         found = POOLING.fullmatch(type(layer).__name__)
         if self.spatial_dropout is None or not found:
             return None
@@ -122,7 +122,7 @@ class Surgeon:
         return copy
 
     def _copy(self, operation):
-        """A copy of a layer, model or operation: the same one for the same original."""
+        """Returns the copy of a layer, model or operation, always the same one for the same original."""
         if id(operation) not in self.copies:
             copy = self._copy_anew(operation)
             self.copies[id(operation)] = copy
@@ -140,12 +140,12 @@ class Surgeon:
 
     def _copy_model(self, model):
         if isinstance(model, keras.Sequential):
-            layers = [keras.saving.deserialize_keras_object(config_of(model)["layers"][0])]  # its input
+            layers = [keras.saving.deserialize_keras_object(config_of(model)["layers"][0])]  # the input
             for layer in model.layers:
                 layers += [x for x in (self._before(layer), self._copy(layer), self._after(layer)) if x is not None]
             copy = keras.Sequential(layers, name=model.name)
         else:
-            plain = keras.Model(model.input, model.output, name=model.name)  # neither compiled nor a subclass
+            plain = keras.Model(model.input, model.output, name=model.name)  # not compiled, and not a subclass
             copy = keras.models.clone_model(
                 plain, _inputs_like(plain), clone_function=self._copy, call_function=self._call
             )
@@ -154,7 +154,7 @@ class Surgeon:
         return copy
 
     def _call(self, copy, *args, **kwargs):
-        """Calls a copied operation in the copied graph, with what goes before and after it."""
+        """Calls a copied operation in the copied graph, together with the layers inserted before and after it."""
         original = self.originals[id(copy)]
         before, after = self._before(original), self._after(original)
         if before is not None:
@@ -179,7 +179,7 @@ class Surgeon:
         return self._insert(layer, "spatial_dropout", cls, rate=self.spatial_dropout, **found[1])
 
     def _insert(self, owner, kind, cls, **arguments):
-        """A new layer; the same one wherever the layer that it belongs to is called."""
+        """Returns a new layer for its owner, the same one for every call of the owner."""
         if (id(owner), kind) not in self.inserted:
             name = f"{owner.name}_{kind}"
             while name in self.names:
@@ -190,7 +190,7 @@ class Surgeon:
 
 
 def _inputs_like(model):
-    """New inputs with the names of the old ones, which `clone_model` would name after their tensors."""
+    """Returns new inputs with the names of the old ones; `clone_model` would name them after their tensors."""
     layers = {id(layer.output): layer for layer in model.operations if isinstance(layer, keras.layers.InputLayer)}
 
     def new(tensor):

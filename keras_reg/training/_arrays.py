@@ -1,4 +1,4 @@
-"""What a model is given, as arrays that the backend holds exactly; and the form that one array for each output has."""
+"""Arguments of a model as arrays that the backend represents exactly, and the structure of labels and weights."""
 
 import keras
 import numpy as np
@@ -12,7 +12,10 @@ ARRAYS = (np.ndarray, np.generic, memoryview, keras.Variable, tuple, list)
 
 
 def hold_inputs(x, name):
-    """Inputs of a model: one array of numbers, or a nest, in which strings and sparse tensors are the network's own."""
+    """Returns the inputs of a model as exact arrays: one array of numbers, or a nest.
+
+    Strings and sparse tensors in a nest are passed on to the network unchanged.
+    """
     x = written_out(x)
     if is_compiling() or not isinstance(x, (dict, list, tuple)):
         return x if is_compiling() else array_of(x, name)
@@ -20,12 +23,12 @@ def hold_inputs(x, name):
 
 
 def hold_given(value, name):
-    """What `fit` and its like are given: all that is an array is held; data sets and generators pass.
+    """Returns an argument of `fit` or a similar method with exact arrays. Datasets and generators are not changed.
 
-    Columns of pandas pass too, once they are looked at, since Keras gives them their shape.
+    Columns of pandas are checked but not changed either, since Keras gives them their shape.
     """
     if name == "x" and not leaves(value):
-        fail("Expected arrays or a data set as `x`.", x=value)
+        fail("Expected arrays or a dataset as `x`.", x=value)
     if name == "x" and isinstance(value, (dict, list, tuple)):
         return each_array(value, lambda part: _given(part, name) if _is_of_numbers(part) else part)
     return each_array(value, lambda part: _given(part, name))
@@ -39,18 +42,18 @@ def _given(value, name):
         return value
     array = array_of(value, name)
     if len(array.shape) == 0 or (name == "x" and static(array, 0) == 0):
-        fail(f"Expected an array of a sample or more as `{name}`.", **{name: tuple(array.shape)})
+        fail(f"Expected an array of at least one sample as `{name}`.", **{name: tuple(array.shape)})
     return array
 
 
 def _is_of_numbers(value):
-    """Whether a door for numbers has to look at it; complex numbers are refused there."""
+    """Whether an array is to be checked as numbers. This includes complex numbers, which that check refuses."""
     dtype = getattr(value, "dtype", None)
     return is_dense(value) and dtype != "string" and getattr(dtype, "kind", None) not in ("O", "S", "U", "T")
 
 
 def check_batch_sizes(x, **others):
-    """Labels and sample weights have an entry for each of the inputs, as far as the sizes are known."""
+    """Checks that labels and sample weights have one entry per sample, as far as the sizes are known."""
     if any(len(array.shape) == 0 for array in leaves(x)):
         fail("Expected a batch as `x`.", x=keras.tree.map_structure(type, x))
     size = next((static(array, 0) for array in leaves(x)), None)
@@ -61,7 +64,7 @@ def check_batch_sizes(x, **others):
 
 
 def in_form_of(outputs, value, name):
-    """One array, or a nest with an array for each output; a list of one is that array where there is one output."""
+    """Checks for one array, or a nest with one array per output. For one output, a list of one array is unpacked."""
     if value is None or not isinstance(value, (dict, list, tuple)):
         return value
     if isinstance(outputs, (dict, list, tuple)):
@@ -71,11 +74,11 @@ def in_form_of(outputs, value, name):
     elif isinstance(value, (list, tuple)) and len(value) == 1 and hasattr(value[0], "shape"):
         return value[0]
     shown = {key: keras.tree.map_structure(type, nest) for key, nest in ((name, value), ("outputs", outputs))}
-    fail(f"Expected `{name}` as one array, or one array for each output.", **shown)
+    fail(f"Expected `{name}` as one array, or one array per output.", **shown)
 
 
 def labels_in_form(outputs, y):
-    """Labels of one output as one array; those of several are in any form that Keras knows."""
+    """Checks the labels of one output. Those of several outputs may have any structure that Keras accepts."""
     return y if isinstance(outputs, (dict, list, tuple)) else in_form_of(outputs, y, "y")
 
 

@@ -6,9 +6,9 @@ def _of_network(name):
 
 
 class AsNetwork:
-    """What is read from a model around `model` as from `model` itself.
+    """Attributes and methods with which a model that wraps `model` behaves like `model` itself.
 
-    Names of outputs stand in `compile` and in logs, those of inputs in data; the weights go from one to the other.
+    So `compile` and logs use the names of its outputs, data those of its inputs, and files of weights fit both.
     """
 
     inputs, outputs = _of_network("inputs"), _of_network("outputs")

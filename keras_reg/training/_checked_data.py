@@ -11,7 +11,7 @@ DATA = ("x", "y", "sample_weight")
 
 
 class ChecksData:
-    """Looks at what is given to `fit`, `evaluate` and their like before Keras has cast or moved it."""
+    """Checks the arguments of `fit`, `evaluate` and similar methods before Keras casts or moves them."""
 
     def fit(self, x=None, y=None, *args, **kwargs):
         y = self._with_classes(y)
@@ -67,9 +67,9 @@ class ChecksData:
 
 
 def _on_held(method, *args, **kwargs):
-    """Calls a method of Keras, with its arrays as the backend holds them exactly; what is no array is Keras' to judge.
+    """Calls a method of Keras with arrays that the backend represents exactly. Anything else is left to Keras.
 
-    A batch for validation is looked at before the first epoch, not behind it.
+    Validation data are checked too, before the first epoch rather than after it.
     """
     given = inspect.signature(method).bind(*args, **kwargs)
     for name in DATA:
@@ -83,7 +83,7 @@ def _on_held(method, *args, **kwargs):
 
 
 def _on_held_batch(method, *args, **kwargs):
-    """Likewise where nothing but arrays can be given."""
+    """Does the same for methods that accept only arrays."""
     given = inspect.signature(method).bind(*args, **kwargs)
     for name, value in given.arguments.items():
         if name in DATA:

@@ -1,4 +1,4 @@
-"""A file of weights that a model around a network and the network itself can both load."""
+"""Files of weights that a model around a network and the network itself can both load."""
 
 import contextlib
 import os
@@ -7,28 +7,28 @@ import tempfile
 
 import h5py
 
-_REST = "keras_reg"  # the group of what belongs to the model around the network
-_PLACE = "network"  # its attribute that says where the network stood
+_REST = "keras_reg"  # the group of everything that belongs to the model around the network
+_PLACE = "network"  # its attribute with the original place of the network
 
 
 def is_one_file(filepath):
-    """Whether this is a file of weights in one part, on a local disk."""
+    """Whether this is a single local file of weights."""
     return str(filepath).endswith(".weights.h5") and os.path.isfile(filepath)
 
 
 def is_of_network(filepath):
-    """Whether the weights are those of a network alone."""
+    """Whether the file contains the weights of the network only."""
     with h5py.File(filepath, "r") as file:
         return _REST not in file
 
 
 def put_network_first(filepath, name):
-    """Renames groups, so that the weights of the network stand where it looks for them, and all else in `keras_reg`."""
+    """Moves groups, so that the weights of the network are where it expects them, and all others in `keras_reg`."""
     with h5py.File(filepath, "r+") as file:
         layers = list(file.get("layers", ()))
         named = [layer for layer in layers if file["layers"][layer].attrs.get("name") == name]
         others, rest = list(file), file.create_group(_REST)
-        if len(named or layers) != 1:  # a subclass holds more than a network and its augmentation
+        if len(named or layers) != 1:  # a subclass has more layers than a network and its augmentation
             return
         place = rest.attrs[_PLACE] = f"layers/{(named or layers)[0]}"
         for group in others:
@@ -40,7 +40,7 @@ def put_network_first(filepath, name):
 
 @contextlib.contextmanager
 def as_saved(filepath):
-    """The path of a copy in which every group stands where Keras has saved it."""
+    """Yields the path of a copy in which every group is where Keras saved it."""
     with tempfile.TemporaryDirectory() as folder:
         copy = os.path.join(folder, "copy.weights.h5")
         shutil.copyfile(filepath, copy)

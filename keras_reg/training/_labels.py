@@ -1,17 +1,17 @@
-"""What can be seen of labels before a step takes them for something else."""
+"""Checks of labels that compiled code could not make: it would take wrong labels for something else."""
 
 import keras
 import numpy as np
 
-from keras_reg._validation import fail, fits
+from keras_reg._validation import fail, have_shape_of_ids
 from keras_reg.losses import LabelSmoothingCrossentropy
 from keras_reg.losses._targets import check_ids
 
 
 def check_classes(labels, model, loss):
-    """Refuses class ids that the loss has no class for. Compiled code could only make the loss NaN.
+    """Raises for class ids that are not classes of the model. Compiled code could only make the loss NaN.
 
-    Checks one NumPy array of integers for one output whose loss is one of this package.
+    Only a NumPy array of integers is checked, for a model of one output with a loss of this package.
     """
     outputs = getattr(model, "outputs", None) or ()
     if len(outputs) != 1 or not isinstance(loss, LabelSmoothingCrossentropy) or type(labels) is not np.ndarray:
@@ -19,14 +19,12 @@ def check_classes(labels, model, loss):
     shape, axis = tuple(outputs[0].shape), loss.axis
     if labels.dtype.kind not in "iu" or not -len(shape) <= axis < len(shape) or shape[axis] is None:
         return
-    axis %= len(shape)
-    before, after = shape[:axis], shape[axis + 1 :]
-    if fits(labels.shape, before + after) or fits(labels.shape, (*before, 1, *after)):
+    if have_shape_of_ids(labels.shape, shape, axis):
         check_ids(labels, max(shape[axis], 2), loss.ignore_class)  # one logit stands for two classes
 
 
 def check_not_ids(labels, outputs):
-    """Class ids that are floats would be mixed like what a regression aims at."""
+    """Raises for class ids in a float dtype, which would be mixed like the targets of a regression."""
     labels, outputs = keras.tree.flatten(labels), keras.tree.flatten(outputs)
     if len(labels) != len(outputs):
         return
@@ -39,10 +37,9 @@ def _check_is_not_ids(label, output):
     if not shape or not outputs or outputs[-1] in (None, 1):
         return
     dtype = keras.backend.standardize_dtype(label.dtype)
-    ids = fits(shape, outputs[:-1]) or (shape[-1] == 1 and fits(shape[:-1], outputs[:-1]))
-    if ids and keras.backend.is_float_dtype(dtype):
+    if have_shape_of_ids(shape, outputs) and keras.backend.is_float_dtype(dtype):
         fail(
-            "Expected integer class ids as `y`, or one label for each output.",
+            "Expected integer class ids as `y`, or one label per output.",
             dtype=dtype,
             shape=shape,
             outputs=outputs,

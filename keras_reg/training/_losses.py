@@ -1,4 +1,4 @@
-"""A loss as `compile` takes it, by name, as a function or as an object, made a `Loss` as Keras makes one."""
+"""Turns a loss as in `compile`, a name, a function or an object, into a `Loss`, in the same way as Keras."""
 
 import re
 
@@ -7,7 +7,7 @@ from keras import ops
 
 
 def as_loss(given):
-    """The `Loss` that Keras makes of one loss argument, with the name that Keras gives it."""
+    """Returns the `Loss` that Keras makes of one loss argument, with the same name."""
     if isinstance(given, str) and given.lower() in ("crossentropy", "ce"):
         return FunctionLoss(_crossentropy, given)
     found = keras.losses.get(given)
@@ -17,9 +17,9 @@ def as_loss(given):
 
 
 class FunctionLoss(keras.losses.Loss):
-    """A loss function as a `Loss`, as `compile` makes one: averaged over the batch, ranks aligned.
+    """Turns a loss function into a `Loss`, as `compile` does: averaged over the batch, with aligned ranks.
 
-    The labels and outputs may each be a nest of arrays, where one function serves several outputs.
+    If one function serves several outputs, labels and outputs are nests of arrays.
     """
 
     def __init__(self, function, name):
@@ -36,7 +36,7 @@ class FunctionLoss(keras.losses.Loss):
 
 
 def _aligned(y_true, y_pred):
-    """Labels and outputs of one rank, where a last axis of 1 is all that they differ in."""
+    """Returns labels and outputs of equal rank, if they differ only in a last axis of size 1."""
     more = len(y_true.shape) - len(y_pred.shape)
     if more == 1 and y_true.shape[-1] == 1:
         if len(y_pred.shape) == 1:
@@ -50,7 +50,7 @@ def _aligned(y_true, y_pred):
 
 
 def _crossentropy(y_true, y_pred):
-    """What Keras calls "crossentropy": binary, sparse or categorical, by the shapes."""
+    """Computes the loss that Keras calls "crossentropy": binary, sparse or categorical, depending on the shapes."""
     if y_pred.shape[-1] == 1:
         return keras.losses.binary_crossentropy(y_true, y_pred)
     if len(y_true.shape) < len(y_pred.shape) or y_true.shape[-1] == 1:

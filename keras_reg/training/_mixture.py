@@ -1,4 +1,4 @@
-"""The labels of a mixed batch, and a loss that takes them: each term weighted, whatever the reduction."""
+"""The labels of a mixed batch, and a loss that accepts them: it weights each term, whatever the reduction."""
 
 from typing import Any, NamedTuple
 
@@ -10,12 +10,12 @@ from keras_reg.training._losses import as_loss
 
 
 class Mixture(NamedTuple):
-    """Labels of mixed samples that keep the form in which the loss knows them.
+    """Labels of mixed samples in their original form.
 
     Attributes:
-        labels: Tuple of terms, each a nest of labels as the model was given them.
-        weights: What each term weighs, (batch, terms), or `None` where there is one term.
-        dominant: The original label that weighs most, for metrics.
+        labels: Tuple of terms, each a nest of labels as the model received them.
+        weights: The weight of each term, (batch, terms), or `None` if there is only one term.
+        dominant: The original label with the largest weight, for metrics.
     """
 
     labels: tuple
@@ -24,14 +24,14 @@ class Mixture(NamedTuple):
 
     @classmethod
     def of(cls, batch):
-        """The mixture in an augmented batch, or its plain labels where nothing was mixed."""
+        """Returns the mixture of an augmented batch, or its plain labels if nothing was mixed."""
         if batch.dominant is None:
             return batch.given("labels")
         labels, weights = zip(*batch.terms, strict=True)
         return cls(labels, None if len(labels) == 1 else ops.stack(weights, axis=1), batch.dominant[0])
 
     def stacked(self):
-        """One nest of labels (batch, terms, ...)."""
+        """Returns one nest of labels (batch, terms, ...)."""
         return keras.tree.map_structure(lambda *terms: ops.stack(terms, axis=1), *self.labels)
 
 
@@ -39,9 +39,9 @@ class Mixing:
     """What a `RegularizedModel` and its losses share.
 
     Attributes:
-        weights: The weights of the terms while one loss is computed; `None` where labels are plain.
-        given: The `loss` argument of the last `compile`. Keras does not track what stands here, so it stays the very
-            object that the user gave.
+        weights: The weights of the terms while one loss is computed, or `None` for plain labels.
+        given: The `loss` argument of the last `compile`. Keras does not track it here, so it remains the very object
+            that the user passed.
     """
 
     weights = None
@@ -49,11 +49,11 @@ class Mixing:
 
 
 class MixedLoss(keras.losses.Loss):
-    """Takes labels (batch, terms, ...) while `mixing` has weights: the sum over terms of weight * loss.
+    """Computes the sum over terms of weight * loss for labels (batch, terms, ...), while `mixing` has weights.
 
-    It only calls `loss`, once a term, with the term's share of the sample weights; so masks, ignored classes, dtypes
-    and reductions are what they are in `loss`. Sums are linear in the sample weights; a mean over the sample weights is
-    made so by the share of the weights that each term has.
+    It only calls `loss`, once per term, with the term's share of the sample weights, so masks, ignored classes, dtypes
+    and reductions are those of `loss`. A sum is linear in the sample weights. A mean over the sample weights is not, so
+    each term is multiplied by its share of these weights.
     """
 
     def __init__(self, loss, mixing):
@@ -81,7 +81,7 @@ class MixedLoss(keras.losses.Loss):
         return self.loss.call(y_true, y_pred)
 
     def _shape_of_values(self, y_true, y_pred):
-        """The shape of what the loss is before its reduction, (batch, ...)."""
+        """Returns the shape of the losses before their reduction, (batch, ...)."""
         outputs = keras.tree.flatten(y_pred)
         if self.rank is None:
             self.rank = _rank_of_values(self.loss, y_true, y_pred)
@@ -95,7 +95,7 @@ class MixedLoss(keras.losses.Loss):
         return ops.shape(like)[: self.rank]
 
     def _share(self, share, shape, sample_weight):
-        """The sample weights times the share of a term (1 where `None`), of the rank of the losses: (batch, ...)."""
+        """Returns sample weights times the share of a term (`None`: 1), with the rank of the losses: (batch, ...)."""
         whole = ops.ones(shape, self.dtype) if sample_weight is None else ops.cast(sample_weight, self.dtype)
         missing = len(shape) - len(whole.shape)
         if missing > 0:
@@ -106,17 +106,17 @@ class MixedLoss(keras.losses.Loss):
 
 
 def _rank_of_values(loss, y_true, y_pred):
-    """The rank of what a loss is before its reduction: it may be that of any array, or of none."""
+    """Returns the rank of the losses before their reduction, which may differ from that of labels and outputs."""
     to_dtype = lambda x: ops.cast(x, loss.dtype)  # noqa: E731
     try:
         values = loss.call(*keras.tree.map_structure(to_dtype, (y_true, y_pred)))
-    except NotImplementedError:  # a loss that has `__call__` alone
+    except NotImplementedError:  # a loss that only implements `__call__`
         return max(len(keras.tree.flatten(y_pred)[0].shape) - 1, 1)
     return len(ops.convert_to_tensor(values).shape)
 
 
 class _Count(keras.losses.Loss):
-    """Counts what a loss sums over, masks and weights included."""
+    """Counts the elements that a loss sums over, with masks and weights."""
 
     def __init__(self, shape, dtype):
         self.shape = shape
@@ -127,7 +127,7 @@ class _Count(keras.losses.Loss):
 
 
 def wrap_losses(losses, mixing):
-    """A loss argument of `compile` (nest of names, functions, losses or `None`) with each loss wrapped."""
+    """Wraps each loss in a `loss` argument of `compile`: a nest of names, functions, losses and `None`."""
     if losses is None:
         return None
     if isinstance(losses, dict):

@@ -26,36 +26,37 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):
     """Trains a model on augmented batches: images, labels and sample weights change inside the compiled step.
 
     `evaluate`, `predict` and `export` use the plain model, and outputs, layers and logs have its names. They do not
-    resize images: if the augmentation trains at a fixed size, as `RandomResizedCrop` does, images of another size are
-    refused. Compile it as you would compile `model`: integer labels stay integers, and losses and metrics are not
-    changed. The loss of a mixed sample is w * loss(y_a) + (1 - w) * loss(y_b), times its mixed sample weight, under
-    every reduction of the loss; it equals the loss of the mixed target for every loss that is linear in its target,
-    such as cross-entropy. Float labels are mixed themselves. Metrics see the original label that weighs most, so
-    training accuracy stays honest.
+    resize images: if the augmentation trains at a fixed size, as `RandomResizedCrop` does, images of another size
+    raise an error. Compile it as you would compile `model`: integer labels stay integers, and losses and metrics are
+    not changed. The loss of a mixed sample is w * loss(y_a) + (1 - w) * loss(y_b), times its mixed sample weight, with
+    every reduction of the loss. It equals the loss of the mixed target for every loss that is linear in its target,
+    such as cross-entropy. Float labels are mixed directly. Metrics compare with the original label that has the largest
+    weight, so training accuracy remains meaningful.
 
     Args:
         model: The `keras.Model` to train: Functional, Sequential or subclassed, with the ordinary `train_step`.
         augmentation: A layer of `keras_reg.layers`, an image layer of Keras, or a `keras.Sequential` of these, which
-            becomes a `Pipeline`. With `None` the model trains as `model` does.
+            becomes a `Pipeline`. With `None`, training is that of `model`.
         augmented_input: Name or position of the input to augment, if the model has several. Mixing layers refuse a
             model with several inputs, since they could not mix the others.
         **kwargs: Further arguments of `keras.Model`, such as `name`.
 
     Call arguments:
-        inputs: What `model` takes.
-        training: Passed on to `model` as Keras would. A call never augments; `train_step` and `augment` do.
+        inputs: The inputs of `model`.
+        training: Passed on to `model` as by Keras. A call never augments; `train_step` and `augment` do.
 
     Input shape:
-        That of `model`; in training a batch of images, of whole batches.
+        That of `model`; in training, a batch of images.
 
     Output shape:
         That of `model`.
 
     Raises:
-        ValueError: If `model` is not a Keras model or has a training step of its own (it would be bypassed), or if
-            `augmentation` is not a layer; in training, if the augmentation refuses the data or a loss does not return
-            one number per sample although integer labels are mixed; for arrays that are not numeric or hold integers
-            that tensors cannot hold; and for labels or sample weights that are not one array, or one per output.
+        ValueError: If `model` is not a Keras model or overrides the training step, which would be bypassed; if
+            `augmentation` is not a layer; in training, if the augmentation does not accept the data, or if integer
+            labels are mixed and a loss does not return one number per sample; for arrays that are not numeric or
+            contain integers that tensors cannot represent; and for labels or sample weights that are not one array, or
+            one array per output.
 
     Example:
 
@@ -81,7 +82,7 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):
         if augmented_input is not None and not isinstance(augmented_input, (str, int)):
             fail("`augmented_input` must be the name or the position of an input.", augmented_input=augmented_input)
         if "training" not in inspect.signature(model.call).parameters:
-            # Keras asks the signature whether to hand `training` on; here it is to be as without this model around.
+            # Keras passes `training` on only if the signature has it, so this model must have the same signature.
             object.__setattr__(self, "call", self._call_without_training)
         super().__init__(**kwargs)
         ready = augmentation is None or isinstance(augmentation, BatchAugmentation)
@@ -99,14 +100,14 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):
 
     def _build_parts(self, inputs):
         if not self.model.built:
-            # By a call, as Keras builds a model without a `build` of its own.
+            # By a call, as Keras builds a model that does not override `build`.
             options = {"training": False} if "training" in inspect.signature(self.call).parameters else {}
             self.model(inputs, **options)
         if self.augmentation is not None and not self.augmentation.built:
             self._build_augmentation(self._find_images(inputs)[1])
 
     def _build_augmentation(self, images):
-        """On TensorFlow `fit` builds nothing before its first step, which augments before it calls the network."""
+        """Builds the augmentation. On TensorFlow, the first step of `fit` augments before anything is built."""
         if not self.augmentation.built:
             self.augmentation.build(tuple(images.shape))
 
@@ -128,15 +129,15 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):
             sample_weight: Sample weights, a nest for several outputs.
 
         Returns:
-            (x, y, sample_weight); without an augmentation, what was given. Where labels were mixed, y is an object that
-            `compute_loss` and `compute_metrics` of this model take instead of labels.
+            (x, y, sample_weight), unchanged without an augmentation. If labels were mixed, y is an object that
+            `compute_loss` and `compute_metrics` of this model accept instead of labels.
         """
         if self.augmentation is None:
             return x, y, sample_weight
         held = hold_inputs(x, "x"), hold(y, "y"), hold(sample_weight, "sample_weight")
         x, y, sample_weight = map_arrays(ops.convert_to_tensor, held)
         place, found = self._find_images(x)
-        found = hold_inputs(found, "x")  # one of a nest may be no array of numbers, but not this
+        found = hold_inputs(found, "x")  # other inputs may be strings or sparse, but not the augmented one
         batch = Batch.of(found, y, sample_weights=sample_weight, sparse=True)
         check_sizes(batch, self.augmentation.data_format)
         self._build_augmentation(found)
@@ -145,7 +146,7 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):
         return self._put_images(x, place, batch.images), Mixture.of(batch), batch.sample_weights
 
     def _find_images(self, x):
-        """(where the images are, the images); the place is `None` where x is the images."""
+        """Returns (the place of the images in x, the images). The place is `None` if x itself is the images."""
         if not isinstance(x, (dict, list, tuple)):
             return None, x
         places = list(x) if isinstance(x, dict) else list(range(len(x)))
@@ -157,7 +158,7 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):
             place = names.index(place)
         if place not in places:
             fail(
-                "`augmented_input` must say which of several inputs is augmented.",
+                "`augmented_input` must be the name or the position of one of the inputs.",
                 augmented_input=self.augmented_input, inputs=places,
             )  # fmt: skip
         return place, x[place]
@@ -172,11 +173,11 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):
         return type(x)(*parts) if hasattr(x, "_fields") else type(x)(parts)
 
     def compile(self, optimizer="rmsprop", loss=None, *args, **kwargs):
-        """As `keras.Model.compile`, with the losses and metrics that `model` would be compiled with."""
+        """Compiles like `keras.Model.compile`, with the losses and metrics of `model`."""
         super().compile(optimizer, wrap_losses(loss, self._mixing), *args, **kwargs)
         self._mixing.given = loss
         if loss is not None:
-            object.__setattr__(self, "loss", loss)  # what the user gave, not what Keras would make of it to track it
+            object.__setattr__(self, "loss", loss)  # the user's object, which Keras would replace to track it
 
     def get_compile_config(self):
         config = super().get_compile_config()
@@ -230,4 +231,4 @@ def _check_model(model):
         fail("`model` must be a `keras.Model`.", model=model)
     own = [name for name in STEPS if getattr(type(model), name) is not getattr(keras.Model, name)]
     if own:
-        fail(f"`model` must have the ordinary {own[0]}; its own would be bypassed.", model=type(model).__name__)
+        fail(f"`model` must not override `{own[0]}`, which would be bypassed in training.", model=type(model).__name__)

@@ -1,4 +1,4 @@
-"""Evaluation resizes nothing: a size of images that the network was not trained at is refused, not taken silently."""
+"""Evaluation does not resize images, so it refuses images of a size that the network was not trained on."""
 
 import keras
 
@@ -7,7 +7,7 @@ from keras_reg.layers._batch._forms import Batch, dtype_of, spec_of
 
 
 def check_trained_size(augmentation, images):
-    """Images have the size at which `augmentation` hands them to the network, where that is a fixed one."""
+    """Checks that images have the size that `augmentation` produces in training, if that size is fixed."""
     shape = tuple(images.shape)
     if len(shape) != 4:
         return
@@ -15,16 +15,16 @@ def check_trained_size(augmentation, images):
     fixed = _shape_behind(augmentation, trained, images) == trained
     if fixed and any(None not in pair and pair[0] != pair[1] for pair in zip(shape[1:], trained[1:], strict=True)):
         fail(
-            f"Expected images of shape {(None, *trained[1:])}, on which the augmentation trains the network: outside "
-            "of training nothing is resized. Resize the images, or use `.model`, which takes other sizes.",
+            f"Expected images of shape {(None, *trained[1:])}, the size on which the augmentation trains the network. "
+            "They are not resized outside of training. Resize them, or use `.model`, which accepts other sizes.",
             shape=(None, *shape[1:]),
         )  # fmt: skip
 
 
 def inputs_of(x):
-    """The inputs in `x`, or their specifications, as far as they are known before anything is read; else `None`.
+    """Returns the inputs in `x` or their specifications if they are known without reading data, else `None`.
 
-    The check comes before the loop where it can: under JAX an error in its first step costs a model its weights.
+    The check comes before the loop if possible: on JAX, a model loses its weights by an error in the first step.
     """
     spec = getattr(x, "element_spec", None)
     if spec is not None:

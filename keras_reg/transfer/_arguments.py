@@ -1,4 +1,4 @@
-"""Arguments of a `TransferLearner`: checked, and as plain Python has them."""
+"""Checks of the arguments of a `TransferLearner`, which become plain Python."""
 
 import functools
 import os
@@ -16,16 +16,16 @@ ACCURACIES = ("accuracy", "acc", "binary_accuracy")
 
 
 def as_list(metrics):
-    """Metrics, of which one may come alone."""
+    """Returns a list of metrics; a single one may be passed by itself."""
     if isinstance(metrics, (str, keras.metrics.Metric)) or callable(metrics):
         return [metrics]
     if metrics is not None and not isinstance(metrics, (list, tuple, dict)):
-        fail("`metrics` must be a list of metrics, or of their names.", metrics=metrics)
+        fail("`metrics` must be a list of metrics or of their names.", metrics=metrics)
     return metrics
 
 
 def accuracy_of_logits(name):
-    """Keras' own accuracy of one output compares with 0.5, as if it were a probability."""
+    """Returns an accuracy for one logit. Keras would compare it with 0.5, as if it were a probability."""
     return keras.metrics.BinaryAccuracy(name=name, threshold=0.0)
 
 
@@ -33,7 +33,7 @@ def check_compile_arguments(arguments):
     unknown = [name for name in arguments if name not in COMPILE_ARGUMENTS]
     if unknown:
         fail(
-            f"Arguments of `compile` must be among {', '.join(COMPILE_ARGUMENTS)}. Phases have the optimizers.",
+            f"Arguments of `compile` must be among {', '.join(COMPILE_ARGUMENTS)}. Optimizers belong to the phases.",
             arguments=unknown,
         )
     checks = {
@@ -46,11 +46,11 @@ def check_compile_arguments(arguments):
 
 
 def joined_data(name, x, y, sample_weight):
-    """`train` as one argument."""
+    """Returns inputs, labels and sample weights as one argument, `train`."""
     if y is None:
         if sample_weight is not None:
             came = type(sample_weight).__name__
-            fail("`sample_weight` needs `y`. A dataset or a tuple must contain its own weights.", sample_weight=came)
+            fail("`sample_weight` needs `y`. A dataset or a tuple contains its own weights.", sample_weight=came)
         return x
     if isinstance(y, tuple) or (hasattr(y, "__iter__") and not hasattr(y, "__len__")):
         fail("`y` must be labels. Pass `validation_data` by keyword.", y=type(y).__name__)
@@ -65,7 +65,7 @@ def check_fit_arguments(arguments):
     unknown = [name for name in arguments if name not in FIT_ARGUMENTS]
     if unknown:
         fail(
-            f"Further arguments of `fit` must be among {', '.join(FIT_ARGUMENTS)}. Phases have epochs.",
+            f"Further arguments of `fit` must be among {', '.join(FIT_ARGUMENTS)}. Epochs belong to the phases.",
             arguments=unknown,
         )
     found = {name: native(value) for name, value in arguments.items() if value is not None}
@@ -95,7 +95,7 @@ def _check_class_weight(weights):
 def check_phases(phases):
     phases = [phases] if isinstance(phases, Phase) else list(phases) if isinstance(phases, (list, tuple)) else phases
     if not isinstance(phases, list) or not phases or not all(isinstance(phase, Phase) for phase in phases):
-        fail("`phases` must be a list of `Phase`.", phases=phases)
+        fail("`phases` must be a `Phase` or a list of them.", phases=phases)
     names = [phase.name for phase in phases]
     if len(set(names)) < len(names):
         fail("`phases` must have unique names.", phases=names)

@@ -1,4 +1,4 @@
-"""Joining a backbone and a head, with what goes before and between."""
+"""Joining a backbone and a head: preprocessing before the backbone, pooling between the two."""
 
 import dataclasses
 
@@ -6,6 +6,7 @@ import keras
 from keras import tree
 
 from keras_reg._validation import check_integer, fail, is_integer
+from keras_reg.training import RegularizedModel
 from keras_reg.transfer._layers import children, inside
 from keras_reg.transfer._preprocess import preprocess_inputs
 
@@ -14,7 +15,7 @@ POOLING = {
     4: keras.layers.GlobalAveragePooling2D,
     5: keras.layers.GlobalAveragePooling3D,
 }
-# Layers that do the same to vectors and to maps.
+# Layers that treat vectors and feature maps alike.
 INDIFFERENT = (
     keras.layers.Dropout,
     keras.layers.Activation,
@@ -28,21 +29,27 @@ class Assembly:
     """The parts of a transfer, which share their layers.
 
     Attributes:
+        backbone: The pretrained model.
+        augmentation: The layer that changes raw inputs in training, or `None`.
         model: Raw inputs to outputs.
+        trainer: `model`, or the `RegularizedModel` around it if there is an augmentation.
         extractor: Raw inputs to features: all of `model` that comes before the head.
-        head: The layer or model that makes outputs of features.
+        head: The layer or model that computes outputs from features.
         head_model: Features to outputs.
-        notes: Lines that say what was done.
+        notes: Lines that say how the parts were joined.
     """
 
+    backbone: keras.Model
+    augmentation: keras.layers.Layer | None
     model: keras.Model
+    trainer: keras.Model
     extractor: keras.Model
     head: keras.layers.Layer
     head_model: keras.Model
     notes: tuple[str, ...]
 
 
-def assemble(backbone, head, preprocess):
+def assemble(backbone, head, preprocess, augmentation):
     """Joins the parts; `head` is a number of classes, a layer, a model or a list of layers."""
     _check_backbone(backbone)
     inputs = _make_inputs(backbone)
@@ -52,8 +59,12 @@ def assemble(backbone, head, preprocess):
     features, *more = _pool_if_needed(features, head, backbone)
     outputs = _call_head(head, features)
     one = keras.Input(features.shape[1:], dtype=features.dtype, name="features")
+    model = keras.Model(inputs, outputs, name=f"{backbone.name}_transfer")
     return Assembly(
-        model=keras.Model(inputs, outputs, name=f"{backbone.name}_transfer"),
+        backbone=backbone,
+        augmentation=augmentation,
+        model=model,
+        trainer=model if augmentation is None else RegularizedModel(model, augmentation),
         extractor=keras.Model(inputs, features, name=f"{backbone.name}_features"),
         head=head,
         head_model=keras.Model(one, head(one), name=f"{backbone.name}_head"),
@@ -80,7 +91,7 @@ def _check_backbone(backbone):
 
 
 def _ends_in_classes(layer):
-    """Whether the last layer is a softmax over vectors, or the logits that `keras.applications` call predictions."""
+    """Whether the last layer is a softmax over vectors, or the "predictions" of `keras.applications`."""
     if isinstance(layer, keras.Model):
         vectors = not getattr(layer, "outputs", None) or len(layer.outputs[0].shape) == 2
         return vectors and bool(layer.layers) and _ends_in_classes(layer.layers[-1])
@@ -95,22 +106,22 @@ def _make_inputs(backbone):
     config = backbone.get_build_config() or {} if backbone.built else {}
     shape = config.get("input_shape") or next(iter((config.get("shapes_dict") or {}).values()), None)
     if not isinstance(shape, (tuple, list)) or not shape or isinstance(shape[0], (tuple, list, dict)):
-        fail("`backbone` must know the shape of its input: call it on a batch first.", backbone=backbone)
+        fail("`backbone` must be built: call it on a batch first.", backbone=backbone)
     return keras.Input(tuple(shape[1:]), name="inputs")
 
 
 def _features(backbone, outputs):
-    """The one tensor that a head can take."""
+    """Returns the single tensor that the head takes."""
     if isinstance(outputs, dict) and "pooled_output" in outputs:  # text models of KerasHub
         return outputs["pooled_output"]
     found = tree.flatten(outputs)
     if len(found) == 1:
         return found[0]
     names = sorted(outputs) if isinstance(outputs, dict) else len(found)
-    fail("`backbone` must have one output: choose one with `keras.Model(b.input, b.output[...])`.", outputs=names)
+    fail("`backbone` must have one output: select one with `keras.Model(b.input, b.output[...])`.", outputs=names)
 
 
-MOST_CLASSES = 2**24  # float32 tells no more class ids apart
+MOST_CLASSES = 2**24  # above this, float32 does not represent every class id
 
 
 def _make_head(head):
@@ -126,7 +137,7 @@ def _make_head(head):
 
 
 def _pool_if_needed(features, head, backbone):
-    """The features, pooled where the head would otherwise classify every place of a map by itself."""
+    """Returns the features, pooled if the head would otherwise classify every position of a map separately."""
     rank = len(features.shape)
     if rank not in POOLING or not _wants_vectors(head, rank):
         return (features,)
@@ -135,12 +146,12 @@ def _pool_if_needed(features, head, backbone):
     pooled = POOLING[rank](data_format=layout, name="global_pooling")(features)
     return (
         pooled,
-        f"Features: {backbone.name} ends in {tuple(features.shape[1:])}, so they are averaged over all places.",
+        f"Features: {backbone.name} ends in {tuple(features.shape[1:])}, averaged over all positions.",
     )
 
 
 def _wants_vectors(head, rank):
-    """Whether the first layer of the head that cares for the rank is a dense one, or takes vectors only."""
+    """Whether the head takes vectors: its first layer that depends on the rank is a dense layer."""
     if getattr(head, "inputs", None):
         return len(head.inputs) == 1 and len(head.inputs[0].shape) == 2
     for layer in [head, *children(head)] if isinstance(head, keras.Sequential) else [head]:

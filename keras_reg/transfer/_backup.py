@@ -1,4 +1,4 @@
-"""What a training that was killed goes on from: one file at the border before each phase."""
+"""The files from which a killed training resumes: one for the start of each phase."""
 
 import dataclasses
 import json
@@ -8,7 +8,6 @@ import re
 import sys
 import warnings
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -16,23 +15,23 @@ from keras_reg._random_state import random_state, set_random_state
 from keras_reg._storage import read_nest, remove, write_nest
 from keras_reg._validation import fail
 from keras_reg.callbacks import persist
-from keras_reg.transfer._slots import Memory
+from keras_reg.transfer._slots import Memory, copied
 
-# Within a phase `keras_reg.callbacks.persist` keeps what is needed, in a folder beside the file.
+# Within a phase, `keras_reg.callbacks.persist` saves every epoch in a folder beside the file.
 FILE, FOLDER = "before-phase-{}.npz", "phase-{}"
 NAMES = re.compile(r"before-phase-(\d+)\.npz")
 
 
 @dataclasses.dataclass
-class Border:
-    """Where a training stands between two phases.
+class PhaseStart:
+    """The state of a training between two phases.
 
     Attributes:
-        phase: The number of the phase that comes.
-        seed: What the order of the data comes from.
+        phase: The number of the next phase.
+        seed: Integer from which the order of the data comes.
         histories: [(epochs, logs)] of the phases before.
         memories: {id of a weight: `Memory`}.
-        loss_scale: That of mixed precision, or `None`.
+        loss_scale: The loss scale of mixed precision, or `None`.
     """
 
     phase: int
@@ -43,12 +42,12 @@ class Border:
 
 
 class Backup:
-    """The folder of one training: the last two borders, each with the epochs of the phase behind it.
+    """The folder of one training: the starts of the last two phases, each with the epochs of its phase.
 
     Args:
         directory: The folder.
-        model: What is trained; its weights and random numbers are kept.
-        phases: The phases, which must be the same when the training is taken up; they may have more epochs.
+        model: The model in training, whose weights and random state are saved.
+        phases: The phases, which must be the same when the training resumes, but may have more epochs.
     """
 
     def __init__(self, directory, model, phases):
@@ -63,22 +62,22 @@ class Backup:
     def folder(self, phase):
         return self.directory / FOLDER.format(phase)
 
-    def save(self, border):
-        """Writes the border, and then removes what came before the one before it."""
+    def save(self, start):
+        """Writes the start of a phase, and then removes all but the one before it."""
         numbers = {id(variable): str(i) for i, variable in enumerate(self.variables)}
         record = {
-            **vars(border),
-            "memories": {numbers[key]: vars(memory) for key, memory in border.memories.items()},
+            **vars(start),
+            "memories": {numbers[key]: vars(memory) for key, memory in start.memories.items()},
             "plan": self.plan,
             "epochs": self.epochs,
-            "weights": [_array(variable) for variable in self.variables],
+            "weights": [copied(variable) for variable in self.variables],
             "random": random_state(self.model),
         }
-        write_nest(self.directory / FILE.format(border.phase), record)
-        self._remove([phase for phase in self._phases() if phase < border.phase - 1])
+        write_nest(self.directory / FILE.format(start.phase), record)
+        self._remove([phase for phase in self._phases() if phase < start.phase - 1])
 
     def load(self):
-        """Puts weights and random numbers back and returns the last border; `None` where there is none."""
+        """Restores weights and random state and returns the last `PhaseStart`, or `None` if there is none."""
         record, path = self._find()
         if record is None:
             for phase in range(len(self.plan)):
@@ -87,13 +86,13 @@ class Backup:
         self._check(record, path)
         set_random_state(self.model, record["random"])
         for variable, value in zip(self.variables, record["weights"], strict=True):
-            # A copy: what is computed from the array later must not share its memory.
+            # A copy, so that the variable does not share memory with the array.
             variable.assign(ops.cast(np.array(value), variable.dtype))
         memories = {id(self.variables[int(key)]): Memory(**memory) for key, memory in record["memories"].items()}
-        return Border(record["phase"], record["seed"], record["histories"], memories, record["loss_scale"])
+        return PhaseStart(record["phase"], record["seed"], record["histories"], memories, record["loss_scale"])
 
     def _find(self):
-        """(record, path) of the last border that can be read and from which something is left to do."""
+        """Returns (record, path) of the last file that is intact and does not lie beyond the phases."""
         damaged = []
         for phase in sorted(self._phases(), reverse=True):
             path = self.directory / FILE.format(phase)
@@ -101,18 +100,20 @@ class Backup:
             if not _is_record(record, phase):
                 damaged.append(path.name)
             elif phase < len(self.epochs) or record["epochs"][-1] >= self.epochs[-1]:
-                self._warn(damaged, f"the training goes on from {path.name}, before it")
+                self._warn(damaged, f"the training resumes from the earlier {path.name}")
                 return record, path
-        self._warn(damaged, "the training begins anew")
+        self._warn(damaged, "the training starts over")
         return None, None
 
-    def _warn(self, damaged, what):
+    def _warn(self, damaged, consequence):
         if damaged:
-            names = ", ".join(damaged)
-            warnings.warn(f"{self.directory} holds {names}, damaged or foreign: {what}.", stacklevel=2)
+            files = ", ".join(damaged)
+            warnings.warn(
+                f"{files} in {self.directory} cannot be read (damaged, or not a backup): {consequence}.", stacklevel=2
+            )
 
     def _phases(self):
-        """The numbers of the borders of which there are files."""
+        """Returns the numbers of the phases for which there are files."""
         names = os.listdir(self.directory) if self.directory.is_dir() else []
         return [int(found[1]) for found in map(NAMES.fullmatch, names) if found]
 
@@ -120,20 +121,16 @@ class Backup:
         shapes = [tuple(array.shape) for array in record["weights"]]
         own = [tuple(variable.shape) for variable in self.variables]
         if shapes != own:
-            other = next((i for i, pair in enumerate(zip(shapes, own, strict=False)) if pair[0] != pair[1]), None)
-            where = (
-                f"weight {other} is {shapes[other]} there" if other is not None else f"there are {len(shapes)} there"
-            )
-            came = own[other] if other is not None else f"{len(own)} weights"
-            fail(
-                f"`backup_dir` must be of the same model, but {where}: take another folder.", here=came, file=str(path)
-            )
+            _refuse_shapes(shapes, own, path)
         if record["plan"] != self.plan:
             names = [phase[0] for phase in record["plan"]]
-            fail(f"`phases` must be those of {path}: {names}.", phases=[phase[0] for phase in self.plan])
+            fail(
+                f"`phases` must be those of the backup {path}: {names}. Use another `backup_dir` for other phases.",
+                phases=[phase[0] for phase in self.plan],
+            )
 
     def remove(self):
-        """Takes away what was written, and the folder if nothing else is in it."""
+        """Deletes the files of this training, and the folder if it is then empty."""
         self._remove(self._phases())
 
     def _remove(self, phases):
@@ -147,8 +144,21 @@ class Backup:
         epochs.remove()
 
 
+def _refuse_shapes(saved, own, path):
+    """Raises the error for weights of other shapes, and names the first that differs."""
+    place = next((i for i, pair in enumerate(zip(saved, own, strict=False)) if pair[0] != pair[1]), None)
+    there, here = (f"{len(saved)} weights", f"{len(own)} weights")
+    if place is not None:
+        there, here = (f"a weight {place} of shape {shapes[place]}" for shapes in (saved, own))
+    fail(
+        f"`backup_dir` must be the backup of the same model. It contains {there}, but this model has {here}. Use "
+        "another folder for another model.",
+        backup_dir=str(path.parent),
+    )
+
+
 def _is_record(record, phase):
-    """Whether it is what `save` writes, as far as that can be seen."""
+    """Whether this is a record as `save` writes it, as far as its structure tells."""
     kinds = {"phase": int, "seed": int, "histories": list, "memories": dict, "plan": list, "epochs": list}
     kinds |= {"weights": list, "random": dict}
     return (
@@ -159,8 +169,3 @@ def _is_record(record, phase):
         and len(record["epochs"]) == len(record["plan"]) >= phase
         and all(isinstance(array, np.ndarray) for array in record["weights"])
     )
-
-
-def _array(variable):
-    value = ops.cast(variable, "float32") if keras.backend.standardize_dtype(variable.dtype) == "bfloat16" else variable
-    return np.asarray(ops.convert_to_numpy(value))

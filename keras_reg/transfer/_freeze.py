@@ -6,19 +6,19 @@ from keras_reg.transfer._trainable import TrainableMap, set_trainable
 
 
 def freeze(layers):
-    """Stops weights from training: all of a layer or model, or of each in a list.
+    """Freezes all weights of a layer or model, or of each in a list.
 
     A frozen batch normalization uses its moving averages, also in training, and does not update them. Weights that were
-    frozen individually are remembered: `unfreeze` leaves them frozen.
+    frozen individually before stay frozen after `unfreeze`.
 
-    Compile after it: Keras trains what was trainable when `compile` was called, or fails, each backend in its own way.
-    `TransferLearner` does so by itself.
+    Compile the model afterwards. Otherwise Keras trains what was trainable when `compile` was called, or raises an
+    error, depending on the backend. `TransferLearner` compiles by itself.
 
     Args:
         layers: A layer, a model, or a list of them (`model.layers[:-4]`).
 
     Raises:
-        ValueError: If there is something else among them.
+        ValueError: If `layers` is or contains anything else.
 
     Example:
 
@@ -35,26 +35,26 @@ def freeze(layers):
 
 
 def unfreeze(backbone, layers="all", batch_norm=False):
-    """Lets weights train again: all, the last layers, or those that a pattern names. What trains already goes on.
+    """Makes weights trainable again: all, those of the last layers, or those of layers that match a pattern.
 
-    Unlike `backbone.trainable = True`, it leaves every batch normalization in inference mode: batches of new data
-    would replace the averages that the pretrained weights were made for. A weight that was frozen individually stays
-    frozen, such as the pretrained kernel after `enable_lora`, or one whose `trainable` you set to `False` while its
-    layer was trainable. Nested models, and layers inside layers, are reached.
+    Weights that already train keep training. Unlike `backbone.trainable = True`, it leaves every batch normalization in
+    inference mode: batches of new data would replace the averages with which the pretrained weights were trained. A
+    weight that was frozen individually stays frozen, such as the pretrained kernel after `enable_lora`, or one whose
+    `trainable` you set to `False` while its layer was trainable. Nested models and layers inside layers are included.
 
-    Compile after it: Keras trains what was trainable when `compile` was called, or fails, each backend in its own way.
-    `TransferLearner` does so by itself.
+    Compile the model afterwards. Otherwise Keras trains what was trainable when `compile` was called, or raises an
+    error, depending on the backend. `TransferLearner` compiles by itself.
 
     Args:
         backbone: A layer or model.
-        layers: "all"; n for the last n layers, those inside of nested models counted one by one; or a glob, or a list
-            of globs, on names ("block5_*") or paths ("encoder/block_11/*") of layers. A layer comes with all that is
-            in it.
-        batch_norm: Whether batch normalizations among them train and use the statistics of batches. Else all in
-            `backbone` are frozen.
+        layers: "all"; an integer n for the last n layers, where those of nested models count one by one; or a glob, or
+            a list of globs, for names ("block5_*") or paths ("encoder/block_11/*") of layers. A layer includes all
+            layers inside it.
+        batch_norm: Whether batch normalizations among them train and use the statistics of batches. Otherwise all
+            batch normalizations in `backbone` are frozen.
 
     Raises:
-        ValueError: If no weight of `backbone` is meant. Then everything stays as it was.
+        ValueError: If `layers` matches no weight of `backbone`. Then nothing is changed.
 
     Example:
 
@@ -69,9 +69,9 @@ def unfreeze(backbone, layers="all", batch_norm=False):
     open_layers(backbone, check_layers("layers", layers), check_flag("batch_norm", batch_norm))
 
 
-def open_layers(backbone, layers, batch_norm, closed=frozenset()):
-    """`unfreeze`, which leaves layers whose ids are in `closed` frozen unless a glob names them."""
-    chosen = select(backbone, layers, closed)
+def open_layers(backbone, layers, batch_norm, kept_frozen=frozenset()):
+    """Does what `unfreeze` does, but leaves layers whose ids are in `kept_frozen` frozen unless a glob matches them."""
+    chosen = select(backbone, layers, kept_frozen)
     before = TrainableMap(backbone)
     names = sorted({layer.name for layer in inside(backbone) if own_weights(layer)})
     training = [layer for layer in inside(backbone) if any(w.trainable for w in own_weights(layer))]
@@ -80,22 +80,25 @@ def open_layers(backbone, layers, batch_norm, closed=frozenset()):
     if any(weight.trainable for layer in chosen for weight in own_weights(layer)):
         return
     before.restore()
-    if not chosen and not closed:
-        fail(f"`layers` must name layers of {backbone.name!r}; with weights it has {_some(names)}.", layers=layers)
+    if not chosen and not kept_frozen:
+        fail(f"`layers` must match layers of {backbone.name!r}. Those with weights are {_some(names)}.", layers=layers)
     hints = [] if batch_norm else ["batch normalizations stay frozen unless `batch_norm=True`"]
-    hints += ["layers that were frozen before stay frozen unless a glob names them"] if closed else []
+    hints += ["layers that were frozen before stay frozen unless a glob matches them"] if kept_frozen else []
     hint = f" ({', and '.join(hints)})" if hints else ""
-    fail(f"`layers` must have weights to train{hint}; {backbone.name!r} has {_some(names)}.", layers=layers)
+    fail(
+        f"`layers` must have weights to train{hint}. Those of {backbone.name!r} with weights are {_some(names)}.",
+        layers=layers,
+    )
 
 
 def check_layers(name, layers):
-    """ "all", a number of last layers, or a list of globs."""
+    """Checks for "all", a number of last layers, or globs, and returns globs as a list."""
     which = native(layers)
     if (isinstance(which, str) and which == "all") or (is_integer(which) and which > 0):
         return which
     globs = [which] if isinstance(which, str) else which
     if not isinstance(globs, (list, tuple)) or not globs or not all(isinstance(g, str) and g for g in globs):
-        fail(f'`{name}` must be "all", a number of last layers of at least 1, or globs.', **{name: layers})
+        fail(f'`{name}` must be "all", an integer of at least 1, a glob or a list of globs.', **{name: layers})
     return list(globs)
 
 

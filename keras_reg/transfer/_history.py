@@ -1,4 +1,4 @@
-"""The histories of phases: joined, and drawn."""
+"""The histories of phases, joined and plotted."""
 
 import io
 
@@ -8,7 +8,7 @@ from keras_reg._validation import fail
 
 
 class AlignedHistory(keras.callbacks.History):
-    """A `History` with one entry for each epoch: `None` where something was not logged, as with `validation_freq`."""
+    """A `History` with one entry per epoch: `None` for values that were not logged, as with `validation_freq`."""
 
     def on_epoch_end(self, epoch, logs=None):
         super().on_epoch_end(epoch, logs)
@@ -18,14 +18,14 @@ class AlignedHistory(keras.callbacks.History):
 
 
 def make_history(epoch, logs):
-    """A `History` of what was logged."""
+    """Returns a `History` with these epochs and logs."""
     history = AlignedHistory()
     history.epoch, history.history = list(epoch), {name: list(values) for name, values in logs.items()}
     return history
 
 
 def join(histories):
-    """One `History` of all phases; `None` stands for what a phase did not log."""
+    """Returns one `History` of all phases, with `None` for values that a phase did not log."""
     histories = list(histories)
     names = list(dict.fromkeys(name for history in histories for name in history.history))
     logs = {name: [] for name in names}
@@ -36,17 +36,17 @@ def join(histories):
 
 
 def draw(histories, metrics=None):
-    """Learning curves over all phases, with a line at each border. Returns a matplotlib figure.
+    """Plots learning curves over all phases, with a line between them, and returns the Matplotlib figure.
 
     Args:
         histories: {name of a phase: `History`}.
-        metrics: Names without "val_"; by default the loss and all metrics that are logged.
+        metrics: Names without "val_"; by default the loss and all logged metrics.
     """
     joined = join(histories.values()).history
     known = list(dict.fromkeys(name.removeprefix("val_") for name in joined if not name.startswith("learning_rate")))
     chosen = known if metrics is None else [metrics] if isinstance(metrics, str) else list(metrics)
     if not chosen or not set(chosen) <= set(joined):
-        fail(f"`metrics` must be among what was logged: {known}.", metrics=metrics)
+        fail(f"`metrics` must be among the logged values {known}.", metrics=metrics)
     figure = _figure(figsize=(4.6 * len(chosen), 3.6), layout="constrained")
     for axis, name in zip(figure.subplots(1, len(chosen), squeeze=False)[0], chosen, strict=True):
         for key, style in ((name, ":"), (f"val_{name}", "-")):
@@ -54,7 +54,7 @@ def draw(histories, metrics=None):
                 points = [(epoch, value) for epoch, value in enumerate(joined[key], start=1) if value is not None]
                 label = "validation" if key.startswith("val_") else "training"
                 axis.plot(*zip(*points, strict=True), style, color="#d0402b", marker=".", label=label)
-        _mark_borders(axis, histories)
+        _mark_phases(axis, histories)
         axis.set(xlabel="epoch", ylabel=name)
         axis.spines[["top", "right"]].set_visible(False)
         axis.legend(frameon=False)
@@ -62,7 +62,7 @@ def draw(histories, metrics=None):
 
 
 def _figure(**options):
-    """A figure that a notebook shows once: pyplot's would be shown as open and as a result, a bare one as text."""
+    """Returns a figure that a notebook shows once. One of pyplot would be shown twice, and a bare one as text."""
     from matplotlib.figure import Figure
 
     class Curves(Figure):
@@ -74,7 +74,7 @@ def _figure(**options):
     return Curves(**options)
 
 
-def _mark_borders(axis, histories):
+def _mark_phases(axis, histories):
     start = 0.5
     for number, (name, history) in enumerate(histories.items()):
         if number:

@@ -1,4 +1,4 @@
-"""The layers inside of a layer, their paths and their weights."""
+"""The layers inside a layer, their paths and their weights."""
 
 import fnmatch
 import math
@@ -7,7 +7,7 @@ import keras
 
 
 def children(layer):
-    """The layers that a layer holds itself, in their order."""
+    """Returns the layers that a layer holds directly, in order."""
     if isinstance(layer, keras.Model):
         return list(layer.layers)
     found = {}
@@ -26,7 +26,7 @@ def _collect(value, found):
 
 
 def walk(layer, prefix="", seen=None):
-    """All layers inside of `layer` with their paths, as ("block/conv", layer), outer ones first; each one once."""
+    """Returns [(path, layer)] of all layers inside `layer`, such as "block/conv", outer ones first and each once."""
     seen = {id(layer)} if seen is None else seen
     found = []
     for child in children(layer):
@@ -38,28 +38,28 @@ def walk(layer, prefix="", seen=None):
 
 
 def inside(layer):
-    """`layer` and all layers inside of it."""
+    """Returns `layer` and all layers inside it."""
     return [layer, *(child for _, child in walk(layer))]
 
 
 def own_weights(layer):
-    """The weights that a layer holds itself and not through a layer inside of it."""
+    """Returns the weights that a layer holds directly, not through a layer inside it."""
     others = {id(weight) for child in children(layer) for weight in child.weights}
     return [weight for weight in layer.weights if id(weight) not in others]
 
 
 def is_normalization(layer):
-    """Whether it is a batch normalization, which computes otherwise when it does not train."""
+    """Whether a layer is a batch normalization, which computes something else when it is frozen."""
     return isinstance(layer, keras.layers.BatchNormalization)
 
 
 def count(variables):
-    """The number of parameters."""
+    """Returns the number of parameters."""
     return sum(math.prod(variable.shape) for variable in variables)
 
 
 def parents_first(layer):
-    """`inside(layer)` in an order in which each comes after all that hold it, also where layers are shared."""
+    """Returns `inside(layer)` ordered so that each layer comes after all that hold it, even if it is shared."""
     order, seen = [], set()
 
     def visit(layer):
@@ -73,23 +73,23 @@ def parents_first(layer):
     return order[::-1]
 
 
-def select(root, which, closed=frozenset()):
-    """The layers that are meant by "all", a number of last layers, or globs on names or paths; with all inside them.
+def select(root, which, kept_frozen=frozenset()):
+    """Returns the layers for "all", a number of last layers, or globs for names or paths, with all layers inside them.
 
-    Layers whose ids are in `closed` are meant only where a glob names them or what they are in.
+    Layers whose ids are in `kept_frozen` are included only if a glob matches them or a layer that holds them.
     """
     found = walk(root) or [(root.name, root)]
     if isinstance(which, int):
         leaves = [layer for _, layer in found if not children(layer) and not isinstance(layer, keras.layers.InputLayer)]
-        outer = [layer for layer in leaves[-which:] if id(layer) not in closed]
+        outer = [layer for layer in leaves[-which:] if id(layer) not in kept_frozen]
     elif which == "all":
         outer = [root]
     else:
         outer = [layer for path, layer in found if any(_matches(root, path, layer, glob) for glob in which)]
     chosen = {}
     for layer in outer:
-        named = id(layer) in closed
-        chosen |= {id(part): part for part in inside(layer) if named or id(part) not in closed}
+        named = id(layer) in kept_frozen
+        chosen |= {id(part): part for part in inside(layer) if named or id(part) not in kept_frozen}
     return list(chosen.values())
 
 

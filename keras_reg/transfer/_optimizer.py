@@ -1,15 +1,18 @@
-"""The optimizer of a phase: made from a template, with what was remembered of the weights that it has trained."""
+"""The optimizer of a phase: created from a template, with the state of the weights that were trained before."""
 
 import keras
 from keras import ops
 
+from keras_reg._optimizers import members, unwrapped
 from keras_reg.transfer._rates import PhaseSchedule
-from keras_reg.transfer._slots import TIMELESS, kind_of, members, recall, remember, schedule_of
+from keras_reg.transfer._slots import TIMELESS, has_fixed_rate, kind_of, recall, remember, schedule_of
 from keras_reg.transfer._weight_decay import excluded_from_weight_decay
 
 
 class PhaseOptimizer:
-    """Copies of a template: one for each rate and each age of the weights, since Adam counts steps for all it moves.
+    """Copies of a template: one for each rate and each number of steps that weights were trained for before.
+
+    Adam, for one, has a single step counter for all of its weights.
 
     Args:
         template: The optimizer of the phase.
@@ -18,10 +21,9 @@ class PhaseOptimizer:
     """
 
     def __init__(self, template, groups, memories):
-        # A `LossScaleOptimizer` that was given goes around all copies.
-        self.scaling, self.template = (None, template)
-        if hasattr(template, "inner_optimizer"):
-            self.scaling, self.template = template, template.inner_optimizer
+        # A `LossScaleOptimizer` that was given wraps all copies.
+        self.template = unwrapped(template)
+        self.scaling = None if self.template is template else template
         self.kind = kind_of(self.template)
         self.memories = {key: memory for key, memory in memories.items() if memory.kind == self.kind is not None}
         self.groups = groups
@@ -30,15 +32,15 @@ class PhaseOptimizer:
         self.forgotten = False
         parts = self._split()
         if len(parts) > 1 and not hasattr(keras.optimizers, "MultiOptimizer"):
-            # Sound, if not ideal: new slots under old steps would be wrong, new steps over old slots too.
+            # Start afresh: with one step counter, either the new slots or the old ones would be wrong.
             self.memories, self.forgotten = {}, True
             parts = self._split()
         self.parts = [(self._copy(key, weights, len(parts) == 1), weights) for key, weights in parts.items()]
         self.optimizer = self._join()
 
     def _split(self):
-        """{(name, factor, steps): weights}."""
-        fixed = isinstance(schedule_of(self.template), keras.Variable)
+        """Returns {(name, factor, steps): weights}."""
+        fixed = has_fixed_rate(self.template)
         parts = {}
         for name, factor, weights in self.groups:
             known = [self.memories[id(weight)].steps for weight in weights if id(weight) in self.memories]
@@ -56,19 +58,19 @@ class PhaseOptimizer:
             config["name"] = f"{name}_after_{steps}" if steps else name
         excluded = excluded_from_weight_decay(self.template, weights)
         if len(excluded) == len(weights) and config.get("weight_decay") is not None:
-            config["weight_decay"], excluded = 0.0, []  # under PyTorch, Keras fails where all weights are excluded
+            config["weight_decay"], excluded = 0.0, []  # on PyTorch, Keras fails if all weights are excluded
         copy = type(self.template).from_config(config)
         if excluded:
             copy.exclude_from_weight_decay(excluded)
         return copy
 
     def _rate(self, factor, steps):
-        rate = schedule_of(self.template)
-        if isinstance(rate, keras.Variable):
-            return factor * float(ops.convert_to_numpy(rate))
-        if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
-            return PhaseSchedule(rate, factor, steps) if steps or factor != 1 else rate
-        return rate if factor == 1 else lambda: factor * rate()
+        template, schedule = self.template, schedule_of(self.template)
+        if has_fixed_rate(template):
+            return factor * float(ops.convert_to_numpy(template.learning_rate))
+        if schedule is not None:
+            return PhaseSchedule(schedule, factor, steps) if steps or factor != 1 else schedule
+        return lambda: factor * template.learning_rate  # the property calls the user's function
 
     def _join(self):
         if len(self.parts) == 1:
@@ -85,7 +87,7 @@ class PhaseOptimizer:
         return type(self.scaling)(joined, **config)
 
     def recall(self, model, loss_scale=None):
-        """Builds the optimizer of a compiled model and gives it what was remembered."""
+        """Builds the optimizer of a compiled model and restores the state of the weights."""
         model.optimizer.build(model.trainable_variables)
         for copy, weights in self._built(model):
             recall(copy, weights, [self.memories.get(id(weight)) for weight in weights])
@@ -93,7 +95,7 @@ class PhaseOptimizer:
             model.optimizer.dynamic_scale.assign(loss_scale)
 
     def remember(self, model):
-        """({id of a weight: `Memory`}, loss scale) as the phase has left them."""
+        """Returns ({id of a weight: `Memory`}, loss scale) at the end of the phase."""
         found = {}
         for copy, weights in self._built(model):
             found |= {id(w): memory for w, memory in zip(weights, remember(copy, weights), strict=True)}
@@ -101,7 +103,7 @@ class PhaseOptimizer:
         return found, None if scale is None else float(ops.convert_to_numpy(scale))
 
     def _built(self, model):
-        """The copies, each with its weights in the order that it was built for."""
+        """Returns the copies, each with its weights in the order for which it was built."""
         order = {id(weight): number for number, weight in enumerate(model.trainable_variables)}
         assert {id(copy) for copy in members(model.optimizer)} == {id(copy) for copy, _ in self.parts}
         return [(copy, sorted(weights, key=lambda weight: order[id(weight)])) for copy, weights in self.parts]

@@ -2,36 +2,38 @@ import os
 
 import keras
 
+from keras_reg._optimizers import holds_several
 from keras_reg._validation import check_flag, check_integer, check_number, fail, native
 from keras_reg.transfer._freeze import check_layers
 
-NO_FOLDERS = ("yes", "no", "true", "false", "on", "off", "none", "always", "never")  # somebody means a flag
+NO_FOLDERS = ("yes", "no", "true", "false", "on", "off", "none", "always", "never")  # meant as a flag
 
 
 class Phase:
-    """One stage of a transfer: what of the backbone trains in it, how, and how long. The head trains in all of them.
+    """One stage of a transfer: which part of the backbone trains, how, and how long. The head trains in every phase.
 
-    Each phase is complete: layers that it does not unfreeze are frozen, whatever the phase before it did. For gradual
+    Each phase is self-contained: layers that it does not unfreeze are frozen, whatever earlier phases did. For gradual
     unfreezing, use a list of phases with growing `unfreeze`.
 
     Args:
         name: Name of the phase in messages and histories.
         epochs: Integer of at least 1.
-        unfreeze: The part of the backbone that trains: `None` for nothing, "all", n for the last n layers, or globs,
-            as in `layers` of `unfreeze`.
+        unfreeze: The part of the backbone that trains: `None` for nothing, "all", an integer n for the last n layers,
+            or globs, as for `layers` of `keras_reg.transfer.unfreeze`.
         optimizer: An optimizer or its name. It is copied, so several phases can share it. `None` is SGD with momentum
             0.9 and a learning rate of 1e-3, or 1e-4 if something is unfrozen. Weights that were trained before keep
             their optimizer state if the kind of optimizer is the same; other weights start with a new state.
-        layer_decay: A factor in (0, 1], such as 0.75: the head has the optimizer's learning rate, the last block or
-            layer of the backbone that rate times `layer_decay`, the one before it that times `layer_decay` again, and
-            so on. Needs a Keras with `keras.optimizers.MultiOptimizer`.
+        layer_decay: Factor in (0, 1], such as 0.75, by which the learning rate falls from each block or layer of the
+            backbone to the one before it. The head has the optimizer's rate, the last block that rate times
+            `layer_decay`, and so on. Needs a Keras version with `keras.optimizers.MultiOptimizer`.
         cache_features: Whether features of the backbone are computed only once. "auto" does so if nothing of the
-            backbone trains, and nothing random is in it or before it. `True` does so also with dropout in the backbone,
-            which is then left out. `False` never does. A folder is like `True`, with the features in a file there.
-        callbacks: A callback of this phase, such as `ExponentialLR`, or a list of them. Keras' callbacks receive epoch
+            backbone trains and nothing random is in it or before it. `True` also does so if the backbone contains
+            dropout, which is then left out. `False` never does. A folder is like `True`, with the features in a file
+            there.
+        callbacks: A callback for this phase, such as `ExponentialLR`, or a list of them. Keras' callbacks receive epoch
             numbers that count over all phases; those of this package count from the start of the phase. If features
-            are computed once, the callbacks see the head as their model.
-        batch_norm: Whether unfrozen batch normalizations leave inference mode.
+            are computed once, the model of the callbacks is the head.
+        batch_norm: Whether unfrozen batch normalizations train and use the statistics of batches.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -78,8 +80,8 @@ class Phase:
             fail("`layer_decay` needs layers that train: set `unfreeze` too.", layer_decay=layer_decay)
         if not hasattr(keras.optimizers, "MultiOptimizer"):
             fail(
-                f"`layer_decay` must be None: Keras {keras.__version__} has no `keras.optimizers.MultiOptimizer`, a "
-                "later one has.",
+                f"`layer_decay` needs `keras.optimizers.MultiOptimizer`, which Keras {keras.__version__} lacks: "
+                "upgrade Keras.",
                 layer_decay=layer_decay,
             )
         return layer_decay
@@ -90,22 +92,25 @@ class Phase:
         if not isinstance(cache, bool) and not folder:
             fail('`cache_features` must be "auto", a bool or a folder.', cache_features=cache)
         if self.insists_on_cache and self.unfreeze is not None:
-            fail("`cache_features` needs a frozen backbone: its features change in this phase.", cache_features=cache)
+            fail("`cache_features` needs a frozen backbone, but this phase changes it.", cache_features=cache)
 
     @property
     def insists_on_cache(self):
-        """Whether the features must be computed once, or an error says why not."""
+        """Whether features must be computed once, so that it is an error if they cannot be."""
         return self.cache_features not in ("auto", False)
 
     def make_optimizer(self):
-        """The optimizer that is to be copied."""
-        if self.optimizer is not None:
-            return self.optimizer
-        return keras.optimizers.SGD(1e-3 if self.unfreeze is None else 1e-4, momentum=0.9)
+        """Returns the optimizer to be copied."""
+        return default_optimizer(self.unfreeze) if self.optimizer is None else self.optimizer
 
     def __repr__(self):
         unfreeze = "" if self.unfreeze is None else f", unfreeze={self.unfreeze!r}"
         return f"<Phase {self.name!r}: {self.epochs} epoch{'s' if self.epochs > 1 else ''}{unfreeze}>"
+
+
+def default_optimizer(unfreeze=None):
+    """Returns SGD with momentum 0.9, at a lower learning rate if pretrained weights train."""
+    return keras.optimizers.SGD(1e-3 if unfreeze is None else 1e-4, momentum=0.9)
 
 
 def _get_optimizer(optimizer):
@@ -119,17 +124,17 @@ def _get_optimizer(optimizer):
         return None
     if not isinstance(optimizer, keras.optimizers.Optimizer):
         fail("`optimizer` must be an optimizer or the name of one.", optimizer=given)
-    if hasattr(optimizer, "optimizers"):
-        fail("`optimizer` must be one optimizer: `layer_decay` gives each layer its rate.", optimizer=given)
+    if holds_several(optimizer):
+        fail("`optimizer` must not be a `MultiOptimizer`: use `layer_decay` for rates by layer.", optimizer=given)
     return optimizer
 
 
 def check_callbacks(callbacks):
-    """A list of callbacks, of which one may come alone."""
+    """Returns a list of callbacks; a single one may be passed by itself."""
     callbacks = [] if callbacks is None else callbacks
     callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
     if not all(isinstance(callback, keras.callbacks.Callback) for callback in callbacks):
-        fail("`callbacks` must be callbacks.", callbacks=callbacks)
+        fail("`callbacks` must be a Keras callback or a list of them.", callbacks=callbacks)
     if any(isinstance(callback, keras.callbacks.BackupAndRestore) for callback in callbacks):
-        fail("`callbacks` must be without `BackupAndRestore`: use `backup_dir` of `fit`.", callbacks=callbacks)
+        fail("`callbacks` must not contain `BackupAndRestore`: use `backup_dir` of `fit`.", callbacks=callbacks)
     return callbacks

@@ -1,4 +1,4 @@
-"""What turns raw images, 0 to 255, into what a backbone of `keras.applications` was trained on, in standard layers."""
+"""The preprocessing of `keras.applications` for raw images from 0 to 255, in standard layers."""
 
 import re
 
@@ -28,14 +28,14 @@ FAMILIES = (
     ("vgg19", r"vgg19", "reverse and center"),
     ("xception", r"xception", "scale"),
 )
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, of values 0 to 1
-BGR_MEAN = (103.939, 116.779, 123.68)  # of ImageNet, of values 0 to 255
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, for values 0 to 1
+BGR_MEAN = (103.939, 116.779, 123.68)  # of ImageNet, for values 0 to 255
 
 
 def preprocess_inputs(preprocess, backbone, inputs):
-    """The inputs of the backbone, made from those of the whole, and a line that says what is done."""
+    """Returns the inputs of the backbone for raw inputs, and a note on the preprocessing."""
     if preprocess is None:
-        return inputs, "the backbone takes its inputs as they come"
+        return inputs, "the backbone takes them unchanged"
     if isinstance(preprocess, str) and preprocess == "auto":
         recipe = _recipe_by_name(backbone)
     elif callable(preprocess):
@@ -45,8 +45,8 @@ def preprocess_inputs(preprocess, backbone, inputs):
     if recipe is None:
         name = getattr(preprocess, "name", None) or getattr(preprocess, "__name__", type(preprocess).__name__)
         try:
-            return preprocess(inputs), f"the backbone takes what {name} makes of them"
-        except Exception as error:  # whatever a function that is none of tensors raises
+            return preprocess(inputs), f"the backbone takes the result of {name}"
+        except Exception as error:  # a function that is not made for tensors may raise anything
             raise ValueError(f"`preprocess` must be a function of inputs. Received: preprocess={name}") from error
     return _apply(recipe, backbone, inputs)
 
@@ -56,14 +56,14 @@ def _recipe_by_name(backbone):
         if re.fullmatch(names, backbone.name):
             return recipe
     fail(
-        '`preprocess="auto"` must find the family by the name of a `keras.applications` model, such as '
-        "'mobilenetv2_1.00_224'. Give a layer or function, or None where the backbone takes raw inputs.",
+        '`preprocess="auto"` needs a backbone with the name of a `keras.applications` model, such as '
+        "'mobilenetv2_1.00_224'. Pass a layer or function instead, or None if the backbone takes raw inputs.",
         name=backbone.name,
     )
 
 
 def _recipe_of(function):
-    """What a `preprocess_input` of Keras does; `None` for other functions."""
+    """Returns the recipe of a `preprocess_input` of Keras, or `None` for other functions."""
     for module, _, recipe in FAMILIES:
         namespace = getattr(keras.applications, module, None)
         if function is getattr(namespace, "preprocess_input", None):
@@ -76,13 +76,13 @@ def _apply(recipe, backbone, inputs):
         recipe = recipe.removeprefix("built in").removeprefix(", ")
         kinds = (keras.layers.Rescaling, keras.layers.Normalization)
         if not recipe or any(isinstance(layer, kinds) for _, layer in walk(backbone)):
-            return inputs, "the backbone takes values 0 to 255 as they come"
+            return inputs, "the backbone takes values 0 to 255 unchanged"
     return _scaled(recipe, inputs, _channel_axis(inputs))
 
 
 def _scaled(recipe, x, axis):
     def rescale(x, scale, offset):
-        # In float32 also under mixed precision: the layers behind it cast to what they compute in.
+        # In float32 also under mixed precision: the next layers cast to their own compute dtype.
         return keras.layers.Rescaling(_along(axis, scale), _along(axis, offset), dtype="float32")(x)
 
     if recipe == "scale":
@@ -93,14 +93,14 @@ def _scaled(recipe, x, axis):
         fail('`preprocess="auto"` of this family needs images of 3 channels.', shape=tuple(x.shape))
     if recipe == "standardize":
         mean, deviation = np.array(MEAN), np.array(DEVIATION)
-        line = "values 0 to 255 are standardized with the moments of ImageNet"
+        line = "values 0 to 255 are standardized with the mean and deviation of ImageNet"
         return rescale(x, 1 / (255 * deviation), -mean / deviation), line
     x = rescale(ops.flip(x, axis=axis), 1.0, -np.array(BGR_MEAN))
-    return x, "colours 0 to 255 are reversed (BGR) and centred on the mean of ImageNet"
+    return x, "values 0 to 255 are reversed to BGR, and the mean of ImageNet is subtracted"
 
 
 def _along(axis, value):
-    """A number, or nested lists that broadcast along the axis of channels; lists, since these go into a config."""
+    """Returns a number, or lists that broadcast along the channel axis. They are lists, since they go into a config."""
     if np.ndim(value) == 0:
         return value
     return np.asarray(value).tolist() if axis == -1 else np.asarray(value)[:, None, None].tolist()

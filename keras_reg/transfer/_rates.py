@@ -1,4 +1,4 @@
-"""Rates by depth, and schedules that begin where a phase begins."""
+"""Learning rates by depth, and schedules that start with a phase."""
 
 import re
 
@@ -17,9 +17,9 @@ NORMALIZATIONS = tuple(
 
 
 def depths(backbone):
-    """The blocks of a backbone from its input on: {name: weights}.
+    """Returns the blocks of a backbone, from its input on, as {name: weights}.
 
-    A block is what the names of layers say, else a layer with weights, with the normalization behind it.
+    The names of layers tell their blocks. Otherwise a block is a layer with weights and the normalization after it.
     """
     blocks, seen = {}, set()
     for layer in _units(backbone):
@@ -29,7 +29,7 @@ def depths(backbone):
         seen |= {id(weight) for weight in weights}
         blocks.setdefault(_block(layer, blocks), []).extend(weights)
     left = [weight for weight in backbone.weights if id(weight) not in seen]
-    if left and blocks:  # held by the backbone itself, as the position embedding of a transformer
+    if left and blocks:  # held by the backbone itself, such as the position embedding of a transformer
         next(iter(blocks.values())).extend(left)
     return blocks or {backbone.name: list(backbone.weights)}
 
@@ -50,7 +50,7 @@ def _block(layer, blocks):
 
 
 def rate_groups(backbone, trainable, decay):
-    """The weights that train, in groups of one rate: [(name, factor of the rate, weights)], the head first."""
+    """Returns the trainable weights in groups of equal rate: [(name, factor of the rate, weights)], the head first."""
     if decay is None:
         return [("all", 1.0, list(trainable))]
     blocks = depths(backbone)
@@ -64,7 +64,7 @@ def rate_groups(backbone, trainable, decay):
 
 @keras.saving.register_keras_serializable(package="keras_reg")
 class PhaseSchedule(keras.optimizers.schedules.LearningRateSchedule):
-    """`factor` times a schedule that begins at step `start` of an optimizer that has been used before."""
+    """Returns `factor` times a schedule that starts at step `start` of an optimizer that was used before."""
 
     def __init__(self, schedule, factor=1.0, start=0):
         super().__init__()

@@ -1,4 +1,4 @@
-"""What an optimizer remembers of each weight, and how it crosses from one phase to the next."""
+"""The optimizer state of each weight, and how it carries over from one phase to the next."""
 
 import dataclasses
 
@@ -6,27 +6,30 @@ import keras
 import numpy as np
 from keras import ops
 
-# What optimizers do with what they remember. Their state crosses; that of others, which we do not know, starts afresh.
+from keras_reg._optimizers import iteration_of
+from keras_reg._storage import without_bfloat16
+
+# Optimizers whose state carries over, since we know what it means. That of all others starts afresh.
 KNOWN = (
     "SGD", "RMSprop", "Adam", "AdamW", "Adamax", "Nadam", "Adagrad", "Adadelta", "Adafactor", "Lion", "Lamb",
 )  # fmt: skip
-# These never look at the number of steps, so that old and new weights may share one of them.
+# These do not use the number of steps, so old and new weights can share one of them.
 TIMELESS = ("SGD", "RMSprop", "Adagrad", "Adadelta", "Lion")
-# Velocities that contain the rate, v = m * v - rate * g: under another rate they are other numbers.
+# Velocities that contain the rate, v = m * v - rate * g, and have to be scaled with it.
 VELOCITIES = {"SGD": ("momentums",), "RMSprop": ("_momentums",)}
 AVERAGES, ACCUMULATORS = "_model_variables_moving_average", "_accumulated_gradients"
 
 
 @dataclasses.dataclass
 class Memory:
-    """What an optimizer has remembered of one weight.
+    """The state that an optimizer has kept for one weight.
 
     Attributes:
-        kind: The name of the optimizer's class.
-        steps: How many steps the weight has been trained.
-        rate: The rate of the last of them.
-        slots: The arrays that belong to the weight, by the name of the attribute.
-        scalars: What the optimizer remembers beside, as the running product of Nadam.
+        kind: Name of the optimizer's class.
+        steps: Number of steps for which the weight has been trained.
+        rate: Learning rate of the last of these steps.
+        slots: {attribute of the optimizer: the array that belongs to the weight}.
+        scalars: State of the whole optimizer, such as the running product of Nadam.
     """
 
     kind: str
@@ -36,42 +39,35 @@ class Memory:
     scalars: dict[str, float]
 
 
-def members(optimizer):
-    """The optimizers that move weights, behind those that wrap them."""
-    if hasattr(optimizer, "inner_optimizer"):
-        return members(optimizer.inner_optimizer)
-    return list(optimizer.optimizers) if hasattr(optimizer, "optimizers") else [optimizer]
-
-
 def kind_of(optimizer):
-    """The name of one of Keras' own optimizers that we know, or `None`: a subclass may do anything."""
+    """Returns the name of one of Keras' own optimizers in `KNOWN`, else `None`: a subclass may do anything."""
     cls = type(optimizer)
     known = cls.__name__ in KNOWN and isinstance(optimizer, getattr(keras.optimizers, cls.__name__))
     return cls.__name__ if known and cls.__module__.split(".")[0] == "keras" else None
 
 
-def iteration(optimizer):
-    """The variable that counts calls; the property `iterations` counts updates under gradient accumulation."""
-    return next(variable for variable in optimizer.variables if variable.name == "iteration")
+def has_fixed_rate(optimizer):
+    """Returns whether the learning rate is a number that only a user or a callback changes."""
+    return isinstance(optimizer.learning_rate, keras.Variable)
 
 
 def schedule_of(optimizer):
-    """The schedule, callable or variable that gives the rate."""
-    return optimizer._learning_rate
+    """Returns the `LearningRateSchedule` of an optimizer, or `None` if its rate is a number or a function.
+
+    The property `learning_rate` only gives the rate of the present step, and a config only a copy of the schedule.
+    """
+    kind = keras.optimizers.schedules.LearningRateSchedule
+    return next((value for value in vars(optimizer).values() if isinstance(value, kind)), None)
 
 
 def rate_at(optimizer, step):
-    """The rate of the step with this number."""
-    rate = schedule_of(optimizer)
-    if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
-        rate = rate(step)
-    elif callable(rate):
-        rate = rate()
-    return float(ops.convert_to_numpy(rate))
+    """Returns the learning rate of the step with this number."""
+    schedule = schedule_of(optimizer)
+    return float(ops.convert_to_numpy(optimizer.learning_rate if schedule is None else schedule(step)))
 
 
 def slots_of(optimizer, count):
-    """The lists of optimizer variables with one entry for each of `count` weights, by the name of the attribute."""
+    """Returns {attribute: optimizer variables} of the attributes that hold one variable for each of `count` weights."""
     own = {id(variable) for variable in optimizer.variables}
     return {
         name: value
@@ -85,53 +81,53 @@ def slots_of(optimizer, count):
 
 
 def _scalars_of(optimizer):
-    """Variables of the whole optimizer other than the rate and the number of steps."""
-    known = {id(iteration(optimizer)), id(schedule_of(optimizer))}
+    """Returns the variables of the whole optimizer, except the learning rate and the number of steps."""
+    known = (iteration_of(optimizer), optimizer.learning_rate)
     return {
         name: value
         for name, value in vars(optimizer).items()
-        if isinstance(value, keras.Variable) and id(value) not in known
+        if isinstance(value, keras.Variable) and not any(value is variable for variable in known)
     }
 
 
 def remember(optimizer, weights):
-    """The `Memory` of each of the weights that one optimizer, no wrapper, was built for."""
-    steps = int(ops.convert_to_numpy(iteration(optimizer)))
+    """Returns the `Memory` of each of the weights that one optimizer, not a wrapper, was built for."""
+    steps = int(ops.convert_to_numpy(iteration_of(optimizer)))
     rate = rate_at(optimizer, max(steps - 1, 0))
     slots = slots_of(optimizer, len(weights))
     scalars = {name: float(ops.convert_to_numpy(value)) for name, value in _scalars_of(optimizer).items()}
     kind = kind_of(optimizer)
     return [
-        Memory(kind, steps, rate, {name: _array(of[i]) for name, of in slots.items() if of[i] is not None}, scalars)
+        Memory(kind, steps, rate, {name: copied(of[i]) for name, of in slots.items() if of[i] is not None}, scalars)
         for i in range(len(weights))
     ]
 
 
-def _array(variable):
-    value = ops.convert_to_numpy(ops.cast(variable, "float32") if variable.dtype == "bfloat16" else variable)
-    return np.array(value)
+def copied(variable):
+    """Returns a copy of a variable's value as a NumPy array, with bfloat16 as float32."""
+    return np.array(without_bfloat16(ops.convert_to_numpy(variable)))
 
 
 def recall(optimizer, weights, memories):
-    """Gives one optimizer, built for `weights`, what was remembered; `None` among the memories starts afresh."""
+    """Puts the memories of `weights` into one optimizer built for them; `None` starts a weight with a new state."""
     kept = [memory for memory in memories if memory is not None]
     period = optimizer.gradient_accumulation_steps or 1
     steps = max((memory.steps for memory in kept), default=0) // period * period
-    iteration(optimizer).assign(steps)
+    iteration_of(optimizer).assign(steps)
     for name, variable in _scalars_of(optimizer).items():
         if kept and name in kept[0].scalars:
             variable.assign(kept[0].scalars[name])
     for name, variables in slots_of(optimizer, len(weights)).items():
         for variable, weight, memory in zip(variables, weights, memories, strict=True):
             if name == AVERAGES:
-                # As it is after the end of every `fit`. A copy: on JAX a step gives away the buffers of both.
+                # As at the end of every `fit`. A copy, since on JAX a step donates the buffers of both.
                 variable.assign(np.array(ops.convert_to_numpy(weight)))
             elif memory is not None and name != ACCUMULATORS and name in memory.slots:
                 variable.assign(memory.slots[name] * _factor(optimizer, name, memory, steps))
 
 
 def _factor(optimizer, slot, memory, steps):
-    """What makes a velocity under the old rate one under the new rate."""
+    """Returns the factor that turns a velocity under the old rate into one under the new rate."""
     if slot not in VELOCITIES.get(memory.kind, ()):
         return 1.0
     return rate_at(optimizer, steps) / memory.rate if memory.rate else 0.0

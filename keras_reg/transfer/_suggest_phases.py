@@ -1,29 +1,27 @@
-import keras
-
 from keras_reg._validation import check_choice, check_integer
-from keras_reg.transfer._phase import Phase
+from keras_reg.transfer._phase import Phase, default_optimizer
 
-# A rule of thumb: below about this many images, fine-tuning rather fits their noise.
+# A rule of thumb: with fewer images than this, fine-tuning overfits.
 FEW = 1000
 TOP_LAYERS = 20
 
 
 def suggest_phases(num_examples, similarity):
-    """A recipe from the size of the data and its likeness to what the backbone was trained on: the four usual cases.
+    """Suggests phases by the size of the data and its similarity to the backbone's training data.
 
     | | similar | different |
     | --- | --- | --- |
-    | up to 1000 examples | a linear head on the features | a linear head, on features of an earlier stage |
+    | up to 1000 examples | a linear head on the features | a linear head on the features of an earlier stage |
     | more | warm up, then fine-tune the last layers | warm up, then fine-tune all layers |
 
-    Few and different is the hard case: late features are too special and early ones too plain. Try the stages in
-    turn: `TransferLearner(keras.Model(backbone.input, backbone.get_layer("block4_pool").output), ...)`.
+    Few and different examples are the hard case: late features are too specific and early ones too generic. Try
+    several stages: `TransferLearner(keras.Model(backbone.input, backbone.get_layer("block4_pool").output), ...)`.
 
-    The warm-up is SGD(1e-3, momentum=0.9) for 10 epochs, fine-tuning SGD(1e-4, momentum=0.9) for 10.
+    The warm-up is 10 epochs of SGD(1e-3, momentum=0.9), fine-tuning 10 epochs of SGD(1e-4, momentum=0.9).
 
     Args:
-        num_examples: How many labelled examples there are to train on, an integer of at least 1.
-        similarity: "similar" or "different".
+        num_examples: Number of labelled training examples, an integer of at least 1.
+        similarity: "similar" or "different": whether the images resemble those that the backbone was trained on.
 
     Returns:
         A list of `Phase` for `TransferLearner.fit`.
@@ -37,19 +35,19 @@ def suggest_phases(num_examples, similarity):
     [<Phase 'warm up': 10 epochs>, <Phase 'fine-tune': 10 epochs, unfreeze='all'>]
 
     References:
-        - The transfer-learning notes of Stanford's CS231n, which give the table without numbers; those are ours.
+        - The transfer-learning notes of Stanford's CS231n have this table without numbers; the numbers are ours.
     """
     num_examples = check_integer("num_examples", num_examples, low=1)
     similarity = check_choice("similarity", similarity, ("similar", "different"))
     if num_examples <= FEW:
         name = "linear head" if similarity == "similar" else "linear head on an earlier stage"
-        return [Phase(name, 10, optimizer=keras.optimizers.SGD(1e-3, momentum=0.9))]
+        return [Phase(name, 10, optimizer=default_optimizer())]
     return default_phases(unfreeze=TOP_LAYERS if similarity == "similar" else "all")
 
 
 def default_phases(unfreeze="all"):
-    """Warm up the head, then train on with a small rate."""
+    """Returns two phases: warm up the head, then fine-tune with a smaller learning rate."""
     return [
-        Phase("warm up", 10, optimizer=keras.optimizers.SGD(1e-3, momentum=0.9)),
-        Phase("fine-tune", 10, unfreeze=unfreeze, optimizer=keras.optimizers.SGD(1e-4, momentum=0.9)),
+        Phase("warm up", 10, optimizer=default_optimizer()),
+        Phase("fine-tune", 10, unfreeze=unfreeze, optimizer=default_optimizer(unfreeze)),
     ]

@@ -1,4 +1,4 @@
-"""What a loss expects of labels, and what the outputs of the head are to it."""
+"""The form of labels and outputs that a loss expects."""
 
 import dataclasses
 import warnings
@@ -8,7 +8,7 @@ import keras
 from keras_reg._validation import fail
 from keras_reg.losses import LabelSmoothingCrossentropy
 
-# By the names of functions in `keras.losses`: what labels are.
+# The form of labels, by the names of functions in `keras.losses`.
 FORMS = {
     "sparse_categorical_crossentropy": "ids",
     "categorical_crossentropy": "distributions",
@@ -25,20 +25,20 @@ CLASSES = {
     LabelSmoothingCrossentropy: "ids or distributions",
 }
 LOGITS, PROBABILITIES = "logits", "probabilities"
-# Layers after which logits are logits still.
+# Layers that keep logits logits.
 TRANSPARENT = (keras.layers.Dropout, keras.layers.Flatten, keras.layers.Reshape)
 
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """What a loss expects.
+    """The labels that a loss expects.
 
     Attributes:
-        form: "ids", "distributions", "ids or distributions", "shares" (numbers from 0 to 1 of each output), or `None`
-            for a loss that is not known.
+        form: "ids", "distributions", "ids or distributions", "shares" (a number from 0 to 1 per output), or `None` for
+            an unknown loss.
         shape: The shape of the outputs.
-        ignored: A class id that counts for nothing, or `None`.
-        chosen: Whether the loss was chosen here, by the form of the labels.
+        ignored: A class id that the loss ignores, or `None`.
+        chosen: Whether the loss was chosen by the form of the labels.
     """
 
     form: str | None
@@ -52,7 +52,7 @@ class Target:
 
 
 def target_of(model, loss, chosen=False):
-    """The `Target` of a model of one output and its loss; `None` where there are several."""
+    """Returns the `Target` of a loss for a model of one output, or `None` if there are several outputs."""
     if len(model.outputs) != 1:
         return None
     loss = _only(loss)
@@ -62,7 +62,7 @@ def target_of(model, loss, chosen=False):
 
 
 def default_loss(form):
-    """The loss of a head of logits for labels of this form."""
+    """Returns the loss of a head that returns logits, for labels of this form."""
     kinds = {
         "ids": keras.losses.SparseCategoricalCrossentropy,
         "distributions": keras.losses.CategoricalCrossentropy,
@@ -72,14 +72,14 @@ def default_loss(form):
 
 
 def check_loss(loss):
-    """A loss as `compile` takes it."""
+    """Checks for a loss as in `compile`."""
     if not callable(_only(loss)) and not isinstance(loss, (list, tuple, dict)):
-        fail("`loss` must be a loss, or the name of one in Keras.", loss=loss)
+        fail("`loss` must be a loss or the name of one in Keras.", loss=loss)
     return loss
 
 
 def check_outputs(head, loss):
-    """Whether the loss takes the outputs of the head for what they are: logits or probabilities."""
+    """Checks that the head returns what the loss expects: logits or probabilities."""
     loss = _only(loss)
     form, given = _form(loss), _activation(head)
     if form is None or given is None:
@@ -89,27 +89,27 @@ def check_outputs(head, loss):
     name = getattr(loss, "name", None) or getattr(loss, "__name__", type(loss).__name__)
     if given == LOGITS and not from_logits:
         fail(
-            "`loss` must have `from_logits=True`: the head returns logits, since its last layer has no activation. "
-            "With a number of classes as the head, the right loss is chosen for you.",
+            "`loss` must have `from_logits=True`, since the last layer of the head has no activation and returns "
+            "logits. If you pass a number of classes as the head, the right loss is chosen for you.",
             loss=name,
         )
     if given == PROBABILITIES and from_logits:
         warnings.warn(
-            f"`loss` must not have `from_logits=True`: the head returns probabilities, and the loss {name!r} would "
-            "apply an activation again. Leave out the activation or `from_logits`.",
+            f"`loss` must not have `from_logits=True`: the head returns probabilities, to which the loss {name!r} "
+            "would apply an activation again. Remove the activation or `from_logits`.",
             stacklevel=4,
         )
 
 
 def _only(loss):
-    """A loss that came alone in a list or dict, and the object behind a name."""
+    """Returns a single loss in a list or dict, or the loss of a name."""
     while isinstance(loss, (list, tuple, dict)) and len(loss) == 1:
         loss = next(iter(loss.values())) if isinstance(loss, dict) else loss[0]
     if isinstance(loss, str):
         try:
             return keras.losses.get(loss)
         except ValueError:
-            fail("`loss` must be a loss, or the name of one in Keras.", loss=loss)
+            fail("`loss` must be a loss or the name of one in Keras.", loss=loss)
     return loss
 
 
@@ -121,7 +121,7 @@ def _form(loss):
 
 
 def _activation(head):
-    """What the outputs of a head are, by its last layer; `None` where that does not tell."""
+    """Returns what a head returns, judging by its last layer, or `None` if that does not tell."""
     if isinstance(head, keras.Model):
         layers = [layer for layer in head.layers if not isinstance(layer, TRANSPARENT)]
         return _activation(layers[-1]) if layers and len(getattr(head, "outputs", None) or [0]) == 1 else None

@@ -1,4 +1,4 @@
-"""Which layers and weights train, and which weights their owner has frozen by themselves."""
+"""Which layers and weights are trainable, and which weights the user has frozen individually."""
 
 import dataclasses
 import weakref
@@ -8,24 +8,24 @@ from keras_reg.transfer._layers import inside, own_weights, parents_first
 
 @dataclasses.dataclass(frozen=True)
 class Intent:
-    """What is known of a weight whose layer has been frozen or unfrozen here.
+    """How the user wants a weight to train, whose layer this module has frozen or unfrozen.
 
     Attributes:
-        meant: Whether it trains when its layer does.
-        held: Whether it was stopped here although its layer is on, since that layer only holds others that train.
+        meant: Whether the weight trains when its layer does.
+        held: Whether it was frozen although its layer is trainable, since that layer only holds others that train.
     """
 
     meant: bool
     held: bool
 
 
-# {id of a weight: (weak reference, `Intent`)}. Freezing a layer overwrites the flag of each weight in it, so what the
-# owner said about a single weight would be lost. Variables are not hashable, hence the ids.
+# {id of a weight: (weak reference, `Intent`)}. Freezing a layer overwrites the flag of each weight in it, so the choice
+# of the user for a single weight would be lost. Variables are not hashable, hence the ids.
 _intents = {}
 
 
 def intent_of(weight):
-    """The `Intent` of a weight, or `None`."""
+    """Returns the `Intent` of a weight, or `None`."""
     reference, intent = _intents.get(id(weight), (lambda: None, None))
     return intent if reference() is weight else None
 
@@ -38,7 +38,7 @@ def _set_intent(weight, intent):
 
 
 class TrainableMap:
-    """Which layers and weights of a model train, to be put back later."""
+    """Remembers which layers and weights of a model are trainable, to restore it later."""
 
     def __init__(self, model):
         self.layers = [(layer, layer.trainable) for layer in parents_first(model)]
@@ -53,9 +53,9 @@ class TrainableMap:
             _set_intent(weight, intent)
 
     def frozen_beside_others(self, model):
-        """The ids of the layers of `model` that did not train while others did: someone has frozen them on purpose.
+        """Returns the ids of the layers of `model` that were frozen while others were not, hence on purpose.
 
-        Nothing is on purpose where all is frozen, as by `backbone.trainable = False`.
+        If all layers are frozen, as by `backbone.trainable = False`, none of them is taken to be frozen on purpose.
         """
         own = {id(weight) for weight in model.weights}
         if not any(trainable for weight, trainable, _ in self.weights if id(weight) in own):
@@ -65,16 +65,16 @@ class TrainableMap:
 
 
 def set_trainable(root, chosen):
-    """Makes the weights of the layers in `chosen`, a set of ids, train, and no others inside of `root`.
+    """Makes exactly the weights of the layers in `chosen`, a set of ids, trainable in `root`.
 
-    A weight that its owner has frozen by itself stays as it is. Keras hands a layer's `trainable` down to all in it:
-    so the outer ones are set first. What holds a chosen layer must be trainable itself, or Keras would not look into
-    it.
+    A weight that the user has frozen individually stays frozen. Keras passes a layer's `trainable` on to all layers
+    inside it, so outer layers are set first. A layer that holds a chosen one must be trainable itself, or Keras would
+    ignore what is inside.
     """
     layers = inside(root)
     meant = _meant(layers)
     order = parents_first(root)
-    for layer in order:  # on TensorFlow, Keras hands down only what changes
+    for layer in order:  # on TensorFlow, Keras passes on only what changes
         layer.trainable = False
     root.trainable = True
     can_train = {id(weight) for weight in root.weights if weight.trainable}
@@ -92,7 +92,7 @@ def set_trainable(root, chosen):
 
 
 def _meant(layers):
-    """{id of a weight: whether it trains when its layer does, or `None` where nothing tells}."""
+    """Returns {id of a weight: whether it trains when its layer does, or `None` if unknown}."""
     held_by, bases = {}, set()
     for layer in layers:
         for weight in own_weights(layer):
@@ -111,7 +111,7 @@ def _is_meant(weight, layers):
 
 
 def _adapted(layer):
-    """The pretrained weights beside which LoRA has put its own: Keras would train them again with their layer."""
+    """Returns the pretrained weights that LoRA has frozen: Keras would unfreeze them with their layer."""
     if not getattr(layer, "lora_enabled", False):
         return []
     weights = own_weights(layer)

@@ -40,7 +40,7 @@ def test_a_value_that_is_not_one_number_is_refused(value):
         callback.set_model(Stub())
         callback.on_train_begin()
         callback.on_epoch_begin(0)
-        with raises_received("monitor='score'", "one number"):
+        with raises_received("monitor='score'", "a single number"):
             callback.on_epoch_end(0, {"score": value})
 
 

@@ -113,7 +113,7 @@ def test_a_kill_while_writing(uninterrupted, interrupted, tmp_path, damage):
     shutil.copytree(interrupted, directory)
     assert sorted(path.name for path in directory.glob("*.npz")) == ["callbacks-4.npz", "callbacks-5.npz"]
     DAMAGES[damage](directory)
-    told = pytest.warns(UserWarning, match="goes on after epoch 4, before it")
+    told = pytest.warns(UserWarning, match="resumes after the earlier epoch 4")
     with told if damage == "weights" else contextlib.nullcontext():
         assert_same(train(directory), uninterrupted)
 
@@ -228,7 +228,7 @@ def test_a_directory_of_plain_backup_and_restore(data, tmp_path):
     with pytest.raises(Killed):
         backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
         make_model().fit(*data, batch_size=4, epochs=4, callbacks=[backup, At(2, killed)], verbose=0)
-    with pytest.warns(UserWarning, match="start anew"):
+    with pytest.warns(UserWarning, match="start over"):
         callbacks = persist([], pathlib.Path(tmp_path / "backup"))
         assert make_model().fit(*data, epochs=4, callbacks=callbacks, verbose=0).epoch == [2, 3]
 

@@ -144,7 +144,7 @@ def test_links_in_the_folder_are_replaced_and_never_written_through(tmp_path):
         (folder / name).unlink(missing_ok=True)
         (folder / name).symlink_to(target)
     target.write_text("mine")
-    with pytest.warns(UserWarning, match="starts anew"):
+    with pytest.warns(UserWarning, match="starts over"):
         train(folder, None, [GradientHistograms()])
     assert target.read_text() == "mine" and not folder.exists()
     target.unlink()
@@ -181,7 +181,7 @@ def spoil(path, kind):
 def test_where_the_last_epoch_is_damaged_the_one_before_is_taken(left_behind, name, kind):
     spoil(left_behind / name, kind)
     begun = []
-    with pytest.warns(UserWarning, match="goes on after epoch 2"):
+    with pytest.warns(UserWarning, match="resumes after the earlier epoch 2"):
         history = train(
             left_behind, callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=lambda e, _: begun.append(e))]
         )
@@ -198,7 +198,7 @@ def test_a_damaged_number_of_epochs_changes_nothing(left_behind, kind):
 def test_where_all_is_damaged_training_starts_anew(left_behind, kind):
     for path in left_behind.iterdir():
         spoil(path, kind)
-    with pytest.warns(UserWarning, match="training starts anew"):
+    with pytest.warns(UserWarning, match="training starts over"):
         history = train(left_behind)
     assert history.epoch == [0, 1, 2, 3] and history.history == train(left_behind).history
 
@@ -206,7 +206,7 @@ def test_where_all_is_damaged_training_starts_anew(left_behind, kind):
 def test_states_that_are_damaged_beside_whole_weights(left_behind):
     for name in ("callbacks-2.npz", "callbacks-3.npz"):
         (left_behind / name).write_bytes(b"")
-    with pytest.warns(UserWarning, match="callbacks: they start anew"):
+    with pytest.warns(UserWarning, match="callbacks, so they start over"):
         assert train(left_behind).epoch == [3]
 
 

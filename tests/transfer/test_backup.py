@@ -60,7 +60,7 @@ def test_a_process_that_was_killed_goes_on_in_its_phase(uninterrupted, tmp_path)
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL and not (tmp_path / "result.json").exists()
     done = subprocess.run(command, env=environment, check=True, timeout=HANGS_AFTER, capture_output=True, text=True)
-    assert "Going on in phase 2, 'top'." in done.stdout and "Phase 1 of 3" not in done.stdout
+    assert "Resuming at phase 2, 'top'." in done.stdout and "Phase 1 of 3" not in done.stdout
     assert_same(json.loads((tmp_path / "result.json").read_text()), uninterrupted)
 
 
@@ -146,6 +146,16 @@ def fit(made, folder, epochs=2, callbacks=(), **arguments):
     return made.fit(images(6), phases=phases, backup_dir=folder, seed=1, verbose=0, **arguments)
 
 
+def test_it_stays_when_the_next_data_are_refused(tmp_path):
+    made = learner()
+    phases = [Phase("warm up", 1, optimizer=sgd())]
+    made.fit(images(6), phases=phases, backup_dir=tmp_path, verbose=0)
+    kept = sorted(os.listdir(tmp_path))
+    with raises_received("labels=[3]"):
+        made.fit((images(6)[0], np.full(6, 3)), phases=phases, backup_dir=tmp_path, verbose=0)
+    assert sorted(os.listdir(tmp_path)) == kept
+
+
 def test_it_stays_until_the_same_learner_begins_anew(tmp_path):
     made = learner()
     start = made.model.get_weights()
@@ -181,12 +191,14 @@ def test_a_border_that_is_damaged(left_behind, content):
         np.savez(left_behind / "before-phase-1.npz", something=np.ones(3))
     else:
         (left_behind / "before-phase-1.npz").write_bytes(content)
-    with pytest.warns(UserWarning, match=r"before-phase-1.npz, damaged or foreign: the training goes on"):
+    with pytest.warns(
+        UserWarning, match=r"before-phase-1.npz in .* cannot be read \(damaged, or not a backup\): the training resumes"
+    ):
         history = fit(learner(), left_behind)
     assert history.epoch == [0, 1, 2]
     for path in left_behind.glob("*.npz"):
         path.write_bytes(b"")
-    with pytest.warns(UserWarning, match="damaged or foreign: the training begins anew"):
+    with pytest.warns(UserWarning, match=r"cannot be read \(damaged, or not a backup\): the training starts over"):
         history = fit(learner(), left_behind)
     assert history.epoch == [0, 1, 2]
 
@@ -197,7 +209,7 @@ def test_links_are_not_followed_when_something_is_written(tmp_path):
     for name in ("before-phase-0.npz", "unfinished.npz", "unfinished-before-phase-1.npz"):
         (tmp_path / "real" / name).symlink_to(tmp_path / "mine.npz")
     (tmp_path / "link").symlink_to(tmp_path / "real", target_is_directory=True)
-    with pytest.warns(UserWarning, match="damaged or foreign"):
+    with pytest.warns(UserWarning, match=r"cannot be read \(damaged, or not a backup\)"):
         fit(learner(), tmp_path / "link", delete_checkpoint=True)
     assert (tmp_path / "mine.npz").read_bytes() == b"mine"
     assert (tmp_path / "link").is_symlink() and [path.name for path in (tmp_path / "real").iterdir()] == [

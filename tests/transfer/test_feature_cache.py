@@ -144,13 +144,13 @@ class Doubled(layers.Layer):
 
 def test_layers_that_compute_otherwise_in_training(capsys):
     said = said_about(capsys, scaled(backbone_with(Doubled())))
-    assert said.startswith("features are not computed once: a layer before the head computes otherwise")
+    assert said.startswith("features are not computed once: a frozen layer before the head computes something else")
 
 
 def test_other_reasons(capsys, tmp_path):
     refused = "features are not computed once: "
     assert said_about(capsys, scaled(), cache=False) == refused + "cache_features=False"
-    assert said_about(capsys, scaled(), epochs=1) == refused + "there is but one epoch"
+    assert said_about(capsys, scaled(), epochs=1) == refused + "the phase has only one epoch"
     assert said_about(capsys, scaled(), data=Dataset(), steps_per_epoch=2).startswith(refused + "steps_per_epoch")
     augmented = scaled(augmentation=keras_reg.layers.RandomErasing(seed=1), run_eagerly=False)
     assert said_about(capsys, augmented).startswith(refused + "the augmentation")
@@ -198,7 +198,7 @@ def test_a_shuffled_dataset_is_shuffled_anew(start, monkeypatch):
 
 
 def test_a_dataset_with_augmentation(capsys):
-    refused = "features are not computed once: the data are other images in every pass"
+    refused = "features are not computed once: the data contain other images in every pass"
     for shuffle in (False, True):
         assert said_about(capsys, scaled(), data=Dataset(shuffle, noise=True)).startswith(refused)
     with raises_received("cache_features"):
@@ -209,7 +209,7 @@ def test_a_dataset_with_augmentation(capsys):
 def test_a_generator_can_be_gone_through_only_once(capsys):
     batches = ((X[:4], Y[:4]) for _ in range(8))
     said = said_about(capsys, scaled(), data=batches, epochs=2)
-    assert said == "features are not computed once: the data can be gone through only once"
+    assert said == "features are not computed once: the data can be iterated only once"
 
 
 @only("tensorflow", "jax", why="The data come from TensorFlow, which the oldest environment may lack.")
@@ -230,7 +230,7 @@ def test_tf_data(form, capsys):
 def test_progress_is_shown(capsys):
     scaled().fit((X, Y), phases=[Phase("warm up", 2)], batch_size=5, verbose=1)
     said = capsys.readouterr().out
-    assert "Computing the features of the train data" in said and "5/5" in said
+    assert "Computing the features of the training data" in said and "5/5" in said
 
 
 def test_features_serve_all_frozen_phases(capsys):

@@ -130,7 +130,7 @@ def test_gradual_unfreezing_equals_steps_by_hand(name):
 
 @pytest.mark.parametrize("name", ["momentum", "adam"])
 def test_without_several_optimizers(name, monkeypatch):
-    """SGD goes on in one; Adam starts afresh, for new slots under old steps would be wrong."""
+    """SGD goes on in one; Adam starts with a new state for all weights: new slots under old steps would be wrong."""
     monkeypatch.delattr(keras.optimizers, "MultiOptimizer", raising=False)
     make, kind, settings = OPTIMIZERS[name]
     phases, plan = stages(make)
@@ -141,6 +141,21 @@ def test_the_same_without_cached_features():
     make, kind, settings = OPTIMIZERS["momentum"]
     phases, plan = stages(make, cache=False)
     assert_close(trained(phases), by_hand(kind, plan, **settings), rtol=2e-5, atol=2e-6)
+
+
+@keras.saving.register_keras_serializable(package="tests_transfer")
+def constant_rate():
+    return 0.05
+
+
+def test_a_rate_may_be_a_function(capsys):
+    optimizer = keras.optimizers.SGD(constant_rate, momentum=0.9)
+    phases = [Phase("warm up", 5, optimizer=optimizer), Phase("all", 3, unfreeze="all", optimizer=optimizer)]
+    made = learner()
+    made.fit((X, Y), phases=phases, batch_size=4, shuffle=False, verbose=2)
+    expected = by_hand("sgd", [(None, lambda step: 0.05, 5), ("all", lambda step: 0.05, 3)])
+    assert_close(dict(zip(START, made.model.get_weights(), strict=True)), expected, rtol=2e-5, atol=2e-6)
+    assert capsys.readouterr().out.count("at 0.05, then by a function") == 2
 
 
 def test_another_kind_starts_afresh(capsys):
@@ -156,7 +171,7 @@ def test_another_kind_starts_afresh(capsys):
         found = gradients(weights)
         weights = {name: steps[name].step(weights[name], found[name], 0.01) for name in START}
     assert_close(dict(zip(START, made.model.get_weights(), strict=True)), weights, rtol=2e-5, atol=2e-6)
-    assert "Adam starts afresh" in capsys.readouterr().out
+    assert "Adam starts with a new state for all weights" in capsys.readouterr().out
 
 
 SCHEDULED = [(None, 0.05, 4), ("second", 0.02, 4), ("all", 0.01, 3)]  # what trains, first rate, steps

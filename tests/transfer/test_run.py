@@ -133,7 +133,7 @@ def test_what_is_frozen_beside_others_stays_so(capsys):
     assert kernels(Phase("named", 1, ["block1_*", "block3_*"])) == {"block1_conv", "block3_conv"}
     assert not backbone.get_layer("block1_conv").trainable
     made.fit(X, Y, phases=Phase("all", 1, "all", sgd()), verbose=2)
-    assert "1 layer stays frozen as it was: block1_conv" in capsys.readouterr().out
+    assert "1 layer stays frozen, as before: block1_conv" in capsys.readouterr().out
     backbone.trainable = False
     assert kernels(Phase("all", 1, "all")) == {"block1_conv", "block2_conv", "block3_conv"}
 

@@ -47,7 +47,7 @@ def test_a_number_of_classes_is_a_pooled_linear_head_with_logits():
 
 def test_pooling_is_said(capsys):
     TransferLearner(flat_backbone(pooling=False), 3).summary()
-    assert "flat ends in (4, 4, 6), so they are averaged over all places" in capsys.readouterr().out
+    assert "flat ends in (4, 4, 6), averaged over all positions" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,11 @@ import fnmatch
 import os
 
 from keras_reg._validation import check_flag, check_integer, fail, is_integer, native
-from keras_reg.callbacks._gradient_events import import_tensorboardx
+from keras_reg.callbacks._gradients._tensorboard import import_tensorboardx
 
 
 def check_arguments(log_dir, every, bins, include, norms, weights, probe):
-    """The arguments of `GradientHistograms`: returns `every`, `bins`, `include`, `norms` and `weights`."""
+    """Checks the arguments of `GradientHistograms` and returns `every`, `bins`, `include`, `norms` and `weights`."""
     if log_dir is not None:
         if not isinstance(log_dir, (str, os.PathLike)) or not os.fspath(log_dir):
             fail("`log_dir` must be a path or None.", log_dir=log_dir)
@@ -16,7 +16,7 @@ def check_arguments(log_dir, every, bins, include, norms, weights, probe):
         fail('`every` must be "epoch" or an integer of at least 1.', every=every)
     bins = check_integer("bins", bins, low=8, high=2**16)
     if bins % 2:
-        fail("`bins` must be even, half of them for each sign.", bins=bins)
+        fail("`bins` must be even: half of the buckets are for each sign.", bins=bins)
     check_globs(include)
     if probe is not None and not (isinstance(probe, (tuple, list)) and len(probe) in (2, 3)):
         fail("`probe` must be (x, y), (x, y, sample_weight) or None.", probe=probe)
@@ -24,7 +24,7 @@ def check_arguments(log_dir, every, bins, include, norms, weights, probe):
 
 
 def check_globs(include):
-    """`None`, a glob or a list of globs."""
+    """Checks that `include` is `None`, a glob or a list of globs."""
     patterns = [include] if isinstance(include, str) else include
     is_list = isinstance(patterns, (list, tuple)) and len(patterns) > 0
     if include is not None and not (is_list and all(isinstance(pattern, str) for pattern in patterns)):
@@ -32,6 +32,6 @@ def check_globs(include):
 
 
 def matches(path, include):
-    """Whether the path matches one of the globs, or `include` is `None`."""
+    """Returns whether the path matches one of the globs, or `include` is `None`."""
     patterns = [include] if isinstance(include, str) else include
     return include is None or any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)

@@ -7,20 +7,21 @@ import numpy as np
 
 
 def import_tensorboardx():
-    """`tensorboardX`, or an error that says how to get it."""
+    """Imports `tensorboardX`, or raises an error that says how to install it."""
     try:
         import tensorboardX
     except ImportError as error:
         raise ImportError(
-            "`log_dir` needs tensorboardX, which writes the event files: pip install keras-reg[tensorboard]"
+            "`log_dir` needs the package tensorboardX, which writes the event files. Install it with "
+            "`pip install keras-reg[tensorboard]`."
         ) from error
     return tensorboardX
 
 
 def magnitudes(found, edges):
-    """The histogram of log10 of the magnitude, from that of a gradient, and its edges; zeros have no place in it.
+    """Returns the histogram of log10 of a gradient's magnitude, without the zeros, and its edges.
 
-    TensorBoard's axis is linear, so the histogram of the gradient itself shows the largest values and one peak at 0.
+    TensorBoard's axis is linear, so a histogram of the gradient itself shows only the largest values and a peak at 0.
     """
     half = len(edges) // 2
     counts = found["counts"][half:] + found["counts"][:half][::-1]
@@ -46,7 +47,7 @@ class EventWriter:
         self.writer = import_tensorboardx().SummaryWriter(os.fspath(log_dir))
 
     def write(self, kind, record, edges, step, norms):
-        """One record of the callback's history."""
+        """Writes one record of the callback's history."""
         for path, found in record["variables"].items():
             self.histogram(f"{kind}/{path}", found, found.get("edges", edges), step)
             if "edges" not in found:
@@ -65,12 +66,12 @@ class EventWriter:
             self.writer.add_scalar(tag, value, step)
 
     def histogram(self, tag, found, edges, step):
-        """`found` as the callback's history has it, with the edges of its buckets."""
+        """Writes one histogram; `found` is an entry of "variables" in a record of the callback's history."""
         filled = np.flatnonzero(found["counts"])
         if not filled.size:
             return
-        # TensorBoard takes the minimum for the left edge of the first bucket and the maximum for the right one of the
-        # last, so that both must hold something.
+        # TensorBoard takes the minimum as the left edge of the first bucket and the maximum as the right edge of the
+        # last, so neither may be empty.
         first, last = filled[0], filled[-1]
         seen = found["size"] - found["non_finite"]
         self.writer.add_histogram_raw(

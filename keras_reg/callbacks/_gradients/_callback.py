@@ -1,24 +1,26 @@
+"""The callback behind `GradientHistograms`: which training steps are watched, and when they are read."""
+
 import warnings
 from types import MappingProxyType
 
 import keras
 
 from keras_reg._validation import fail
-from keras_reg.callbacks._gradient_recorder import GradientStatistics
-from keras_reg.callbacks._gradient_records import gradients_record
-from keras_reg.callbacks._gradient_step import steps_taken, watch_batch, watch_next_step
+from keras_reg.callbacks._gradients._history import gradients_record
+from keras_reg.callbacks._gradients._statistics import GradientStatistics
+from keras_reg.callbacks._gradients._train_step import steps_taken, watch_batch, watch_next_step
 from keras_reg.callbacks._stateful_callback import StatefulCallback
 
 
 class GradientWatcher(StatefulCallback):
-    """Decides which training steps are watched, and reads what they showed.
+    """Decides which training steps are watched, and reads their statistics.
 
-    A subclass has `every`, `bins` and `include`, and says in `_keep_gradients` and `_keep_state` what becomes of it.
+    A subclass sets `every`, `bins` and `include`, and stores the records in `_keep_gradients` and `_keep_state`.
     """
 
     STATE = ("history", "next_due", "skipped_steps", "steps")
     GROWING = ("history",)
-    # What is compiled and on the device for one model.
+    # These hold what is compiled, or on the device, for one model.
     OF_FIT = MappingProxyType({"_known": None, "_functions": None, "_statistics": None, "_step": None})
 
     def __init__(self):
@@ -29,24 +31,24 @@ class GradientWatcher(StatefulCallback):
         self.next_due = self.skipped_steps = self.steps = 0
 
     def _keep_gradients(self, record):
-        """Takes the record of a training step."""
+        """Stores the record of a training step."""
         raise NotImplementedError
 
     def _keep_state(self, **place):
-        """Takes whatever else there is to be seen now, at the end of an epoch or after a step that was watched."""
+        """Stores whatever else is to be recorded at the end of an epoch, or after a watched step."""
         raise NotImplementedError
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
         if not isinstance(self.model.optimizer, keras.optimizers.Optimizer):
             name = type(self).__name__
-            fail(f"{name} needs a model compiled with a Keras optimizer.", optimizer=self.model.optimizer)
+            fail(f"{name} needs a model that is compiled with a Keras optimizer.", optimizer=self.model.optimizer)
         self._prepare(self.model)
         self._first_epoch, self._due = True, False
         self._skipped = self._step = None
 
     def _prepare(self, model):
-        """What is on the device for this model, as compiled; it lasts until the model is compiled again."""
+        """Creates the statistics for this model; they are used until the model is compiled again."""
         model.make_train_function()
         known = (model, model.optimizer, getattr(model.train_function, "plain", model.train_function))
         if self._known is None or any(a is not b for a, b in zip(self._known, known, strict=True)):
@@ -55,7 +57,7 @@ class GradientWatcher(StatefulCallback):
 
     def on_epoch_begin(self, epoch, logs=None):
         if self._first_epoch:
-            # Not before: until here, another callback may put back the state of an interrupted run.
+            # Not in `on_train_begin`, where another callback may still restore the state of an interrupted run.
             taken = steps_taken(self.model.optimizer)
             if not self._loaded:
                 self.steps, self.next_due = taken, self._due_after(taken - 1)
@@ -85,7 +87,7 @@ class GradientWatcher(StatefulCallback):
                 self._see(first)
 
     def _executed(self):
-        """How many steps the last execution had: Keras gives no true number of its last step where the data ended."""
+        """Returns the number of steps of the last execution. Keras does not say where the data ended within it."""
         several, total = self._known[0].steps_per_execution, (self.params or {}).get("steps")
         return several if total is None else min(several, total - self._begin)
 
@@ -95,14 +97,14 @@ class GradientWatcher(StatefulCallback):
         if not seen:
             self._due = False
             name = type(self).__name__
-            warnings.warn(f"{name} saw no gradient: the training step makes no use of `model.optimizer`.")
+            warnings.warn(f"{name} saw no gradient: the training step does not use `model.optimizer`.")
             return
         place = {"epoch": self._epoch, "batch": self._begin + seen - 1, "step": first + seen - 1}
         record = gradients_record(self._statistics, **place, applied=applied)
         if applied:
             self._keep(record)
         else:
-            self._skipped = record  # kept only if no step is applied until the end of the epoch
+            self._skipped = record  # stored only if no other step is applied before the end of the epoch
 
     def _keep(self, record):
         self._skipped = None
@@ -125,7 +127,7 @@ class GradientWatcher(StatefulCallback):
             self.skipped_steps = self.steps - steps_taken(optimizer) - self._never_taken
 
     def _watch_batch(self, model, data, **place):
-        """The record of what a training step on this batch would give the optimizer."""
+        """Returns the record of what a training step on this batch would give the optimizer."""
         self._prepare(model)
         watch_batch(model, self._statistics, self._functions, data)
         return gradients_record(self._statistics, **place)

@@ -1,4 +1,4 @@
-"""The weights that a model has at the end of `fit`, under optimizers that average them."""
+"""The weights that a model has at the end of `fit`, for optimizers that average them (`use_ema=True`)."""
 
 import keras
 
@@ -6,12 +6,12 @@ from keras_reg._optimizers import members
 
 
 def keeps_averages(optimizer):
-    """Whether some weights will be replaced by their moving averages at the end of `fit` (`use_ema=True`)."""
+    """Returns whether some weights are replaced by their moving averages at the end of `fit`."""
     return any(getattr(member, "use_ema", False) for member in members(optimizer))
 
 
 def final_weights(model):
-    """The weights that the model would have if `fit` ended now: averaged where the optimizer keeps averages."""
+    """Returns the weights that the model would have if `fit` ended now, averaged where the optimizer averages."""
     weights = model.get_weights()
     if not keeps_averages(getattr(model, "optimizer", None)):
         return weights
@@ -22,9 +22,9 @@ def final_weights(model):
 
 
 def averages_from_weights(model):
-    """Makes the optimizer's moving averages equal to the weights, as they are after `fit`, so that training can go on.
+    """Sets the optimizer's moving averages to the current weights, as at the end of every `fit`.
 
-    Without this, averages of later epochs would soon replace restored weights.
+    Otherwise the averages of later epochs would replace the restored weights when training continues.
     """
     if not keeps_averages(getattr(model, "optimizer", None)):
         return
@@ -32,4 +32,4 @@ def averages_from_weights(model):
     for weight in model.trainable_variables:
         average = averages.get(f"{weight.path.replace('/', '_')}_average")
         if average is not None:
-            average.assign(keras.ops.convert_to_numpy(weight))  # a copy: JAX donates both buffers
+            average.assign(keras.ops.convert_to_numpy(weight))  # a copy, since JAX donates both buffers

@@ -1,4 +1,4 @@
-"""Histograms and norms of many tensors at once, over many orders of magnitude and of either sign, on the device."""
+"""Histograms and norms of many tensors at once, on the device. The buckets are logarithmic and cover both signs."""
 
 import math
 
@@ -7,11 +7,11 @@ from keras import ops
 
 from keras_reg import _backend
 
-# A gradient below this moves no float32 weight, even under Adam; one above that has exploded.
+# A gradient below the first changes no float32 weight, even with Adam; one above the second has exploded.
 SMALLEST, LARGEST = 1e-15, 1e3
 
 ROW = 512  # tensors are cut into rows of this length, so that one operation serves many tensors
-CHUNK = 1 << 22  # as many numbers are put together at most: the memory this takes at a time, if no tensor is larger
+CHUNK = 1 << 22  # tensors are measured together up to this many numbers, which bounds the memory; a larger one is alone
 
 
 def signed_log_edges(bins):
@@ -21,10 +21,10 @@ def signed_log_edges(bins):
 
 
 def measure(tensors, bins):
-    """Counts (n, bins + 2) int32 and numbers (n, 4) float32 of n tensors, as `_gradient_records.describe` reads them.
+    """Returns counts (n, bins + 2) int32 and numbers (n, 4) float32 of n tensors, for `_history.describe`.
 
-    The counts are those of `numpy.histogram` with `signed_log_edges(bins)`, but zeros and values that are not finite
-    stand apart, in the last two columns. The numbers are minimum, maximum, sum and L2 norm of the finite values.
+    The counts are those of `numpy.histogram` with `signed_log_edges(bins)`, except that the last two columns count the
+    zeros and the non-finite values. The numbers are the minimum, maximum, sum and L2 norm of the finite values.
     """
     results, chunk = [], []
     for tensor in tensors:
@@ -52,7 +52,7 @@ def _measure(tensors, bins):
 
 
 def _rows(tensors):
-    """All tensors as rows (r, ROW), the tensor that each row belongs to, and how much of each tensor is padding."""
+    """Returns all tensors as rows (r, ROW), the tensor that each row belongs to, and the padding of each tensor."""
     sizes = np.array([_size(tensor) for tensor in tensors])
     padding = -sizes % ROW
     pieces = []
@@ -66,7 +66,7 @@ def _rows(tensors):
 
 
 def _bucket(values, bins):
-    """The bucket of each finite value, the first guess by its logarithm."""
+    """Returns the bucket of each finite value; the first guess comes from the logarithm."""
     half = bins // 2
     steps = (half - 2) / math.log(LARGEST / SMALLEST)
 
@@ -79,7 +79,7 @@ def _bucket(values, bins):
 
 
 def _numbers(rows, values, finite, owner, length):
-    """Minimum, maximum, sum and norm of the finite values, the norm without overflow or underflow of the squares."""
+    """Returns minimum, maximum, sum and norm of the finite values, scaled so that no square over- or underflows."""
     low = ops.segment_max(ops.max(ops.where(finite, -rows, -np.inf), axis=-1), owner, length)
     high = ops.segment_max(ops.max(ops.where(finite, rows, -np.inf), axis=-1), owner, length)
     largest = ops.maximum(low, high)

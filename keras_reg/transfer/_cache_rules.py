@@ -1,0 +1,74 @@
+"""When the features of a frozen backbone cannot be computed once for all epochs, and why."""
+
+import dataclasses
+
+import keras
+import numpy as np
+from keras import tree
+
+from keras_reg.transfer._arrays import to_numpy
+from keras_reg.transfer._data import batches_of
+from keras_reg.transfer._layers import inside
+from keras_reg.transfer._passes import repeats
+
+
+@dataclasses.dataclass(frozen=True)
+class Reason:
+    """The reason why features are not computed once. If it is `soft`, `cache_features=True` overrides it."""
+
+    text: str
+    soft: bool = False
+
+
+def reason_in_settings(phase, parts, plan):
+    """Returns the `Reason` that holds for a phase whatever the data are, or `None`."""
+    if phase.unfreeze is not None:
+        return Reason("the backbone trains")
+    if phase.cache_features is False:
+        return Reason("cache_features=False")
+    if parts.augmentation is not None:
+        return Reason("the augmentation before the backbone changes the images in every epoch")
+    if parts.extractor.trainable_variables:
+        return Reason("weights before the head train")
+    if plan.fit_arguments.get("steps_per_epoch"):
+        return Reason("steps_per_epoch takes other images in every epoch")
+    if any(isinstance(callback, keras.callbacks.ModelCheckpoint) for callback in [*phase.callbacks, *plan.callbacks]):
+        return Reason("ModelCheckpoint would save the head only")
+    if any(getattr(layer, "activity_regularizer", None) for layer in inside(parts.extractor)):
+        return Reason("the backbone adds to the loss")
+    random = [layer.name for layer in inside(parts.extractor) if is_random(layer)]
+    if random:
+        some = ", ".join(random[:3]) + (f" and {len(random) - 3} more" if len(random) > 3 else "")
+        return Reason(f"{some} before the head {'is' if len(random) == 1 else 'are'} random", soft=True)
+    return Reason("the phase has only one epoch", soft=True) if phase.epochs == 1 else None
+
+
+def reason_in_data(extractor, train, validation):
+    """Returns (the `Reason` for these data or `None`, whether the training data are shuffled)."""
+    found = [repeats(data) for data in (train, validation) if data is not None]
+    shuffled = found[0] == "another order"
+    if "nothing" in found:
+        return Reason("the data can be iterated only once"), shuffled
+    if "other images" in found:
+        return Reason("the data contain other images in every pass, as after an augmentation"), shuffled
+    if depends_on_training(extractor, next(batches_of(train))[0]):
+        return Reason("a frozen layer before the head computes something else in training", soft=True), shuffled
+    return None, shuffled
+
+
+def is_random(layer):
+    """Returns whether a layer draws random numbers in training, judging by its seed and by rates of 0."""
+    values = [item for value in vars(layer).values() for item in (value if isinstance(value, list) else [value])]
+    if not any(isinstance(value, keras.random.SeedGenerator) for value in values):
+        return False
+    rates = [getattr(layer, name, None) for name in ("rate", "stddev", "drop_path_rate")]
+    return not any(isinstance(rate, (int, float)) and rate == 0 for rate in rates)
+
+
+def depends_on_training(extractor, x):
+    """Returns whether layers from elsewhere than Keras compute something else in training although they are frozen."""
+    if all(type(layer).__module__.split(".")[0] in ("keras", "keras_reg") for layer in inside(extractor)):
+        return False
+    few = tree.map_structure(lambda array: array[:4], x)
+    a, b = (to_numpy(extractor(few, training=training)) for training in (True, False))
+    return not np.allclose(a.astype("float32"), b.astype("float32"), rtol=1e-3, atol=1e-5)
