@@ -2,20 +2,19 @@
 
 from keras_reg._backend._crossentropy import fused_crossentropy, times, weighted_sum
 from keras_reg._backend._current import is_compiling, not_compiled
-from keras_reg._backend._place import NATIVE, Framework, framework_of, in_reach, on_host
+from keras_reg._backend._native import NATIVE, place_of
+from keras_reg._backend._place import Place
 from keras_reg._backend._process_state import process_random_state, set_process_random_state
-from keras_reg._backend._programs import Programs, worth_compiling
+from keras_reg._backend._programs import Programs
 from keras_reg._backend._random import RandomSource, fold, normal, random_sources, seed_words, uniform
 from keras_reg._backend._statistics import bucket, count, sum_over_replicas
 from keras_reg._backend._step import AugmentedStep, admit_optimizer_variables, call_train_function
-from keras_reg._backend._tensorflow import as_written, read_outside
+from keras_reg._backend._tensorflow import as_written
 from keras_reg._backend._tensors import (
     from_foreign,
-    held_dtype,
     is_concrete,
     is_dense,
     is_tensor,
-    laid_out,
     least_of,
     number_of,
 )
@@ -23,7 +22,7 @@ from keras_reg._backend._tensors import (
 __all__ = [
     "NATIVE",
     "AugmentedStep",
-    "Framework",
+    "Place",
     "Programs",
     "RandomSource",
     "admit_optimizer_variables",
@@ -32,29 +31,23 @@ __all__ = [
     "call_train_function",
     "count",
     "fold",
-    "framework_of",
     "from_foreign",
     "fused_crossentropy",
-    "held_dtype",
-    "in_reach",
     "is_compiling",
     "is_concrete",
     "is_dense",
     "is_tensor",
-    "laid_out",
     "least_of",
     "normal",
     "not_compiled",
     "number_of",
-    "on_host",
+    "place_of",
     "process_random_state",
     "random_sources",
-    "read_outside",
     "seed_words",
     "set_process_random_state",
     "sum_over_replicas",
     "times",
     "uniform",
     "weighted_sum",
-    "worth_compiling",
 ]

@@ -1,64 +1,58 @@
-"""The operations of `keras.ops` that the pure functions use, by NumPy."""
+"""The place of NumPy's arrays."""
 
-import functools
-import types
-
+import keras
 import numpy as np
 
+from keras_reg._backend._operations import numpy_ops
+from keras_reg._backend._place import Place
 
-@functools.cache
-def _numpy_ops():
-    same = {
-        name: getattr(np, name)
-        for name in [
-            "abs",
-            "arange",
-            "broadcast_to",
-            "clip",
-            "concatenate",
-            "cos",
-            "equal",
-            "exp",
-            "expand_dims",
-            "floor",
-            "isfinite",
-            "log",
-            "logical_and",
-            "matmul",
-            "max",
-            "maximum",
-            "mean",
-            "min",
-            "minimum",
-            "mod",
-            "ones_like",
-            "prod",
-            "repeat",
-            "reshape",
-            "round",
-            "shape",
-            "sin",
-            "sqrt",
-            "square",
-            "squeeze",
-            "stack",
-            "sum",
-            "take",
-            "take_along_axis",
-            "tile",
-            "transpose",
-            "where",
-            "zeros",
-            "zeros_like",
-            "all",
-            "any",
-        ]
-    }
-    return types.SimpleNamespace(
-        **same,
-        cast=lambda x, dtype: np.asarray(x).astype(dtype, copy=False),
-        convert_to_tensor=lambda x, dtype=None: np.asarray(x, dtype=dtype),
-        einsum=functools.partial(np.einsum, optimize=True),  # by products of matrices: up to 80 times as fast
-        stop_gradient=lambda x: x,
-        switch=lambda index, branches, *operands: branches[int(index)](*operands),
-    )
+
+class NumpyPlace(Place):
+    """NumPy's arrays in a data-loading worker.
+
+    `copy` and `blend` are the passes over pixels that kernels for the host are made of.
+    """
+
+    name = "numpy"
+    ops = numpy_ops()
+    is_host = True
+
+    _CHUNK = 2**15  # numbers that are worked on at a time, so that they stay in the cache between operations
+
+    def from_keras(self, tensor):
+        return keras.ops.convert_to_numpy(tensor)
+
+    def read(self, variable):
+        return np.float32(keras.ops.convert_to_numpy(variable))
+
+    def key(self, source, index=None):
+        words = (0, *source.call_words()) if index is None else (1, int(index))
+        return np.random.SeedSequence([source.entropy, *words])
+
+    def fold(self, key, word):
+        return np.random.SeedSequence([*key.entropy, 2, word])
+
+    def uniform(self, key, shape):
+        return np.random.default_rng(key).random(shape, "float32")
+
+    def normal(self, key, shape):
+        return np.random.default_rng(key).standard_normal(shape, "float32")
+
+    def copy(self, array):
+        """The array in fresh memory, contiguous whatever its strides, so that an image of it is one row."""
+        return np.copy(array, order="C")
+
+    def blend(self, own, other, kept, out):
+        """Writes kept * own + (1 - kept) * other into `out`, where all have one row per image."""
+        wide = max(1, min(self._CHUNK, own.shape[1]))
+        high = max(1, self._CHUNK // wide)
+        buffer, given = np.empty((min(high, len(own)), wide), own.dtype), 1 - kept
+        with np.errstate(all="ignore"):  # not a number among the pixels is the user's
+            for top in range(0, len(own), high):
+                for left in range(0, own.shape[1], wide):
+                    piece = slice(top, top + high), slice(left, left + wide)
+                    here = out[piece]
+                    product = buffer[: here.shape[0], : here.shape[1]]
+                    np.multiply(own[piece], kept[piece[0]], out=here)
+                    np.multiply(other[piece], given[piece[0]], out=product)
+                    np.add(here, product, out=here)

@@ -1,70 +1,136 @@
-"""The place where a batch lives: its operations, and the way to and from the host."""
+"""The interface of a place where a batch can live. Each place is one class, in the file of its framework:
 
-import functools
-import sys
+Place              Arrays                        Where
+-----------------  ----------------------------  ----------------------------------------------
+JaxPlace           JAX's                         under JAX
+JaxProgram         JAX's                         inside a program that JAX compiles
+TensorFlowPlace    TensorFlow's                  under TensorFlow, also in a tf.data graph
+TensorFlowGraph    TensorFlow's                  in a tf.data graph under JAX or PyTorch
+TensorFlowProgram  TensorFlow's                  inside a program that XLA compiles
+TorchPlace         PyTorch's                     under PyTorch, also while torch.compile traces
+TorchHost          NumPy's, on PyTorch's memory  under PyTorch on a CPU, within one call
+NumpyPlace         NumPy's                       in data-loading workers
+ForeignTorch       NumPy's, on PyTorch's memory  PyTorch's tensors under JAX or TensorFlow
+"""
 
 import numpy as np
 from keras import ops
 
-from keras_reg._backend._current import BACKEND, _is_foreign, is_compiling
-from keras_reg._backend._numpy import _numpy_ops
-from keras_reg._backend._tensorflow import _in_graph, _tensorflow_ops
-from keras_reg._backend._torch import _in_reach, _numpy_to_torch, _torch_blend, _torch_copy, _torch_to_numpy
-from keras_reg._backend._workers import _in_worker
+USUAL_BATCH = 256  # what a batch whose size is not known yet is taken for
 
 
-class Framework:
-    """The operations that the pure functions are written against, for the place where one batch lives.
+class Place:
+    """Where one batch lives. Pure functions are written against it and do not know which framework it is.
 
-    `name` is "tensorflow", "jax", "torch" or "numpy". `ops` is `keras.ops`, or the same names over the arrays that
-    Keras' backend cannot hold: TensorFlow's in a tf.data graph under JAX or PyTorch, NumPy's in a data-loading worker.
-    `random` names the framework that draws random numbers, where it is another one. `passes` are functions for
-    `_on_host` that are faster than its own.
+    Attributes:
+        name: "jax", "tensorflow", "torch" or "numpy".
+        ops: `keras.ops`, or the same names over arrays that Keras' backend cannot hold.
+        is_native: Whether Keras' backend holds the arrays.
+        is_host: Whether arrays are NumPy's, so that a slice of one costs nothing.
+        fuses: Whether a compiler makes one loop of several passes over the pixels.
     """
 
-    def __init__(self, name, namespace, restore=None, in_program=False, random=None, passes=None):
-        self.name, self.ops, self.restore = name, namespace, restore
-        self.random, self.passes = random or name, passes or {}
-        self.native = namespace is ops
-        self.in_program = in_program  # whether what runs now is compiled as a whole, by `Programs`
-        self.fuses = name == "jax" or in_program  # whether a compiler makes one loop of what is done with pixels
-        self.draws_in_programs = name == "jax"  # TensorFlow draws a number for each pixel by one core there
+    name = None
+    ops = ops
+    is_native = False
+    is_host = False
+    fuses = False
+    worth_compiling = 2**16  # numbers in a batch from which on one fused pass wins back what calling it costs
 
-    def settle(self, *arrays):
-        """The same arrays, of small numbers on which many pixels depend, kept out of the loop over the pixels.
+    # To and from this place.
 
-        XLA makes again for each pixel what it can fuse: the logarithms and roots behind a box, a draw of noise. On a
-        CPU it drops optimization barriers before it fuses, but it fuses nothing into a matrix product: one with the
-        identity is exact for finite float32 numbers and integers up to 2^24.
+    def tensor(self, array):
+        """An array that a caller gave, as a tensor of this place."""
+        return self.ops.convert_to_tensor(array)
+
+    def returned(self, tensor):
+        """A tensor of this place as the caller gets it back."""
+        return tensor
+
+    def from_keras(self, tensor):
+        """What a layer of Keras returned, as a tensor of this place."""
+        return tensor
+
+    def read(self, variable):
+        """The present value of a variable of Keras, a scalar."""
+        return variable.value
+
+    def is_in_reach(self, tensors):
+        """Whether NumPy can stand in for the framework of these tensors, on their memory, and is faster."""
+        return False
+
+    def on_host(self, tensors):
+        """NumPy's arrays on the memory of these tensors, which are in reach, and the place that handles them."""
+        raise NotImplementedError
+
+    # Random numbers. A key is whatever the framework draws from.
+
+    def key(self, source, index=None):
+        """A key of a `RandomSource` for one call, or the one that belongs to `index`."""
+        raise NotImplementedError
+
+    def fold(self, key, word):
+        """A new key from a key and a small integer."""
+        raise NotImplementedError
+
+    def uniform(self, key, shape):
+        """Float32 numbers in [0, 1)."""
+        raise NotImplementedError
+
+    def normal(self, key, shape):
+        """Float32 numbers from N(0, 1)."""
+        raise NotImplementedError
+
+    def prepare(self, source):
+        """Makes the state that compiled code draws from, where it is not Keras' seed generator."""
+
+    def compiled_draws(self, source):
+        """How many keys compiled code has drawn from `source`."""
+        return 0
+
+    def set_compiled_draws(self, source, draws):
+        """Lets compiled code continue after so many keys, and with the present entropy of `source`."""
+
+    # Compiled programs.
+
+    def compiles(self, array, draws_pixels=False):
+        """Whether to run a pure function of this array as one program: not where it is part of a larger one already.
+
+        `draws_pixels` is whether the function draws a random number for each pixel.
         """
-        if self.name == "jax":
-            import jax
+        return False
 
-            if jax.default_backend() != "cpu":
-                return jax.lax.optimization_barrier(arrays)
-            return _through_product(arrays, self.ops, functools.partial(jax.numpy.matmul, precision="highest"))
-        if self.name == "tensorflow" and self.in_program:
-            tf = sys.modules["tensorflow"]
-            if tf.config.list_physical_devices("GPU"):  # where products of matrices are rounded, and barriers kept
-                return tuple(tf.raw_ops.XlaOptimizationBarrier(input=arrays))
-            return _through_product(arrays, self.ops, tf.linalg.matmul)
+    def compiled(self, function):
+        """function(place, *arguments) as a program of the arguments."""
+        raise NotImplementedError
+
+    def computed_once(self, *arrays):
+        """The same arrays, of few numbers on which many pixels depend, kept out of the loop over the pixels.
+
+        XLA computes again for each pixel what it can fuse: the logarithms and roots behind a box, a draw of noise.
+        """
         return arrays
 
-    def computes_in(self, dtype):
+    def dtype_of_arithmetic(self, dtype):
         """The dtype to compute with pixels in: on a CPU, XLA makes a slow loop of several operations in bfloat16."""
-        if dtype != "bfloat16" or not (self.name == "jax" or self.in_program):
-            return dtype
-        if self.name == "jax":
-            return "float32" if sys.modules["jax"].default_backend() == "cpu" else dtype
-        return dtype if sys.modules["tensorflow"].config.list_physical_devices("GPU") else "float32"
+        return dtype
 
-    @property
-    def on_host(self):
-        """Whether arrays are NumPy's, so that a slice of one costs nothing."""
-        return self.name == "numpy"
+    # What Keras' backend makes of NumPy's arrays.
+
+    def held_dtype(self, dtype):
+        """The NumPy dtype of what the backend makes of a NumPy array of this dtype."""
+        return np.dtype(dtype)
+
+    def laid_out(self, array):
+        """A NumPy array in a layout whose memory the backend can share."""
+        return array
 
 
-def _through_product(arrays, xp, matmul):
+def through_product(arrays, xp, matmul):
+    """The arrays behind a product with the identity, exact for finite float32 numbers and integers up to 2^24.
+
+    On a CPU, XLA drops optimization barriers before it fuses, but it fuses nothing into a matrix product.
+    """
     flat = [xp.reshape(xp.cast(array, "float32"), [-1]) for array in arrays]
     sizes = [xp.shape(array)[0] for array in flat]
     # Twice, so that the length is even: a product with a matrix of one column becomes a sum, which fuses.
@@ -76,42 +142,3 @@ def _through_product(arrays, xp, matmul):
         found.append(xp.cast(part, array.dtype))
         start = start + size
     return found
-
-
-NATIVE = Framework(BACKEND, ops)
-
-
-def in_reach(arrays):
-    """Whether NumPy can stand in for the framework of these tensors, on their memory: for PyTorch on a CPU.
-
-    A small operation costs PyTorch ten times what it costs NumPy, and a layer has fifty of them.
-    """
-    return BACKEND == "torch" and all(map(_in_reach, arrays))
-
-
-def on_host(tensors):
-    """NumPy's arrays on the memory of these tensors, and their framework, whose random numbers are PyTorch's still.
-
-    `restore` of the framework gives a tensor back as itself where nothing has changed it.
-    """
-    found = list(map(_torch_to_numpy, tensors))
-    known = {id(array): (array, tensor) for array, tensor in zip(found, tensors, strict=True)}
-
-    def restore(array):
-        return known[id(array)][1] if id(array) in known else _numpy_to_torch(array)
-
-    passes = {"copy": _torch_copy, "blend": _torch_blend}
-    return found, Framework("numpy", _numpy_ops(), restore, random="torch", passes=passes)
-
-
-def framework_of(arrays):
-    """The framework that these arrays (tensors, NumPy arrays or nested lists) are to be handled by."""
-    if is_compiling():
-        return NATIVE
-    if any(_is_foreign(array, "tensorflow", "Tensor") for array in arrays):
-        return Framework("tensorflow", _tensorflow_ops())
-    if any(_is_foreign(array, "torch", "Tensor") for array in arrays):
-        return Framework("numpy", _numpy_ops(), restore=sys.modules["torch"].from_numpy)
-    if _in_worker() and not _in_graph() and all(isinstance(array, (np.ndarray, np.generic)) for array in arrays):
-        return Framework("numpy", _numpy_ops())
-    return NATIVE

@@ -1,90 +1,129 @@
-"""The operations of `keras.ops` that the pure functions use, by TensorFlow, whatever Keras' backend."""
+"""The places of TensorFlow's tensors: under TensorFlow, in a tf.data graph of another backend, inside a program."""
 
 import functools
+import math
 import sys
-import types
 
+import keras
 import numpy as np
-from keras import ops
 
-from keras_reg._backend._current import BACKEND
+from keras_reg._backend._philox import PhiloxState
+from keras_reg._backend._place import USUAL_BATCH, Place, through_product
+from keras_reg._backend._recomputing import is_called_by, refuse_recomputing
+from keras_reg._backend._tensorflow_ops import tensorflow_ops
+
+GENERATOR = "philox"  # what TensorFlow itself selects under XLA is 25 times slower on a CPU
+_MULTIPLIER = 6364136223846793005  # Knuth's, for 64 bits: folding 1 then 2 is not folding 2 then 1
+_CAN_COMPILE = sys.platform != "darwin"  # where TensorFlow has XLA for some devices only
 
 
-@functools.cache
-def _tensorflow_ops():
-    tf = sys.modules["tensorflow"]
+class TensorFlowPlace(Place):
+    """TensorFlow's tensors, eager or in a graph."""
 
-    def shape(x):
-        dynamic = tf.shape(x)
-        return tuple(dynamic[i] if size is None else size for i, size in enumerate(x.shape))
+    name = "tensorflow"
+    is_native = True
 
-    def take(x, indices, axis=None):
-        return tf.gather(tf.reshape(x, [-1]) if axis is None else x, indices, axis=axis or 0)
+    def key(self, source, index=None):
+        import tensorflow as tf
 
-    def take_along_axis(x, indices, axis):
-        return tf.experimental.numpy.take_along_axis(x, indices, axis)
+        if index is not None:
+            return self._key_of(source, index if isinstance(index, int) else tf.cast(index, tf.int64))
+        refuse_recomputing(is_called_by("inner_recompute_grad"))  # a recomputation shows nowhere else
+        if tf.executing_eagerly():
+            return tf.constant([source.entropy, source.next_call()], tf.int64)
+        self.prepare(source)
+        return source.philox.key()
 
-    def where(condition, x1, x2):
-        return tf.where(condition, *of_one_dtype(x1, x2))
+    def _key_of(self, source, index):
+        """From 2^39 on, where the counters of calls without an index are not far, an index changes the entropy."""
+        import tensorflow as tf
 
-    def of_one_dtype(x1, x2):
-        """A plain number takes the dtype of the tensor beside it: TensorFlow takes a 1 for an int32."""
-        dtype = next((x.dtype for x in (x1, x2) if isinstance(x, tf.Tensor)), None)
-        return (x1, x2) if dtype is None else (tf.cast(x1, dtype), tf.cast(x2, dtype))
+        low, high = index % (1 << 39), index // (1 << 39)
+        if isinstance(index, int):
+            high = tf.constant(high % (1 << 62), tf.int64)
+        return tf.stack([source.entropy + high * _MULTIPLIER, tf.cast(low + (1 << 40), tf.int64)])
 
-    def pick(function):
-        return lambda x, axis=None, keepdims=False: function(x, axis=axis, keepdims=keepdims)
+    def fold(self, key, word):
+        import tensorflow as tf
 
-    return types.SimpleNamespace(
-        abs=tf.abs,
-        all=pick(tf.reduce_all),
-        any=pick(tf.reduce_any),
-        arange=lambda *args, dtype=None: tf.range(*args, dtype=dtype),
-        broadcast_to=tf.broadcast_to,
-        cast=tf.cast,
-        clip=lambda x, low, high: tf.clip_by_value(x, tf.cast(low, x.dtype), tf.cast(high, x.dtype)),
-        concatenate=lambda xs, axis=0: tf.concat(xs, axis),
-        convert_to_tensor=lambda x, dtype=None: tf.convert_to_tensor(x) if dtype is None else tf.cast(x, dtype),
-        cos=tf.cos,
-        einsum=tf.einsum,
-        equal=tf.equal,
-        exp=tf.exp,
-        expand_dims=tf.expand_dims,
-        floor=tf.floor,
-        isfinite=tf.math.is_finite,
-        log=tf.math.log,
-        logical_and=tf.logical_and,
-        matmul=tf.matmul,
-        max=pick(tf.reduce_max),
-        maximum=lambda x1, x2: tf.maximum(*of_one_dtype(x1, x2)),
-        mean=pick(tf.reduce_mean),
-        min=pick(tf.reduce_min),
-        minimum=lambda x1, x2: tf.minimum(*of_one_dtype(x1, x2)),
-        mod=tf.math.floormod,
-        ones_like=lambda x, dtype=None: tf.ones_like(x, dtype=dtype),
-        prod=pick(tf.reduce_prod),
-        repeat=tf.repeat,
-        reshape=tf.reshape,
-        round=tf.round,
-        shape=shape,
-        sin=tf.sin,
-        sqrt=tf.sqrt,
-        square=tf.square,
-        squeeze=tf.squeeze,
-        stack=tf.stack,
-        stop_gradient=tf.stop_gradient,
-        sum=pick(tf.reduce_sum),
-        switch=lambda index, branches, *operands: tf.switch_case(
-            index, [functools.partial(branch, *operands) for branch in branches]
-        ),
-        take=take,
-        take_along_axis=take_along_axis,
-        tile=tf.tile,
-        transpose=tf.transpose,
-        where=where,
-        zeros=lambda shape, dtype="float32": tf.zeros(shape, dtype),
-        zeros_like=lambda x, dtype=None: tf.zeros_like(x, dtype=dtype),
-    )
+        return key * tf.constant([_MULTIPLIER, 1], tf.int64) + tf.constant([word + 1, 0], tf.int64)
+
+    def uniform(self, key, shape):
+        return sys.modules["tensorflow"].random.stateless_uniform(shape, key, alg=GENERATOR)
+
+    def normal(self, key, shape):
+        return sys.modules["tensorflow"].random.stateless_normal(shape, key, alg=GENERATOR)
+
+    def prepare(self, source):
+        if source.philox is None:
+            source.philox = PhiloxState(source.entropy)
+
+    def compiled_draws(self, source):
+        return 0 if source.philox is None else source.philox.draws()
+
+    def set_compiled_draws(self, source, draws):
+        self.prepare(source)
+        source.philox.set(draws, source.entropy)
+
+    def compiles(self, array, draws_pixels=False):
+        batch, *others = array.shape
+        # XLA draws a number for each pixel by one core.
+        if draws_pixels or not _CAN_COMPILE or any(size is None for size in others):
+            return False
+        return (USUAL_BATCH if batch is None else batch) * math.prod(others) >= self.worth_compiling
+
+    def compiled(self, function):
+        program = functools.partial(function, TensorFlowProgram(self))
+        return sys.modules["tensorflow"].function(program, jit_compile=True, autograph=False)
+
+    def held_dtype(self, dtype):
+        return np.dtype({"uint64": "int64"}.get(np.dtype(dtype).name, dtype))  # `where` of Keras makes 32 bits of it
+
+
+class TensorFlowGraph(TensorFlowPlace):
+    """TensorFlow's tensors in a tf.data graph, where Keras' backend is another one."""
+
+    is_native = False
+
+    @property
+    def ops(self):
+        return tensorflow_ops()
+
+    def read(self, variable):
+        """The graph is traced once, so that it asks again for each batch."""
+        import tensorflow as tf
+
+        value = tf.numpy_function(lambda: np.float32(keras.ops.convert_to_numpy(variable)), [], tf.float32)
+        value.set_shape(())
+        return value
+
+
+class TensorFlowProgram(TensorFlowPlace):
+    """TensorFlow's tensors inside a program that `Programs` compiles."""
+
+    fuses = True
+
+    def __init__(self, outside):
+        self.ops = outside.ops
+        self.is_native = outside.is_native
+
+    def compiles(self, array, draws_pixels=False):
+        return False
+
+    def computed_once(self, *arrays):
+        import tensorflow as tf
+
+        if _has_gpu():  # where products of matrices are rounded, and barriers kept
+            return tuple(tf.raw_ops.XlaOptimizationBarrier(input=arrays))
+        return through_product(arrays, self.ops, tf.linalg.matmul)
+
+    def dtype_of_arithmetic(self, dtype):
+        return "float32" if dtype == "bfloat16" and not _has_gpu() else dtype
+
+
+def is_in_graph():
+    """Whether a TensorFlow graph is being traced, which `tf.distribute` does in a thread for each replica."""
+    return keras.backend.backend() == "tensorflow" and not sys.modules["tensorflow"].executing_eagerly()
 
 
 def as_written(function):
@@ -98,38 +137,5 @@ def as_written(function):
     return tf.autograph.experimental.do_not_convert(function)
 
 
-def _in_graph():
-    """Whether a TensorFlow graph is being traced, which `tf.distribute` does in a thread for each replica."""
-    return BACKEND == "tensorflow" and not sys.modules["tensorflow"].executing_eagerly()
-
-
-def _is_called_by(name):
-    """Whether a function of this name is running. A recomputation of TensorFlow shows nowhere else."""
-    frame = sys._getframe(1)
-    while frame is not None and frame.f_code.co_name != name:
-        frame = frame.f_back
-    return frame is not None
-
-
-def _replica_id(tf):
-    context = tf.distribute.get_replica_context()
-    if context is None or tf.distribute.get_strategy().num_replicas_in_sync == 1:
-        return tf.constant(0, tf.int64)
-    return tf.cast(context.replica_id_in_sync_group, tf.int64)
-
-
-def read_outside(variable, framework):
-    """The present value of one of Keras' variables, a scalar, where a batch lives outside of Keras' backend.
-
-    A tf.data graph is traced once, so under JAX and PyTorch it asks again for each batch.
-    """
-
-    def read(*_):
-        return np.float32(ops.convert_to_numpy(variable))
-
-    if framework.name != "tensorflow":
-        return read()
-    tf = sys.modules["tensorflow"]
-    value = tf.numpy_function(read, [], tf.float32)
-    value.set_shape(())
-    return value
+def _has_gpu():
+    return bool(sys.modules["tensorflow"].config.list_physical_devices("GPU"))

@@ -5,13 +5,13 @@ import sys
 import numpy as np
 from keras import ops
 
-from keras_reg._backend._current import BACKEND, _is_foreign, is_compiling
-from keras_reg._backend._torch import _torch_to_numpy
+from keras_reg._backend._current import BACKEND, is_compiling, is_foreign
+from keras_reg._backend._torch import to_numpy
 
 
 def is_tensor(x):
     """Whether `x` is a tensor of Keras' backend, or one of another framework that a batch can live in."""
-    return ops.is_tensor(x) or _is_foreign(x, "tensorflow", "Tensor") or _is_foreign(x, "torch", "Tensor")
+    return ops.is_tensor(x) or is_foreign(x, "tensorflow") or is_foreign(x, "torch")
 
 
 def is_dense(x):
@@ -32,26 +32,11 @@ _NOT_DENSE = {
 }
 
 
-def held_dtype(dtype):
-    """The NumPy dtype of what Keras' backend makes of a NumPy array of this dtype."""
-    if BACKEND == "jax":
-        return np.dtype(sys.modules["jax"].dtypes.canonicalize_dtype(dtype))
-    if BACKEND == "torch":
-        return np.dtype({"uint16": "int32", "uint32": "int64", "uint64": "int64"}.get(dtype.name, dtype))
-    return np.dtype({"uint64": "int64"}.get(dtype.name, dtype))  # Keras' `where` makes 32 bits of uint64
-
-
-def laid_out(array):
-    """The array as the backend can share its memory: PyTorch knows no negative strides."""
-    backwards = BACKEND == "torch" and any(stride < 0 for stride in array.strides)
-    return np.ascontiguousarray(array) if backwards else array
-
-
 def from_foreign(x):
     """A tensor of a framework that is not the backend as a NumPy array, where its values can be read; else `x`."""
-    if _is_foreign(x, "torch", "Tensor"):
-        return _torch_to_numpy(x.detach().cpu())
-    if _is_foreign(x, "tensorflow", "Tensor") and hasattr(x, "numpy"):
+    if is_foreign(x, "torch"):
+        return to_numpy(x.detach().cpu())
+    if is_foreign(x, "tensorflow") and hasattr(x, "numpy"):
         return x.numpy()
     return x
 

@@ -1,39 +1,129 @@
-"""PyTorch's tensors as NumPy's arrays on the same memory, and back."""
+"""The places of PyTorch's tensors: by PyTorch, and by NumPy on their memory."""
 
 import sys
 
 import numpy as np
+from keras import ops
 
-from keras_reg._backend._current import is_compiling
+from keras_reg._backend._current import is_compiling, not_compiled
+from keras_reg._backend._numpy import NumpyPlace
+from keras_reg._backend._place import Place
+from keras_reg._backend._recomputing import refuse_recomputing
 
 
-def _in_reach(tensor):
+class TorchPlace(Place):
+    """PyTorch's tensors, eager or traced by torch.compile, which breaks its graph at a draw and goes on behind it."""
+
+    name = "torch"
+    is_native = True
+
+    def is_in_reach(self, tensors):
+        """A small operation costs PyTorch ten times what it costs NumPy, and a layer has fifty of them."""
+        return all(map(_is_in_reach, tensors))
+
+    def on_host(self, tensors):
+        arrays = list(map(to_numpy, tensors))
+        return arrays, TorchHost(arrays, tensors)
+
+    @not_compiled
+    def key(self, source, index=None):
+        """Made on the host, so that no draw waits for the device."""
+        if index is not None:
+            return np.random.SeedSequence([source.entropy, 1, int(index)])
+        torch = sys.modules["torch"]
+        refuse_recomputing(torch._C._current_graph_task_id() != -1)  # -1 outside of backward passes
+        ranks = torch.distributed.is_available() and torch.distributed.is_initialized()
+        rank = torch.distributed.get_rank() if ranks else 0
+        return np.random.SeedSequence([source.entropy, 0, rank, *source.call_words()])
+
+    @not_compiled
+    def fold(self, key, word):
+        return np.random.SeedSequence([*key.entropy, 2, word])
+
+    @not_compiled
+    def uniform(self, key, shape):
+        return draw("rand", key, shape, ops.zeros(()).device)  # where Keras puts new tensors
+
+    @not_compiled
+    def normal(self, key, shape):
+        return draw("randn", key, shape, ops.zeros(()).device)
+
+    def held_dtype(self, dtype):
+        return np.dtype({"uint16": "int32", "uint32": "int64", "uint64": "int64"}.get(np.dtype(dtype).name, dtype))
+
+    def laid_out(self, array):
+        """PyTorch knows no negative strides."""
+        return np.ascontiguousarray(array) if any(stride < 0 for stride in array.strides) else array
+
+
+class TorchHost(NumpyPlace):
+    """NumPy's arrays on the memory of PyTorch's tensors, for one call under PyTorch. Random numbers are PyTorch's.
+
+    What nothing has changed is returned as the tensor that it was.
+    """
+
+    def __init__(self, arrays, tensors):
+        self._known = {id(array): (array, tensor) for array, tensor in zip(arrays, tensors, strict=True)}
+
+    def returned(self, array):
+        return self._known[id(array)][1] if id(array) in self._known else from_numpy(array)
+
+    def uniform(self, key, shape):
+        return draw("rand", key, shape, "cpu").numpy()
+
+    def normal(self, key, shape):
+        return draw("randn", key, shape, "cpu").numpy()
+
+    def copy(self, array):
+        copy = np.empty(array.shape, array.dtype)  # of NumPy, which asks for huge pages
+        from_numpy(copy).copy_(from_numpy(array))
+        return copy
+
+    def blend(self, own, other, kept, out):
+        own, other, kept, out = map(from_numpy, (own, other, kept, out))
+        sys.modules["torch"].lerp(other, own, kept, out=out)
+
+
+class ForeignTorch(NumpyPlace):
+    """PyTorch's tensors under another backend. They are handled by NumPy and returned as tensors on the CPU."""
+
+    def tensor(self, array):
+        is_tensor = isinstance(array, sys.modules["torch"].Tensor)
+        return super().tensor(array.detach().cpu().numpy() if is_tensor else array)
+
+    def returned(self, array):
+        return sys.modules["torch"].from_numpy(array)
+
+
+def _is_in_reach(tensor):
     torch = sys.modules["torch"]
     if is_compiling() or type(tensor) is not torch.Tensor or tensor.device.type != "cpu":
         return False
     return tensor.layout is torch.strided and not (tensor.requires_grad and torch.is_grad_enabled())
 
 
-def _torch_to_numpy(tensor):
+def draw(function, key, shape, device):
+    """Numbers of "rand" or "randn", from a generator of their own."""
+    torch = sys.modules["torch"]
+    device, generator = torch.device(device), None
+    if device.type != "meta":  # which Keras uses to infer shapes
+        generator = torch.Generator(device=device)
+        generator.manual_seed(int(key.generate_state(1, np.uint64)[0]))
+    shape = tuple(int(size) for size in shape)
+    return getattr(torch, function)(shape, generator=generator, device=device, dtype=torch.float32)
+
+
+def to_numpy(tensor):
+    """A NumPy array on the memory of a tensor."""
     torch = sys.modules["torch"]
     if tensor.dtype is torch.bfloat16:
         return tensor.detach().view(torch.int16).numpy().view(np.dtype("bfloat16"))
     return tensor.detach().numpy()
 
 
-def _numpy_to_torch(array):
+def from_numpy(array):
+    """A tensor on the memory of a NumPy array."""
     torch = sys.modules["torch"]
     if array.dtype.name == "bfloat16":
         return torch.from_numpy(array.view("int16")).view(torch.bfloat16)
     return torch.from_numpy(array)
-
-
-def _torch_copy(array):
-    copy = np.empty(array.shape, array.dtype)  # of NumPy, which asks for huge pages
-    _numpy_to_torch(copy).copy_(_numpy_to_torch(array))
-    return copy
-
-
-def _torch_blend(own, other, kept, out):
-    own, other, kept, out = map(_numpy_to_torch, (own, other, kept, out))
-    sys.modules["torch"].lerp(other, own, kept, out=out)

@@ -1,4 +1,4 @@
-"""Processes and threads that load data: what tells them apart."""
+"""Processes and threads that load data: whether this is one, and what tells it from its siblings."""
 
 import functools
 import os
@@ -8,13 +8,16 @@ import threading
 _HOME = os.getpid()
 
 
-@functools.cache
-def _process_words(pid):
-    return (pid, int.from_bytes(os.urandom(4), "little"))
+def is_worker():
+    """Whether this may be a data-loading worker: Grain reads in threads, PyTorch's `DataLoader` in processes.
+
+    NumPy arrays stay with NumPy there, since a framework that was forked may hang.
+    """
+    return threading.current_thread() is not threading.main_thread() or worker_words() != ()
 
 
 def worker_words():
-    """What tells this worker's random numbers from those of its siblings: nothing in the process that imported us."""
+    """Numbers that tell this worker process from its siblings; none in the process that imported this package."""
     loader = sys.modules.get("torch.utils.data")
     info = loader.get_worker_info() if loader else None
     if info is not None:
@@ -24,11 +27,11 @@ def worker_words():
     return ()
 
 
+@functools.cache
+def _process_words(pid):
+    return (pid, int.from_bytes(os.urandom(4), "little"))
+
+
 def _is_spawned():
     multiprocessing = sys.modules.get("multiprocessing")
     return multiprocessing is not None and multiprocessing.parent_process() is not None
-
-
-def _in_worker():
-    """Grain reads in threads, torch's DataLoader in processes: NumPy there, since a forked framework may hang."""
-    return threading.current_thread() is not threading.main_thread() or worker_words() != ()

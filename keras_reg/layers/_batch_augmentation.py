@@ -6,7 +6,7 @@ from keras_reg._strength import deserialize, serialize
 from keras_reg._validation import check_data_format, check_seed, fail
 from keras_reg.layers._augmentation._call import AugmentationCall
 from keras_reg.layers._augmentation._hooks import RandomNumbers, apply_hooks, check_hooks
-from keras_reg.layers._augmentation._run import AugmentationRun, value_of
+from keras_reg.layers._augmentation._run import AugmentationRun
 from keras_reg.layers._augmentation._specs import AugmentationSpecs
 from keras_reg.layers._batch._forms import channels_first
 from keras_reg.layers._strength_weight import HoldsStrengths
@@ -155,7 +155,7 @@ class BatchAugmentation(
         weight = self._weights_of_strengths().get(name)
         if weight is None or batch is None:
             return super().strength(name)
-        return batch.strengths[id(weight)] if id(weight) in batch.strengths else value_of(weight, batch.framework)
+        return batch.strengths[id(weight)] if id(weight) in batch.strengths else batch.place.read(weight)
 
     @property
     def _columns(self):

@@ -4,7 +4,7 @@ import dataclasses
 
 import keras
 
-from keras_reg._backend import fold, seed_words
+from keras_reg._backend import seed_words
 from keras_reg._strength import deserialize
 from keras_reg._validation import check_data_format, check_seed, fail
 from keras_reg.layers._batch._foreign import apply_foreign
@@ -59,10 +59,12 @@ class Composite(BatchAugmentation):
         """The key, from which each layer draws when its turn has come."""
         return key
 
-    def _is_one_program(self, framework):
-        ours = all(isinstance(layer, BatchAugmentation) for layer in self.layers)
-        fit = framework.draws_in_programs or not any(layer._draws_pixels for layer in self._walk())
-        return ours and fit and all(layer._is_one_program(framework) for layer in self.layers)
+    @property
+    def _draws_pixels_inside(self):
+        return any(layer._draws_pixels for layer in self._walk())
+
+    def _is_one_program(self):
+        return all(isinstance(layer, BatchAugmentation) and layer._is_one_program() for layer in self.layers)
 
     def _walk(self):
         return [self, *(x for layer in self.layers if isinstance(layer, BatchAugmentation) for x in layer._walk())]
@@ -72,7 +74,7 @@ class Composite(BatchAugmentation):
         start = self._own_columns
         for i, layer in enumerate(self.layers):
             end = start + getattr(layer, "_columns", 0)
-            yield layer, u[:, start:end], fold(key, i, batch.framework)
+            yield layer, u[:, start:end], batch.place.fold(key, i)
             start = end
 
     def within(self, batch):

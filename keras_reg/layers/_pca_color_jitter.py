@@ -158,7 +158,7 @@ class PCAColorJitter(BatchAugmentation):
         """The shift of each image, (batch, channels)."""
         deviations, vectors = self.components
         a = random.normal * self.strength("stddev", batch)
-        return batch.settled(batch.ops.matmul(a, batch.ops.convert_to_tensor((vectors * deviations).T)))[0]
+        return batch.computed_once(batch.ops.matmul(a, batch.ops.convert_to_tensor((vectors * deviations).T)))[0]
 
     def transform_images(self, images, shift, batch):
         ops, channels = batch.ops, self.normal_numbers

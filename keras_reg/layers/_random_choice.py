@@ -106,8 +106,8 @@ class RandomChoice(Composite):
     def _columns(self):
         return self._own_columns + COLUMNS if self.fused else super()._columns
 
-    def _is_one_program(self, framework):
-        return self.fused or super()._is_one_program(framework)
+    def _is_one_program(self):
+        return self.fused or super()._is_one_program()
 
     def draw(self, batch, u):
         """The number of the layer that each sample goes through, (batch,) or (1,), as a float."""

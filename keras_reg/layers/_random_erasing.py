@@ -229,7 +229,9 @@ class RandomErasing(BatchAugmentation):
         boxes = []
         for i in range(most):
             exists = chosen if i < least else chosen & (number > i)
-            boxes.append(batch.settled(*self._draw_box(u[:, 2 + 3 * i : 5 + 3 * i], area, exists, height, width, ops)))
+            boxes.append(
+                batch.computed_once(*self._draw_box(u[:, 2 + 3 * i : 5 + 3 * i], area, exists, height, width, ops))
+            )
         return boxes
 
     def _draw_box(self, u, area, exists, height, width, ops):

@@ -109,7 +109,7 @@ class RandomPadCrop(BatchAugmentation):
             ops.where(random.selected, ops.minimum(ops.floor(u * (2 * padding + 1)), 2.0 * padding) - padding, 0.0)
             for u, padding in zip((random.uniform[:, 0], random.uniform[:, 1]), self.paddings, strict=True)
         )
-        return batch.settled(ops.cast(down, "int32"), ops.cast(across, "int32"))
+        return batch.computed_once(ops.cast(down, "int32"), ops.cast(across, "int32"))
 
     def transform_images(self, images, offsets, batch):
         return self._move(images, offsets, self.fill_value, batch)
@@ -130,7 +130,7 @@ class RandomPadCrop(BatchAugmentation):
     def _move(self, array, offsets, fill, batch):
         ops, fill = batch.ops, exact(fill, dtype_of(array))
         first = channels_first(array, self.data_format)
-        if batch.framework.on_host and self.fill_mode == "constant":
+        if batch.place.is_host and self.fill_mode == "constant":
             return _on_host.moved(array, *offsets, fill, first)
         pixels = ops.transpose(array, (0, 2, 3, 1)) if first else array
         shape = ops.shape(pixels)

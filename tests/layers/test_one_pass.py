@@ -53,7 +53,7 @@ def batch(dtype="float32", channels_first=False):
 
 @pytest.fixture
 def compile_all(monkeypatch):
-    monkeypatch.setattr("keras_reg._backend._programs.WORTH_COMPILING", 1)
+    monkeypatch.setattr("keras_reg._backend._place.Place.worth_compiling", 1)
 
 
 @pytest.fixture(params=["small", "large"])
@@ -91,7 +91,7 @@ def test_compiled_as_one_program_it_is_the_same_function(name, monkeypatch):
     layer = LAYERS[name](seed=1)
     plain = to_numpy(layer(*batch(), index=3))
     assert not programs(layer)
-    monkeypatch.setattr("keras_reg._backend._programs.WORTH_COMPILING", 1)
+    monkeypatch.setattr("keras_reg._backend._place.Place.worth_compiling", 1)
     found = to_numpy(layer(*batch(), index=3))
     split = name == "Pipeline of noise" and BACKEND == "tensorflow"  # which draws it faster outside
     assert all(programs(part) for part in (layer.layers if split else [layer]))
@@ -130,7 +130,7 @@ def test_box_by_box_on_the_host_it_is_the_same_function(name, layout, dtype, mon
         return layer(images, labels, index=5)
 
     found = to_numpy(call()) if BACKEND == "torch" else in_a_worker(call)
-    monkeypatch.setattr("keras_reg._backend.Framework.on_host", False)
+    monkeypatch.setattr("keras_reg._backend._numpy.NumpyPlace.is_host", False)
     plain = to_numpy(call()) if BACKEND == "torch" else in_a_worker(call)
     rounded_once = dtype == "float16" and BACKEND == "torch"  # by its lerp, and thrice by what stands beside it
     assert_alike(name, found, plain, blends(name) * 2**-10 if rounded_once else 2e-6)
@@ -159,7 +159,7 @@ def test_planned_on_the_host_it_is_the_same_function(name, layout, dtype, monkey
     with monkeypatch.context() as patch:
         patch.delattr("keras.ops.where")  # NumPy's is taken
         found = layer(images, labels, index=5)
-    monkeypatch.setattr("keras_reg.layers._batch._forms.in_reach", lambda *_: False)
+    monkeypatch.setattr("keras_reg._backend._torch.TorchPlace.is_in_reach", lambda *_: False)
     plain = layer(images, labels, index=5)
     assert [x.dtype for x in found] == [x.dtype for x in plain]
     assert torch.equal(images, given)
@@ -221,7 +221,7 @@ def test_masks_go_along_on_the_host_as_elsewhere(name, layout, channels, monkeyp
         return layer({"images": images, "segmentation_masks": mask}, index=5)
 
     found = to_numpy(call()) if BACKEND == "torch" else in_a_worker(call)
-    monkeypatch.setattr("keras_reg._backend.Framework.on_host", False)
+    monkeypatch.setattr("keras_reg._backend._numpy.NumpyPlace.is_host", False)
     plain = to_numpy(call()) if BACKEND == "torch" else in_a_worker(call)
     for key, array in found.items():
         assert_close(array, plain[key], rtol=2e-6, atol=2e-6)

@@ -1,6 +1,6 @@
 import keras
 
-from keras_reg._backend import as_written, framework_of
+from keras_reg._backend import as_written, place_of
 from keras_reg._validation import fail
 from keras_reg.layers._batch._arrays import accept, check_call, check_weights, set_apart, written_out
 from keras_reg.layers._batch._forms import Form, arrays_of, dtype_of, each, leaves, to_tensors
@@ -34,14 +34,14 @@ class AugmentationCall:
         if not self.built:
             shape = tuple(form.batch.images.shape)
             self.build(shape if len(shape) == 4 else (None, *shape))
-        if not symbolic and not framework_of(arrays).native:
+        if not symbolic and not place_of(arrays).is_native:
             return self.call(*form.arguments(), **kwargs)
         apart = set_apart(form.batch)  # what Keras could not convert
         done = super().__call__(*form.arguments(), **kwargs)
         return form.put_back(done, apart) if apart else done
 
     def call(self, data, labels=None, sample_weight=None, training=True, index=None):
-        """The call on tensors of one framework, after the checks; Keras calls it."""
+        """The call on tensors of one place, after the checks; Keras calls it."""
         form = Form(data, labels, sample_weight)
         batch, training = to_tensors(form.batch), bool(training)
         lifted = len(batch.images.shape) == 3
@@ -50,9 +50,7 @@ class AugmentationCall:
         batch = self._augment(batch, index) if training else self._inference(batch)
         if lifted:
             batch = each(batch, lambda array: batch.ops.squeeze(array, 0))
-        if batch.framework.restore is not None:
-            batch = each(batch, batch.framework.restore)
-        return form.restore(batch)
+        return form.restore(each(batch, batch.place.returned))
 
     def _check_batch(self, batch, training=True):
         """Refuses what would go wrong, with arrays, tensors and specifications alike."""

@@ -52,7 +52,7 @@ def apply_hooks(layer, batch, transformation, selected):
     if not layer._overrides("transform_images"):
         return done
     images = applied("transform_images", batch.images)
-    fresh = layer._makes_images and batch.framework.on_host and selected is None
+    fresh = layer._makes_images and batch.place.is_host and selected is None
     return dataclasses.replace(done, images=images, fresh=fresh)
 
 

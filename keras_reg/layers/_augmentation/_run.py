@@ -1,7 +1,7 @@
 import dataclasses
 
-from keras_reg._backend import fold, normal, read_outside, uniform, worth_compiling
 from keras_reg._strength import plain
+from keras_reg.layers._augmentation._by_value import by_value
 from keras_reg.layers._batch._forms import CONTENT, Batch, dtype_of, each, is_float
 
 
@@ -13,11 +13,12 @@ class AugmentationRun:
 
     _works_on_host = False  # whether NumPy is fast enough at it where PyTorch's tensors lie in reach
     _draws_pixels = False  # whether `_draw_noise` draws about as many numbers as there are pixels
+    _draws_pixels_inside = False  # whether `_transform` does
 
     def _augment(self, batch, index=None):
         """The augmented batch: one draw for the whole call, then the pure function."""
-        key = self.random.key(batch.framework, index)
-        u = uniform(key, (batch.size(), max(self._columns, 1)), batch.framework)
+        key = self.random.key(batch.place, index)
+        u = batch.place.uniform(key, (batch.size(), max(self._columns, 1)))
         return self._apply(batch, u, key, cast=True)
 
     def _apply(self, batch, u, key, select=None, cast=False):
@@ -25,35 +26,35 @@ class AugmentationRun:
         if not (self._works_on_host and batch.is_in_reach(u, select)):
             return self._run_program(batch, u, key, select, cast)
         host, u, select = (self._cast_images(batch) if cast else batch).on_host(u, select)
-        done = each(self._run_program(host, u, key, select), host.framework.restore)
-        return dataclasses.replace(done, framework=batch.framework)
+        done = each(self._run_program(host, u, key, select), host.place.returned)
+        return dataclasses.replace(done, place=batch.place)
 
     def _run_program(self, batch, u, key, select, cast=False):
         """Likewise, as one compiled program where the batch is worth it."""
         noise = self._draw_noise(batch, key)
-        if not worth_compiling(batch.images, batch.framework) or not self._is_one_program(batch.framework):
+        if not batch.place.compiles(batch.images, self._draws_pixels_inside) or not self._is_one_program():
             return self._compute(batch, u, noise, select, cast)
         weights = [weight for layer in self._walk() for weight in layer._weights_of_strengths().values()]
         sparse, dtype = batch.sparse, batch.dtype  # not the batch itself, which a program would keep
 
-        def program(framework, strengths, content, u, noise, select):
+        def program(place, strengths, content, u, noise, select):
             strengths = dict(zip(map(id, weights), strengths, strict=True))
-            inner = Batch(framework, **content, sparse=sparse, strengths=strengths, dtype=dtype)
+            inner = Batch(place, **content, sparse=sparse, strengths=strengths, dtype=dtype)
             inner = self._compute(inner, u, noise, select, cast)
             return {name: getattr(inner, name) for name in CONTENT}
 
         content = {name: getattr(batch, name) for name in CONTENT}
-        strengths = [value_of(weight, batch.framework) for weight in weights]
+        strengths = [batch.place.read(weight) for weight in weights]
         arguments = (strengths, content, u, noise, select)
         made_for = (cast, sparse, dtype, [layer._arguments() for layer in self._walk()])
-        done = self._programs.run(batch.framework, program, made_for, *arguments)
+        done = self._programs.run(batch.place, program, by_value(made_for), *arguments)
         return dataclasses.replace(batch, **done)
 
     def _compute(self, batch, u, noise, select, cast):
         """`_transform` in the dtype in which a compiler is fast."""
         batch = self._cast_images(batch) if cast else batch
         dtype = dtype_of(batch.images)
-        wide = batch.framework.computes_in(dtype)
+        wide = batch.place.dtype_of_arithmetic(dtype)
         if wide == dtype:
             return self._transform(batch, u, noise, select)
         done = self._transform(dataclasses.replace(batch, images=batch.ops.cast(batch.images, wide)), u, noise, select)
@@ -75,9 +76,9 @@ class AugmentationRun:
         """Random numbers besides `u`, drawn before a program begins: TensorFlow's are slow under XLA."""
         if not self.normal_numbers:
             return None
-        return normal(fold(key, 0, batch.framework), (batch.size(), self.normal_numbers), batch.framework)
+        return batch.place.normal(batch.place.fold(key, 0), (batch.size(), self.normal_numbers))
 
-    def _is_one_program(self, framework):
+    def _is_one_program(self):
         """Whether all randomness of `_transform` is in its arguments, so that it can be compiled as a whole."""
         return True
 
@@ -89,8 +90,3 @@ class AugmentationRun:
         """What a program is made for: attributes may be set anew, and then another program is needed."""
         public = {name: plain(value) for name, value in vars(self).items() if not name.startswith("_")}
         return [self, self.compute_dtype, public]
-
-
-def value_of(weight, framework):
-    """The present value of the weight of a `Strength`."""
-    return weight.value if framework.native else read_outside(weight, framework)

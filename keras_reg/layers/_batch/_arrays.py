@@ -7,14 +7,13 @@ import keras
 import numpy as np
 
 from keras_reg._backend import (
-    framework_of,
+    NATIVE,
     from_foreign,
-    held_dtype,
     is_compiling,
     is_concrete,
     is_dense,
     is_tensor,
-    laid_out,
+    place_of,
 )
 from keras_reg._validation import check_flag, check_integer, fail
 from keras_reg.layers._batch._forms import FIELDS, KEYS, arrays_of, leaves, map_arrays, static
@@ -32,7 +31,7 @@ def accept(form):
     _check_masks(batch.masks)
     if form.kind is not None and issubclass(form.kind, list):
         _check_is_no_list_of_images(batch.images, [*leaves(batch.labels), *leaves(batch.sample_weights)])
-    if framework_of(arrays_of(batch)).native:
+    if place_of(arrays_of(batch)).is_native:
         for field, name in zip(FIELDS, KEYS, strict=True):
             _put(batch, field, map_arrays(functools.partial(_held, name=name), getattr(batch, field)))
 
@@ -128,7 +127,7 @@ def _can_be_held(value):
     if not isinstance(value, (np.ndarray, np.generic, str, bytes)):
         return True
     array = np.asarray(value)
-    return _is_number(array.dtype) and _is_same(array, array.astype(held_dtype(array.dtype)))
+    return _is_number(array.dtype) and _is_same(array, array.astype(NATIVE.held_dtype(array.dtype)))
 
 
 def _is_same(array, other):
@@ -184,8 +183,8 @@ def _held(array, name):
     """A NumPy array in the dtype that the backend makes of it, if the numbers are the same there."""
     if not isinstance(array, (np.ndarray, np.generic)):
         return array
-    dtype = held_dtype(array.dtype)
-    return laid_out(array if array.dtype == dtype else _converted(array, dtype, name))
+    dtype = NATIVE.held_dtype(array.dtype)
+    return NATIVE.laid_out(array if array.dtype == dtype else _converted(array, dtype, name))
 
 
 def _converted(array, dtype, name, exact=False):

@@ -3,7 +3,6 @@
 import dataclasses
 
 import keras
-from keras import ops as keras_ops
 
 from keras_reg.layers._batch._boxes import PADDING, class_key, drop
 from keras_reg.layers._batch._forms import dtype_of, map_arrays
@@ -41,7 +40,7 @@ def apply_foreign(layer, batch, training):
         key = class_key(batch.boxes)
         data["bounding_boxes"] = {"boxes": batch.boxes["boxes"], "labels": batch.boxes[key]}
     moved = layer(data, training=training) if len(data) > 1 else {"images": layer(batch.images, training=training)}
-    moved = {name: map_arrays(lambda array: _back(array, batch), value) for name, value in moved.items()}
+    moved = {name: map_arrays(lambda array: batch.place.from_keras(array), value) for name, value in moved.items()}
     found, inside = stack.taken_apart(moved.get("segmentation_masks"))
     done = map_pixels(
         batch,
@@ -56,14 +55,9 @@ def apply_foreign(layer, batch, training):
     return dataclasses.replace(done, fresh=False)
 
 
-def _back(array, batch):
-    """What a layer of Keras made, as an array of the framework that the batch is handled by."""
-    return keras_ops.convert_to_numpy(array) if batch.framework.name == "numpy" else array
-
-
 def _of_pixels(images, batch):
     """Images that a layer of Keras made, whatever its dtype, in that of the composite."""
-    return batch.ops.cast(_back(images, batch), batch.dtype)
+    return batch.ops.cast(batch.place.from_keras(images), batch.dtype)
 
 
 def into(found):

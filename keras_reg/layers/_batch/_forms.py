@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from keras_reg._backend import NATIVE, Framework, framework_of, in_reach, on_host
+from keras_reg._backend import NATIVE, Place, place_of
 from keras_reg._validation import fail
 
 FIELDS = ("images", "labels", "sample_weights", "masks", "boxes")  # what a call gives, in a `Batch`
@@ -26,7 +26,7 @@ class Batch:
     is whether the memory of the images was taken in this call and is nobody else's, so that it may be written to.
     """
 
-    framework: Framework = NATIVE
+    place: Place = NATIVE
     images: Any = None
     terms: list = dataclasses.field(default_factory=lambda: [(None, None)])
     dominant: tuple | None = None
@@ -62,22 +62,22 @@ class Batch:
 
     @property
     def ops(self):
-        return self.framework.ops
+        return self.place.ops
 
     def size(self):
         return self.ops.shape(self.images)[0]
 
-    def settled(self, *arrays):
-        return self.framework.settle(*arrays)
+    def computed_once(self, *arrays):
+        return self.place.computed_once(*arrays)
 
     def is_in_reach(self, *more):
-        return in_reach([*arrays_of(self), *leaves(more)])
+        return self.place.is_in_reach([*arrays_of(self), *leaves(more)])
 
     def on_host(self, *more):
         """This batch, and more tensors or `None`, as NumPy's arrays, once `is_in_reach` has said that they can be."""
-        arrays, framework = on_host([*arrays_of(self), *leaves(more)])
+        arrays, place = self.place.on_host([*arrays_of(self), *leaves(more)])
         arrays = iter(arrays)
-        batch = dataclasses.replace(each(self, lambda _: next(arrays)), framework=framework)
+        batch = dataclasses.replace(each(self, lambda _: next(arrays)), place=place)
         return batch, *(None if tensor is None else next(arrays) for tensor in more)
 
 
@@ -146,17 +146,15 @@ class Form:
 
 
 def to_tensors(batch):
-    """The batch with every array as a tensor of the framework that it is handled by."""
-    framework = framework_of(arrays_of(batch))
-    return dataclasses.replace(each(batch, _converter(framework)), framework=framework)
+    """The batch with every array as a tensor of the place where it is handled."""
+    place = place_of(arrays_of(batch))
+    return dataclasses.replace(each(batch, _converter(place)), place=place)
 
 
-def _converter(framework):
+def _converter(place):
     def convert(array):
-        if framework.restore is not None and not hasattr(array, "__array_interface__"):
-            array = array.detach().cpu().numpy()
         try:
-            return framework.ops.convert_to_tensor(array)
+            return place.tensor(array)
         except (TypeError, ValueError) as error:
             raise ValueError(f"Expected arrays of numbers. Received: {type(array).__name__}") from error
 

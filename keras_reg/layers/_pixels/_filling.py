@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from keras_reg._backend import fold, normal, uniform
 from keras_reg._validation import is_number
 from keras_reg.layers._batch._fill_values import exact
 from keras_reg.layers._batch._forms import dtype_of, height_width, is_float
@@ -31,21 +30,21 @@ class Filling:
         """Colours (batch, count, channels), or one tile twice as high as the images and (batch, 1) in [0, 1)."""
         if self.mode == "constant":
             return None
-        channels, inner = batch.ops.shape(batch.images)[3 if self.last else 1], fold(key, 0, batch.framework)
+        channels, inner = batch.ops.shape(batch.images)[3 if self.last else 1], batch.place.fold(key, 0)
         if self.mode == "channel_noise":
             return self._noise(inner, (batch.size(), count, channels), batch)
         height, width = height_width(batch.images, self.data_format, batch.ops)
         row = (width, channels) if self.last else (channels, width)
-        shifts = uniform(fold(key, 1, batch.framework), (batch.size(), 1), batch.framework)
+        shifts = batch.place.uniform(batch.place.fold(key, 1), (batch.size(), 1))
         return self._noise(inner, (2 * height, *row), batch), shifts
 
     def _noise(self, key, shape, batch):
         """N(0, 1), or uniform in `value_range`, with both ends for integers: float32, not yet in the images' dtype."""
         ops = batch.ops
         if self.value_range is None:
-            return normal(key, shape, batch.framework)
+            return batch.place.normal(key, shape)
         low, high = self.value_range
-        values = uniform(key, shape, batch.framework)
+        values = batch.place.uniform(key, shape)
         if is_float(batch.images):
             return low + values * (high - low)
         low, high = math.ceil(low), math.floor(high)
@@ -53,12 +52,12 @@ class Filling:
 
     def fill(self, batch, boxes, noise):
         """The images of the batch with their boxes filled."""
-        if batch.framework.on_host:
+        if batch.place.is_host:
             return self._fill_on_host(batch, boxes, noise)
         ops, rows = batch.ops, Rows(batch.images, batch, self.data_format)
         pixels, regions = rows.pixels, [rows.inside(box) for box in boxes]
         if self.mode == "channel_noise":
-            (noise,) = batch.settled(noise)
+            (noise,) = batch.computed_once(noise)
             for i, region in enumerate(regions):
                 colours = rows.of_channels(noise[:, i])
                 pixels = ops.where(region, ops.cast(colours, dtype_of(pixels)), pixels)
@@ -73,7 +72,7 @@ class Filling:
         first = not self.last
 
         def filled_by(values):
-            return _on_host.filled(batch.images, boxes, values, first, batch.fresh, **batch.framework.passes)
+            return _on_host.filled(batch.images, boxes, values, first, batch.fresh, batch.place.copy)
 
         def as_pixels(values):
             return batch.ops.cast(values, batch.images.dtype)
@@ -115,11 +114,11 @@ class Filling:
         ops = batch.ops
         height, _ = height_width(batch.images, self.data_format, ops)
         shifts = ops.cast(ops.floor(shifts * ops.cast(height + 1, "float32")), "int32")
-        return batch.settled(ops.minimum(shifts, height))[0]
+        return batch.computed_once(ops.minimum(shifts, height))[0]
 
     def _shifted(self, rows, tile, shifts):
         ops, batch = rows.ops, rows.batch
         height, _ = height_width(batch.images, self.data_format, ops)
         numbers = self._starts(batch, shifts) + ops.expand_dims(ops.arange(0, height, dtype="int32"), 0)
-        noise = ops.take(rows.join(ops.cast(batch.settled(tile)[0], dtype_of(rows.pixels))), numbers, axis=0)
+        noise = ops.take(rows.join(ops.cast(batch.computed_once(tile)[0], dtype_of(rows.pixels))), numbers, axis=0)
         return noise if self.last else ops.transpose(noise, (0, 2, 1, 3))

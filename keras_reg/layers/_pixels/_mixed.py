@@ -15,7 +15,7 @@ def mix(batch, plan, num_classes, data_format):
     return dataclasses.replace(
         batch,
         images=mixing.combine(batch.images, plan.blend, batch.fresh),
-        fresh=batch.framework.on_host,
+        fresh=batch.place.is_host,
         terms=mixing.terms(),
         dominant=mixing.dominant() if batch.sparse and batch.labels is not None else None,
         sample_weights=map_arrays(mixing.weight, batch.sample_weights),
@@ -45,9 +45,9 @@ class _Mixing:
 
     def combine(self, array, weight, fresh=False):
         """Blended, then cut."""
-        if self.batch.framework.on_host:
-            first, passes = channels_first(array, self.data_format), self.batch.framework.passes
-            return _on_host.mixed(array, self.plan.partner, weight, self.plan.box, first, fresh, **passes)
+        if self.batch.place.is_host:
+            first, place = channels_first(array, self.data_format), self.batch.place
+            return _on_host.mixed(array, self.plan.partner, weight, self.plan.box, first, place, fresh)
         rows = Rows(array, self.batch, self.data_format)
         partner, result = self.other(rows.pixels), rows.pixels
         if weight is not None:

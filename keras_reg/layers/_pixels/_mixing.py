@@ -70,15 +70,15 @@ def make_plan(batch, u, chosen, kept, cut, data_format):
     """
     ops, size = batch.ops, batch.size()
     kept = ops.where(chosen & (size > 1), kept, 1.0)
-    partner, kept = batch.settled(partners(u[:1, 2], size, ops), kept)  # a slice: an empty batch has no first row
+    partner, kept = batch.computed_once(partners(u[:1, 2], size, ops), kept)  # a slice: an empty batch has no first row
     if cut is False:
         return Mix(partner, weight=kept, blend=kept)
     height, width = height_width(batch.images, data_format, ops)
     box = draw_box(kept if cut is True else ops.where(cut, kept, 1.0), u[:, 3], u[:, 4], height, width, ops)
-    share, *box = batch.settled(share_kept(box, height, width, ops), *box)
+    share, *box = batch.computed_once(share_kept(box, height, width, ops), *box)
     if cut is True:
         return Mix(partner, weight=share, box=box)
-    weight, blend = batch.settled(ops.where(cut, share, kept), ops.where(cut, 1.0, kept))
+    weight, blend = batch.computed_once(ops.where(cut, share, kept), ops.where(cut, 1.0, kept))
     return Mix(partner, weight, blend, box)
 
 

@@ -3,45 +3,22 @@
 Where a compiler fuses, comparing every pixel with its box is free; where each operation is a pass over memory, slices
 are several times as fast. NumPy also asks for large pages, which PyTorch does not: fresh memory costs a quarter. Images
 that are `fresh`, made by the layer before and seen by nobody else, are changed where they lie.
-
-Two functions may be replaced by faster ones: `copy`, of an array into a fresh one, and blend(own, other, kept, out),
-which writes kept * own + (1 - kept) * other into `out`, where all have a row an image.
 """
 
 import numpy as np
 
-_CHUNK = 2**15  # numbers that are worked on at a time, so that they stay in the cache between operations
 _LARGE = 2**16  # bytes of an image from which on a call for each costs little
 
 
-def _copy(array):
-    return np.copy(array, order="C")  # whatever its strides: an image of it is one row
-
-
-def blend_in_pieces(own, other, kept, out):
-    wide = max(1, min(_CHUNK, own.shape[1]))
-    high = max(1, _CHUNK // wide)
-    buffer, given = np.empty((min(high, len(own)), wide), own.dtype), 1 - kept
-    with np.errstate(all="ignore"):  # not a number among the pixels is the user's
-        for top in range(0, len(own), high):
-            for left in range(0, own.shape[1], wide):
-                piece = slice(top, top + high), slice(left, left + wide)
-                here = out[piece]
-                product = buffer[: here.shape[0], : here.shape[1]]
-                np.multiply(own[piece], kept[piece[0]], out=here)
-                np.multiply(other[piece], given[piece[0]], out=product)
-                np.add(here, product, out=here)
-
-
-def mixed(own, partner, weight, box, channels_first, fresh=False, copy=_copy, blend=blend_in_pieces):
+def mixed(own, partner, weight, box, channels_first, place, fresh=False):
     """Each image blended with its partner by `weight`, and cut from it in `box`; either may be `None`."""
     if own.size == 0:
         return np.copy(own)
     kept = None if weight is None else weight.astype(own.dtype)[:, None]
     regions = () if box is None else boxes(box, channels_first)
     if own[0].nbytes >= _LARGE and (fresh or (kept is not None and box is not None)):
-        return _mixed_one_by_one(own, partner, kept, dict(regions), own if fresh else copy(own), blend)
-    out = copy(own) if kept is None else _blended(own, partner, kept, blend)
+        return _mixed_one_by_one(own, partner, kept, dict(regions), own if fresh else place.copy(own), place.blend)
+    out = place.copy(own) if kept is None else _blended(own, partner, kept, place.blend)
     for i, region in regions:
         out[(i, *region)] = own[(partner[i], *region)]
     return out
@@ -102,7 +79,7 @@ def _overlap(offset, size):
     return first, max(first, min(size, size - offset))
 
 
-def filled(images, all_boxes, fill, channels_first, fresh=False, copy=_copy, **_):
+def filled(images, all_boxes, fill, channels_first, fresh, copy):
     """The images with their boxes filled: `fill(i, box, region)` returns what goes into one, to broadcast over it."""
     out = images if fresh else copy(images)
     for number, box in enumerate(all_boxes):

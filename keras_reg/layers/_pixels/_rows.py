@@ -20,7 +20,7 @@ class Rows:
         self.ops, self.batch = batch.ops, batch
         self.shape = self.ops.shape(array)
         self.channels_first = channels_first(array, data_format)
-        self.joined = len(self.shape) == 4 and not self.channels_first and batch.framework.fuses
+        self.joined = len(self.shape) == 4 and not self.channels_first and batch.place.fuses
         self.pixels = self.join(array)
 
     def join(self, array):

@@ -1,0 +1,84 @@
+"""The place of JAX's arrays, eager and inside a program."""
+
+import functools
+import sys
+
+import numpy as np
+from keras import ops
+
+from keras_reg._backend._place import Place, through_product
+
+GENERATOR = "threefry2x32"  # whose keys are the two words of Keras' seeds, whatever `jax_default_prng_impl` says
+
+
+class JaxPlace(Place):
+    """JAX's arrays, eager or traced by a larger program."""
+
+    name = "jax"
+    is_native = True
+    fuses = True
+
+    def key(self, source, index=None):
+        """For an index, 32 bits of it after the other are folded in; what is traced has no more than these."""
+        import jax
+
+        if index is None:
+            return jax.random.wrap_key_data(source.next_seed(), impl=GENERATOR)
+        key = jax.random.key(source.entropy, impl=GENERATOR)
+        if not isinstance(index, int):
+            return jax.random.fold_in(key, ops.cast(index, "uint32"))
+        words = [index >> start & 0xFFFFFFFF for start in range(0, max(index.bit_length(), 1), 32)]
+        return functools.reduce(jax.random.fold_in, np.asarray(words, "uint32"), key)
+
+    def fold(self, key, word):
+        import jax
+
+        return jax.random.fold_in(key, word)
+
+    def uniform(self, key, shape):
+        import jax
+
+        return jax.random.uniform(key, shape)
+
+    def normal(self, key, shape):
+        import jax
+
+        return jax.random.normal(key, shape)
+
+    def compiled_draws(self, source):
+        return int(ops.convert_to_numpy(source.generator.state)[1])
+
+    def set_compiled_draws(self, source, draws):
+        state = source.generator.state
+        state.assign(ops.convert_to_tensor([source.entropy, draws], state.dtype))
+
+    def compiles(self, array, draws_pixels=False):
+        import jax
+
+        return not isinstance(array, jax.core.Tracer) and array.size >= self.worth_compiling
+
+    def compiled(self, function):
+        import jax
+
+        return jax.jit(functools.partial(function, JaxProgram()))
+
+    def computed_once(self, *arrays):
+        import jax
+
+        if jax.default_backend() != "cpu":
+            return jax.lax.optimization_barrier(arrays)
+        return through_product(arrays, ops, functools.partial(jax.numpy.matmul, precision="highest"))
+
+    def dtype_of_arithmetic(self, dtype):
+        slow = dtype == "bfloat16" and sys.modules["jax"].default_backend() == "cpu"
+        return "float32" if slow else dtype
+
+    def held_dtype(self, dtype):
+        return np.dtype(sys.modules["jax"].dtypes.canonicalize_dtype(dtype))
+
+
+class JaxProgram(JaxPlace):
+    """JAX's arrays inside a program that `Programs` compiles."""
+
+    def compiles(self, array, draws_pixels=False):
+        return False
