@@ -14,18 +14,17 @@ class ChecksData:
     """Checks the arguments of `fit`, `evaluate` and similar methods before Keras casts or moves them."""
 
     def fit(self, x=None, y=None, *args, **kwargs):
-        y = self._with_classes(y)
-        return _on_held(super().fit, x, y, *args, **kwargs)
+        return self._on_held(super().fit, x, y, *args, **kwargs)
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         x, y = hold_given(x, "x"), self._with_classes(y)
         self._check_trained_size(x)
-        return _on_held(super().evaluate, x, y, *args, **kwargs)
+        return self._on_held(super().evaluate, x, y, *args, **kwargs)
 
     def predict(self, x, *args, **kwargs):
         x = hold_given(x, "x")
         self._check_trained_size(x)
-        return _on_held(super().predict, x, *args, **kwargs)
+        return self._on_held(super().predict, x, *args, **kwargs)
 
     def train_on_batch(self, x, y=None, *args, **kwargs):
         y = self._with_classes(y)
@@ -46,7 +45,25 @@ class ChecksData:
         self._check_step(state_and_data[-1])
         return super().predict_step(*state_and_data)
 
+    def _on_held(self, method, *args, **kwargs):
+        """Calls a method of Keras with arrays that the backend represents exactly. Anything else is left to Keras.
+
+        Validation data are checked too, before the first epoch rather than after it.
+        """
+        bound = inspect.signature(method).bind(*args, **kwargs)
+        given = bound.arguments
+        for name in DATA:
+            if name in given:
+                given[name] = self._with_classes(given[name]) if name == "y" else hold_given(given[name], name)
+        validation = given.get("validation_data")
+        if isinstance(validation, (tuple, list)):
+            held = [hold_given(part, f"validation_data: {name}") for part, name in zip(validation, DATA, strict=False)]
+            self._with_classes(held[1] if len(held) > 1 else None)
+            given["validation_data"] = (*held, *validation[len(held) :])
+        return method(*bound.args, **bound.kwargs)
+
     def _with_classes(self, y):
+        """Labels as the backend holds them, whose class ids have classes as far as that can be seen."""
         y = hold_given(y, "y")
         check_classes(y, self.model, getattr(self, "loss", None))
         return y
@@ -64,22 +81,6 @@ class ChecksData:
         several = isinstance(inputs, (dict, list, tuple)) and len(inputs) > 1
         if inputs is not None and not (several and self.augmentation._mixes):
             check_trained_size(self.augmentation, self._find_images(inputs)[1])
-
-
-def _on_held(method, *args, **kwargs):
-    """Calls a method of Keras with arrays that the backend represents exactly. Anything else is left to Keras.
-
-    Validation data are checked too, before the first epoch rather than after it.
-    """
-    given = inspect.signature(method).bind(*args, **kwargs)
-    for name in DATA:
-        if name in given.arguments:
-            given.arguments[name] = hold_given(given.arguments[name], name)
-    validation = given.arguments.get("validation_data")
-    if isinstance(validation, (tuple, list)):
-        held = [hold_given(part, f"validation_data: {name}") for part, name in zip(validation, DATA, strict=False)]
-        given.arguments["validation_data"] = (*held, *validation[len(held) :])
-    return method(*given.args, **given.kwargs)
 
 
 def _on_held_batch(method, *args, **kwargs):

@@ -2,23 +2,45 @@
 
 import keras
 import numpy as np
+from keras import ops
 
+from keras_reg._backend import is_concrete
 from keras_reg._validation import fail, have_shape_of_ids
 from keras_reg.losses import LabelSmoothingCrossentropy
 from keras_reg.losses._targets import check_ids
 
 
-def check_classes(labels, model, loss):
+def check_classes(labels, model, losses):
     """Raises for class ids that are not classes of the model. Compiled code could only make the loss NaN.
 
-    Only a NumPy array of integers is checked, for a model of one output with a loss of this package.
+    Checks NumPy arrays and eager tensors, for each output whose loss is one of this package. A dataset is not read
+    before training.
     """
-    outputs = getattr(model, "outputs", None) or ()
-    if len(outputs) != 1 or not isinstance(loss, LabelSmoothingCrossentropy) or type(labels) is not np.ndarray:
+    for label, output, loss in _pairs(labels, model, losses):
+        if isinstance(loss, LabelSmoothingCrossentropy) and is_concrete(label):
+            _check_classes_of(np.asarray(ops.convert_to_numpy(label)), tuple(output.shape), loss)
+
+
+def _pairs(labels, model, losses):
+    """[(labels, output, loss)] for each output, where labels and losses are given by the same names or positions."""
+    outputs = list(getattr(model, "outputs", None) or ())
+    if len(outputs) == 1:
+        return zip(*(keras.tree.flatten(nest) for nest in (labels, outputs, losses)), strict=False)
+    if isinstance(labels, dict) and isinstance(losses, dict):
+        named = dict(zip(model.output_names, outputs, strict=True))
+        named |= model.output if isinstance(model.output, dict) else {}
+        return [(labels[name], named[name], losses[name]) for name in labels if name in named and name in losses]
+    if all(isinstance(nest, (list, tuple)) and len(nest) == len(outputs) for nest in (labels, losses)):
+        return zip(labels, outputs, losses, strict=True)
+    return []
+
+
+def _check_classes_of(labels, shape, loss):
+    axis = loss.axis
+    if labels.dtype.kind not in "iuf" or not -len(shape) <= axis < len(shape) or shape[axis] is None:
         return
-    shape, axis = tuple(outputs[0].shape), loss.axis
-    if labels.dtype.kind not in "iu" or not -len(shape) <= axis < len(shape) or shape[axis] is None:
-        return
+    if labels.dtype.kind == "f" and shape[axis] == 1:
+        return  # shares of the second of two classes
     if have_shape_of_ids(labels.shape, shape, axis):
         check_ids(labels, max(shape[axis], 2), loss.ignore_class)  # one logit stands for two classes
 

@@ -469,6 +469,33 @@ def test_ids_without_a_class_are_refused_before_training(kind):
     assert np.isfinite(model.fit(images, ids, verbose=0).history["loss"]).all()
 
 
+@pytest.mark.parametrize("form", [np.asarray, np.float32, keras.ops.convert_to_tensor], ids=["ids", "floats", "tensor"])
+@pytest.mark.parametrize("nest", ["validation", "one in a list", "dict", "list"])
+def test_ids_without_a_class_are_refused_in_every_form(nest, form):
+    """Before the first epoch, in validation data and for each of several outputs."""
+    images, ids = np.ones((8, 4), "float32"), np.arange(8) % 4
+    wrong, ids, half = form(ids + 1), form(ids), np.full((8, 1), 0.5, "float32")
+    x = keras.Input((4,))
+    a, b = keras.layers.Dense(4, name="a")(x), keras.layers.Dense(1, name="b")(x)
+    loss, binary = LabelSmoothingCrossentropy(0.1, from_logits=True), LabelSmoothingCrossentropy(from_logits=True)
+    outputs, losses, put = {
+        "validation": (a, loss, lambda y: y), "one in a list": ([a], [loss], lambda y: [y]),
+        "dict": ({"a": a, "b": b}, {"b": binary, "a": loss}, lambda y: {"b": half, "a": y}),
+        "list": ([a, b], [loss, binary], lambda y: [y, half]),
+    }[nest]  # fmt: skip
+    model = RegularizedModel(keras.Model(x, outputs))
+    model.compile("sgd", losses)
+    before = model.get_weights()
+    with raises_received("from 0 to 3", "y_true=[4"):
+        model.fit(images, put(ids), validation_data=(images, put(wrong)), verbose=0)
+    with raises_received("from 0 to 3", "y_true=[4"):
+        model.fit(images, put(wrong), verbose=0)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    model.compile("sgd", losses, run_eagerly=True)
+    assert np.isfinite(model.test_on_batch(images, put(ids))).all()
+
+
 @only("torch", why="The step is compiled elsewhere")
 def test_an_eager_step_refuses_logits_for_probabilities():
     y, x = batch(8)
