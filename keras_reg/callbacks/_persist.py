@@ -71,7 +71,7 @@ def persist(callbacks, backup_dir, delete_checkpoint=True):
     _check_folder(backup_dir)
     delete_checkpoint = check_flag("delete_checkpoint", delete_checkpoint)
     if not any(isinstance(callback, keras.callbacks.History) for callback in callbacks):
-        callbacks.append(keras.callbacks.History())
+        callbacks.append(History())
     return [*callbacks, _Persist(callbacks, backup_dir, delete_checkpoint)]
 
 
@@ -81,6 +81,14 @@ def _check_folder(backup_dir):
         fail("`backup_dir` must be the path of a local folder.", backup_dir=backup_dir)
     if os.path.lexists(path) and not os.path.isdir(path):
         fail("`backup_dir` must be the path of a folder, not a file.", backup_dir=backup_dir)
+
+
+class History(keras.callbacks.History):
+    """A `History` of one `fit`. Keras' own adds the logs of the next `fit` to those of the last one."""
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        self.history = {}
 
 
 class _Persist(keras.callbacks.BackupAndRestore):

@@ -1,7 +1,9 @@
 import contextlib
+import copy
 import json
 import os
 import pathlib
+import pickle
 import shutil
 import signal
 import subprocess
@@ -202,6 +204,26 @@ def test_states_of_other_people_s_callbacks_and_keras_checkpoint(data, tmp_path)
     make_model().fit(*data, batch_size=4, epochs=4, callbacks=[counter, best, *rest, look], verbose=0)
     assert seen[0] == (2, crashed) and counter.count == 4
     np.testing.assert_array_equal(counter.arrays["inner"][0], [0, 1, 2])
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda made: pickle.loads(pickle.dumps(made))])
+def test_a_copied_list_works_like_the_list(data, tmp_path, copied):
+    """Before a run and after it, a copy keeps the states of the callbacks that are in it."""
+
+    def script(*more):
+        return [Script(loss=[4.0, 3.0, 2.0, 1.0]), SmoothedEarlyStopping("loss", smoothing=None, patience=9), *more]
+
+    def fit(callbacks):
+        return make_model().fit(*data, epochs=4, batch_size=4, callbacks=callbacks, verbose=0).history["loss"]
+
+    made = persist(script(At(2, killed)), tmp_path / "backup")
+    with pytest.raises(Killed):
+        fit(copied(made))
+    resumed = copied(copied(persist(script(keras.callbacks.Callback()), tmp_path / "backup")))
+    assert fit(resumed) == [4.0, 3.0, 2.0, 1.0]
+    assert resumed[1].best_epoch == 3 and resumed[1].best == 1.0
+    again = copied(resumed)
+    assert fit(again) == [4.0, 3.0, 2.0, 1.0] and again[1].best == 1.0
 
 
 def test_bfloat16_weights(data, tmp_path, set_dtype_policy):
