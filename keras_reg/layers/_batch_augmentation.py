@@ -31,7 +31,8 @@ class BatchAugmentation(
     Attributes that a subclass may set:
 
     - `uniform_numbers`, `normal_numbers`: how many random numbers each sample needs; 0 by default.
-    - `keeps_integers`: whether integer images stay integers. By default they become floats of the compute dtype.
+    - `keeps_integers`: whether integer images stay integers. By default they become floats of the compute
+      dtype, in inference too.
     - `moves_pixels`: `False` if every pixel stays where it is, so that masks and boxes need no hook. By default a layer
       with `transform_images` refuses masks and boxes that it has no hook for.
     - `changes_labels_of_metrics`: `False` if metrics in `keras_reg.training.RegularizedModel` see the labels as they

@@ -29,8 +29,8 @@ class CutMix(Mixer):
             floats (batch, positions, classes), or dense maps (batch, height, width[, classes]). Floats keep their
             dtype and are mixed in float32.
         sample_weight: Weights of shape (batch,), mixed like labels, or (batch, height, width), cut by the same box.
-        training: `False` returns the data as they are. Defaults to `True`; inside a model, to the `training` argument
-            of the model's call, or `False` if it has none.
+        training: `False` returns the data as they are, with class ids as ids. Defaults to `True`; inside a model, to
+            the `training` argument of the model's call, or `False` if it has none.
         index: Integer of at least 0, or a scalar integer tensor: the number of the batch. The draw then depends only on
             `seed` and `index`.
 

@@ -29,14 +29,14 @@ class MixUp(Mixer):
         labels: Integer ids (batch,) or (batch, 1), one-hot, soft or multi-label (batch, classes), regression targets,
             or dense maps (batch, height, width[, classes]). Floats keep their dtype and are mixed in float32.
         sample_weight: Weights of shape (batch,) or (batch, height, width), mixed like labels.
-        training: `False` returns the data as they are. Defaults to `True`; inside a model, to the `training` argument
-            of the model's call, or `False` if it has none.
+        training: `False` returns the data as they are, with class ids as ids. Defaults to `True`; inside a model, to
+            the `training` argument of the model's call, or `False` if it has none.
         index: Integer, the number of the batch: the draw then depends only on `seed` and `index`. It makes a
             parallel tf.data map repeatable: `ds.enumerate().map(lambda i, xy: layer(xy, index=i))`.
 
     Input shape:
         Images (batch, height, width, channels), or (batch, channels, height, width) with "channels_first". Integer
-        images become floats of the layer's compute dtype.
+        images become floats of the layer's compute dtype, in inference too.
 
     Output shape:
         That of the input. Integer labels and, where they are blended, integer masks become one-hot. Bounding boxes of

@@ -44,7 +44,7 @@ class PCAColorJitter(BatchAugmentation):
 
     Input shape:
         Images (batch, height, width, channels), or (batch, channels, height, width) with "channels_first"; one image
-        without the batch axis works too. Integer images become floats of the layer's compute dtype.
+        without the batch axis works too. Integer images become floats of the layer's compute dtype, in inference too.
 
     Output shape:
         That of the input.

@@ -61,7 +61,11 @@ def killed():
 
 
 def test_a_killed_process_starts_again_and_ends_like_one_that_was_not(uninterrupted, tmp_path):
-    environment = {**os.environ, "KERAS_BACKEND": BACKEND, "PYTHONPATH": str(TESTS)}
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": BACKEND,
+        "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]),
+    }
     command = [sys.executable, persisted_training.__file__, str(tmp_path / "backup")]
     pause = tmp_path / "in_epoch_5"
     with subprocess.Popen([*command, str(pause)], env=environment) as process:
