@@ -36,6 +36,14 @@ ARROWS = {
 PUBLIC_ONLY = {"transfer", "surgery"}
 
 
+# The files of the backend room from the ground up: each imports from those before it alone.
+FLOORS_OF_BACKEND = [
+    "_current", "_workers", "_operations", "_recomputing", "_place", "_philox", "_tensorflow_ops", "_jax",
+    "_tensorflow", "_numpy", "_torch", "_tensors", "_native", "_random", "_process_state", "_programs", "_step",
+    "_crossentropy", "_statistics",
+]  # fmt: skip
+
+
 def python_files(folder):
     return sorted(path for path in folder.rglob("*.py") if "__pycache__" not in path.parts)
 
@@ -138,6 +146,15 @@ def test_the_backend_folder_has_one_door(path):
     """Other files import from `keras_reg._backend`, which lists what it offers, and not from the files in it."""
     found = [name for name in imported(tree_of(path)) if re.match(r"keras_reg\._backend\._", name)]
     assert not found, f"imports {found}: re-export it in keras_reg/_backend/__init__.py"
+
+
+def test_the_files_of_the_backend_stand_on_one_another():
+    paths = [path for path in PACKAGE_FILES if path.parent == PACKAGE / "_backend" and path.stem != "__init__"]
+    assert sorted(path.stem for path in paths) == sorted(FLOORS_OF_BACKEND)
+    for path in paths:
+        below = FLOORS_OF_BACKEND[: FLOORS_OF_BACKEND.index(path.stem)]
+        ours = [name.split(".")[2] for name in imported(tree_of(path)) if name.startswith("keras_reg._backend.")]
+        assert set(ours) <= set(below), f"{path.stem} imports {sorted(set(ours) - set(below))}"
 
 
 @pytest.mark.parametrize("path", OUTSIDE_FILES, ids=name_of)

@@ -245,3 +245,71 @@ def test_images_come_in_the_compute_dtype_and_go_out_in_it(dtype):
     found = layer(np.full((4, 2, 2, 1), 3, "uint8"))
     assert keras.backend.standardize_dtype(found.dtype) == layer.compute_dtype
     assert {3.0, 6.0} >= set(to_numpy(keras.ops.cast(found, "float32")).ravel())
+
+
+class Operations(BatchAugmentation):
+    """Keeps the operations that its hook was given."""
+
+    moves_pixels = False
+
+    def transform_images(self, images, transformation, batch):
+        self.found = batch.ops
+        return images
+
+
+def operations_in_a_worker():
+    layer = Operations()
+    thread = threading.Thread(target=layer, args=(IMAGES,))
+    thread.start()
+    thread.join()
+    return layer.found
+
+
+def operations_in_tf_data():
+    layer = Operations()
+    map_in_tf_data(layer, IMAGES, 8)
+    return layer.found
+
+
+@pytest.mark.parametrize("operations_of", [operations_in_a_worker, operations_in_tf_data])
+def test_operations_on_other_arrays_are_those_of_keras_that_the_page_lists(operations_of):
+    """On arrays that the backend cannot hold there is a part of `keras.ops`, the same part for NumPy and TensorFlow."""
+    listed = re.search(r"These operations are available everywhere: (.*?)\.\n", PAGE, re.S).group(1)
+    listed = set(re.findall(r"\w+", listed))
+    assert listed <= set(dir(keras.ops))
+    found = operations_of()
+    if found is keras.ops:
+        return
+    assert set(vars(found)) == listed
+    with pytest.raises(AttributeError, match=r"no `ops\.cumsum`.*Available: abs, all"):
+        found.cumsum  # noqa: B018
+
+
+def test_operations_on_other_arrays_compute_what_those_of_keras_do():
+    x = np.array([[-1.5, 2.0, 0.5], [3.0, -0.25, 1.0]], "float32")
+    calls = {
+        "flip": lambda ops, x: ops.flip(x, axis=1),
+        "flip of all": lambda ops, x: ops.flip(x),
+        "sign": lambda ops, x: ops.sign(x),
+        "zeros": lambda ops, x: ops.zeros((2, 3)),
+        "take_along_axis": lambda ops, x: ops.take_along_axis(x, ops.cast(x > 0, "int32"), axis=1),
+        "clip": lambda ops, x: ops.clip(x, 0, 1),
+        "where": lambda ops, x: ops.where(x > 0, x, 1),
+    }
+
+    class Computes(BatchAugmentation):
+        moves_pixels = False
+
+        def transform_images(self, images, transformation, batch):
+            return images + call(batch.ops, batch.ops.convert_to_tensor(x))[None, :, :, None]
+
+    images = np.zeros((1, 2, 3, 1), "float32")
+    for name, call in calls.items():
+        expected = to_numpy(call(keras.ops, keras.ops.convert_to_tensor(x)))
+        (mapped,) = map_in_tf_data(Computes(), images, 1)
+        found = {}
+        thread = threading.Thread(target=lambda: found.update(worker=Computes()(images)))  # noqa: B023
+        thread.start()
+        thread.join()
+        for array in (mapped, found["worker"]):
+            np.testing.assert_array_equal(to_numpy(array)[0, ..., 0], expected, err_msg=name)
