@@ -5,7 +5,7 @@
 #   make test BACKEND=jax       on one of them; ARGS="-k mix_up" goes to pytest, JOBS=4 uses more cores
 #   make test-oldest            on the oldest Keras that is supported
 #   make docs                   the documentation, into site/
-#   make lint                   ruff; `make format` puts right what it can
+#   make lint                   ruff and mypy; `make format` puts right what ruff can
 #   make bench                  speed and memory beside Keras and other packages, on each backend (ARGS=--quick)
 #   make notebooks              run the notebooks at smoke size
 #   make notebooks-rebuild      make them from their scripts, with outputs; ARGS=03 for one of them
@@ -25,7 +25,6 @@ OLDEST_BACKEND = torch
 TORCH = 2.13.0
 TORCHVISION = 0.28.0
 TORCH_CPU_INDEX = https://download.pytorch.org/whl/cpu
-RUFF = ruff>=0.17,<0.18
 
 SYSTEM := $(shell uname -sm)
 ifeq ($(SYSTEM),Linux x86_64)
@@ -77,10 +76,10 @@ docs: $(DONE)/extra-docs $(DONE)/package
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	$(call say,The documentation is in site/index.html)
 
-lint: $(DONE)/ruff
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+lint: $(DONE)/lint
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-format: $(DONE)/ruff
+format: $(DONE)/lint
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 # RESULTS=docs/results/performance.json renews what docs/performance.md shows; then run examples/benchmarks/report.py.
@@ -97,7 +96,7 @@ notebooks notebooks-rebuild: $(DONE)/$(or $(BACKEND),tensorflow) $(DONE)/extra-e
 wheel: dist/done
 
 clean:
-	rm -rf $(VENV) $(VENV)-oldest build dist site runs .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-oldest build dist site runs .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What it needs ------------------------------------------------------------------------------------------------------
@@ -157,8 +156,10 @@ $(DONE)/peers: | $(DONE)/venv
 $(DONE)/hub: | $(DONE)/extra-test
 	@$(PIP) --no-deps keras-hub keras-cv regex tokenizers && touch $@
 
-$(DONE)/ruff: | $(DONE)/venv
-	@$(PIP) "$(RUFF)" && touch $@
+# The extra alone, without the package and what that needs.
+$(DONE)/lint: pyproject.toml | $(DONE)/venv
+	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["lint"], sep="\n")' \
+		> $@.txt && $(PIP) -r $@.txt && touch $@
 
 # The oldest Keras lies in front of everything else that the tests have already.
 $(VENV)-oldest/done: $(DONE)/$(OLDEST_BACKEND) $(DONE)/tensorflow $(DONE)/extra-test $(DONE)/torchvision $(DONE)/hub $(DONE)/package

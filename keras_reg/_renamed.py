@@ -2,11 +2,15 @@
 
 import functools
 import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from keras_reg._validation import fail
 
+Function = TypeVar("Function", bound=Callable[..., Any])
 
-def renamed(**names):
+
+def renamed(**names: str) -> Callable[[Function], Function]:
     """Decorates a function that refuses each keyword in `names`, and names the argument that takes its place.
 
     Python and Keras would only say that the keyword is unknown.

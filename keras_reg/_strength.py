@@ -1,3 +1,5 @@
+from typing import Any, Self
+
 import keras
 
 from keras_reg._validation import check_number, fail, native
@@ -25,7 +27,7 @@ class Strength:
     Strength(0.2)
     """
 
-    def __init__(self, value):
+    def __init__(self, value: float) -> None:
         self.value = check_number("value", value, low=0, high=LARGEST)
 
     def __repr__(self):
@@ -37,11 +39,11 @@ class Strength:
     def __hash__(self):
         return hash((Strength, self.value))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"value": self.value}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         return cls(**config)
 
 

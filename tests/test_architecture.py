@@ -12,13 +12,24 @@ pytestmark = pytest.mark.once
 PACKAGE = harness.ROOT / "keras_reg"
 FRAMEWORKS = {"tensorflow", "tf_keras", "jax", "jaxlib", "flax", "torch", "torchvision"}
 # What stands below every namespace.
-BASE = {"_validation", "_backend", "_strength", "_storage", "_random_state", "_optimizers", "_messages", "_renamed"}
+BASE = {
+    "_typing",
+    "_validation",
+    "_backend",
+    "_strength",
+    "_storage",
+    "_random_state",
+    "_optimizers",
+    "_messages",
+    "_renamed",
+}
 
 # Part of the package -> the parts it may import. A part is a namespace or a file beside them.
 ARROWS = {
     "_validation": set(),
     "_backend": {"_validation"},
     "_strength": {"_validation", "_backend"},
+    "_typing": {"_strength"},
     "_storage": set(),
     "_messages": set(),
     "_renamed": {"_validation"},

@@ -1,8 +1,10 @@
 import math
+from typing import Literal
 
 import keras
 
 from keras_reg._messages import say
+from keras_reg._typing import Config, Logs
 from keras_reg._validation import check_choice, check_flag, check_number, check_verbose, fail
 from keras_reg.callbacks import _monitor
 from keras_reg.callbacks._stateful_callback import StatefulCallback
@@ -51,7 +53,14 @@ class DivergenceStop(StatefulCallback):
 
     STATE = ("first", "stop_reason", "stopped_step", "stopped_epoch")
 
-    def __init__(self, factor=3.0, monitor="loss", per="epoch", verbose=1, raise_error=False):
+    def __init__(
+        self,
+        factor: float = 3.0,
+        monitor: str = "loss",
+        per: Literal["epoch", "step"] = "epoch",
+        verbose: int = 1,
+        raise_error: bool = False,
+    ) -> None:
         super().__init__()
         factor = check_number("factor", factor, low=1, open_low=True)
         monitor = _monitor.check_monitor(monitor)
@@ -71,21 +80,21 @@ class DivergenceStop(StatefulCallback):
             self.on_train_batch_end = self._after_step
 
     @property
-    def diverged(self):
+    def diverged(self) -> bool:
         return self.stop_reason is not None
 
-    def reset(self):
+    def reset(self) -> None:
         self.first = self.stop_reason = self.stopped_step = self.stopped_epoch = None
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs = None) -> None:
         super().on_train_begin(logs)
         self._seen_logs = False
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         super().on_epoch_begin(epoch, logs)
         self._epoch = epoch
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         if self.per == "epoch":
             self._judge(logs, epoch)
 
@@ -115,6 +124,6 @@ class DivergenceStop(StatefulCallback):
             return f"{self.monitor} is {value:.6g}, above {self.factor:g} times its first value {self.first:.6g}"
         return None
 
-    def get_config(self):
+    def get_config(self) -> Config:
         names = ("factor", "monitor", "per", "verbose", "raise_error")
         return {name: getattr(self, name) for name in names}

@@ -1,10 +1,12 @@
 import math
 import warnings
+from typing import Literal
 
 import keras
 
 from keras_reg._messages import say
 from keras_reg._optimizers import members
+from keras_reg._typing import Config, Logs
 from keras_reg._validation import check_choice, check_number, check_verbose, fail
 from keras_reg.callbacks._stateful_callback import StatefulCallback
 
@@ -64,13 +66,13 @@ class ExponentialLR(StatefulCallback):
 
     def __init__(
         self,
-        gamma=0.96,
-        initial_learning_rate=None,
-        warmup_epochs=0,
-        min_learning_rate=0.0,
-        per="epoch",
-        verbose=0,
-    ):
+        gamma: float = 0.96,
+        initial_learning_rate: float | None = None,
+        warmup_epochs: float = 0,
+        min_learning_rate: float = 0.0,
+        per: Literal["epoch", "step"] = "epoch",
+        verbose: int = 0,
+    ) -> None:
         super().__init__()
         if initial_learning_rate is not None:
             initial_learning_rate = check_number("initial_learning_rate", initial_learning_rate, low=0, open_low=True)
@@ -86,11 +88,11 @@ class ExponentialLR(StatefulCallback):
             # after every batch.
             self.on_train_batch_end, self.async_safe = self._count, True
 
-    def reset(self):
+    def reset(self) -> None:
         # The rates are kept: they tell whether the optimizer still has the rate that this callback set.
-        self.steps_per_epoch = None
+        self.steps_per_epoch: int | None = None
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs = None) -> None:
         super().on_train_begin(logs)
         for optimizer in self._find_optimizers():
             if not isinstance(optimizer.learning_rate, keras.Variable):
@@ -100,7 +102,7 @@ class ExponentialLR(StatefulCallback):
                     learning_rate=_schedule_name(optimizer),
                 )
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         number = epoch - self.first_epoch
         if not self._loaded:
             self._find_initial_rates(number)
@@ -111,7 +113,7 @@ class ExponentialLR(StatefulCallback):
         if self.verbose:
             say(f"Epoch {epoch + 1}: learning rate {', '.join(f'{rate:.6g}' for rate in self.learning_rates)}.")
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
         if self.per == "step" and batch and self.steps_per_epoch:
             self._set(self._epoch + min(batch / self.steps_per_epoch, 1))
 
@@ -119,12 +121,12 @@ class ExponentialLR(StatefulCallback):
         if not self.steps_per_epoch:
             self._ended.append(batch)  # the threads of Keras may report two batches in either order
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         self.steps_per_epoch = self.steps_per_epoch or 1 + max(self._ended, default=-1)
         optimizers = members(self.model.optimizer)
         for optimizer in optimizers if logs is not None else ():
             name = "learning_rate" if len(optimizers) == 1 else f"learning_rate_{optimizer.name}"
-            logs[name] = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+            logs[name] = float(keras.ops.convert_to_numpy(optimizer.learning_rate))  # type: ignore[index]
 
     def _find_optimizers(self):
         optimizer = self.model.optimizer
@@ -174,7 +176,7 @@ class ExponentialLR(StatefulCallback):
         floor = self.min_learning_rate / (max(self.initial_learning_rates) or 1)
         return max(floor, self.gamma ** (time - self.warmup_epochs))
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             "gamma": self.gamma,
             "initial_learning_rate": self.initial_learning_rate,

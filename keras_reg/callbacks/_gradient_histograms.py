@@ -1,7 +1,10 @@
+from collections.abc import Sequence
 from types import MappingProxyType
+from typing import Any, Literal
 
 import keras
 
+from keras_reg._typing import Config, Logs, Path, Tensors
 from keras_reg._validation import check_integer, fail
 from keras_reg.callbacks._gradients._arguments import check_arguments
 from keras_reg.callbacks._gradients._buckets import signed_log_edges
@@ -73,7 +76,16 @@ class GradientHistograms(GradientWatcher):
 
     OF_FIT = MappingProxyType({**GradientWatcher.OF_FIT, "_writer": None})
 
-    def __init__(self, log_dir=None, every="epoch", bins=64, include=None, norms=True, weights=True, probe=None):
+    def __init__(
+        self,
+        log_dir: Path | None = None,
+        every: int | Literal["epoch"] = "epoch",
+        bins: int = 64,
+        include: str | Sequence[str] | None = None,
+        norms: bool = True,
+        weights: bool = True,
+        probe: Tensors = None,
+    ) -> None:
         super().__init__()
         every, bins, include, norms, weights = check_arguments(log_dir, every, bins, include, norms, weights, probe)
         self.log_dir = log_dir
@@ -86,11 +98,11 @@ class GradientHistograms(GradientWatcher):
         self.edges = signed_log_edges(bins)
         self._writer = None
 
-    def reset(self):
+    def reset(self) -> None:
         super().reset()
         self.history = {"gradients": [], "weights": [], "probe": []}
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Logs = None) -> None:
         super().on_train_end(logs)
         if self._writer is not None:
             self._writer.close()
@@ -112,7 +124,9 @@ class GradientHistograms(GradientWatcher):
             x = record["epoch" if self.every == "epoch" else "step"]
             self._writer.write(kind, record, self.edges, x, self.norms)
 
-    def measure(self, model, x, y=None, sample_weight=None, step=0):
+    def measure(
+        self, model: keras.Model, x: Tensors, y: Tensors = None, sample_weight: Tensors = None, step: int = 0
+    ) -> dict[str, Any]:
         """Measures the gradients that a training step on this batch would give the optimizer. Nothing is updated.
 
         Args:
@@ -137,7 +151,13 @@ class GradientHistograms(GradientWatcher):
         self._add("probe", self._watch_batch(model, (x, y, sample_weight), epoch=step, step=step))
         return self.history["probe"][-1]
 
-    def plot(self, kind="gradients", statistic="norm", include=None, ax=None):
+    def plot(
+        self,
+        kind: Literal["gradients", "weights", "probe"] = "gradients",
+        statistic: Literal["norm", "zero_fraction", "non_finite"] = "norm",
+        include: str | Sequence[str] | None = None,
+        ax: Any = None,
+    ) -> Any:
         """Plots the gradient flow through the layers: one line per record, one point per weight in model order.
 
         Args:
@@ -151,6 +171,6 @@ class GradientHistograms(GradientWatcher):
         """
         return plot_flow(self.history, kind, statistic, include, ax)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         names = ("log_dir", "every", "bins", "include", "norms", "weights", "probe")
         return {name: getattr(self, name) for name in names}

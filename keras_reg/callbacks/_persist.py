@@ -8,13 +8,14 @@ import keras
 
 from keras_reg._random_state import random_state, set_random_state
 from keras_reg._renamed import renamed
+from keras_reg._typing import Callbacks, Path
 from keras_reg._validation import check_flag, fail
 from keras_reg.callbacks._backup import METADATA, Backup
 from keras_reg.callbacks._callback_states import CallbackStates
 
 
 @renamed(directory="backup_dir")
-def persist(callbacks, backup_dir, delete_checkpoint=True):
+def persist(callbacks: Callbacks, backup_dir: Path, delete_checkpoint: bool = True) -> list[keras.callbacks.Callback]:
     """Resumes a killed training as if nothing had happened, with its weights, callbacks, history and random numbers.
 
     Pass the returned list to `fit`, and start the same program again after a crash. Training continues at the start of

@@ -1,5 +1,6 @@
 import math
 
+from keras_reg._typing import Logs
 from keras_reg.callbacks import _direction, _monitor, _smoothing
 from keras_reg.callbacks._stateful_callback import StatefulCallback
 
@@ -11,12 +12,12 @@ class SmoothedCurve(StatefulCallback):
     list `values` in its state, and implements the methods that raise here.
     """
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs = None) -> None:
         super().on_train_begin(logs)
         self._seen_logs = False
         self._direction = self._find_direction()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         logs = {} if logs is None else logs
         value = _monitor.read(self, logs, first=not self._seen_logs)
         self._seen_logs = True

@@ -1,10 +1,12 @@
 import inspect
 import math
 import warnings
+from typing import Literal
 
 import keras
 
 from keras_reg._messages import say
+from keras_reg._typing import Config, Logs
 from keras_reg._validation import check_choice, check_flag, check_integer, check_number, check_verbose
 from keras_reg.callbacks import _averaged_weights, _monitor, _smoothing
 from keras_reg.callbacks._smoothed_curve import SmoothedCurve
@@ -108,25 +110,25 @@ class SmoothedEarlyStopping(SmoothedCurve):
 
     def __init__(
         self,
-        monitor="val_loss",
-        smoothing="ema",
-        beta=0.6,
-        window=5,
-        criterion="patience",
-        min_delta=0.0,
-        relative=False,
-        patience=5,
-        mode="auto",
-        baseline=None,
-        restore_best_weights=True,
-        start_from_epoch=0,
-        verbose=0,
-        strip=5,
-        threshold=None,
-        terminate_on_nan=False,
-        stopping_threshold=None,
-        divergence_threshold=None,
-    ):
+        monitor: str = "val_loss",
+        smoothing: Literal["ema", "mean", "median"] | None = "ema",
+        beta: float = 0.6,
+        window: int = 5,
+        criterion: Literal["patience", "generalization_loss", "progress_quotient", "successive_increases"] = "patience",
+        min_delta: float = 0.0,
+        relative: bool = False,
+        patience: int = 5,
+        mode: Literal["auto", "min", "max"] = "auto",
+        baseline: float | None = None,
+        restore_best_weights: bool = True,
+        start_from_epoch: int = 0,
+        verbose: int = 0,
+        strip: int = 5,
+        threshold: float | None = None,
+        terminate_on_nan: bool = False,
+        stopping_threshold: float | None = None,
+        divergence_threshold: float | None = None,
+    ) -> None:
         super().__init__()
         self.monitor = _monitor.check_monitor(monitor)
         self.smoothing = check_choice("smoothing", smoothing, ("ema", "mean", "median", None))
@@ -149,16 +151,16 @@ class SmoothedEarlyStopping(SmoothedCurve):
         if self.mode != "auto":
             self._check_direction(self.mode)
 
-    def reset(self):
+    def reset(self) -> None:
         self.best = self.best_weights = self.stop_reason = None
         self.best_epoch = self.stopped_epoch = self.wait = self.nonfinite_epochs = 0
         self.values, self.smoothed, self.training_losses = [], [], []
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs = None) -> None:
         super().on_train_begin(logs)
         self._warned = False
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Logs = None) -> None:
         super().on_train_end(logs)
         if self.stop_reason and self.verbose:
             say(f"Epoch {self.stopped_epoch + 1}: early stopping, {self.stop_reason}.")
@@ -227,7 +229,7 @@ class SmoothedEarlyStopping(SmoothedCurve):
         self.stopped_epoch, self.stop_reason = epoch, reason
         self.model.stop_training = True
 
-    def get_config(self):
+    def get_config(self) -> Config:
         names = inspect.signature(SmoothedEarlyStopping).parameters
         return {name: getattr(self, name) for name in names}
 

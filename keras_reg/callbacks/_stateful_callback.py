@@ -1,7 +1,9 @@
 from types import MappingProxyType
+from typing import Self
 
 import keras
 
+from keras_reg._typing import Config, Logs
 from keras_reg._validation import fail
 
 
@@ -35,28 +37,28 @@ class StatefulCallback(Detachable):
     `GROWING` are dicts of lists to which values are only appended.
     """
 
-    STATE = ()
-    GROWING = ()
+    STATE: tuple[str, ...] = ()
+    GROWING: tuple[str, ...] = ()
     first_epoch = 0  # the epoch that counts as epoch 0: each phase of a `TransferLearner` sets its own
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self._loaded = False
         self.reset()
 
-    def reset(self):
+    def reset(self) -> None:
         """Gives every attribute in `STATE` its first value."""
         raise NotImplementedError
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs = None) -> None:
         if not self._loaded:
             self.reset()
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         # A state may be loaded before `fit`, or by another callback's `on_train_begin`, for this `fit` only.
         self._loaded = False
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Logs = None) -> None:
         self._loaded = False
 
     def state_dict(self):
@@ -83,7 +85,7 @@ class StatefulCallback(Detachable):
         self._loaded = True
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         return cls(**config)
 
 

@@ -1,7 +1,9 @@
 import copy
+from collections.abc import Callable, Sequence
 
 import keras
 
+from keras_reg._typing import Logs
 from keras_reg._validation import fail, is_number
 from keras_reg.callbacks._stateful_callback import Detachable
 
@@ -27,7 +29,9 @@ class StrengthSchedule(Detachable):
     >>> off_at_the_end = keras_reg.callbacks.StrengthSchedule(lambda epoch: float(epoch < 45))
     """
 
-    def __init__(self, schedule, layers=None):
+    def __init__(
+        self, schedule: Callable[[int], float], layers: keras.layers.Layer | Sequence[keras.layers.Layer] | None = None
+    ) -> None:
         super().__init__()
         if not callable(schedule):
             fail("`schedule` must be a function from an epoch to a factor in [0, 1].", schedule=schedule)
@@ -41,11 +45,11 @@ class StrengthSchedule(Detachable):
     def __deepcopy__(self, memo):
         return copy.copy(self)  # with the same layers: copies of them would not be in the model
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs = None) -> None:
         if not self._weights():
             fail("`layers` or the model must have a `keras_reg.Strength` in place of a number.", layers=self.layers)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         factor = self.schedule(epoch)
         if not is_number(factor) or not 0 <= factor <= 1:
             fail(f"`schedule` must return a factor in [0, 1] for every epoch, here for {epoch}.", factor=factor)

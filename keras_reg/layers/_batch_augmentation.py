@@ -1,8 +1,11 @@
+from typing import Any, Self
+
 import keras
 
 from keras_reg._backend import Programs
 from keras_reg._random_state import KeepsPosition
 from keras_reg._strength import deserialize, serialize
+from keras_reg._typing import Boxes, Config, DataFormat, Shape, StrengthLike, Tensor, Tensors
 from keras_reg._validation import check_data_format, check_seed, fail
 from keras_reg.layers._augmentation._call import AugmentationCall
 from keras_reg.layers._augmentation._hooks import RandomNumbers, apply_hooks, check_hooks
@@ -88,7 +91,9 @@ class BatchAugmentation(
     _selects = False  # whether the parameters leave alone what is not selected, so that nothing need be put back
     _makes_images = False  # whether `transform_images` returns memory that is nobody else's
 
-    def __init__(self, rate=1.0, data_format=None, seed=None, **kwargs):
+    def __init__(
+        self, rate: StrengthLike = 1.0, data_format: DataFormat = None, seed: int | None = None, **kwargs: Any
+    ) -> None:
         seed, data_format = check_seed(seed), check_data_format(data_format)
         super().__init__(autocast=False, **kwargs)
         self._set_seed(seed)
@@ -101,7 +106,7 @@ class BatchAugmentation(
 
     # Hooks.
 
-    def get_random_transformation(self, batch, random):
+    def get_random_transformation(self, batch: Any, random: Any) -> Any:
         """Draws the parameters of a batch.
 
         Args:
@@ -113,11 +118,11 @@ class BatchAugmentation(
             Anything: what the other hooks get as `transformation`. Arrays have one entry per sample.
         """
 
-    def transform_images(self, images, transformation, batch):
+    def transform_images(self, images: Tensor, transformation: Any, batch: Any) -> Tensor:
         """Returns the images, transformed: (batch, height, width, channels), or as `data_format` says."""
         return images
 
-    def transform_labels(self, labels, transformation, batch):
+    def transform_labels(self, labels: Tensors, transformation: Any, batch: Any) -> Tensor:
         """Returns one array of labels, transformed: integer ids (batch,) or (batch, 1), or (batch, classes).
 
         Several outputs have several arrays. In a training step it is called for both labels of a mixed sample. Dense
@@ -125,25 +130,25 @@ class BatchAugmentation(
         """
         return labels
 
-    def transform_segmentation_masks(self, segmentation_masks, transformation, batch):
+    def transform_segmentation_masks(self, segmentation_masks: Tensor, transformation: Any, batch: Any) -> Tensor:
         """Returns masks or dense label maps, transformed: (batch, height, width), or with channels as images have."""
         return segmentation_masks
 
-    def transform_bounding_boxes(self, bounding_boxes, transformation, batch):
+    def transform_bounding_boxes(self, bounding_boxes: Boxes, transformation: Any, batch: Any) -> Boxes:
         """Returns the dict of "boxes" (batch, n, 4) and "classes" or "labels" (batch, n), transformed."""
         return bounding_boxes
 
-    def transform_sample_weights(self, sample_weights, transformation, batch):
+    def transform_sample_weights(self, sample_weights: Tensor, transformation: Any, batch: Any) -> Tensor:
         """Returns the weights of pixels, transformed. Where there is no such hook they move as masks do."""
         return sample_weights
 
-    def compute_image_shape(self, image_shape):
+    def compute_image_shape(self, image_shape: Shape) -> Shape:
         """Returns the shape of the images that come out, if their size changes; the rate must then be 1."""
         return image_shape
 
     # What the base class makes of them.
 
-    def spatial_axes(self, array):
+    def spatial_axes(self, array: Tensor) -> tuple[int, int]:
         """The axes of rows and columns of a batch of images, masks or pixel weights: (1, 2) or (2, 3)."""
         return (2, 3) if channels_first(array, self.data_format) else (1, 2)
 
@@ -151,7 +156,7 @@ class BatchAugmentation(
         """Whether a subclass has written this hook."""
         return getattr(type(self), hook) is not getattr(BatchAugmentation, hook)
 
-    def strength(self, name, batch=None):
+    def strength(self, name: str, batch: Any = None) -> Any:
         """The present value of an argument for this batch: a number, or what the weight of a `Strength` holds."""
         weight = self._weights_of_strengths().get(name)
         if weight is None or batch is None:
@@ -185,12 +190,12 @@ class BatchAugmentation(
     def _check_inference(self, batch):
         """Likewise where the layer is not training: nothing, where it is the identity then."""
 
-    def get_config(self):
+    def get_config(self) -> Config:
         rate = {"rate": serialize(self.rate)} if self._has_rate else {}
         return {**super().get_config(), **rate, "data_format": self.data_format, "seed": self.seed}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         """The layer again."""
         if not isinstance(config, dict):
             fail("Expected a config, a dict of arguments.", config=config)

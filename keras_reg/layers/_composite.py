@@ -1,11 +1,14 @@
 """Layers made of layers: one draw and one key for all of them, Keras' own image layers among them."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any, Self
 
 import keras
 
 from keras_reg._backend import seed_words
 from keras_reg._strength import deserialize
+from keras_reg._typing import Config, DataFormat, Shape, StrengthLike
 from keras_reg._validation import check_data_format, check_seed, fail
 from keras_reg.layers._batch._foreign import apply_foreign
 from keras_reg.layers._batch._foreign_spec import foreign_spec
@@ -19,7 +22,14 @@ class Composite(BatchAugmentation):
     _own_columns = 0
     keeps_size = False  # whether each layer meets some of the images only, so that it must keep their size
 
-    def __init__(self, layers, data_format=None, seed=None, rate=1.0, **kwargs):
+    def __init__(
+        self,
+        layers: Sequence[keras.layers.Layer],
+        data_format: DataFormat = None,
+        seed: int | None = None,
+        rate: StrengthLike = 1.0,
+        **kwargs: Any,
+    ) -> None:
         layers = check_layers(layers)
         seed = check_seed(seed)
         data_format = agreed_format(layers, data_format)
@@ -32,7 +42,7 @@ class Composite(BatchAugmentation):
         self.layers = list(layers)
         self.built = all(layer.built for layer in self.layers if isinstance(layer, BatchAugmentation))
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         shape = input_shape
         for layer in self.layers:
             if isinstance(layer, BatchAugmentation) and not layer.built:
@@ -124,11 +134,11 @@ class Composite(BatchAugmentation):
             batch = inference_spec_after(layer, batch)
         return batch
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "layers": [keras.saving.serialize_keras_object(x) for x in self.layers]}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         """The layer again."""
         return cls(**layers_of_config(config, "layers"))
 

@@ -1,4 +1,6 @@
 import functools
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -6,6 +8,7 @@ from keras import ops
 
 from keras_reg._backend import uniform
 from keras_reg._strength import Strength, serialize
+from keras_reg._typing import Config, DataFormat, Shape, StrengthLike, Tensors
 from keras_reg._validation import check_data_format, check_flag, check_seed, fail, is_integer, native
 from keras_reg.layers._noise._one_array import TakesOneArray
 from keras_reg.layers._noise._random_layer import RandomLayer, in_compute_dtype
@@ -57,7 +60,15 @@ class DropBlock2D(TakesOneArray, RandomLayer, keras.layers.Layer):
           the scale is that of each unit's own probability.
     """
 
-    def __init__(self, rate, block_size=7, per_channel=True, data_format=None, seed=None, **kwargs):
+    def __init__(
+        self,
+        rate: StrengthLike,
+        block_size: int | Sequence[int] = 7,
+        per_channel: bool = True,
+        data_format: DataFormat = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         sides = _sides(block_size)
         per_channel = check_flag("per_channel", per_channel)
         data_format = check_data_format(data_format)
@@ -72,13 +83,13 @@ class DropBlock2D(TakesOneArray, RandomLayer, keras.layers.Layer):
         self._set_seed(seed)
         self._sides = sides
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Tensors, training: bool | None = False) -> Tensors:
         inputs = in_compute_dtype(self, inputs)
         if not training or self._is_plain("rate", 0):
             return inputs
         first = self.data_format == "channels_first"
         shape = ops.shape(inputs)
-        batch, height, width = shape[0], *shape[2 if first else 1 :][:2]
+        batch, (height, width) = shape[0], shape[2 if first else 1 :][:2]
         channels = shape[1 if first else 3] if self.per_channel else 1
         block_rate, scale = self._solve(height, width)
 
@@ -96,10 +107,10 @@ class DropBlock2D(TakesOneArray, RandomLayer, keras.layers.Layer):
             return _solve(ops, height, width, self._sides, ops.convert_to_tensor(self.strength("rate"), "float32"))
         return _solve_once(height, width, self._sides, self.rate)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Any:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "rate": serialize(self.rate),

@@ -1,8 +1,11 @@
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_reg._backend import uniform
 from keras_reg._strength import serialize
+from keras_reg._typing import Config, StrengthLike, Tensor
 from keras_reg.layers._noise._weight_wrapper import WeightWrapper
 from keras_reg.layers._strength_weight import given, scale_of_kept
 
@@ -51,14 +54,14 @@ class DropConnect(WeightWrapper):
           sample in inference.
     """
 
-    def __init__(self, layer, rate, seed=None, **kwargs):
+    def __init__(self, layer: keras.layers.Layer, rate: StrengthLike, seed: int | None = None, **kwargs: Any) -> None:
         rate = given("rate", rate, high=1)
         super().__init__(layer, "rate", rate, seed, **kwargs)
 
-    def disturb(self, kernel, key, strength):
+    def disturb(self, kernel: Tensor, key: Any, strength: Any) -> Tensor:
         keep = uniform(key, kernel.shape) >= strength
         scale = ops.cast(ops.where(keep, scale_of_kept(strength), 0), kernel.dtype)
         return ops.where(keep, kernel * scale, 0)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "rate": serialize(self.rate), "seed": self.seed}

@@ -1,8 +1,11 @@
+from typing import Any, Literal
+
 import keras
 from keras import ops
 
 from keras_reg._backend import uniform
 from keras_reg._strength import Strength, plain, serialize
+from keras_reg._typing import Config, Shape, StrengthLike, Tensors
 from keras_reg._validation import check_choice, check_integer, check_seed
 from keras_reg.layers._noise._one_array import TakesOneArray
 from keras_reg.layers._noise._random_layer import RandomLayer, in_compute_dtype
@@ -47,7 +50,9 @@ class DropPath(TakesOneArray, RandomLayer, keras.layers.Layer):
           `mode="batch"` does, and scale in inference instead; [Larsson et al., 2017](https://arxiv.org/abs/1605.07648).
     """
 
-    def __init__(self, rate, mode="sample", seed=None, **kwargs):
+    def __init__(
+        self, rate: StrengthLike, mode: Literal["sample", "batch"] = "sample", seed: int | None = None, **kwargs: Any
+    ) -> None:
         mode = check_choice("mode", mode, ("sample", "batch"))
         seed = check_seed(seed)
         super().__init__(**kwargs)
@@ -56,7 +61,7 @@ class DropPath(TakesOneArray, RandomLayer, keras.layers.Layer):
         self.supports_masking = True
         self._set_seed(seed)
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Tensors, training: bool | None = False) -> Tensors:
         inputs = in_compute_dtype(self, inputs)
         if not training or self._is_plain("rate", 0):
             return inputs
@@ -66,14 +71,14 @@ class DropPath(TakesOneArray, RandomLayer, keras.layers.Layer):
         scale = ops.cast(ops.where(keep, scale_of_kept(rate), 0), inputs.dtype)
         return ops.where(keep, inputs * scale, 0)  # of what is dropped neither infinities nor NaN remain
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Any:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "rate": serialize(self.rate), "mode": self.mode, "seed": self.seed}
 
 
-def drop_path_rates(rate, depth):
+def drop_path_rates(rate: StrengthLike, depth: int) -> list[float] | list[Strength]:
     """Rates for `depth` residual blocks: from 0 at the first to `rate` at the last, in equal steps.
 
     Args:

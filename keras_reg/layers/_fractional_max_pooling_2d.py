@@ -1,7 +1,10 @@
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_reg._backend import fold, uniform
+from keras_reg._typing import Config, DataFormat, Pair, Shape, Tensors
 from keras_reg._validation import check_data_format, check_flag, check_number, check_seed, fail, native
 from keras_reg.layers._noise._one_array import TakesOneArray
 from keras_reg.layers._noise._random_layer import RandomLayer, in_compute_dtype
@@ -50,7 +53,15 @@ class FractionalMaxPooling2D(TakesOneArray, RandomLayer, keras.layers.Layer):
           region larger: 3 rows instead of 2.
     """
 
-    def __init__(self, pool_ratio, pseudo_random=True, overlapping=False, data_format=None, seed=None, **kwargs):
+    def __init__(
+        self,
+        pool_ratio: float | Pair,
+        pseudo_random: bool = True,
+        overlapping: bool = False,
+        data_format: DataFormat = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         pool_ratio = native(pool_ratio)
         ratios = tuple(pool_ratio) if isinstance(pool_ratio, (tuple, list)) else (pool_ratio,) * 2
         if len(ratios) != 2:
@@ -70,7 +81,7 @@ class FractionalMaxPooling2D(TakesOneArray, RandomLayer, keras.layers.Layer):
         self._set_seed(seed)
         self._ratios = ratios
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Tensors, training: bool | None = False) -> Tensors:
         key = self.random.key() if training else None
         outputs = in_compute_dtype(self, inputs)
         for number, (axis, ratio) in enumerate(zip(self._axes(), self._ratios, strict=True)):
@@ -96,13 +107,13 @@ class FractionalMaxPooling2D(TakesOneArray, RandomLayer, keras.layers.Layer):
         steps = size // count + ops.cast(order < size % count, "int32")
         return ops.concatenate([ops.zeros((1,), "int32"), ops.cumsum(steps)])
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Any:
         shape = list(input_shape)
         for axis, ratio in zip(self._axes(), self._ratios, strict=True):
             shape[axis] = None if shape[axis] is None else _pooled(shape[axis], ratio)
         return tuple(shape)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "pool_ratio": self.pool_ratio,

@@ -1,6 +1,9 @@
+from typing import Any
+
 import keras
 from keras import ops
 
+from keras_reg._typing import Config, Shape, Tensors
 from keras_reg._validation import check_integer, fail
 from keras_reg.layers._noise._example_moments import (
     along_channels,
@@ -59,7 +62,7 @@ class GhostBatchNormalization(TakesOneArray, NotRematerialized, keras.layers.Bat
 
     least_rank = 2
 
-    def __init__(self, virtual_batch_size=32, **kwargs):
+    def __init__(self, virtual_batch_size: int = 32, **kwargs: Any) -> None:
         virtual_batch_size = check_integer("virtual_batch_size", virtual_batch_size, low=1, high=2**20)
         for name in ("renorm", "synchronized"):
             if kwargs.get(name):
@@ -67,11 +70,11 @@ class GhostBatchNormalization(TakesOneArray, NotRematerialized, keras.layers.Bat
         super().__init__(**kwargs)
         self.virtual_batch_size = virtual_batch_size
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         check_axis(self.axis, len(input_shape))
         super().build(input_shape)
 
-    def call(self, inputs, training=None, mask=None):
+    def call(self, inputs: Tensors, training: bool | None = None, mask: Tensors = None) -> Tensors:
         batch = inputs.shape[0]
         if not training or not self.trainable or (batch is not None and batch <= self.virtual_batch_size):
             return super().call(inputs, training=training, mask=mask)
@@ -105,5 +108,5 @@ class GhostBatchNormalization(TakesOneArray, NotRematerialized, keras.layers.Bat
         """(parts, channels), each for all examples of its part, shaped to broadcast against `x`."""
         return along_channels(ops.repeat(parts, self.virtual_batch_size, 0)[: ops.shape(x)[0]], x, self.axis)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "virtual_batch_size": self.virtual_batch_size}

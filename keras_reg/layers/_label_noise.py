@@ -1,6 +1,9 @@
+from typing import Any
+
 import keras
 
 from keras_reg._backend import is_concrete
+from keras_reg._typing import Config, StrengthLike, Tensor, Tensors
 from keras_reg._validation import fail
 from keras_reg.layers._batch._fill_values import check_num_classes, holds
 from keras_reg.layers._batch._forms import dtype_of, is_float, is_map, leaves, one_number_each
@@ -60,7 +63,9 @@ class LabelNoise(BatchAugmentation):
     _has_layout = False
     _works_on_host = True
 
-    def __init__(self, rate, num_classes=None, seed=None, **kwargs):
+    def __init__(
+        self, rate: StrengthLike, num_classes: int | None = None, seed: int | None = None, **kwargs: Any
+    ) -> None:
         num_classes = check_num_classes(num_classes)
         super().__init__(rate, seed=seed, **kwargs)
         self.num_classes = num_classes
@@ -92,10 +97,10 @@ class LabelNoise(BatchAugmentation):
         if not ids and self.num_classes not in (None, last) and isinstance(last, int):
             fail(f"Expected labels of shape (batch, {self.num_classes}).", shape=tuple(array.shape))
 
-    def get_random_transformation(self, batch, random):
+    def get_random_transformation(self, batch: Any, random: Any) -> Any:
         return random.uniform[:, 0]
 
-    def transform_labels(self, labels, numbers, batch):
+    def transform_labels(self, labels: Tensors, numbers: Any, batch: Any) -> Tensor:
         """Returns classes drawn with `numbers` in [0, 1), in the form of the labels."""
         ops, ids = batch.ops, one_number_each(labels)
         classes = self.num_classes if ids else ops.shape(labels)[1]
@@ -105,5 +110,5 @@ class LabelNoise(BatchAugmentation):
             return ops.cast(ops.reshape(drawn, [-1] + [1] * (len(labels.shape) - 1)), dtype_of(labels))
         return ops.cast(hot_rows(drawn, classes, ops), dtype_of(labels))
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "num_classes": self.num_classes}

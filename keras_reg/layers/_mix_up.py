@@ -1,5 +1,8 @@
+from typing import Any, Literal
+
 import keras
 
+from keras_reg._typing import DataFormat, StrengthLike
 from keras_reg.layers._mixer import Mixer
 
 
@@ -62,6 +65,13 @@ class MixUp(Mixer):
     """
 
     def __init__(
-        self, alpha=0.2, rate=1.0, num_classes=None, mode="sample", data_format=None, seed=None, **kwargs
-    ):  # fmt: skip
+        self,
+        alpha: StrengthLike = 0.2,
+        rate: StrengthLike = 1.0,
+        num_classes: int | None = None,
+        mode: Literal["sample", "batch"] = "sample",
+        data_format: DataFormat = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(alpha, rate, num_classes, mode, data_format, seed, **kwargs)

@@ -1,6 +1,8 @@
 import dataclasses
+from typing import Any, Literal
 
 from keras_reg._strength import Strength, plain, serialize
+from keras_reg._typing import Config, DataFormat, StrengthLike
 from keras_reg._validation import check_choice
 from keras_reg.layers._batch._boxes import check_boxes, spec_of_concatenated
 from keras_reg.layers._batch._fill_values import check_num_classes
@@ -21,7 +23,16 @@ class Mixer(BatchAugmentation):
     _mixes = True
     _works_on_host = True
 
-    def __init__(self, alpha, rate, num_classes, mode, data_format, seed, **kwargs):
+    def __init__(
+        self,
+        alpha: StrengthLike,
+        rate: StrengthLike,
+        num_classes: int | None,
+        mode: Literal["sample", "batch"],
+        data_format: DataFormat,
+        seed: int | None,
+        **kwargs: Any,
+    ) -> None:
         num_classes = check_num_classes(num_classes, low=1)
         mode = check_choice("mode", mode, ("sample", "batch"))
         super().__init__(rate, data_format, seed, **kwargs)
@@ -62,7 +73,7 @@ class Mixer(BatchAugmentation):
     def _output_spec(self, batch):
         return mixed_spec(super()._output_spec(batch), batch, self)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         own = {"alpha": serialize(self.alpha), "num_classes": self.num_classes, "mode": self.mode}
         return {**super().get_config(), **own}
 

@@ -1,8 +1,11 @@
+from typing import Any, Literal
+
 import keras
 from keras import ops
 
 from keras_reg._backend import normal, uniform
 from keras_reg._strength import Strength, serialize
+from keras_reg._typing import Config, Shape, StrengthLike, Tensors
 from keras_reg._validation import check_choice, check_integer, check_seed, fail
 from keras_reg.layers._noise._example_moments import (
     along_channels,
@@ -69,7 +72,14 @@ class NoisyBatchNormalization(TakesOneArray, RandomLayer, keras.layers.BatchNorm
 
     least_rank = 2
 
-    def __init__(self, stddev=0.1, noise="output", virtual_batch_size=None, seed=None, **kwargs):
+    def __init__(
+        self,
+        stddev: StrengthLike = 0.1,
+        noise: Literal["output", "statistics"] = "output",
+        virtual_batch_size: int | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         stddev = given("stddev", stddev)
         noise = check_choice("noise", noise, ("output", "statistics"))
         optional = noise == "output"
@@ -89,14 +99,14 @@ class NoisyBatchNormalization(TakesOneArray, RandomLayer, keras.layers.BatchNorm
         if getattr(self, "renorm", False):
             fail('`renorm` must be False where noise="statistics".', renorm=self.renorm)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         if self.noise == "statistics":
             check_axis(self.axis, len(input_shape))
         super().build(input_shape)
         # After the four of the plain layer, so that these stay where they are.
         self.set_strength("stddev", self.stddev)
 
-    def call(self, inputs, training=None, mask=None):
+    def call(self, inputs: Tensors, training: bool | None = None, mask: Tensors = None) -> Tensors:
         plain = not training or not self.trainable
         if plain or (self.noise == "output" and self._is_plain("stddev", 0)):
             return super().call(inputs, training=training, mask=mask)
@@ -150,7 +160,7 @@ class NoisyBatchNormalization(TakesOneArray, RandomLayer, keras.layers.BatchNorm
         drawn = ops.minimum(drawn, batch - 1)  # the product may round up
         return ops.sum(ops.cast(ops.equal(drawn, ops.arange(batch, dtype="int32")), dtype), 0)[:, None]
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "stddev": serialize(self.stddev),

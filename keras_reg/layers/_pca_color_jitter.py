@@ -1,8 +1,12 @@
+from collections.abc import Sequence
+from typing import Any, Self
+
 import keras
 import numpy as np
 
 from keras_reg._renamed import renamed
 from keras_reg._strength import LARGEST, plain, serialize
+from keras_reg._typing import Config, DataFormat, Pair, StrengthLike, Tensor, Tensors
 from keras_reg._validation import check_range, fail, native
 from keras_reg.layers._batch._fill_values import check_fill
 from keras_reg.layers._batch._forms import dtype_of, static
@@ -72,9 +76,16 @@ class PCAColorJitter(BatchAugmentation):
 
     @renamed(eigenvalues="stddevs")
     def __init__(
-        self, stddev=0.1, rate=1.0, stddevs=None, eigenvectors=None, value_range=None, data_format=None, seed=None,
-        **kwargs,
-    ):  # fmt: skip
+        self,
+        stddev: StrengthLike = 0.1,
+        rate: StrengthLike = 1.0,
+        stddevs: Sequence[float] | None = None,
+        eigenvectors: Sequence[Sequence[float]] | None = None,
+        value_range: Pair | None = None,
+        data_format: DataFormat = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         stddev = given("stddev", stddev)
         value_range = None if value_range is None else check_range("value_range", value_range)
         stddevs, eigenvectors = native(stddevs), native(eigenvectors)
@@ -106,13 +117,13 @@ class PCAColorJitter(BatchAugmentation):
             )  # fmt: skip
 
     @property
-    def components(self):
+    def components(self) -> Any:
         """(standard deviations, matrix whose columns are the components)."""
         if self.stddevs is None:
             return np.asarray(IMAGENET_STDDEVS, "float32"), np.asarray(IMAGENET_EIGENVECTORS, "float32")
         return np.asarray(self.stddevs, "float32"), np.asarray(self.eigenvectors, "float32")
 
-    def adapt(self, data):
+    def adapt(self, data: Tensors) -> Self:
         """Takes the components from images.
 
         Args:
@@ -151,16 +162,16 @@ class PCAColorJitter(BatchAugmentation):
             check_fill("value_range", self.value_range, self._dtype_of_pixels(batch))
 
     @property
-    def normal_numbers(self):
+    def normal_numbers(self) -> int:  # type: ignore[override]
         return len(self.components[0])
 
-    def get_random_transformation(self, batch, random):
+    def get_random_transformation(self, batch: Any, random: Any) -> Any:
         """The shift of each image, (batch, channels)."""
         deviations, vectors = self.components
         a = random.normal * self.strength("stddev", batch)
         return batch.computed_once(batch.ops.matmul(a, batch.ops.convert_to_tensor((vectors * deviations).T)))[0]
 
-    def transform_images(self, images, shift, batch):
+    def transform_images(self, images: Tensor, shift: Any, batch: Any) -> Tensor:
         ops, channels = batch.ops, self.normal_numbers
         axes = (-1, 1, 1, channels) if self.data_format == "channels_last" else (-1, channels, 1, 1)
         shifted = images + ops.cast(ops.reshape(shift, axes), dtype_of(images))
@@ -169,7 +180,7 @@ class PCAColorJitter(BatchAugmentation):
     def _transform(self, batch, u, noise=None, select=None):
         return batch if self._is_plain("stddev", 0) else super()._transform(batch, u, noise, select)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         names = ("stddevs", "eigenvectors", "value_range")
         own = {"stddev": serialize(self.stddev), **{name: serialize(getattr(self, name)) for name in names}}
         return {**super().get_config(), **own}

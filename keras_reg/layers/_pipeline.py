@@ -1,5 +1,9 @@
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 
+from keras_reg._typing import DataFormat
 from keras_reg.layers._composite import Composite, transform_part
 
 
@@ -52,7 +56,13 @@ class Pipeline(Composite):
 
     _has_rate = False
 
-    def __init__(self, layers, data_format=None, seed=None, **kwargs):
+    def __init__(
+        self,
+        layers: Sequence[keras.layers.Layer],
+        data_format: DataFormat = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         layers = [layers] if isinstance(layers, keras.layers.Layer) else layers
         if isinstance(layers, (list, tuple)):
             layers = [part for layer in layers for part in _parts(layer)]

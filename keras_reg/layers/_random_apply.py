@@ -1,5 +1,8 @@
+from typing import Any, Self
+
 import keras
 
+from keras_reg._typing import Config, DataFormat, StrengthLike
 from keras_reg.layers._batch_augmentation import selected
 from keras_reg.layers._composite import Composite, check_layers, layers_of_config, transform_part
 from keras_reg.layers._pipeline import taken_apart
@@ -54,13 +57,20 @@ class RandomApply(Composite):
 
     _own_columns = 1
 
-    def __init__(self, layer, rate=0.5, data_format=None, seed=None, **kwargs):
+    def __init__(
+        self,
+        layer: keras.layers.Layer,
+        rate: StrengthLike = 0.5,
+        data_format: DataFormat = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         layer = taken_apart(layer)
         check_layers([layer], "layer")
         super().__init__([layer], data_format, seed, rate, **kwargs)
 
     @property
-    def layer(self):
+    def layer(self) -> keras.layers.Layer:
         return self.layers[0]
 
     def _transform(self, batch, u, key, select=None):
@@ -68,11 +78,11 @@ class RandomApply(Composite):
         ((layer, numbers, part_key),) = self.parts(batch, u, key)
         return transform_part(layer, batch, numbers, part_key, chosen)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         config = super().get_config()
         return {**{name: value for name, value in config.items() if name != "layers"}, "layer": config["layers"][0]}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         """The layer again."""
         return cls(**layers_of_config(config, "layer"))

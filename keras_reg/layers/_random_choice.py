@@ -1,7 +1,11 @@
+from collections.abc import Sequence
+from typing import Any, Literal
+
 import keras
 import numpy as np
 
 from keras_reg._renamed import renamed
+from keras_reg._typing import Config, DataFormat
 from keras_reg._validation import check_choice, fail, is_number, native
 from keras_reg.layers._batch._terms import check_same_size
 from keras_reg.layers._batch_augmentation import BatchAugmentation
@@ -70,7 +74,15 @@ class RandomChoice(Composite):
     _own_columns = 1
 
     @renamed(weights="probabilities")
-    def __init__(self, layers, probabilities=None, mode="batch", data_format=None, seed=None, **kwargs):
+    def __init__(
+        self,
+        layers: Sequence[keras.layers.Layer],
+        probabilities: Sequence[float] | None = None,
+        mode: Literal["sample", "batch"] = "batch",
+        data_format: DataFormat = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         mode = check_choice("mode", mode, ("batch", "sample"))
         layers = [taken_apart(layer) for layer in layers] if isinstance(layers, (list, tuple)) else layers
         super().__init__(layers, data_format, seed, **kwargs)
@@ -83,11 +95,11 @@ class RandomChoice(Composite):
             fail("Expected `layers` whose mixers have one `num_classes`.", num_classes=sorted(classes, key=str))
 
     @property
-    def fused(self):
+    def fused(self) -> bool:
         return all(isinstance(layer, Mixer) for layer in self.layers)
 
     @property
-    def num_classes(self):
+    def num_classes(self) -> int | None:
         return next((layer.num_classes for layer in self.layers if isinstance(layer, Mixer)), None)
 
     def _check_probabilities(self, probabilities):
@@ -109,7 +121,7 @@ class RandomChoice(Composite):
     def _is_one_program(self):
         return self.fused or super()._is_one_program()
 
-    def draw(self, batch, u):
+    def draw(self, batch: Any, u: Any) -> Any:
         """The number of the layer that each sample goes through, (batch,) or (1,), as a float."""
         ops = batch.ops
         weights = np.asarray([1.0] * len(self.layers) if self.probabilities is None else self.probabilities)
@@ -165,5 +177,5 @@ class RandomChoice(Composite):
             return mixed_spec(self.cast_spec(batch), batch, self)
         return super()._output_spec(batch)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "probabilities": self.probabilities, "mode": self.mode}

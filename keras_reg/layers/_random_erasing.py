@@ -1,8 +1,11 @@
 import math
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import keras
 
 from keras_reg._renamed import renamed
+from keras_reg._typing import Boxes, Config, DataFormat, Pair, StrengthLike, Tensor
 from keras_reg._validation import (
     check_choice,
     check_integer_or_pair,
@@ -102,9 +105,19 @@ class RandomErasing(BatchAugmentation):
 
     @renamed(fill_mode="fill", fill_value="fill", mask_fill_value="mask_fill")
     def __init__(
-        self, rate=0.5, scale=(0.02, 0.33), ratio=(0.3, 3.3), count=1, fill=0.0, value_range=None, mask_fill=None,
-        bounding_box_format="xyxy", data_format=None, seed=None, **kwargs,
-    ):  # fmt: skip
+        self,
+        rate: StrengthLike = 0.5,
+        scale: Pair = (0.02, 0.33),
+        ratio: Pair = (0.3, 3.3),
+        count: int | Sequence[int] = 1,
+        fill: float | Sequence[float] | Literal["channel_noise", "pixel_noise"] = 0.0,
+        value_range: Pair | None = None,
+        mask_fill: float | None = None,
+        bounding_box_format: str = "xyxy",
+        data_format: DataFormat = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         scale, ratio = check_range("scale", scale, 0, 1), check_ratio("ratio", ratio)
         count, fill = self._check_count(count), self._check_fill(fill)
         bounding_box_format = check_choice("bounding_box_format", bounding_box_format, FORMATS)
@@ -132,11 +145,11 @@ class RandomErasing(BatchAugmentation):
         return fill
 
     @property
-    def counts(self):
-        return (self.count, self.count) if is_integer(self.count) else tuple(self.count)
+    def counts(self) -> tuple[Any, ...]:
+        return (self.count, self.count) if is_integer(self.count) else tuple(self.count)  # type: ignore[arg-type]
 
     @property
-    def uniform_numbers(self):
+    def uniform_numbers(self) -> int:  # type: ignore[override]
         return 2 + 3 * self.counts[1]
 
     def _check(self, batch):
@@ -192,18 +205,18 @@ class RandomErasing(BatchAugmentation):
         return self.fill == "pixel_noise"
 
     @property
-    def filling(self):
+    def filling(self) -> Any:
         mode = self.fill if self.fill in NOISE else "constant"
         return Filling(mode, self.fill, self.value_range, self.data_format)
 
-    def get_random_transformation(self, batch, random):
+    def get_random_transformation(self, batch: Any, random: Any) -> Any:
         """(boxes, noise that fills them); a box is (top, left, height, width) in whole pixels, each (batch,)."""
         return self._draw_boxes(batch, random.uniform, random.selected), random.normal
 
-    def transform_images(self, images, transformation, batch):
+    def transform_images(self, images: Tensor, transformation: Any, batch: Any) -> Tensor:
         return self.filling.fill(batch, *transformation)
 
-    def transform_segmentation_masks(self, segmentation_masks, transformation, batch):
+    def transform_segmentation_masks(self, segmentation_masks: Tensor, transformation: Any, batch: Any) -> Tensor:
         if self.mask_fill is None:
             return segmentation_masks
         rows, dtype = Rows(segmentation_masks, batch, self.data_format), dtype_of(segmentation_masks)
@@ -212,7 +225,7 @@ class RandomErasing(BatchAugmentation):
             pixels = batch.ops.where(rows.inside(box), value, pixels)
         return rows.restore(pixels)
 
-    def transform_bounding_boxes(self, bounding_boxes, transformation, batch):
+    def transform_bounding_boxes(self, bounding_boxes: Boxes, transformation: Any, batch: Any) -> Boxes:
         for box in transformation[0]:
             batch = drop_erased(batch, box, self.bounding_box_format, self.data_format)
         return batch.boxes
@@ -247,7 +260,7 @@ class RandomErasing(BatchAugmentation):
         left = ops.minimum(ops.floor(u[:, 2] * (width - wide + 1)), width - wide)
         return tuple(ops.cast(x, "int32") for x in (top, left, ops.where(exists, tall, 0.0), wide))
 
-    def get_config(self):
+    def get_config(self) -> Config:
         names = (
             "scale", "ratio", "count", "fill", "value_range", "mask_fill",
             "bounding_box_format",

@@ -1,6 +1,10 @@
+from collections.abc import Sequence
+from typing import Any, Literal
+
 import keras
 
 from keras_reg._renamed import renamed
+from keras_reg._typing import Boxes, Config, DataFormat, StrengthLike, Tensor
 from keras_reg._validation import check_choice, check_integer_or_pair, check_number, fail
 from keras_reg.layers._batch._boxes import FORMATS, crop_boxes
 from keras_reg.layers._batch._fill_values import check_fill, check_fill_of_maps, exact
@@ -74,9 +78,17 @@ class RandomPadCrop(BatchAugmentation):
 
     @renamed(mask_fill_value="mask_fill")
     def __init__(
-        self, padding, rate=1.0, fill_mode="constant", fill_value=0.0, mask_fill=0, bounding_box_format="xyxy",
-        data_format=None, seed=None, **kwargs,
-    ):  # fmt: skip
+        self,
+        padding: int | Sequence[int],
+        rate: StrengthLike = 1.0,
+        fill_mode: Literal["constant", "reflect"] = "constant",
+        fill_value: float | Sequence[float] = 0.0,
+        mask_fill: float = 0,
+        bounding_box_format: str = "xyxy",
+        data_format: DataFormat = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         padding = check_integer_or_pair("padding", padding, low=0, high=2**20)  # all its offsets can be drawn
         fill_mode = check_choice("fill_mode", fill_mode, ("constant", "reflect"))
         fill_value = check_number("fill_value", fill_value)
@@ -87,7 +99,7 @@ class RandomPadCrop(BatchAugmentation):
         self.mask_fill, self.bounding_box_format = mask_fill, bounding_box_format
 
     @property
-    def paddings(self):
+    def paddings(self) -> tuple[int, int]:
         """(vertical, horizontal)."""
         return tuple(self.padding) if isinstance(self.padding, (tuple, list)) else (self.padding, self.padding)
 
@@ -102,7 +114,7 @@ class RandomPadCrop(BatchAugmentation):
             if self.fill_mode == "reflect" and size is not None and padding >= size:
                 fail(f"Padding by reflection must be smaller than the image, {size} pixels.", padding=self.padding)
 
-    def get_random_transformation(self, batch, random):
+    def get_random_transformation(self, batch: Any, random: Any) -> Any:
         """How far each image moves up and to the left, in whole pixels: two arrays (batch,)."""
         ops = batch.ops
         down, across = (
@@ -111,16 +123,16 @@ class RandomPadCrop(BatchAugmentation):
         )
         return batch.computed_once(ops.cast(down, "int32"), ops.cast(across, "int32"))
 
-    def transform_images(self, images, offsets, batch):
+    def transform_images(self, images: Tensor, offsets: Any, batch: Any) -> Tensor:
         return self._move(images, offsets, self.fill_value, batch)
 
-    def transform_segmentation_masks(self, segmentation_masks, offsets, batch):
+    def transform_segmentation_masks(self, segmentation_masks: Tensor, offsets: Any, batch: Any) -> Tensor:
         return self._move(segmentation_masks, offsets, self.mask_fill, batch)
 
-    def transform_sample_weights(self, sample_weights, offsets, batch):
+    def transform_sample_weights(self, sample_weights: Tensor, offsets: Any, batch: Any) -> Tensor:
         return self._move(sample_weights, offsets, 0, batch)  # pixels from outside count for nothing
 
-    def transform_bounding_boxes(self, bounding_boxes, offsets, batch):
+    def transform_bounding_boxes(self, bounding_boxes: Boxes, offsets: Any, batch: Any) -> Boxes:
         ops, size = batch.ops, height_width(batch.images, self.data_format, batch.ops)
         down, across = (ops.cast(offset, "float32") for offset in offsets)
         still, ones = (offsets[0] == 0) & (offsets[1] == 0), ops.ones_like(down)
@@ -152,6 +164,6 @@ class RandomPadCrop(BatchAugmentation):
             index = size - 1 - ops.abs(size - 1 - index)
         return ops.minimum(ops.maximum(index, 0), size - 1), within
 
-    def get_config(self):
+    def get_config(self) -> Config:
         names = ("padding", "fill_mode", "fill_value", "mask_fill", "bounding_box_format")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}

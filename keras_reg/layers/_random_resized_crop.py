@@ -1,5 +1,9 @@
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 
+from keras_reg._typing import Boxes, Config, DataFormat, Pair, Shape, Tensor
 from keras_reg._validation import check_choice, check_integer_or_pair, check_range, check_ratio, usable_ratio
 from keras_reg.layers._augmentation._hooks import apply_hooks
 from keras_reg.layers._batch._boxes import FORMATS, crop_boxes
@@ -68,9 +72,15 @@ class RandomResizedCrop(BatchAugmentation):
     _has_rate = False
 
     def __init__(
-        self, size, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3), bounding_box_format="xyxy", data_format=None, seed=None,
-        **kwargs,
-    ):  # fmt: skip
+        self,
+        size: int | Sequence[int],
+        scale: Pair = (0.08, 1.0),
+        ratio: Pair = (3 / 4, 4 / 3),
+        bounding_box_format: str = "xyxy",
+        data_format: DataFormat = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         size = check_integer_or_pair("size", size, low=1, high=2**16)
         scale = check_range("scale", scale, 0, 1, open_low=True)
         ratio = check_ratio("ratio", ratio)
@@ -79,11 +89,11 @@ class RandomResizedCrop(BatchAugmentation):
         self.size, self.scale, self.ratio, self.bounding_box_format = size, scale, ratio, bounding_box_format
 
     @property
-    def sizes(self):
+    def sizes(self) -> tuple[int, int]:
         """(height, width)."""
         return tuple(self.size) if isinstance(self.size, (tuple, list)) else (self.size, self.size)
 
-    def compute_image_shape(self, image_shape):
+    def compute_image_shape(self, image_shape: Shape) -> Shape:
         if self.data_format == "channels_last":
             return (image_shape[0], *self.sizes, image_shape[3])
         return (*image_shape[:2], *self.sizes)
@@ -103,7 +113,7 @@ class RandomResizedCrop(BatchAugmentation):
         ones = ops.ones_like(ops.cast(ops.arange(0, batch.size(), dtype="int32"), "float32"))
         return apply_hooks(self, batch, (0.0 * ones, 0.0 * ones, height * ones, width * ones), None)
 
-    def get_random_transformation(self, batch, random):
+    def get_random_transformation(self, batch: Any, random: Any) -> Any:
         """The box that is cropped: (top, left, height, width) in pixels, each (batch,) float32."""
         ops, u = batch.ops, random.uniform
         height, width = (ops.cast(n, "float32") for n in height_width(batch.images, self.data_format, ops))
@@ -120,7 +130,7 @@ class RandomResizedCrop(BatchAugmentation):
         wide = ops.minimum(ops.sqrt(area * ops.exp(log_aspect)), width)
         return u[:, 2] * (height - tall), u[:, 3] * (width - wide), tall, wide
 
-    def transform_segmentation_masks(self, segmentation_masks, crops, batch):
+    def transform_segmentation_masks(self, segmentation_masks: Tensor, crops: Any, batch: Any) -> Tensor:
         """The nearest pixels."""
         ops, (top, left, tall, wide), (new_height, new_width) = batch.ops, crops, self.sizes
         first = channels_first(segmentation_masks, self.data_format)
@@ -130,12 +140,12 @@ class RandomResizedCrop(BatchAugmentation):
         moved = gather_pixels(masks, rows, _nearest(left, wide, new_width, sizes[2], ops), ops)
         return ops.transpose(moved, (0, 3, 1, 2)) if first else moved
 
-    def transform_bounding_boxes(self, bounding_boxes, crops, batch):
+    def transform_bounding_boxes(self, bounding_boxes: Boxes, crops: Any, batch: Any) -> Boxes:
         top, left, tall, wide = crops
         scales = (self.sizes[0] / tall, self.sizes[1] / wide)
         return crop_boxes(batch, top, left, *scales, self.sizes, self.bounding_box_format, self.data_format).boxes
 
-    def transform_images(self, images, crops, batch):
+    def transform_images(self, images: Tensor, crops: Any, batch: Any) -> Tensor:
         """Resampled bilinearly, by a product of matrices along each axis."""
         ops, (top, left, tall, wide) = batch.ops, crops
         new_height, new_width = self.sizes
@@ -146,7 +156,7 @@ class RandomResizedCrop(BatchAugmentation):
         images = ops.einsum("boh,bhwc->bowc" if last else "boh,bchw->bcow", rows, images)
         return ops.einsum("bpw,bowc->bopc" if last else "bpw,bcow->bcop", columns, images)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         names = ("size", "scale", "ratio", "bounding_box_format")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 

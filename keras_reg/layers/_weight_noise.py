@@ -1,8 +1,11 @@
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_reg._backend import normal
 from keras_reg._strength import serialize
+from keras_reg._typing import Config, StrengthLike, Tensor
 from keras_reg.layers._noise._weight_wrapper import WeightWrapper
 from keras_reg.layers._strength_weight import given
 
@@ -48,12 +51,12 @@ class WeightNoise(WeightWrapper):
         - [Graves, 2011](https://papers.nips.cc/paper/2011/hash/7eb3c8be3d411e8ebfab08eba5f49632-Abstract.html).
     """
 
-    def __init__(self, layer, stddev, seed=None, **kwargs):
+    def __init__(self, layer: keras.layers.Layer, stddev: StrengthLike, seed: int | None = None, **kwargs: Any) -> None:
         stddev = given("stddev", stddev)
         super().__init__(layer, "stddev", stddev, seed, **kwargs)
 
-    def disturb(self, kernel, key, strength):
+    def disturb(self, kernel: Tensor, key: Any, strength: Any) -> Tensor:
         return kernel + ops.cast(strength * normal(key, kernel.shape), kernel.dtype)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "stddev": serialize(self.stddev), "seed": self.seed}

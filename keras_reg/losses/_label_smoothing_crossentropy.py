@@ -1,9 +1,12 @@
 import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import keras
 from keras import ops
 
 from keras_reg._renamed import renamed
+from keras_reg._typing import Config, Tensor, Tensors
 from keras_reg._validation import check_choice, check_flag, check_integer
 from keras_reg.losses._crossentropy import as_outputs, smoothed_crossentropy
 from keras_reg.losses._reduction import Masked, Reduction, checked_weights, own_weights
@@ -12,15 +15,15 @@ from keras_reg.losses._shares import Shares, listed
 
 @renamed(smoothing="label_smoothing")
 def label_smoothing_crossentropy(
-    y_true,
-    y_pred,
-    label_smoothing=0.1,
-    from_logits=False,
-    ignore_class=None,
-    class_weight=None,
-    prior=None,
-    axis=-1,
-):
+    y_true: Tensor,
+    y_pred: Tensor,
+    label_smoothing: float = 0.1,
+    from_logits: bool = False,
+    ignore_class: int | None = None,
+    class_weight: Sequence[float] | Mapping[int, float] | None = None,
+    prior: Sequence[float] | None = None,
+    axis: int = -1,
+) -> Tensor:
     """Computes the crossentropy of each element, its target smoothed; see `LabelSmoothingCrossentropy`.
 
     Args:
@@ -124,16 +127,16 @@ class LabelSmoothingCrossentropy(keras.losses.Loss):
     @renamed(smoothing="label_smoothing")
     def __init__(
         self,
-        label_smoothing=0.1,
-        from_logits=False,
-        ignore_class=None,
-        class_weight=None,
-        prior=None,
-        axis=-1,
-        reduction="sum_over_batch_size",
-        name="label_smoothing_crossentropy",
-        dtype=None,
-    ):
+        label_smoothing: float = 0.1,
+        from_logits: bool = False,
+        ignore_class: int | None = None,
+        class_weight: Sequence[float] | Mapping[int, float] | None = None,
+        prior: Sequence[float] | None = None,
+        axis: int = -1,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "label_smoothing_crossentropy",
+        dtype: Any = None,
+    ) -> None:
         reduction = check_choice("reduction", reduction, REDUCTIONS)
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.from_logits, self.axis = check_flag("from_logits", from_logits), check_integer("axis", axis)
@@ -146,7 +149,7 @@ class LabelSmoothingCrossentropy(keras.losses.Loss):
         self._met_distributions = self._told = False
         self._masked = None if self.ignore_class is None else Masked()
 
-    def __call__(self, y_true, y_pred, sample_weight=None):
+    def __call__(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensors = None) -> Tensors:
         y_pred = y_pred if ops.is_tensor(y_pred) or isinstance(y_pred, keras.KerasTensor) else as_outputs(y_pred)
         if sample_weight is not None:
             sample_weight = checked_weights(sample_weight, y_pred, self.axis)
@@ -154,10 +157,10 @@ class LabelSmoothingCrossentropy(keras.losses.Loss):
             sample_weight = own_weights(sample_weight, y_pred, self.axis)
         return ops.cast(Reduction(self, y_true)((), y_pred, sample_weight), self.dtype)
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensors:
         losses, counted, of_ids = smoothed_crossentropy(y_true, y_pred, self._shares, self.from_logits, self.axis)
         self._remember(of_ids)
-        return losses if counted is None else self._masked([losses, counted])
+        return losses if counted is None else self._masked([losses, counted])  # type: ignore[misc]
 
     def _remember(self, of_ids):
         """Warns once if class ids, as for validation, follow distributions, as for training."""
@@ -170,13 +173,13 @@ class LabelSmoothingCrossentropy(keras.losses.Loss):
         self._met_distributions = self._met_distributions or not of_ids
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         weight = config.get("class_weight")
         if isinstance(weight, dict):  # JSON turns its keys into strings
             config = {**config, "class_weight": {int(key): value for key, value in weight.items()}}
         return cls(**config)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "label_smoothing": self.label_smoothing,

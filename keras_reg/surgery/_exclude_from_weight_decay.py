@@ -6,7 +6,9 @@ from keras_reg._validation import fail
 ENDINGS = ("bias", "gamma", "beta")
 
 
-def exclude_from_weight_decay(optimizer, model):
+def exclude_from_weight_decay(
+    optimizer: keras.optimizers.Optimizer, model: keras.layers.Layer
+) -> keras.optimizers.Optimizer:
     """Keeps biases and normalization parameters out of an optimizer's weight decay.
 
     Kernels and embeddings are decayed: every weight of two or more dimensions that is not named bias, gamma or beta.

@@ -1,9 +1,12 @@
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 
 from keras_reg._messages import say
 from keras_reg._strength import Strength
+from keras_reg._typing import StrengthLike
 from keras_reg._validation import check_choice, check_flag, check_number, check_seed, fail, is_number
 from keras_reg.layers import NoisyBatchNormalization
 from keras_reg.surgery._graph import is_graph
@@ -14,19 +17,19 @@ NOISE = ("stddev", "noise", "virtual_batch_size")
 
 
 def regularize(
-    model,
-    kernel_l1=None,
-    kernel_l2=None,
-    bn_noise=None,
-    dropout=None,
-    drop_path=None,
-    spatial_dropout=None,
-    penalize_biases=False,
-    penalize_normalization=False,
-    seed=None,
-    dry_run=False,
-    verbose=False,
-):
+    model: keras.Model,
+    kernel_l1: float | None = None,
+    kernel_l2: float | None = None,
+    bn_noise: StrengthLike | Mapping[str, Any] | None = None,
+    dropout: float | None = None,
+    drop_path: StrengthLike | None = None,
+    spatial_dropout: float | None = None,
+    penalize_biases: bool = False,
+    penalize_normalization: bool = False,
+    seed: int | None = None,
+    dry_run: bool = False,
+    verbose: bool = False,
+) -> keras.Model | None:
     """Copies a model and adds regularizers: the copy has the same weights, names and inference, but trains differently.
 
     Nested models are copied too, shared layers stay shared, and layers inside wrappers are changed as well. Layers

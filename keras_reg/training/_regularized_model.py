@@ -1,10 +1,12 @@
 import inspect
+from typing import Any, Self
 
 import keras
 from keras import ops
 
 from keras_reg._backend import AugmentedStep
 from keras_reg._renamed import renamed
+from keras_reg._typing import Config, Tensor, Tensors
 from keras_reg._validation import fail
 from keras_reg.layers import Pipeline
 from keras_reg.layers._batch._arrays import hold
@@ -22,7 +24,7 @@ STEPS = ("train_step", "test_step", "predict_step", "compute_loss", "compute_met
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
-class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):
+class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):  # type: ignore[misc, valid-type]
     """Trains a model on augmented batches: images, labels and sample weights change inside the compiled step.
 
     `evaluate`, `predict` and `export` use the plain model, and outputs, layers and logs have its names. They do not
@@ -72,7 +74,13 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):
     """
 
     @renamed(images="augmented_input")
-    def __init__(self, model, augmentation=None, augmented_input=None, **kwargs):
+    def __init__(
+        self,
+        model: keras.Model,
+        augmentation: keras.layers.Layer | None = None,
+        augmented_input: str | int | None = None,
+        **kwargs: Any,
+    ) -> None:
         _check_model(model)
         if augmentation is not None and not isinstance(augmentation, keras.layers.Layer):
             fail(
@@ -90,10 +98,10 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):
         self.model, self.augmented_input = model, augmented_input
         self._mixing = Mixing()
         self._told_of_nan = False
-        if model.built and (augmentation is None or self.augmentation.built):
+        if model.built and (self.augmentation is None or self.augmentation.built):
             self.built = True
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Any = None) -> None:
         if input_shape is not None:
             self._build_parts(keras.tree.map_shape_structure(keras.KerasTensor, input_shape))
         self.built = True
@@ -111,16 +119,16 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):
         if not self.augmentation.built:
             self.augmentation.build(tuple(images.shape))
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensors, training: bool | None = None) -> Tensors:
         return self.call_network(inputs) if training is None else self.call_network(inputs, training=training)
 
     def _call_without_training(self, inputs):
         return self.call_network(inputs)
 
-    def compute_output_spec(self, inputs, training=None):
+    def compute_output_spec(self, inputs: Tensors, training: bool | None = None) -> Any:
         return self.model.compute_output_spec(inputs)
 
-    def augment(self, x, y=None, sample_weight=None):
+    def augment(self, x: Tensors, y: Tensors = None, sample_weight: Tensors = None) -> tuple[Any, Any, Any]:
         """Augments one batch as a training step does, for a custom loop.
 
         Args:
@@ -172,25 +180,32 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):
         parts = [*x[:place], images, *x[place + 1 :]]
         return type(x)(*parts) if hasattr(x, "_fields") else type(x)(parts)
 
-    def compile(self, optimizer="rmsprop", loss=None, *args, **kwargs):
+    def compile(self, optimizer: Any = "rmsprop", loss: Any = None, *args: Any, **kwargs: Any) -> None:
         """Compiles like `keras.Model.compile`, with the losses and metrics of `model`."""
         super().compile(optimizer, wrap_losses(loss, self._mixing), *args, **kwargs)
         self._mixing.given = loss
         if loss is not None:
             object.__setattr__(self, "loss", loss)  # the user's object, which Keras would replace to track it
 
-    def get_compile_config(self):
+    def get_compile_config(self) -> Config | None:
         config = super().get_compile_config()
         if config:
             config["loss"] = keras.saving.serialize_keras_object(self._mixing.given)
         return config
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config: Config) -> None:
         self.compile(**keras.saving.deserialize_keras_object(config))
         if self.optimizer is not None and self.built:
             self.optimizer.build(self.trainable_variables)
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def compute_loss(
+        self,
+        x: Tensors = None,
+        y: Tensors = None,
+        y_pred: Tensor = None,
+        sample_weight: Tensors = None,
+        training: bool | None = True,
+    ) -> Tensor:
         if isinstance(y, Mixture):
             self._mixing.weights = y.weights
             y = y.labels[0] if y.weights is None else y.stacked()
@@ -203,23 +218,23 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):
         finally:
             self._mixing.weights = None
 
-    def get_metrics_result(self):
+    def get_metrics_result(self) -> dict[str, Any]:
         results = super().get_metrics_result()
         if not self._told_of_nan and "loss" in results:
             self._told_of_nan = warn_of_nan(self._mixing.given, results["loss"])
         return results
 
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+    def compute_metrics(self, x: Tensors, y: Tensors, y_pred: Tensor, sample_weight: Tensors = None) -> dict[str, Any]:
         y = y.dominant if isinstance(y, Mixture) else y
         return super().compute_metrics(x, y, y_pred, sample_weight)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         parts = {"dtype": self.dtype_policy, "model": self.model, "augmentation": self.augmentation}
         plain = {"name": self.name, "trainable": self.trainable, "augmented_input": self.augmented_input}
         return {**plain, **{name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}}
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: Config, custom_objects: Config | None = None) -> Self:
         config = dict(config)
         for part in ("model", "augmentation"):
             config[part] = keras.saving.deserialize_keras_object(config[part], custom_objects=custom_objects)

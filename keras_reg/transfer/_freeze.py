@@ -1,11 +1,14 @@
+from collections.abc import Sequence
+
 import keras
 
+from keras_reg._typing import Unfrozen
 from keras_reg._validation import check_flag, fail, is_integer, native
 from keras_reg.transfer._layers import inside, is_normalization, own_weights, select
 from keras_reg.transfer._trainable import TrainableMap, set_trainable
 
 
-def freeze(layers):
+def freeze(layers: keras.layers.Layer | Sequence[keras.layers.Layer]) -> None:
     """Freezes all weights of a layer or model, or of each in a list.
 
     A frozen batch normalization uses its moving averages, also in training, and does not update them. Weights that were
@@ -34,7 +37,7 @@ def freeze(layers):
         set_trainable(layer, set())
 
 
-def unfreeze(backbone, layers="all", batch_norm=False):
+def unfreeze(backbone: keras.layers.Layer, layers: Unfrozen = "all", batch_norm: bool = False) -> None:
     """Makes weights trainable again: all, those of the last layers, or those of layers that match a pattern.
 
     Weights that already train keep training. Unlike `backbone.trainable = True`, it leaves every batch normalization in

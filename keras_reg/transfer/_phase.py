@@ -1,8 +1,10 @@
 import os
+from typing import Literal
 
 import keras
 
 from keras_reg._optimizers import holds_several
+from keras_reg._typing import Callbacks, Path, Unfrozen
 from keras_reg._validation import check_flag, check_integer, check_number, fail, native
 from keras_reg.transfer._freeze import check_layers
 
@@ -48,15 +50,15 @@ class Phase:
 
     def __init__(
         self,
-        name,
-        epochs,
-        unfreeze=None,
-        optimizer=None,
-        layer_decay=None,
-        cache_features="auto",
-        callbacks=(),
-        batch_norm=False,
-    ):
+        name: str,
+        epochs: int,
+        unfreeze: Unfrozen | None = None,
+        optimizer: keras.optimizers.Optimizer | str | None = None,
+        layer_decay: float | None = None,
+        cache_features: bool | Literal["auto"] | Path = "auto",
+        callbacks: Callbacks = (),
+        batch_norm: bool = False,
+    ) -> None:
         name, unfreeze, cache_features = native(name), native(unfreeze), native(cache_features)
         if not isinstance(name, str) or not name:
             fail("`name` must be a string that is not empty.", name=name)
@@ -95,11 +97,11 @@ class Phase:
             fail("`cache_features` needs a frozen backbone, but this phase changes it.", cache_features=cache)
 
     @property
-    def insists_on_cache(self):
+    def insists_on_cache(self) -> bool:
         """Whether features must be computed once, so that it is an error if they cannot be."""
         return self.cache_features not in ("auto", False)
 
-    def make_optimizer(self):
+    def make_optimizer(self) -> keras.optimizers.Optimizer:
         """Returns the optimizer to be copied."""
         return default_optimizer(self.unfreeze) if self.optimizer is None else self.optimizer
 

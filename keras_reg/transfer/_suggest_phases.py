@@ -1,3 +1,5 @@
+from typing import Literal
+
 from keras_reg._validation import check_choice, check_integer
 from keras_reg.transfer._phase import Phase, default_optimizer
 
@@ -6,7 +8,7 @@ FEW = 1000
 TOP_LAYERS = 20
 
 
-def suggest_phases(num_examples, similarity):
+def suggest_phases(num_examples: int, similarity: Literal["similar", "different"]) -> list[Phase]:
     """Suggests phases by the size of the data and its similarity to the backbone's training data.
 
     | | similar | different |

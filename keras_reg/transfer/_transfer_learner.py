@@ -1,6 +1,10 @@
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import keras
 
 from keras_reg._renamed import renamed
+from keras_reg._typing import Callbacks, Path, Tensors
 from keras_reg._validation import check_flag, fail, native
 from keras_reg.transfer._arguments import check_folder, joined_data
 from keras_reg.transfer._assembly import assemble
@@ -8,7 +12,7 @@ from keras_reg.transfer._backup import Backup
 from keras_reg.transfer._data import to_data
 from keras_reg.transfer._history import draw, join
 from keras_reg.transfer._objective import Objective
-from keras_reg.transfer._phase import default_optimizer
+from keras_reg.transfer._phase import Phase, default_optimizer
 from keras_reg.transfer._plan import make_plan
 from keras_reg.transfer._report import summary_lines
 from keras_reg.transfer._run import Run
@@ -62,14 +66,14 @@ class TransferLearner:
     @renamed(head_or_num_classes="head")
     def __init__(
         self,
-        backbone,
-        head,
-        preprocess=None,
-        augmentation=None,
-        loss=None,
-        metrics=None,
-        **compile_arguments,
-    ):
+        backbone: keras.Model,
+        head: int | keras.layers.Layer | Sequence[keras.layers.Layer],
+        preprocess: Callable[..., Any] | str | None = None,
+        augmentation: keras.layers.Layer | None = None,
+        loss: Any = None,
+        metrics: Any = None,
+        **compile_arguments: Any,
+    ) -> None:
         head = native(head)
         if loss is None and isinstance(head, (keras.layers.Layer, list, tuple)):
             fail("`loss` must be given if the head consists of layers.", loss=loss)
@@ -81,34 +85,34 @@ class TransferLearner:
         self.history = {}
 
     @property
-    def loss(self):
+    def loss(self) -> Any:
         """The loss: that of the constructor, or the one chosen by the labels of the last `fit`."""
         return self._objective.loss
 
     @property
-    def metrics(self):
+    def metrics(self) -> Any:
         """The metrics, as in `compile`."""
         return self._objective.metrics
 
     @renamed(delete_backup="delete_checkpoint")
     def fit(
         self,
-        train=None,
-        y=None,
-        sample_weight=None,
+        train: Any = None,
+        y: Tensors = None,
+        sample_weight: Tensors = None,
         *,
-        validation_data=None,
-        validation_split=0.0,
-        phases=None,
-        backup_dir=None,
-        delete_checkpoint=False,
-        batch_size=32,
-        shuffle=True,
-        seed=None,
-        callbacks=(),
-        verbose="auto",
-        **fit_arguments,
-    ):
+        validation_data: Any = None,
+        validation_split: float = 0.0,
+        phases: Sequence[Phase] | None = None,
+        backup_dir: Path | None = None,
+        delete_checkpoint: bool = False,
+        batch_size: int | None = 32,
+        shuffle: bool = True,
+        seed: int | None = None,
+        callbacks: Callbacks = (),
+        verbose: int | str = "auto",
+        **fit_arguments: Any,
+    ) -> dict[str, keras.callbacks.History]:
         """Runs the phases, and prints before each of them what trains. Epochs are numbered across all phases.
 
         Args:
@@ -185,22 +189,22 @@ class TransferLearner:
     def _has_several_inputs(self):
         return len(self.model.inputs) > 1
 
-    def predict(self, x, **arguments):
+    def predict(self, x: Tensors, **arguments: Any) -> Any:
         """Calls `model.predict`, which returns the outputs of the head for raw inputs, logits by default."""
         return self.model.predict(x, **arguments)
 
-    def evaluate(self, x=None, y=None, **arguments):
+    def evaluate(self, x: Tensors = None, y: Tensors = None, **arguments: Any) -> Any:
         """Calls `model.evaluate`; `x` may also be a pair (x, y)."""
         if y is None and isinstance(x, (tuple, list)):
             x, y, *weight = to_data("x", x, 1, several_inputs=self._has_several_inputs).arrays
             arguments |= {"sample_weight": weight[0]} if weight else {}
         return self.model.evaluate(x, y, **arguments)
 
-    def joined_history(self):
+    def joined_history(self) -> keras.callbacks.History:
         """One `keras.callbacks.History` of all phases, with `None` for values that a phase does not log."""
         return join(self.history.values())
 
-    def plot(self, metrics=None):
+    def plot(self, metrics: Any = None) -> Any:
         """Plots learning curves over all phases, with a line between the phases.
 
         Args:
@@ -211,6 +215,6 @@ class TransferLearner:
         """
         return draw(self.history, metrics)
 
-    def summary(self, print_fn=print):
+    def summary(self, print_fn: Callable[[str], Any] = print) -> None:
         """Prints the parts, how they were joined, and the last values of each phase."""
         print_fn("\n".join(summary_lines(self.parts, self.history)))

@@ -2,9 +2,11 @@
 
 import warnings
 from types import MappingProxyType
+from typing import Any
 
 import keras
 
+from keras_reg._typing import Logs
 from keras_reg._validation import fail
 from keras_reg.callbacks._gradients._history import gradients_record
 from keras_reg.callbacks._gradients._statistics import GradientStatistics
@@ -23,11 +25,11 @@ class GradientWatcher(StatefulCallback):
     # These hold what is compiled, or on the device, for one model.
     OF_FIT = MappingProxyType({"_known": None, "_functions": None, "_statistics": None, "_step": None})
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self._known = None
+        self._known: Any = None
 
-    def reset(self):
+    def reset(self) -> None:
         self.next_due = self.skipped_steps = self.steps = 0
 
     def _keep_gradients(self, record):
@@ -38,7 +40,7 @@ class GradientWatcher(StatefulCallback):
         """Stores whatever else is to be recorded at the end of an epoch, or after a watched step."""
         raise NotImplementedError
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs = None) -> None:
         super().on_train_begin(logs)
         if not isinstance(self.model.optimizer, keras.optimizers.Optimizer):
             name = type(self).__name__
@@ -55,7 +57,7 @@ class GradientWatcher(StatefulCallback):
             self._known, self._functions = known, {}
             self._statistics = GradientStatistics(self.bins, self.include, model.name, model.steps_per_execution > 1)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         if self._first_epoch:
             # Not in `on_train_begin`, where another callback may still restore the state of an interrupted run.
             taken = steps_taken(self.model.optimizer)
@@ -67,7 +69,7 @@ class GradientWatcher(StatefulCallback):
         self._epoch = epoch
         self._due = self._due or self.every == "epoch"
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: Any, logs: Logs = None) -> None:
         self._begin = batch
         if self.every != "epoch" and self.steps >= self.next_due:
             self._due, self.next_due = True, self._due_after(self.steps)
@@ -77,7 +79,7 @@ class GradientWatcher(StatefulCallback):
     def _due_after(self, step):
         return 0 if self.every == "epoch" else (step // self.every + 1) * self.every
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: Any, logs: Logs = None) -> None:
         first = self.steps
         self.steps += self._executed()
         step, self._step = self._step, None
@@ -113,7 +115,7 @@ class GradientWatcher(StatefulCallback):
         if self.every != "epoch":
             self._keep_state(epoch=self._epoch, step=self.steps - 1)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         if self._skipped is not None:
             self._due = False
             self._keep(self._skipped)

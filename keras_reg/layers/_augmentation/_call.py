@@ -1,6 +1,9 @@
+from typing import Any
+
 import keras
 
 from keras_reg._backend import as_written, place_of
+from keras_reg._typing import Tensor, Tensors
 from keras_reg._validation import fail
 from keras_reg.layers._batch._arrays import accept, check_call, check_weights, set_apart, written_out
 from keras_reg.layers._batch._forms import Form, arrays_of, dtype_of, each, leaves, to_tensors
@@ -10,7 +13,7 @@ from keras_reg.layers._batch._sizes import check_sizes, warn_of_other_layout
 class AugmentationCall:
     """The public call: every form of a batch comes in here, is checked, and goes out in the same form."""
 
-    def __call__(self, data, labels=None, sample_weight=None, **kwargs):
+    def __call__(self, data: Tensors, labels: Tensors = None, sample_weight: Tensors = None, **kwargs: Any) -> Tensors:
         """Augments a batch in any of the call forms.
 
         Everything is checked here, before Keras converts the arrays and adds its own words to our errors.
@@ -40,7 +43,14 @@ class AugmentationCall:
         done = super().__call__(*form.arguments(), **kwargs)
         return form.put_back(done, apart) if apart else done
 
-    def call(self, data, labels=None, sample_weight=None, training=True, index=None):
+    def call(
+        self,
+        data: Tensors,
+        labels: Tensors = None,
+        sample_weight: Tensors = None,
+        training: bool | None = True,
+        index: Tensor = None,
+    ) -> Tensors:
         """The call on tensors of one place, after the checks; Keras calls it."""
         form = Form(data, labels, sample_weight)
         batch, training = to_tensors(form.batch), bool(training)

@@ -1,7 +1,9 @@
 import dataclasses
+from typing import Any
 
 import keras
 
+from keras_reg._typing import Tensor, Tensors
 from keras_reg.layers._batch._forms import Batch, Form, dtype_of, each, map_arrays, spec_of
 from keras_reg.layers._batch._moving import with_batch_axis
 from keras_reg.layers._batch._terms import resized_spec
@@ -10,7 +12,14 @@ from keras_reg.layers._batch._terms import resized_spec
 class AugmentationSpecs:
     """The shapes and dtypes of what comes out, as Keras asks for them."""
 
-    def compute_output_spec(self, data, labels=None, sample_weight=None, training=True, index=None):
+    def compute_output_spec(
+        self,
+        data: Tensors,
+        labels: Tensors = None,
+        sample_weight: Tensors = None,
+        training: bool | None = True,
+        index: Tensor = None,
+    ) -> Any:
         """The specification of what a call returns."""
         form = Form(data, labels, sample_weight)
         self._check_batch(form.batch, training)
@@ -18,7 +27,7 @@ class AugmentationSpecs:
         # New objects even for what passes through: a graph could not tell an input from the output that it is.
         return map_arrays(lambda array: keras.KerasTensor(array.shape, array.dtype), form.restore(spec))
 
-    def compute_output_shape(self, input_shape, *args):
+    def compute_output_shape(self, input_shape: Any, *args: Any) -> Any:
         """The shape of the images that come out; what belongs to them keeps its own."""
         if isinstance(input_shape, dict):
             return {**input_shape, "images": self.compute_output_shape(input_shape["images"])}

@@ -1,6 +1,9 @@
 """The door of layers inside a network: what comes in is an array of numbers, and `training` a flag."""
 
+from typing import Any
+
 from keras_reg._backend import is_compiling, is_tensor
+from keras_reg._typing import Tensors
 from keras_reg._validation import check_flag, fail
 from keras_reg.layers._batch._arrays import array_of
 
@@ -10,7 +13,7 @@ class TakesOneArray:
 
     least_rank = 1
 
-    def __call__(self, inputs, *args, **kwargs):
+    def __call__(self, inputs: Tensors, *args: Any, **kwargs: Any) -> Tensors:
         if is_compiling():
             return super().__call__(inputs, *args, **kwargs)
         inputs = array_of(inputs, "inputs")

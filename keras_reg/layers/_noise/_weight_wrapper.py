@@ -1,9 +1,11 @@
 import contextlib
+from typing import Any
 
 import keras
 from keras import tree
 
 from keras_reg._backend import fold, is_compiling
+from keras_reg._typing import Tensors
 from keras_reg._validation import check_seed, fail
 from keras_reg.layers._batch._arrays import array_of
 from keras_reg.layers._noise._one_array import with_flag
@@ -25,7 +27,9 @@ class WeightWrapper(RandomLayer, keras.layers.Wrapper):
     A subclass writes `disturb(kernel, key, strength)`, a pure function: the kernel of one call.
     """
 
-    def __init__(self, layer, name_of_strength, strength, seed, **kwargs):
+    def __init__(
+        self, layer: keras.layers.Layer, name_of_strength: str, strength: Any, seed: int | None, **kwargs: Any
+    ) -> None:
         seed = check_seed(seed)
         _check_layer(layer, type(self).__name__, kwargs)
         self.__dict__["call"] = WrappedCall(self, layer)  # Keras reads its signature in the next line
@@ -40,7 +44,7 @@ class WeightWrapper(RandomLayer, keras.layers.Wrapper):
 
     # Building.
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensors:
         if not any(map(is_tensor, tree.flatten((args, kwargs)))):
             fail(f"`{self.name}` must be called on tensors, as its `layer`.", inputs=(*args, *kwargs.values()))
         if not is_compiling():
@@ -59,7 +63,7 @@ class WeightWrapper(RandomLayer, keras.layers.Wrapper):
         finally:
             self._builder = None
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Any = None) -> None:
         try:
             if not self.layer.built and self._builder is not None:
                 self._builder()
@@ -113,13 +117,13 @@ class WeightWrapper(RandomLayer, keras.layers.Wrapper):
                 value = self.disturb(value, fold(key, numbers[id(variable)]), self.strength(self._name_of_strength))
             yield variable, value
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs: Tensors, mask: Tensors = None) -> Any:
         return self.layer.compute_mask(inputs, mask)
 
-    def compute_output_shape(self, *args, **kwargs):
+    def compute_output_shape(self, *args: Any, **kwargs: Any) -> Any:
         return self.layer.compute_output_shape(*args, **kwargs)
 
-    def compute_output_spec(self, *args, **kwargs):
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         return self.layer.compute_output_spec(*args, **self.call.known(kwargs))
 
 
