@@ -1,15 +1,15 @@
-# Each target works alone on a fresh clone, on Linux and macOS: it makes .venv and installs what it needs, once.
+# Each target works on a fresh clone, on Linux and macOS. It creates .venv and installs what it needs, once.
 #
-#   make quickstart             train on real images, plain and regularised (ARGS=... for examples/quickstart.py)
-#   make test                   all tests on all three backends, against the built wheel
-#   make test BACKEND=jax       on one of them; ARGS="-k mix_up" goes to pytest, JOBS=4 uses more cores
-#   make test-oldest            on the oldest Keras that is supported
-#   make docs                   the documentation, into site/
-#   make lint                   ruff and mypy; `make format` puts right what ruff can
-#   make bench                  speed and memory beside Keras and other packages, on each backend (ARGS=--quick)
+#   make quickstart             train on real images with and without keras_reg; ARGS=... go to examples/quickstart.py
+#   make test                   run all tests on all three backends, against the built wheel
+#   make test BACKEND=jax       run them on one backend; ARGS="-k mix_up" goes to pytest, JOBS=4 uses four processes
+#   make test-oldest            run them on the oldest supported Keras
+#   make docs                   build the documentation into site/
+#   make lint                   run ruff and mypy; `make format` fixes what ruff can
+#   make bench                  compare speed and memory with other packages on each backend (ARGS=--quick)
 #   make notebooks              run the notebooks at smoke size
-#   make notebooks-rebuild      make them from their scripts, with outputs; ARGS=03 for one of them
-#   make clean                  remove what the above made
+#   make notebooks-rebuild      rebuild them from their scripts, with outputs; ARGS=03 rebuilds one of them
+#   make clean                  remove everything that the other targets created
 
 BACKEND ?=
 ARGS ?=

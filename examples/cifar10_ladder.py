@@ -34,7 +34,7 @@ import keras_reg
 logging.getLogger("tensorflow").setLevel("ERROR")  # each of the many models is traced
 
 # The size of a smoke run.
-SMOKE = {"networks": (((4, 4), 1), ((4, 4), 2), ((6, 6), 2)), "batch": 32, "dense": 8, "labelled": 64, "epochs": 1}
+SMOKE = {"networks": (((4, 4), 1), ((4, 4), 2), ((6, 6), 2)), "batch": 32, "dense": 8, "labeled": 64, "epochs": 1}
 
 
 # %% [markdown]
@@ -42,7 +42,7 @@ SMOKE = {"networks": (((4, 4), 1), ((4, 4), 2), ((6, 6), 2)), "batch": 32, "dens
 
 
 # %%
-def standardised(data):
+def standardized(data):
     mean, deviation = (f(data.x_train, axis=(0, 1, 2)) for f in (np.mean, np.std))
     return data._replace(x_train=(data.x_train - mean) / deviation, x_val=(data.x_val - mean) / deviation)
 
@@ -128,7 +128,7 @@ def climb(source, size, seeds, names, path):
     """Runs everything that is missing in the JSON file at `path`, and returns all its results."""
     done = None
     for seed in seeds:
-        data = standardised(load(source, size.labelled, seed))
+        data = standardized(load(source, size.labeled, seed))
         settings = {
             "data": data.name, "images": len(data.x_train), "judged_on": len(data.x_val),
             "backend": keras.backend.backend(), **json.loads(json.dumps(dataclasses.asdict(size))),
@@ -170,7 +170,7 @@ def save(done, path):
 
 # %%
 def main(
-    source=None, size="small", labelled=None, seeds=3, epochs=None, out="runs", first_seed=0, only=None, show=None,
+    source=None, size="small", labeled=None, seeds=3, epochs=None, out="runs", first_seed=0, only=None, show=None,
     smoke=False,
 ):  # fmt: skip
     """Runs the ladder, or the rungs whose names contain one of `only`. `show` merges the results of earlier runs."""
@@ -185,7 +185,7 @@ def main(
             save(done, path)
     else:
         path = out / f"ladder_{size}{'_smoke' if smoke else ''}.json"
-        given = SMOKE if smoke else {"labelled": labelled, "epochs": epochs}
+        given = SMOKE if smoke else {"labeled": labeled, "epochs": epochs}
         size = dataclasses.replace(SIZES[size], **{key: value for key, value in given.items() if value is not None})
         if smoke:
             seeds = 1
@@ -199,7 +199,7 @@ def main(
 
 
 if __name__ == "__main__":
-    parser = command_line(__doc__, None, "a quick run with one seed, one epoch and a tiny network", labelled=None)
+    parser = command_line(__doc__, None, "a quick run with one seed, one epoch and a tiny network", labeled=None)
     parser.add_argument("--size", choices=SIZES, default="small", help="default: small")
     parser.add_argument("--only", nargs="+", help="rungs whose names contain one of these")
     parser.add_argument("--first-seed", type=int, default=0, help="first seed, to divide the seeds among processes")

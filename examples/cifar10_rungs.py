@@ -35,7 +35,7 @@ class Size:
     """The size of an experiment. `networks` has (widths, convolutions per stage) for each level of capacity."""
 
     networks: tuple
-    labelled: int | None
+    labeled: int | None
     epochs: int
     batch: int
     dense: int
@@ -47,11 +47,11 @@ class Size:
 SIZES = {
     "small": Size(
         networks=(((16, 32, 64), 1), ((16, 32, 64), 2), ((24, 48, 96), 2)),
-        labelled=5000, epochs=40, batch=32, dense=128, ema_momentum=0.998,
+        labeled=5000, epochs=40, batch=32, dense=128, ema_momentum=0.998,
     ),
     "full": Size(
         networks=(((64, 128, 256), 2), ((96, 192, 384), 3), ((128, 256, 512), 4)),
-        labelled=None, epochs=60, batch=256, dense=512, ema_momentum=0.999, dtype="mixed_bfloat16", on_device=True,
+        labeled=None, epochs=60, batch=256, dense=512, ema_momentum=0.999, dtype="mixed_bfloat16", on_device=True,
     ),
 }  # fmt: skip
 

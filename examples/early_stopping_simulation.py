@@ -46,7 +46,7 @@ def overfitting(rng, t, drop, speed):
     return drop * np.exp(-t / speed) + drop / speed * np.exp(-turn / speed) * t
 
 
-def levelling_off(rng, t, drop, speed):
+def leveling_off(rng, t, drop, speed):
     return drop * np.exp(-t / speed)
 
 
@@ -77,7 +77,7 @@ def correlated(rng, count):
 
 FAMILIES = {  # name: the true curve, its noise, and the share of the variance that is real
     "overfits": (overfitting, normal, 0.0),
-    "levels off": (levelling_off, heavy_tailed, 0.0),
+    "levels off": (leveling_off, heavy_tailed, 0.0),
     "falls twice": (falling_twice, normal, 0.0),
     "crawls": (crawling, correlated, 0.0),
     "rough": (overfitting, normal, 0.5),
@@ -191,7 +191,7 @@ def same_epochs(curves, epochs, patience, seed=0):
 
 
 # %%
-COLOURS = ("#888888", "#d0402b", "#e08a4a", "#3b6ea5")
+COLORS = ("#888888", "#d0402b", "#e08a4a", "#3b6ea5")
 
 
 def draw(results, patience, path):
@@ -218,11 +218,11 @@ def draw_curve(axis, patience):
             break
     shown = slice(0, int(1.6 * max(stop for _, stop in ends.values())))
     axis.plot(observed[shown], color="#bbbbbb", lw=1, label="validation loss")
-    axis.plot(callbacks["smoothed, ema"].smoothed, color=COLOURS[1], lw=1.2, label="smoothed")
+    axis.plot(callbacks["smoothed, ema"].smoothed, color=COLORS[1], lw=1.2, label="smoothed")
     axis.plot(true[shown], color="black", lw=1, label="true loss")
-    for (method, (restored, epochs)), colour in zip(ends.items(), COLOURS, strict=False):
-        axis.plot(restored, true[restored], "o", color=colour, label=f"{method}: epoch {restored + 1}")
-        axis.axvline(epochs - 1, color=colour, ls=":", lw=1.2)
+    for (method, (restored, epochs)), color in zip(ends.items(), COLORS, strict=False):
+        axis.plot(restored, true[restored], "o", color=color, label=f"{method}: epoch {restored + 1}")
+        axis.axvline(epochs - 1, color=color, ls=":", lw=1.2)
     axis.set(xlabel="epoch (dotted: the stop)", ylabel="loss", title="A curve on which they differ")
     axis.legend(frameon=False, fontsize=8)
 
@@ -231,7 +231,7 @@ def draw_families(axis, results, patience):
     width = 0.8 / len(results)
     for index, (method, families) in enumerate(results.items()):
         heights = [rows[:, 0].mean() for rows in families.values()]
-        axis.bar(np.arange(len(heights)) + index * width, heights, width, label=method, color=COLOURS[index])
+        axis.bar(np.arange(len(heights)) + index * width, heights, width, label=method, color=COLORS[index])
     axis.set_xticks(np.arange(len(FAMILIES)) + 1.5 * width, FAMILIES, fontsize=8)
     axis.set(ylabel="mean excess true loss", title=f"Restored weights, patience {patience}")
     axis.legend(frameon=False, fontsize=8)
@@ -240,7 +240,7 @@ def draw_families(axis, results, patience):
 def draw_trade(axis, results):
     for index, method in enumerate(METHODS):
         means = [overall(by_method[method]).mean(0) for by_method in results.values()]
-        axis.plot([m[2] for m in means], [m[0] for m in means], "o-", color=COLOURS[index], label=method)
+        axis.plot([m[2] for m in means], [m[0] for m in means], "o-", color=COLORS[index], label=method)
     axis.set(xlabel="epochs trained", ylabel="mean excess true loss", yscale="log")
     axis.set_title(f"Loss and epochs for patience {', '.join(map(str, results))}")
     axis.legend(frameon=False, fontsize=8)

@@ -12,13 +12,13 @@ KERAS_DATASETS = ("cifar10", "cifar100", "mnist", "fashion_mnist")
 Data = collections.namedtuple("Data", "name x_train y_train x_val y_val classes")
 
 
-def load(source=None, labelled=None, seed=0):
+def load(source=None, labeled=None, seed=0):
     """Loads images as float32 in [0, 1] and integer labels.
 
     Args:
         source: `None` for scikit-learn's digits (8 x 8), a folder `<class>/*.jpg` or `{train,test}/<class>/*.jpg`, an
             .npz with x_train, y_train, x_test and y_test, `tfds:NAME`, or one of `KERAS_DATASETS`, which is downloaded.
-        labelled: Number of training images, with the same number per class, or `None` for all images. If the data have
+        labeled: Number of training images, with the same number per class, or `None` for all images. If the data have
             no test split, the other images are used for validation.
         seed: Seed that selects the training images.
 
@@ -38,7 +38,7 @@ def load(source=None, labelled=None, seed=0):
     else:
         raise ValueError(f"Expected an image folder, an .npz, tfds:NAME or cifar10. Received: data={source!r}")
     x, y, x_val, y_val = parts
-    chosen = _balanced(y, labelled, seed)
+    chosen = _balanced(y, labeled, seed)
     if x_val is None:
         if chosen.all():
             chosen = _balanced(y, int(0.8 * len(y)), seed)
@@ -46,14 +46,14 @@ def load(source=None, labelled=None, seed=0):
     return Data(name, _scale(x[chosen]), y[chosen], _scale(x_val), y_val, int(max(y.max(), y_val.max())) + 1)
 
 
-def command_line(doc, epochs, smoke, labelled=200):
+def command_line(doc, epochs, smoke, labeled=200):
     """The argument parser of an example that compares runs on these images."""
     parser = argparse.ArgumentParser(description=doc)
     sources = "image folder, .npz with x_train ... y_test, tfds:NAME, or a name in keras.datasets such as cifar10"
     parser.add_argument("--data", help=f"{sources} (default: digits)")
     parser.add_argument("--backend", choices=("tensorflow", "jax", "torch"), help="default: tensorflow")
-    default = f" (default: {labelled})" if labelled else ""
-    parser.add_argument("--labelled", type=int, default=labelled, help=f"number of training images{default}")
+    default = f" (default: {labeled})" if labeled else ""
+    parser.add_argument("--labeled", type=int, default=labeled, help=f"number of training images{default}")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=epochs)
     parser.add_argument("--out", default="runs", help="folder for the figure and the results (default: runs)")
@@ -64,7 +64,7 @@ def command_line(doc, epochs, smoke, labelled=200):
 def arguments(doc, epochs, smoke):
     """Parses the command line of an example that compares runs, and returns the arguments of its `main`."""
     given = command_line(doc, epochs, smoke).parse_args()
-    return given.data, given.labelled, given.seeds, given.epochs, given.out, given.smoke
+    return given.data, given.labeled, given.seeds, given.epochs, given.out, given.smoke
 
 
 def _balanced(y, count, seed):

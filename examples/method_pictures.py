@@ -1,8 +1,8 @@
 # %% [markdown]
-# # What each method does, in one picture
+# # One picture per method
 #
-# Every picture calls the library: on two photographs and the digits that scikit-learn ships, or in a short training.
-# Nothing is drawn by hand. Change a layer, and its picture changes.
+# Each picture is drawn by calling the library on two photographs and the digits of scikit-learn, or by a short training
+# run. If a layer changes, so does its picture.
 
 # %%
 import argparse
@@ -37,7 +37,7 @@ def picture(function):
 
 
 # %% [markdown]
-# Two square photographs as a batch, and strips of images with titles.
+# Helpers: a batch of two square photographs, and strips of images with titles.
 
 
 # %%
@@ -90,7 +90,7 @@ def shares(label):
 def random_erasing():
     flower = photos()[1:]
     settings = {
-        "as it was": {"rate": 0},
+        "original": {"rate": 0},
         "constant": {},
         "channel_noise": {"fill": "channel_noise", "value_range": (0, 1)},
         "pixel_noise": {"fill": "pixel_noise", "value_range": (0, 1)},
@@ -130,7 +130,7 @@ def random_choice():
 def random_apply():
     batch = np.repeat(photos()[1:], 5, axis=0)
     result = array(layers.RandomApply(keras.layers.RandomGrayscale(1.0), rate=0.5, seed=2)(batch))
-    return strip(result, ["as it was" if (a == b).all() else "applied" for a, b in zip(result, batch, strict=True)])
+    return strip(result, ["original" if (a == b).all() else "applied" for a, b in zip(result, batch, strict=True)])
 
 
 @picture
@@ -143,7 +143,7 @@ def batch_augmentation():
 
     batch = np.repeat(photos()[1:], 5, axis=0)
     result = array(RandomNegative(rate=0.5, seed=2)(batch))
-    return strip(result, ["as it was" if (a == b).all() else "applied" for a, b in zip(result, batch, strict=True)])
+    return strip(result, ["original" if (a == b).all() else "applied" for a, b in zip(result, batch, strict=True)])
 
 
 @picture
@@ -163,20 +163,20 @@ def random_pad_crop():
     batch = np.repeat(photos()[:1], 2, axis=0)
     black = array(layers.RandomPadCrop(32, seed=1)(batch))
     mirrored = array(layers.RandomPadCrop(32, fill_mode="reflect", seed=1)(batch))
-    return strip([batch[0], *black, *mirrored], ["as it was", *["constant"] * 2, *["reflect"] * 2])
+    return strip([batch[0], *black, *mirrored], ["original", *["constant"] * 2, *["reflect"] * 2])
 
 
 @picture
 def random_resized_crop():
     batch = np.repeat(photos(320)[:1], 4, axis=0)
     crops = array(layers.RandomResizedCrop(160, scale=(0.08, 0.6), seed=3)(batch))
-    return strip([batch[0], *crops], ["as it was, 320 x 320", *["a crop, 160 x 160"] * 4])
+    return strip([batch[0], *crops], ["original, 320 x 320", *["crop, 160 x 160"] * 4])
 
 
 @picture
 def pca_color_jitter():
     batch = np.repeat(photos()[:1], 2, axis=0)
-    titles, images = ["as it was"], [batch[0]]
+    titles, images = ["original"], [batch[0]]
     for stddev in (0.1, 0.5):
         layer = layers.PCAColorJitter(stddev, value_range=(0, 1), seed=6).adapt(photos())
         images += list(array(layer(batch)))
@@ -191,7 +191,7 @@ def label_noise():
     figure, axes = curves(8.4, 2.3, 2)
     for axis, values, title in zip(axes, (labels, noisy), ("240 labels of ten classes", "rate=0.2"), strict=True):
         axis.imshow(values.reshape(10, 24), cmap="tab10", vmin=0, vmax=9, aspect="auto")
-        share = f": {(values != labels).mean():.0%} are another class" if (values != labels).any() else ""
+        share = f": {(values != labels).mean():.0%} have another class" if (values != labels).any() else ""
         axis.set_title(title + share, fontsize=9)
         axis.axis("off")
     figure.tight_layout()
@@ -199,12 +199,12 @@ def label_noise():
 
 
 # %% [markdown]
-# Inside the network. A grey photograph serves as a feature map.
+# Layers inside the network. A grayscale photograph serves as a feature map.
 
 
 # %%
 def maps(count, size=160):
-    """(count, size, size, 1): the two photographs in grey, in turn."""
+    """(count, size, size, 1): the two photographs in grayscale, alternating."""
     return np.resize(photos(size).mean(-1, keepdims=True), (count, size, size, 1))
 
 
@@ -264,13 +264,13 @@ def drop_block_2d():
 
 
 def kernels(wrapper, strength):
-    """The kernel that a wrapped layer computes with, by giving it the identity: in inference and three calls."""
+    """Shows the kernel that a wrapped layer uses, by passing the identity, in inference and in three training calls."""
     x = np.linspace(-1, 1, 20)
     layer = wrapper(keras.layers.Dense(20, use_bias=False), strength, seed=1)
     layer.build((None, 20))
     layer.set_weights([np.sin(4 * x)[:, None] * np.cos(3 * x + 1) + 0.4 * x])
     seen = [array(layer(np.eye(20, dtype="float32"), training=training)) for training in (False, True, True, True)]
-    titles = ["stored; so in inference", "training call 1", "call 2", "call 3"]
+    titles = ["stored (inference)", "training call 1", "training call 2", "training call 3"]
     return strip(seen, titles, cmap="RdBu", limits=(-1.6, 1.6))
 
 
@@ -301,7 +301,7 @@ def fractional_max_pooling_2d():
         axis.vlines(last_column + 0.5, -0.5, side - 0.5, color="white", lw=1)
         axis.set_title(title, fontsize=9)
     axes[3].imshow(pooled[..., :3])
-    axes[3].set_title(f"{side} x {side} has become {pooled.shape[0]} x {pooled.shape[1]}", fontsize=9)
+    axes[3].set_title(f"result, {pooled.shape[0]} x {pooled.shape[1]}", fontsize=9)
     for axis in axes:
         axis.axis("off")
     figure.tight_layout(pad=0.4)
@@ -309,7 +309,7 @@ def fractional_max_pooling_2d():
 
 
 # %% [markdown]
-# Loss, training step and models.
+# The loss, the training step and models.
 
 
 # %%
@@ -318,16 +318,16 @@ def label_smoothing_crossentropy():
     margin = np.linspace(-2, 12, 200)
     logits = np.stack([margin, *[np.zeros_like(margin)] * 9], -1)
     figure, (left, right) = curves(8.4, 2.8, 2)
-    for smoothing, colour in ((0.0, GREY), (0.1, BLUE), (0.3, RED)):
+    for smoothing, color in ((0.0, GREY), (0.1, BLUE), (0.3, RED)):
         loss = array(losses.label_smoothing_crossentropy(np.zeros(200, "int32"), logits, smoothing, from_logits=True))
-        left.plot(margin, loss, color=colour, label=f"label_smoothing={smoothing}")
+        left.plot(margin, loss, color=color, label=f"label_smoothing={smoothing}")
         if smoothing:
-            left.plot(margin[loss.argmin()], loss.min(), "o", color=colour)
+            left.plot(margin[loss.argmin()], loss.min(), "o", color=color)
         right.bar(
             np.arange(10) + {0.0: -0.27, 0.1: 0, 0.3: 0.27}[smoothing],
-            (1 - smoothing) * np.eye(10)[0] + smoothing / 10, width=0.25, color=colour,
+            (1 - smoothing) * np.eye(10)[0] + smoothing / 10, width=0.25, color=color,
         )  # fmt: skip
-    left.set(xlabel="logit of the true class, of ten; the others are 0", ylabel="loss", ylim=(0, 5))
+    left.set(xlabel="logit of the true class (nine other logits are 0)", ylabel="loss", ylim=(0, 5))
     left.legend(frameon=False, fontsize=9)
     right.set(xlabel="class", ylabel="target", xticks=range(10))
     figure.tight_layout()
@@ -366,12 +366,12 @@ def regularize():
                 model.get_layer(layer.name)
             )
             penalty = getattr(layer, "kernel_regularizer", None) is not None
-            colour = RED if not plain else BLUE if penalty else "#eeeeee"
+            color = RED if not plain else BLUE if penalty else "#eeeeee"
             text = type(layer).__name__.replace("Normalization", "\nNorm").replace("Global", "Global\n")
             axis.text(
                 place, height, text.replace("Pooling2D", "\nPooling") + ("\n+ L2" if penalty else ""),
-                ha="center", va="center", fontsize=7, color="black" if colour == "#eeeeee" else "white",
-                bbox={"boxstyle": "round,pad=0.45", "fc": colour, "ec": "#bbbbbb"},
+                ha="center", va="center", fontsize=7, color="black" if color == "#eeeeee" else "white",
+                bbox={"boxstyle": "round,pad=0.45", "fc": color, "ec": "#bbbbbb"},
             )  # fmt: skip
     axis.set(xlim=(-0.7, len(other.layers) - 1.4), ylim=(-0.5, 1.75))
     axis.axis("off")
@@ -380,12 +380,12 @@ def regularize():
 
 
 # %% [markdown]
-# Callbacks: what they do to a made-up validation curve, to a learning rate, or to short trainings on the digits.
+# Callbacks, applied to a simulated validation curve, a learning rate, or short training runs on the digits.
 
 
 # %%
 def driven(callback, logs):
-    """The logs of each epoch after `callback` saw them, up to where it stopped training."""
+    """The logs of each epoch after `callback` received them, until it stopped training."""
     model, seen = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]), []
     model.compile("sgd", "mse")
     callback.set_model(model)
@@ -410,15 +410,15 @@ def smoothed_early_stopping():
     theirs = keras.callbacks.EarlyStopping(patience=8, restore_best_weights=True, mode="min")
     ended = len(driven(theirs, logs)) - 1
     figure, axis = curves()
-    axis.plot(t, noisy, color="#bbbbbb", lw=1, label="val_loss, as it comes")
-    axis.plot(t, truth, color="black", lw=1, ls=":", label="what it would be without noise")
+    axis.plot(t, noisy, color="#bbbbbb", lw=1, label="val_loss")
+    axis.plot(t, truth, color="black", lw=1, ls=":", label="val_loss without noise")
     axis.plot([entry["smoothed_val_loss"] for entry in smooth], color=RED, label="smoothed_val_loss (ema, 0.6)")
-    for best, end, colour, name in (
+    for best, end, color, name in (
         (theirs.best_epoch, ended, BLUE, "EarlyStopping"),
         (ours.best_epoch, ours.stopped_epoch, RED, "SmoothedEarlyStopping"),
     ):
-        axis.axvline(end, color=colour, lw=1, ls="--")
-        axis.plot(best, truth[best], "o", color=colour, ms=8, label=f"{name}: restores {best}, stops at {end}")
+        axis.axvline(end, color=color, lw=1, ls="--")
+        axis.plot(best, truth[best], "o", color=color, ms=8, label=f"{name}: restores {best}, stops at {end}")
     axis.set(xlabel="epoch", ylabel="loss")
     axis.legend(frameon=False, fontsize=8)
     figure.tight_layout()
@@ -477,7 +477,7 @@ def gradient_histograms():
 @picture
 def divergence_stop():
     figure, axis = curves()
-    for rate, colour in ((0.1, GREEN), (0.5, BLUE), (3.0, "#d08a2b"), (30.0, RED)):
+    for rate, color in ((0.1, GREEN), (0.5, BLUE), (3.0, "#d08a2b"), (30.0, RED)):
         x, y, network = digits_and_network(depth=1, rate=rate)
         stop = callbacks.DivergenceStop(per="step", verbose=0)
         values = []
@@ -485,10 +485,10 @@ def divergence_stop():
             on_train_batch_end=lambda batch, logs, to=values: to.append(logs["loss"])
         )
         network.fit(x, y, epochs=1, batch_size=32, verbose=0, callbacks=[watch, stop])
-        axis.plot(values, color=colour, label=f"learning rate {rate:g}" + (", stopped" if stop.diverged else ""))
+        axis.plot(values, color=color, label=f"learning rate {rate:g}" + (", stopped" if stop.diverged else ""))
         if stop.diverged:
-            axis.plot(len(values) - 1, values[-1], "X", color=colour, ms=9)
-    axis.set(xlabel="step", ylabel="loss, mean of the epoch so far", yscale="log")
+            axis.plot(len(values) - 1, values[-1], "X", color=color, ms=9)
+    axis.set(xlabel="step", ylabel="loss, running mean of the epoch", yscale="log")
     axis.legend(frameon=False, fontsize=9, loc="center right")
     figure.tight_layout()
     return figure
@@ -545,8 +545,8 @@ def persist():
         resumed = run(folder)
     figure, axes = curves(8.4, 2.8, 2)
     for axis, name in zip(axes, ("smoothed_loss", "learning_rate"), strict=True):
-        axis.plot(whole[name], color="#bbbbbb", lw=6, label="in one go")
-        axis.plot(resumed[name], color=RED, label="killed in epoch 10, started again")
+        axis.plot(whole[name], color="#bbbbbb", lw=6, label="uninterrupted")
+        axis.plot(resumed[name], color=RED, label="killed in epoch 10 and resumed")
         axis.axvline(10, color="black", lw=0.6, ls=":")
         axis.set(xlabel="epoch", ylabel=name)
     axes[0].legend(frameon=False, fontsize=9)
@@ -579,12 +579,12 @@ def transfer_learner():
 
 
 # %% [markdown]
-# The four learning curves that the guide starts from: short trainings on a hundred digits.
+# The four learning curves of the guide "Choosing a regularizer", from short training runs on the digits.
 
 
 # %%
 def trained(units, optimizer, count=100, judged=1000, noise=0.0, epochs=80):
-    """The history of a dense network on `count` digits, a share `noise` of whose labels is redrawn."""
+    """The history of a dense network on `count` digits, with a share `noise` of the labels redrawn."""
     x, y, _ = digits_and_network()
     labels = array(layers.LabelNoise(noise, num_classes=10, seed=1)(np.zeros((len(y), 1, 1, 1)), y)[1])
     hidden = [keras.layers.Dense(units, "relu") for _ in range(2)]
@@ -598,10 +598,13 @@ def trained(units, optimizer, count=100, judged=1000, noise=0.0, epochs=80):
 @picture
 def learning_curves():
     found = {
-        "A  a wide gap": (trained(128, "adam"), "accuracy"),
-        "B  no gap, both poor": (trained(4, "adam", count=700, epochs=20), "accuracy"),
-        "C  the validation loss turns": (trained(128, "adam", noise=0.3), "loss"),
-        "D  it jumps": (trained(64, keras.optimizers.SGD(0.12, 0.9), count=500, judged=60, epochs=50), "accuracy"),
+        "A: wide gap": (trained(128, "adam"), "accuracy"),
+        "B: no gap, both low": (trained(4, "adam", count=700, epochs=20), "accuracy"),
+        "C: validation loss rises": (trained(128, "adam", noise=0.3), "loss"),
+        "D: validation jumps": (
+            trained(64, keras.optimizers.SGD(0.12, 0.9), count=500, judged=60, epochs=50),
+            "accuracy",
+        ),
     }
     figure, axes = curves(8.6, 2.5, 4)
     for axis, (title, (history, name)) in zip(axes, found.items(), strict=True):
@@ -618,7 +621,7 @@ def learning_curves():
 
 
 # %% [markdown]
-# Each picture is kept small: 256 colours are enough.
+# Pictures are saved with 256 colors to keep the files small.
 
 
 # %%
@@ -642,8 +645,8 @@ def main(names=(), out="docs/figures/methods", smoke=False):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help="which pictures (default: all)")
+    parser.add_argument("names", nargs="*", help="pictures to draw (default: all)")
     parser.add_argument("--out", default="docs/figures/methods", help="folder (default: docs/figures/methods)")
-    parser.add_argument("--smoke", action="store_true", help="two of them: does it run?")
+    parser.add_argument("--smoke", action="store_true", help="a quick run that draws two pictures")
     given = parser.parse_args()
     main(given.names, given.out, given.smoke)

@@ -94,11 +94,11 @@ def train(data, regularized, seed, epochs, progress=None):
 
 
 # %%
-def compare(source=None, labelled=200, seeds=(0, 1, 2), epochs=EPOCHS):
+def compare(source=None, labeled=200, seeds=(0, 1, 2), epochs=EPOCHS):
     """Trains plain and regularized networks for each seed, which also selects the labeled images."""
     runs = []
     for seed in seeds:
-        data = load(source, labelled, seed)
+        data = load(source, labeled, seed)
         if not runs:
             size = "x".join(map(str, data.x_train.shape[1:]))
             print(f"{data.name}: {len(data.x_train)} labeled images of {size}, {len(data.x_val)} for validation")
@@ -137,13 +137,13 @@ def table(runs):
 # %%
 def draw(runs, data, path):
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.4), gridspec_kw={"width_ratios": (1, 1.15)})
-    for name, colour in (("plain", "#888888"), ("keras_reg", "#d0402b")):
+    for name, color in (("plain", "#888888"), ("keras_reg", "#d0402b")):
         chosen = [run for run in runs if run["run"] == name]
         for key, style in (("accuracy", ":"), ("val_accuracy", "-")):
             curves = 100 * np.array([run[key] for run in chosen])
             label = f"{name}, {'training' if key == 'accuracy' else 'validation'}"
-            left.plot(chosen[0]["epoch"], curves.mean(0), style, color=colour, label=label)
-            left.fill_between(chosen[0]["epoch"], curves.min(0), curves.max(0), color=colour, alpha=0.15, lw=0)
+            left.plot(chosen[0]["epoch"], curves.mean(0), style, color=color, label=label)
+            left.fill_between(chosen[0]["epoch"], curves.min(0), curves.max(0), color=color, alpha=0.15, lw=0)
     low = 100 * min(run["val_accuracy"][-1] for run in runs)
     left.set(xlabel="epoch", ylabel="accuracy (%)", ylim=(max(0, low - 6), 100.4))
     left.set_title("Mean and range over the seeds")
@@ -169,13 +169,13 @@ def draw(runs, data, path):
 
 
 # %%
-def main(source=None, labelled=200, seeds=3, epochs=EPOCHS, out="runs", smoke=False):
+def main(source=None, labeled=200, seeds=3, epochs=EPOCHS, out="runs", smoke=False):
     if smoke:
         seeds, epochs = 1, 2
-    runs = compare(source, labelled, tuple(range(seeds)), epochs)
+    runs = compare(source, labeled, tuple(range(seeds)), epochs)
     print("\n" + table(runs))
     out = pathlib.Path(out)
-    draw(runs, load(source, labelled, 0), out / "quickstart.png")
+    draw(runs, load(source, labeled, 0), out / "quickstart.png")
     (out / "quickstart.json").write_text(json.dumps(runs, indent=1))
     print(f"\nLearning curves and augmented images: {out / 'quickstart.png'}")
     return runs

@@ -124,7 +124,7 @@ def main(source=None, trials=(40, 20), epochs=(4, 12), seed=0, out="runs", smoke
     if smoke:
         trials, epochs = (6, 2), (1, 1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    data = load(source, labelled=320 if smoke else None, seed=seed)
+    data = load(source, labeled=320 if smoke else None, seed=seed)
     batches = math.ceil(len(data.x_train) / BATCH)
     coarse = search(data, BOX, trials[0], epochs[0], seed)
     report("coarse", coarse, BOX, epochs[0], batches)

@@ -152,14 +152,14 @@ def train(make, data, batch, callbacks, seed, epochs):
     return [100 * model.evaluate(x, y, batch_size=512, verbose=0, return_dict=True)["accuracy"] for x, y in parts]
 
 
-def run_all(source, labelled, seeds, epochs):
+def run_all(source, labeled, seeds, epochs):
     """Rows with the accuracy per seed, and the difference from the plain network with the same seed."""
     rows, plain = [], None
     for name, group, make, batch, *more in EXPERIMENTS:
         start = time.perf_counter()
         found = []
         for seed in seeds:
-            data = load(source, labelled, seed)
+            data = load(source, labeled, seed)
             callbacks = more[0](epochs) if more else []
             length = epochs if batch != "all" else 2 * epochs  # each epoch is one step
             found.append(train(make, data, batch, callbacks, seed, length))
@@ -196,12 +196,12 @@ def table(rows):
 
 def draw(rows, path):
     rows = [row for row in rows if row["name"] is not None][::-1]
-    colours = {"helps": "#2a7a3b", "hurts": "#d0402b", "no clear difference": "#888888"}
+    colors = {"helps": "#2a7a3b", "hurts": "#d0402b", "no clear difference": "#888888"}
     figure, axis = plt.subplots(figsize=(9, 0.42 * len(rows) + 1.2))
     for height, row in enumerate(rows):
-        colour = colours[verdict(row)]
-        axis.plot(row["gain"], [height] * len(row["gain"]), "o", color=colour, alpha=0.45, mew=0)
-        axis.plot(np.mean(row["gain"]), height, "|", color=colour, ms=18, mew=2.5)
+        color = colors[verdict(row)]
+        axis.plot(row["gain"], [height] * len(row["gain"]), "o", color=color, alpha=0.45, mew=0)
+        axis.plot(np.mean(row["gain"]), height, "|", color=color, ms=18, mew=2.5)
     axis.axvline(0, color="black", lw=0.8)
     axis.set_yticks(range(len(rows)), [row["name"] for row in rows])
     axis.set_xlabel("gain in validation accuracy over the plain network, in points (dots: seeds, bar: mean)")
@@ -212,13 +212,13 @@ def draw(rows, path):
 
 
 # %%
-def main(source=None, labelled=200, seeds=3, epochs=50, out="runs", smoke=False):
+def main(source=None, labeled=200, seeds=3, epochs=50, out="runs", smoke=False):
     if smoke:
-        seeds, epochs, labelled = 1, 1, 40
-    data = load(source, labelled, 0)
+        seeds, epochs, labeled = 1, 1, 40
+    data = load(source, labeled, 0)
     size = "x".join(map(str, data.x_train.shape[1:]))
     print(f"{data.name}: {len(data.x_train)} labeled images of {size}, {len(data.x_val)} for validation, {seeds} seeds")
-    rows = run_all(source, labelled, range(seeds), epochs)
+    rows = run_all(source, labeled, range(seeds), epochs)
     print("\n" + table(rows))
     out = pathlib.Path(out)
     out.mkdir(parents=True, exist_ok=True)

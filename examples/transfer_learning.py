@@ -199,21 +199,21 @@ def table(results):
 
 
 # %%
-COLOURS = ("#888888", "#3b76af", "#d0402b", "#e59a3c", "#7a52a3")
+COLORS = ("#888888", "#3b76af", "#d0402b", "#e59a3c", "#7a52a3")
 
 
 def draw(results, epochs, path):
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), gridspec_kw={"width_ratios": (1, 1.2)})
     names = list(dict.fromkeys(result["recipe"] for result in results))
-    for row, (name, colour) in enumerate(zip(names, COLOURS, strict=False)):
+    for row, (name, color) in enumerate(zip(names, COLORS, strict=False)):
         curves = [result["curve"] for result in results if result["recipe"] == name]
         final = 100 * np.array([curve[-1][1] for curve in curves])
-        left.barh(row, final.mean(), color=colour, alpha=0.35, height=0.6)
-        left.plot(final, [row] * len(final), "o", color=colour, markersize=5)
+        left.barh(row, final.mean(), color=color, alpha=0.35, height=0.6)
+        left.plot(final, [row] * len(final), "o", color=color, markersize=5)
         left.annotate(f"{final.mean():.1f} %", (2, row), va="center", fontsize=9)
         xs = [epoch for epoch, _ in curves[0]]
         mean = 100 * np.mean([[value for _, value in curve] for curve in curves], axis=0)
-        right.plot(xs, mean, marker=".", color=colour, label=name.replace("\n", " "))
+        right.plot(xs, mean, marker=".", color=color, label=name.replace("\n", " "))
     left.set(yticks=range(len(names)), yticklabels=names, xlim=(0, 100), xlabel="accuracy on new classes (%)")
     left.invert_yaxis()
     left.set_title("Final accuracy: mean and each seed")

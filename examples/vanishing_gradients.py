@@ -116,7 +116,7 @@ def draw(seen, path):
 # %%
 def main(epochs=EPOCHS, out="runs", log_dir=None, smoke=False):
     """Prints a table and draws the figure. Returns `{name: (callback, accuracy)}`."""
-    data = example_data.load(labelled=128 if smoke else None)
+    data = example_data.load(labeled=128 if smoke else None)
     epochs = 2 if smoke else epochs
     seen = {}
     for name in NETWORKS:

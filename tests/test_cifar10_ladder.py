@@ -158,14 +158,14 @@ def runs(ladder, monkeypatch):
 
 @pytest.mark.once
 def test_runs_are_kept_resumed_and_shown(ladder, runs, tmp_path, capsys):
-    first = ladder.main(seeds=2, labelled=40, only=["plain conv", "erasing"], out=tmp_path)
+    first = ladder.main(seeds=2, labeled=40, only=["plain conv", "erasing"], out=tmp_path)
     names = list(ADDED)[:2]
     assert runs == [(seed, name) for seed in (0, 1) for name in names]  # whole ladders first
     printed = capsys.readouterr().out
     assert "| plain convolutional network | 90.0 ± 0.0 | 50.0 ± 0.0 |  | 40.0 | 2 | 40 | 4 | ~78 |" in printed
     assert "| + random erasing | 90.0 ± 0.0 | 51.1 ± 0.1 | +1.1 ± 0.1 | 38.9 | 2 | 40 | 4 | ~80 |" in printed
     runs.clear()
-    again = ladder.main(seeds=2, labelled=40, only=["plain conv", "erasing", "L2"], out=tmp_path)
+    again = ladder.main(seeds=2, labeled=40, only=["plain conv", "erasing", "L2"], out=tmp_path)
     assert runs == [(0, "+ L2 5e-4"), (1, "+ L2 5e-4")] and again["runs"][:4] == first["runs"]
     runs.clear()
     shown = ladder.main(show=[tmp_path / "ladder_small.json"], out=tmp_path / "shown")
@@ -173,7 +173,7 @@ def test_runs_are_kept_resumed_and_shown(ladder, runs, tmp_path, capsys):
     assert (tmp_path / "shown" / "ladder.png").stat().st_size > 10_000
     assert "| + L2 5e-4 |" in capsys.readouterr().out
     with pytest.raises(ValueError, match=r"other settings.*epochs"):
-        ladder.main(seeds=2, labelled=40, epochs=3, out=tmp_path)
+        ladder.main(seeds=2, labeled=40, epochs=3, out=tmp_path)
     with pytest.raises(ValueError, match="Received: only="):
         ladder.main(only=["no such rung"], out=tmp_path)
 
@@ -182,20 +182,20 @@ def test_runs_are_kept_resumed_and_shown(ladder, runs, tmp_path, capsys):
 def test_shares_of_several_processes_are_merged(ladder, runs, monkeypatch, tmp_path):
     monkeypatch.setattr(ladder, "draw", lambda done, path: None)
     for seed in (1, 0):
-        ladder.main(seeds=1, first_seed=seed, labelled=40, only=["plain conv", "erasing"], out=tmp_path / str(seed))
+        ladder.main(seeds=1, first_seed=seed, labeled=40, only=["plain conv", "erasing"], out=tmp_path / str(seed))
     parts = [tmp_path / str(seed) / "ladder_small.json" for seed in (1, 0)]
     done = ladder.main(show=parts, out=tmp_path)
     assert [(run["seed"], run["rung"]) for run in done["runs"]] == [(s, n) for s in (0, 1) for n in list(ADDED)[:2]]
     assert json.loads((tmp_path / "ladder_small.json").read_text()) == done
-    other = ladder.main(seeds=1, labelled=50, only=["plain conv"], out=tmp_path / "other")
+    other = ladder.main(seeds=1, labeled=50, only=["plain conv"], out=tmp_path / "other")
     assert other["settings"] != done["settings"]
     with pytest.raises(ValueError, match="same settings"):
         ladder.main(show=[*parts, tmp_path / "other" / "ladder_small.json"], out=tmp_path)
 
 
 @pytest.mark.once
-def test_images_are_standardised_by_those_that_train(ladder):
-    data = ladder.standardised(ladder.load(None, 200, 0))
+def test_images_are_standardized_by_those_that_train(ladder):
+    data = ladder.standardized(ladder.load(None, 200, 0))
     np.testing.assert_allclose(data.x_train.mean((0, 1, 2)), 0, atol=1e-4)
     np.testing.assert_allclose(data.x_train.std((0, 1, 2)), 1, atol=1e-4)
     assert abs(data.x_val.mean()) > 1e-4  # by the same numbers, not by its own

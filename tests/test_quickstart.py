@@ -36,7 +36,7 @@ def as_folders(folder):
 def test_quickstart(quickstart, make, tmp_path, capsys):
     if make in (as_npz, as_folders) and BACKEND != "torch":
         pytest.skip("what reads the data has no backend, and each size would be compiled")
-    runs = quickstart.main(make(tmp_path), labelled=30, seeds=1, epochs=1, out=tmp_path / "out")
+    runs = quickstart.main(make(tmp_path), labeled=30, seeds=1, epochs=1, out=tmp_path / "out")
     printed = capsys.readouterr().out
     assert "plain" in printed and "keras_reg" in printed and "±" in printed
     assert [run["run"] for run in runs] == ["plain", "keras_reg"]

@@ -1,12 +1,13 @@
 # %% [markdown]
 # # Gradient histograms: vanishing and exploding
 #
-# A deep network that does not learn gives no reason. Its gradients do: `GradientHistograms` keeps their histograms,
-# weight by weight, as the optimizer receives them in `fit`. Here are twenty layers, built in three ways.
+# If a deep network does not learn, its gradients often show the reason. `GradientHistograms` records the histogram of
+# the gradient of each weight, as the optimizer receives it in `fit`. This notebook compares three networks of twenty
+# layers.
 
 # %% [markdown]
-# The next cell is for Colab: it installs `keras_reg` where it is missing, from a wheel that lies beside this notebook
-# (`make wheel` in a checkout builds one; there is no release on PyPI yet).
+# The next cell is for Colab. If `keras_reg` is missing, the cell installs it from a wheel in the folder of this
+# notebook. `make wheel` in a clone builds the wheel, since there is no release on PyPI yet.
 
 # %%
 import importlib.util
@@ -33,15 +34,15 @@ x, y = load_digits(return_X_y=True)
 x = (x / 16).astype("float32")
 
 # %% [markdown]
-# - *sigmoid*: the derivative of a sigmoid is at most a quarter, so each layer passes on a fraction of what it gets.
-# - *ReLU, drawn too large*: each layer makes what passes 1.4 times as large, forwards and backwards.
-# - *ReLU, He initialisation*: the weights are drawn so that the variance stays what it was.
+# - *sigmoid*: the derivative of a sigmoid is at most a quarter, so each layer shrinks the gradient.
+# - *ReLU, too large*: the initial weights are too large. Each layer scales activations and gradients by 1.4.
+# - *ReLU, He initialization*: the initial weights preserve the variance of the activations.
 
 # %%
 NETWORKS = {
     "sigmoid": ("sigmoid", {"scale": 1.0, "mode": "fan_avg"}),
-    "ReLU, drawn too large": ("relu", {"scale": 4.0, "mode": "fan_in"}),
-    "ReLU, He initialisation": ("relu", {"scale": 2.0, "mode": "fan_in"}),
+    "ReLU, too large": ("relu", {"scale": 4.0, "mode": "fan_in"}),
+    "ReLU, He initialization": ("relu", {"scale": 2.0, "mode": "fan_in"}),
 }
 
 
@@ -68,25 +69,26 @@ def watch(activation, variance):
 seen = {name: watch(*how) for name, how in NETWORKS.items()}
 
 # %% [markdown]
-# The norm of each layer's gradient, from the first epoch (dark) to the last (light). `plot` draws it.
+# `plot` draws the norm of each layer's gradient, from the first epoch (dark) to the last (light).
 
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(13, 3.8), sharey=True)
 for axis, (name, (gradients, (loss, accuracy))) in zip(axes, seen.items(), strict=True):
     gradients.plot(ax=axis)
-    axis.set_title(f"{name}\n{EPOCHS} epochs: loss {loss:.2g}, {accuracy:.0%} right", fontsize=10)
+    axis.set_title(f"{name}\n{EPOCHS} epochs: loss {loss:.2g}, accuracy {accuracy:.0%}", fontsize=10)
     axis.set_xticks(range(0, DEPTH + 1, 5), range(1, DEPTH + 2, 5), rotation=0)
     axis.set(xlabel="layer", ylabel="norm of the gradient" if axis is axes[0] else "")
 figure.tight_layout()
 
 # %% [markdown]
-# To the left, the first layers get a millionth of a millionth of what the last one gets: they stay as they were drawn,
-# and the network guesses. In the middle, every layer gets a thousand times what it should: a gradient is a product of
-# what came forwards and what came backwards. Adam, which divides by the size of the gradients, limps on; plain
-# gradient descent would not. To the right, every layer gets as much as the others, and all of them learn.
+# On the left, the gradients of the first layers are smaller than those of the last layer by twelve orders of magnitude.
+# The first layers keep their initial weights, and the network can only guess. In the middle, all gradients are about a
+# thousand times too large, since a gradient is the product of an activation and a backpropagated error, and both grow.
+# Adam still makes some progress, because it divides by the scale of the gradients. Plain gradient descent would not. On
+# the right, all layers get gradients of similar size, and all of them learn.
 #
-# A norm is one number. The histogram shows where all the gradients of a layer are: a column for each layer, over the
-# logarithm of their magnitude.
+# A norm is a single number. The histograms show the distribution of the gradients in each layer. Each column is a
+# layer, and the vertical axis is the logarithm of the magnitude.
 
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(13, 3.8), sharey=True, layout="constrained")
@@ -101,25 +103,25 @@ figure.colorbar(mesh, ax=axes, label="share of the weights")
 plt.show()
 
 # %% [markdown]
-# ## What helps
+# ## Remedies
 #
-# He initialisation is one answer. Where the weights are given, batch normalization is another: it brings every layer's
-# output back to one scale, whatever the weights are. (A slope remains: going backwards, it lets the gradient grow a
-# little from layer to layer.) One batch tells, without training: `measure` looks at it and changes nothing.
+# One remedy is He initialization. If the weights are given, batch normalization is another: it rescales the output of
+# each layer, whatever its weights are. (A slope remains, since batch normalization lets the gradient grow a little from
+# layer to layer in the backward pass.) `measure` records the gradients of one batch without training, and changes
+# nothing.
 
 # %%
 for normalize, style in ((False, "--"), (True, "-")):
-    model = network(*NETWORKS["ReLU, drawn too large"], normalize)
+    model = network(*NETWORKS["ReLU, too large"], normalize)
     record = keras_reg.callbacks.GradientHistograms(include="*kernel").measure(model, x[:256], y[:256])
     norms = [found["norm"] for found in record["variables"].values()]
     plt.semilogy(range(1, DEPTH + 2), norms, style, label=f"with{'' if normalize else 'out'} batch normalization")
 plt.xlabel("layer")
 plt.ylabel("norm of the gradient")
-plt.title("ReLU, drawn too large")
+plt.title("ReLU, too large")
 plt.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# `GradientHistograms(log_dir="runs")` writes all of this for TensorBoard too, without TensorFlow. And a training that
-# explodes need not be waited for: `keras_reg.callbacks.DivergenceStop()` ends it when the cost is three times its
-# first value.
+# `GradientHistograms(log_dir="runs")` also writes these histograms for TensorBoard, without TensorFlow. If training may
+# diverge, add `keras_reg.callbacks.DivergenceStop()`, which stops it when the loss exceeds three times its first value.

@@ -1,13 +1,13 @@
 # %% [markdown]
 # # Transfer learning in phases
 #
-# A network has learnt the digits 0 to 4. Now it is to tell 5 to 9 apart, and sees three images of each. Its features
-# are good, its head is new: so warm up the head while the rest is frozen, then fine-tune everything. `TransferLearner`
-# does both, and keeps out of the traps between them.
+# A network was trained on the digits 0 to 4. Now it should classify the digits 5 to 9, with three training images per
+# digit. Its features are good, but its head is new. Therefore, train the head while the rest is frozen, then fine-tune
+# all layers. `TransferLearner` does both and avoids the usual mistakes.
 
 # %% [markdown]
-# The next cell is for Colab: it installs `keras_reg` where it is missing, from a wheel that lies beside this notebook
-# (`make wheel` in a checkout builds one; there is no release on PyPI yet).
+# The next cell is for Colab. If `keras_reg` is missing, the cell installs it from a wheel in the folder of this
+# notebook. `make wheel` in a clone builds the wheel, since there is no release on PyPI yet.
 
 # %%
 import importlib.util
@@ -36,8 +36,8 @@ images = (images.reshape(-1, 8, 8, 1) / 16).astype("float32")
 old = labels < 5
 
 # %% [markdown]
-# The backbone: a small network with batch normalization, which ends in a vector of features. In life it comes with its
-# weights from `keras.applications`, KerasHub or KerasCV; here it is trained first, for the notebook to run without a
+# The backbone is a small network with batch normalization that ends in a feature vector. In practice, it comes with its
+# weights from `keras.applications`, KerasHub or KerasCV. Here it is trained first, so that the notebook needs no
 # download.
 
 
@@ -62,13 +62,13 @@ trainer = keras_reg.training.RegularizedModel(model, augmentation)
 loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 trainer.compile(keras.optimizers.Adam(3e-3), loss, metrics=["accuracy"])
 trainer.fit(images[old], labels[old], batch_size=64, epochs=PRETRAINING, verbose=0)
-print(f"{trainer.evaluate(images[old], labels[old], batch_size=512, verbose=0)[1]:.1%} of the old digits are right")
+print(f"accuracy on the digits 0 to 4: {trainer.evaluate(images[old], labels[old], batch_size=512, verbose=0)[1]:.1%}")
 
 
 # %% [markdown]
-# ## One transfer
+# ## Training in two phases
 #
-# Three images of each new digit to learn from, all the others to judge by.
+# Three images of each new digit are for training, and all other images for validation.
 
 
 # %%
@@ -100,8 +100,8 @@ for axis, image in zip(axes, train[0], strict=True):
     axis.axis("off")
 
 # %% [markdown]
-# A phase says how long, what is unfrozen, and with which optimizer. `summary` tells what has been done, `plot` draws
-# the curves, with a line where the phase changes.
+# A phase defines the number of epochs, the layers to unfreeze, and the optimizer. `summary` prints the completed
+# phases. `plot` draws the learning curves, with a line between the phases.
 
 # %%
 learner = TransferLearner(with_weights(), 5)
@@ -111,19 +111,19 @@ learner.summary()
 learner.plot(metrics=["accuracy"])
 
 # %% [markdown]
-# In the first phase the backbone was frozen, so its features were computed once. Its batch normalizations stay in
-# inference mode in both: with fifteen images the statistics of a batch say little about the digits to come.
+# In the first phase, the backbone is frozen, so its features are computed only once. Batch normalization stays in
+# inference mode in both phases, since the batch statistics of fifteen images do not represent the other digits.
 #
-# ## Was it worth it?
+# ## Comparing recipes
 #
-# Four recipes, each for as many epochs, each for three choices of the fifteen images.
+# Compare four recipes, with the same number of epochs and three choices of the fifteen images.
 
 # %%
 RECIPES = {
     "from scratch": (backbone, lambda: [fine_tune(2 * EPOCHS, batch_norm=True)]),
     "frozen features": (with_weights, lambda: [warm_up(2 * EPOCHS)]),
-    "warm up, fine-tune": (with_weights, lambda: [warm_up(EPOCHS), fine_tune(EPOCHS)]),
-    "the same, statistics of batches": (with_weights, lambda: [warm_up(EPOCHS), fine_tune(EPOCHS, batch_norm=True)]),
+    "head, then fine-tuning": (with_weights, lambda: [warm_up(EPOCHS), fine_tune(EPOCHS)]),
+    "the same, batch statistics": (with_weights, lambda: [warm_up(EPOCHS), fine_tune(EPOCHS, batch_norm=True)]),
 }
 results = {}
 for name, (make, phases) in RECIPES.items():
@@ -141,12 +141,12 @@ figure, axis = plt.subplots(figsize=(7, 2.6))
 axis.barh(list(results), [np.mean(values) for values in results.values()], color="#d8d8d8")
 for seed in range(SEEDS):
     axis.plot([values[seed] for values in results.values()], list(results), "o", label=f"images {seed}")
-axis.set(xlabel="accuracy on the other images of 5 to 9 (%)", xlim=(min(map(min, results.values())) - 5, 100))
+axis.set(xlabel="validation accuracy (%)", xlim=(min(map(min, results.values())) - 5, 100))
 axis.invert_yaxis()
 axis.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
 axis.spines[["top", "right"]].set_visible(False)
 
 # %% [markdown]
-# On three choices of fifteen images a few per cent are within the noise. What stands out: features of the digits 0 to 4
-# alone are no better than starting from scratch, and fine-tuning them is. With the statistics of batches of eight the
-# result depends more on which images were there.
+# With three choices of fifteen images, differences of a few percentage points are within the noise. Two results are
+# clear. Frozen features of the digits 0 to 4 are no better than training from scratch, and fine-tuning them is. With
+# the statistics of batches of eight images, the result depends more on the choice of the images.
