@@ -1,13 +1,13 @@
 # %% [markdown]
 # # The noise of batch normalization
 #
-# Batch normalization divides by what it finds in the batch. So what comes out for an image depends on which others
-# happen to be there: noise, the more of it the smaller the batch. `NoisyBatchNormalization` makes that noise a choice
-# of its own, apart from the size of the batch.
+# Batch normalization normalizes by the statistics of the batch, so its output for an image depends on the other images
+# in the batch. This adds noise, and smaller batches add more of it. `NoisyBatchNormalization` lets you choose the
+# strength of this noise independently of the batch size.
 
 # %% [markdown]
-# The next cell is for Colab: it installs `keras_reg` where it is missing, from a wheel that lies beside this notebook
-# (`make wheel` in a checkout builds one; there is no release on PyPI yet).
+# The next cell is for Colab. If `keras_reg` is missing, the cell installs it from a wheel in the folder of this
+# notebook. `make wheel` in a clone builds the wheel, since there is no release on PyPI yet.
 
 # %%
 import importlib.util
@@ -36,17 +36,17 @@ images = (images.reshape(-1, 8, 8, 1) / 16).astype("float32")
 rng = np.random.default_rng(0)
 
 # %% [markdown]
-# ## To see it
+# ## Visualizing the noise
 #
-# One image, always the same, in batches with others: what does the layer make of one of its pixels? On the left the
-# batches are of three sizes and the layer is Keras' own. On the right all batches are of 128. With `noise="statistics"`
-# the layer normalizes by a few examples drawn from them, as if the batch were that small. With `noise="output"` it adds
-# normal noise of a given deviation to what is normalized, to each pixel its own.
+# Put the same image into many batches with other images, and look at the output of the layer for one pixel. On the
+# left, the layer is Keras' own, and the batches have three sizes. On the right, all batches have 128 images. With
+# `noise="statistics"`, the layer normalizes by the statistics of a few examples of the batch, as if the batch were that
+# small. With `noise="output"`, it adds independent normal noise to each normalized pixel.
 
 
 # %%
 def outputs(layer, batch_size):
-    """What the layer makes of one pixel of image 0, together with others."""
+    """Outputs of the layer for one pixel of image 0, in batches with random other images."""
     found = []
     for _ in range(DRAWS):
         batch = images[np.concatenate([[0], rng.choice(np.arange(1, len(images)), batch_size - 1)])]
@@ -71,10 +71,10 @@ for axis, title in ((left, "BatchNormalization"), (right, "NoisyBatchNormalizati
     axis.legend(frameon=False, loc="upper right", fontsize=8)
 
 # %% [markdown]
-# Blue and orange are about as wide left and right: this is the noise of small batches. They do not lie in the same
-# place, for on the left the image itself is always among the four, on the right it need not be among those that are
-# drawn. In inference there is no noise at all: the layer is Keras' own, with the same weights, so it can be put into a
-# network that has been trained, and taken out again.
+# The blue and the orange distribution have about the same width on both sides, so the layer imitates the noise of small
+# batches. Their positions differ: on the left, the image itself is always one of the four images, and on the right, it
+# may not be among the drawn examples. In inference, there is no noise. The layer then equals Keras' own with the same
+# weights, so it can be inserted into a trained network and removed again.
 
 # %%
 trained = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(8, 3), keras.layers.BatchNormalization()])
@@ -83,10 +83,10 @@ difference = trained.predict(images[:100], verbose=0) - noisy.predict(images[:10
 print([type(layer).__name__ for layer in noisy.layers], "largest difference in inference:", abs(difference).max())
 
 # %% [markdown]
-# ## Does it help?
+# ## Measuring the effect
 #
-# A network of two dense layers, ten labelled images of each digit, all of them in one batch, three seeds; judged by the
-# other 1697 images.
+# Train a network of two dense layers on ten labeled images per digit, all in one batch, with three seeds. Evaluate it
+# on the other 1697 images.
 
 
 # %%
@@ -124,14 +124,14 @@ figure, axis = plt.subplots(figsize=(7, 3))
 axis.barh(list(results), [np.mean(values) for values in results.values()], color="#d8d8d8")
 for seed in range(SEEDS):
     axis.plot([values[seed] for values in results.values()], list(results), "o", label=f"seed {seed}")
-axis.set(xlabel="accuracy on the other images (%)", ylabel="noise", xlim=(min(map(min, results.values())) - 2, 100))
+axis.set(xlabel="validation accuracy (%)", ylabel="noise", xlim=(min(map(min, results.values())) - 2, 100))
 axis.invert_yaxis()
 axis.legend(frameon=False)
 axis.spines[["top", "right"]].set_visible(False)
 plt.show()
 
 # %% [markdown]
-# Here it does not help: a little noise changes no more than the seed does, and much of it costs. Augmentation, in
-# another of these notebooks, is worth several per cent on the same images. What the layer is for is the choice:
-# when batches grow, because there are more devices, the noise of the small ones goes away, and with
-# `noise="statistics"` it can be kept. `GhostBatchNormalization` does the same with real parts of the batch.
+# The noise does not help here. A little noise changes the accuracy no more than the seed does, and strong noise lowers
+# it. In another of these notebooks, augmentation gains several percentage points on the same images. The layer is
+# useful if you increase the batch size, for example to train on more devices: `noise="statistics"` keeps the noise of
+# the small batches. `GhostBatchNormalization` does the same by normalizing real parts of the batch.
