@@ -1,18 +1,19 @@
 # %% [markdown]
-# # MixUp and CutMix, in tf.data and in the step
+# # MixUp and CutMix, in tf.data and in the training step
 #
-# Both make one image of two. MixUp blends them, CutMix puts a box of one into the other. The label is to say how much
-# there is of each. Here are both, what their labels are worth, and the two places where they can run.
+# Both layers make one image out of two. MixUp blends the images, and CutMix pastes a box of one image into the other.
+# The label should state the share of each image. This notebook shows both layers, checks their labels, and runs them in
+# `tf.data` and in the training step.
 
 # %% [markdown]
-# The next cell is for Colab: it installs `keras_reg` where it is missing, from a wheel that lies beside this notebook
-# (`make wheel` in a checkout builds one; there is no release on PyPI yet).
+# The next cell is for Colab. If `keras_reg` is missing, the cell installs it from a wheel in the folder of this
+# notebook. `make wheel` in a clone builds the wheel, since there is no release on PyPI yet.
 
 # %%
 import importlib.util
 import os
 
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # tf.data works under the others, too
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # tf.data works with all backends
 if importlib.util.find_spec("keras_reg") is None:
     from IPython import get_ipython
 
@@ -32,7 +33,7 @@ EPOCHS = 2 if os.environ.get("KERAS_REG_SMOKE") == "1" else 100
 numpy = keras.ops.convert_to_numpy
 
 # %% [markdown]
-# Two photographs and their labels. Each is the other's partner.
+# Mix two photographs and their labels. Each photograph is the partner of the other.
 
 # %%
 photos = np.stack(load_sample_images().images)[:, ::4, ::4].astype("float32")
@@ -47,11 +48,11 @@ for row, layer in zip(axes, (MixUp(1.0, seed=3), CutMix(1.0, seed=3)), strict=Tr
 figure.tight_layout()
 
 # %% [markdown]
-# How much of the partner there is comes from Beta(alpha, alpha): a small `alpha` leaves most images nearly alone.
+# The share of the partner follows Beta(alpha, alpha). A small `alpha` leaves most images nearly unchanged.
 #
-# And is the label right? A white image and a black one tell: the mean of a mixed image is the share of white, and its
-# label should say the same. The box has whole pixels, so its area is not quite what was drawn; the label has to be
-# made of the box, not of the number that was drawn. Keras' own CutMix does the latter.
+# Is the label correct? White and black images answer this: the mean of a mixed image is the share of white pixels, and
+# its label should have the same value. The box has whole pixels, so its area differs slightly from the random number.
+# The label must be computed from the area of the box. Keras' own CutMix computes it from the random number.
 
 # %%
 white = np.concatenate([np.ones((256, 32, 32, 1)), np.zeros((256, 32, 32, 1))]).astype("float32")
@@ -62,7 +63,7 @@ figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.6))
 for alpha in (0.2, 1.0, 4.0):
     _, mixed = MixUp(alpha, seed=0)(np.zeros((2000, 1, 1, 1), "float32"), np.eye(2000, dtype="float32"))
     left.hist(numpy(mixed).diagonal(), bins=40, histtype="step", density=True, label=f"alpha = {alpha}")
-left.set(xlabel="share of the image itself", ylabel="density", title="MixUp: how much of which")
+left.set(xlabel="share of the first image", ylabel="density", title="MixUp: distribution of the shares")
 left.legend(frameon=False)
 batch = {"images": white, "labels": labels}
 for name, layer in (("Keras' CutMix", keras.layers.CutMix(1.0, seed=0)), ("keras_reg's CutMix", CutMix(1.0, seed=0))):
@@ -70,15 +71,15 @@ for name, layer in (("Keras' CutMix", keras.layers.CutMix(1.0, seed=0)), ("keras
     share, said = numpy(mixed["images"]).mean((1, 2, 3)), numpy(mixed["labels"])[:, 0]
     right.plot(share, said - share, ".", markersize=3, label=name)
     print(f"{name:20} label and pixels differ by {abs(said - share).max():.4f} at most")
-right.set(xlabel="share of white pixels", ylabel="label - share", title="CutMix: is the label right?")
+right.set(xlabel="share of white pixels", ylabel="label - share", title="CutMix: error of the label")
 right.legend(frameon=False)
 figure.tight_layout()
 
 # %% [markdown]
 # ## In tf.data
 #
-# Map the layer over batches. Integer labels become one-hot, since a mixed label is no integer; so the loss and the
-# metric must take those. `num_parallel_calls` is safe: no two batches get the same random numbers.
+# Map the layer over batches. Integer labels become one-hot, since a mixed label is not an integer. The loss and the
+# metric must accept one-hot labels. `num_parallel_calls` is safe, since two batches never get the same random numbers.
 
 # %%
 images, labels = load_digits(return_X_y=True)
@@ -128,20 +129,20 @@ one_hot_val = (x_val, np.eye(10, dtype="float32")[y_val])
 curves = {"in tf.data": train(network(), dense, dataset, validation_data=one_hot_val)}
 
 # %% [markdown]
-# ## In the step
+# ## In the training step
 #
-# `RegularizedModel` does it on the device, within the compiled training step. Labels stay integers and so do loss and
-# metrics; arrays go into `fit` as they are. It is the shorter way, and works without TensorFlow.
+# `RegularizedModel` mixes on the device, inside the compiled training step. Labels stay integers, the loss and the
+# metrics do not change, and `fit` accepts plain arrays. The code is shorter, and it works without TensorFlow.
 
 # %%
 sparse = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 arguments = {"batch_size": 50, "validation_data": (x_val, y_val)}
 augmented = keras_reg.training.RegularizedModel(network(), mixing())
-curves["in the step"] = train(augmented, sparse, x, y, **arguments)
+curves["in the training step"] = train(augmented, sparse, x, y, **arguments)
 curves["not at all"] = train(network(), sparse, x, y, **arguments)
 
 # %% [markdown]
-# Which of the two places is a matter of taste and of speed, not of what is learnt: the two upper curves differ as two
+# The two places differ in convenience and speed, but not in the result. The upper two curves differ no more than two
 # seeds do.
 
 # %%
@@ -150,6 +151,6 @@ for name, history in curves.items():
     plt.plot(range(2, EPOCHS + 1, 2), accuracy, label=f"mixed {name}: {accuracy[-1]:.1f} %")
 plt.ylim(60, 100)
 plt.xlabel("epoch")
-plt.ylabel("accuracy on the other images (%)")
+plt.ylabel("validation accuracy (%)")
 plt.legend(frameon=False)
 plt.show()

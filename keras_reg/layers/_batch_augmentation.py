@@ -19,32 +19,32 @@ from keras_reg.layers._strength_weight import HoldsStrengths
 class BatchAugmentation(
     AugmentationCall, AugmentationSpecs, AugmentationRun, HoldsStrengths, KeepsPosition, keras.layers.Layer
 ):
-    """Base class of batch augmentations, the layers of this package and your own.
+    """Base class of batch augmentations, for the layers of this package and for your own.
 
-    A subclass writes `get_random_transformation`, which turns random numbers into the parameters of a batch, and one
-    hook for everything that it changes: `transform_images`, `transform_labels`, `transform_segmentation_masks`,
-    `transform_bounding_boxes`, `transform_sample_weights`. All hooks are pure functions. They take arrays of one
-    framework and compute with `batch.ops`: in a `tf.data` graph under JAX or PyTorch and in data-loading workers arrays
-    are not the backend's, so `keras.ops` cannot be used. `batch.ops` has the names of `keras.ops`.
+    A subclass implements `get_random_transformation`, which converts random numbers to the parameters of a batch, and
+    one hook for each part that it changes: `transform_images`, `transform_labels`, `transform_segmentation_masks`,
+    `transform_bounding_boxes`, `transform_sample_weights`. All hooks are pure functions. They must compute with
+    `batch.ops`, which has the same names as `keras.ops`. In a `tf.data` graph with the JAX or PyTorch backend, and in
+    data-loading workers, the arrays do not belong to the backend, so `keras.ops` fails.
 
-    The base class does the rest: every call form, `tf.data`, workers, the training step, `Pipeline`, `RandomChoice` and
-    `RandomApply`, seeds and `index`, the rate per image, `Strength` arguments, and dtypes. In inference the layer is
-    the identity.
+    The base class supports all call forms, `tf.data`, workers, the training step, `Pipeline`, `RandomChoice`,
+    `RandomApply`, seeds, `index`, the rate per image, `Strength` arguments and dtypes. In inference, the layer is the
+    identity.
 
     Attributes that a subclass may set:
 
-    - `uniform_numbers`, `normal_numbers`: how many random numbers each sample needs; 0 by default.
-    - `keeps_integers`: whether integer images stay integers. By default they become floats of the compute
-      dtype, in inference too.
-    - `moves_pixels`: `False` if every pixel stays where it is, so that masks and boxes need no hook. By default a layer
-      with `transform_images` refuses masks and boxes that it has no hook for.
-    - `changes_labels_of_metrics`: `False` if metrics in `keras_reg.training.RegularizedModel` see the labels as they
-      were before `transform_labels`.
+    - `uniform_numbers`, `normal_numbers`: number of random numbers per sample, 0 by default.
+    - `keeps_integers`: whether integer images stay integers. By default, they become floats of the compute dtype, also
+      in inference.
+    - `moves_pixels`: `False` if every pixel stays at its position, so masks and boxes need no hook. By default, a layer
+      with `transform_images` refuses masks and boxes for which it has no hook.
+    - `changes_labels_of_metrics`: `False` if metrics in `keras_reg.training.RegularizedModel` should use the labels
+      before `transform_labels`.
 
     Args:
         rate: Probability that the layer is applied to an image, in [0, 1], or a `keras_reg.Strength`.
-        data_format: "channels_last" or "channels_first"; Keras' setting where `None`.
-        seed: Integer of at least 0; one seed makes a run repeatable.
+        data_format: "channels_last", "channels_first", or `None` for Keras' setting.
+        seed: Integer of at least 0, or `None`. With a seed, the random numbers are reproducible.
         **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
@@ -52,21 +52,21 @@ class BatchAugmentation(
             of "labels", "sample_weights", "segmentation_masks", "bounding_boxes".
         labels: Labels.
         sample_weight: Weights of shape (batch,), or (batch, height, width).
-        training: `False` returns the data as they are. Defaults to `True`; inside a model, to the `training` argument
-            of the model's call, or `False` if it has none.
-        index: Integer of at least 0, or a scalar integer tensor: the number of the batch. The draw then depends only on
-            `seed` and `index`.
+        training: `False` returns the data unchanged. Defaults to `True`. Inside a model, it defaults to the `training`
+            argument of the model's call, or to `False` if there is none.
+        index: Index of the batch, an integer of at least 0 or a scalar integer tensor. The random numbers then depend
+            only on `seed` and `index`.
 
     Input shape:
-        Images (batch, height, width, channels), or (batch, channels, height, width) with "channels_first"; one image
-        without the batch axis works too.
+        Images (batch, height, width, channels), or (batch, channels, height, width) with "channels_first".
+        A single image without the batch axis is accepted.
 
     Output shape:
-        That of the input, or what `compute_image_shape` returns.
+        The shape of the input, or the shape that `compute_image_shape` returns.
 
     Raises:
         ValueError: For arguments out of range, a hook that changes a shape or dtype, and masks, label maps or boxes
-            that no hook moves along with the pixels.
+            without a hook that moves them with the pixels.
 
     Example:
 
@@ -115,35 +115,35 @@ class BatchAugmentation(
                 from N(0, 1) of shape (batch, normal_numbers).
 
         Returns:
-            Anything: what the other hooks get as `transformation`. Arrays have one entry per sample.
+            Any object, which the other hooks receive as `transformation`. Arrays have one entry per sample.
         """
 
     def transform_images(self, images: Tensor, transformation: Any, batch: Any) -> Tensor:
-        """Returns the images, transformed: (batch, height, width, channels), or as `data_format` says."""
+        """Returns the transformed images, in the shape that `data_format` defines."""
         return images
 
     def transform_labels(self, labels: Tensors, transformation: Any, batch: Any) -> Tensor:
-        """Returns one array of labels, transformed: integer ids (batch,) or (batch, 1), or (batch, classes).
+        """Returns one transformed array of labels: integer ids (batch,) or (batch, 1), or floats (batch, classes).
 
-        Several outputs have several arrays. In a training step it is called for both labels of a mixed sample. Dense
-        maps, one label per pixel, go to `transform_segmentation_masks`.
+        It is called once per output. In a training step, it is called for both labels of a mixed sample. Dense maps,
+        with one label per pixel, are passed to `transform_segmentation_masks`.
         """
         return labels
 
     def transform_segmentation_masks(self, segmentation_masks: Tensor, transformation: Any, batch: Any) -> Tensor:
-        """Returns masks or dense label maps, transformed: (batch, height, width), or with channels as images have."""
+        """Returns transformed masks or dense label maps: (batch, height, width), or with channels like the images."""
         return segmentation_masks
 
     def transform_bounding_boxes(self, bounding_boxes: Boxes, transformation: Any, batch: Any) -> Boxes:
-        """Returns the dict of "boxes" (batch, n, 4) and "classes" or "labels" (batch, n), transformed."""
+        """Returns the transformed dict of "boxes" (batch, n, 4) and "classes" or "labels" (batch, n)."""
         return bounding_boxes
 
     def transform_sample_weights(self, sample_weights: Tensor, transformation: Any, batch: Any) -> Tensor:
-        """Returns the weights of pixels, transformed. Where there is no such hook they move as masks do."""
+        """Returns the transformed weights of pixels. Without this hook, they are moved like masks."""
         return sample_weights
 
     def compute_image_shape(self, image_shape: Shape) -> Shape:
-        """Returns the shape of the images that come out, if their size changes; the rate must then be 1."""
+        """Returns the shape of the resulting images, if their size changes. The rate must then be 1."""
         return image_shape
 
     # What the base class makes of them.

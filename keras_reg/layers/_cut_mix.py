@@ -8,21 +8,21 @@ from keras_reg.layers._mixer import Mixer
 
 @keras.saving.register_keras_serializable(package="keras_reg")
 class CutMix(Mixer):
-    """Replaces a box of each image by the same box of another one of its batch, and mixes their labels by area.
+    """Replaces a box of each image by the same box of another image in the batch, and mixes the labels by area.
 
-    With lambda ~ Beta(alpha, alpha), the box has the area share 1 - lambda and the shape of the image, in whole pixels;
-    a label keeps exactly the share of pixels that its image keeps. Pixels are selected, never computed with: integer
-    images stay integers and a NaN outside the box stays outside. In inference the layer is the identity.
+    With lambda ~ Beta(alpha, alpha), the box has the area share 1 - lambda and the aspect ratio of the image, in whole
+    pixels. The label weight is exactly the share of pixels that the image keeps. Pixels are only selected, so integer
+    images stay integers, and a NaN outside the box stays outside. In inference, the layer is the identity.
 
     Args:
         alpha: Parameter of Beta(alpha, alpha), in (0, 1e30], or a `keras_reg.Strength`; 1 is uniform.
         rate: Probability that an image is mixed, in [0, 1], or a `keras_reg.Strength`.
-        num_classes: Number of classes, needed for integer labels, which come back one-hot in float32; 1 for one logit,
-            with labels 0 and 1, which come back as (batch, 1). Not needed for float labels, nor inside
+        num_classes: Number of classes, required for integer labels, which are returned one-hot in float32. Use 1 for
+            one logit with labels 0 and 1, which are returned as (batch, 1). Not required for float labels, or inside
             `keras_reg.training.RegularizedModel`, where integer labels stay integers.
-        mode: "sample" draws a lambda for each image, "batch" one for the batch.
-        data_format: "channels_last" or "channels_first"; Keras' setting where `None`.
-        seed: Integer of at least 0; one seed makes a run repeatable.
+        mode: "sample" draws a lambda per image, "batch" draws one per batch.
+        data_format: "channels_last", "channels_first", or `None` for Keras' setting.
+        seed: Integer of at least 0, or `None`. With a seed, the random numbers are reproducible.
         **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
@@ -34,19 +34,19 @@ class CutMix(Mixer):
         sample_weight: Weights of shape (batch,), mixed like labels, or (batch, height, width), cut by the same box.
         training: `False` returns the data as they are, with class ids as ids. Defaults to `True`; inside a model, to
             the `training` argument of the model's call, or `False` if it has none.
-        index: Integer of at least 0, or a scalar integer tensor: the number of the batch. The draw then depends only on
-            `seed` and `index`.
+        index: Index of the batch, an integer of at least 0 or a scalar integer tensor. The random numbers then depend
+            only on `seed` and `index`.
 
     Input shape:
         Images (batch, height, width, channels), or (batch, channels, height, width) with "channels_first".
 
     Output shape:
-        That of the input; integer labels become one-hot.
+        The shape of the input. Integer labels become one-hot.
 
     Raises:
         ValueError: For arguments out of range, images that are not a batch, batch sizes that differ, bounding boxes
-            (a box half covered by a cut has no right answer), integer labels without `num_classes` or out of its range
-            (in compiled code their one-hot rows are NaN instead).
+            (there is no right answer for a box that is partly covered), and integer labels without `num_classes` or out
+            of its range (in compiled code, their one-hot rows are NaN instead).
 
     Example:
 
@@ -59,8 +59,8 @@ class CutMix(Mixer):
 
     References:
         - [CutMix: Regularization Strategy to Train Strong Classifiers](https://arxiv.org/abs/1905.04899) (Yun et al.,
-          2019). There the box is clipped at the border, so that lambda is no longer Beta, and the partner is a random
-          permutation with one lambda a batch; here the box lies wholly inside, its corner uniform over what is valid.
+          2019). The paper clips the box at the border, so lambda no longer follows a Beta distribution, permutes the
+          batch at random, and draws one lambda per batch. Here the box lies inside the image, at a uniform position.
     """
 
     cuts = True

@@ -19,17 +19,17 @@ LARGEST_SCALE = 1000.0  # for units that almost surely drop; float16 ends at 655
 
 @keras.saving.register_keras_serializable(package="keras_reg")
 class DropBlock2D(TakesOneArray, RandomLayer, keras.layers.Layer):
-    """Drops blocks of a feature map, so many that the expected share of dropped units is `rate`.
+    """Drops square blocks of feature maps. The expected share of dropped units is `rate`.
 
-    Blocks lie wholly inside the map and may overlap; those larger than the map cover it along that side. Units in the
-    middle are covered by more blocks than units at the border and so are dropped more often. What is kept is divided
-    by the probability that it is kept, so that the expectation of each output is its input. In inference the output
-    is the input.
+    Blocks lie inside the map and may overlap. A block that is larger than the map covers it along that side. Units in
+    the middle are covered by more blocks than units at the border, so they are dropped more often. Each unit that is
+    kept is divided by its probability of being kept, so the expectation of each output is its input. In inference, the
+    output is the input.
 
     Args:
         rate: Share in [0, 1] of the units to drop, or a `keras_reg.Strength`. At 1 the output is 0.
-        block_size: Side length of a block, a positive integer, even or odd, or a pair (height, width).
-        per_channel: Whether each channel gets blocks of its own. Otherwise all channels of an example share them.
+        block_size: Side length of a block, a positive integer, or a pair (height, width).
+        per_channel: Whether blocks are drawn per channel. Otherwise, all channels of an example share them.
         data_format: "channels_last", "channels_first" or `None` for Keras' own setting.
         seed: Integer of at least 0, or `None`.
 
@@ -55,9 +55,9 @@ class DropBlock2D(TakesOneArray, RandomLayer, keras.layers.Layer):
     0.5
 
     References:
-        - [Ghiasi et al., 2018](https://arxiv.org/abs/1810.12890). Their rate of blocks neglects that blocks overlap
-          (0.37 of the units for 0.5), and they scale by the share kept in the batch; here the rate is solved for, and
-          the scale is that of each unit's own probability.
+        - [Ghiasi et al., 2018](https://arxiv.org/abs/1810.12890). Their rate of blocks ignores overlaps (a rate of
+          0.5 drops 0.37 of the units), and they scale by the share that is kept in the batch. This layer computes the
+          rate of blocks including overlaps, and scales each unit by its own probability.
     """
 
     def __init__(

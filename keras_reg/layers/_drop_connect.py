@@ -12,14 +12,14 @@ from keras_reg.layers._strength_weight import given, scale_of_kept
 
 @keras.saving.register_keras_serializable(package="keras_reg")
 class DropConnect(WeightWrapper):
-    """Calls a layer with a random part of its weights, scaled by 1 / (1 - rate): dropout on weights.
+    """Calls a layer with dropout on its weights: a random part is kept and scaled by 1 / (1 - rate).
 
-    Each training call draws one mask for each kernel (every float weight whose name ends in "kernel"; biases stay),
-    shared by the examples of the batch. The expectation of the kernel is the stored one, which is never changed, and
-    inference uses it.
+    Each training call draws one mask per kernel, which all examples of the batch share. Kernels are all float weights
+    whose names end in "kernel"; biases are not changed. The expectation of the kernel is the stored kernel, which is
+    not changed and is used in inference.
 
     A quantized layer is called unchanged, since its integer kernels do not train. A layer created inside a
-    `keras.RematScope` is refused in training, since its gradients would be those of the stored kernels.
+    `keras.RematScope` is refused in training, since its gradients would belong to the stored kernels.
 
     Args:
         layer: The layer: `Dense`, a convolution, a recurrent or attention layer, or any other with a kernel.
@@ -33,10 +33,10 @@ class DropConnect(WeightWrapper):
         mask: Passed on if `layer` takes it.
 
     Input shape:
-        That of `layer`.
+        The input shape of `layer`.
 
     Output shape:
-        That of `layer`.
+        The output shape of `layer`.
 
     Raises:
         ValueError: If `rate` is not in [0, 1], or `layer` is not a layer or has no kernel.
@@ -50,7 +50,7 @@ class DropConnect(WeightWrapper):
     True
 
     References:
-        - [Wan et al., 2013](https://proceedings.mlr.press/v28/wan13.html), who draw a mask for each example, and
+        - [Wan et al., 2013](https://proceedings.mlr.press/v28/wan13.html), who draw a mask per example and
           sample in inference.
     """
 

@@ -14,15 +14,15 @@ from keras_reg.layers._strength_weight import given, scale_of_kept
 
 @keras.saving.register_keras_serializable(package="keras_reg")
 class DropPath(TakesOneArray, RandomLayer, keras.layers.Layer):
-    """Drops the whole input of some examples, and scales that of the others by 1 / (1 - rate).
+    """Drops the whole input of some examples, and scales the input of the others by 1 / (1 - rate).
 
-    Put at the end of a residual branch, before the addition, it trains each example on a random part of the depth.
-    The expectation of the output is the input; in inference the output is the input. Under `keras.RematScope` the layer
-    keeps its draw. Rematerializing a whole model is refused, since the layer would draw again.
+    At the end of a residual branch, before the addition, it trains each example with a random part of the depth. The
+    expectation of the output is the input. In inference, the output is the input. Under `keras.RematScope`, the layer
+    keeps its random numbers. Rematerializing a whole model is refused, since the layer would draw new ones.
 
     Args:
         rate: Probability in [0, 1] that an example is dropped, or a `keras_reg.Strength`. At 1 the output is 0.
-        mode: "sample" draws for each example, "batch" once for the whole batch.
+        mode: "sample" decides per example, "batch" once for the whole batch.
         seed: Integer of at least 0, or `None`.
 
     Call arguments:
@@ -30,7 +30,7 @@ class DropPath(TakesOneArray, RandomLayer, keras.layers.Layer):
         training: Whether to drop.
 
     Input shape:
-        Any of rank at least 1.
+        Any shape of rank at least 1.
 
     Output shape:
         The shape of the input.
@@ -47,7 +47,7 @@ class DropPath(TakesOneArray, RandomLayer, keras.layers.Layer):
 
     References:
         - [Huang et al., 2016](https://arxiv.org/abs/1603.09382), who drop a branch for the whole batch, as
-          `mode="batch"` does, and scale in inference instead; [Larsson et al., 2017](https://arxiv.org/abs/1605.07648).
+          `mode="batch"` does, and scale in inference; [Larsson et al., 2017](https://arxiv.org/abs/1605.07648).
     """
 
     def __init__(
@@ -79,14 +79,14 @@ class DropPath(TakesOneArray, RandomLayer, keras.layers.Layer):
 
 
 def drop_path_rates(rate: StrengthLike, depth: int) -> list[float] | list[Strength]:
-    """Rates for `depth` residual blocks: from 0 at the first to `rate` at the last, in equal steps.
+    """Returns rates for `depth` residual blocks, from 0 for the first to `rate` for the last, in equal steps.
 
     Args:
-        rate: Number in [0, 1], or a `keras_reg.Strength`, which gives one `Strength` for each block.
-        depth: Number of blocks, at most 65536; a single block gets `rate`.
+        rate: Number in [0, 1], or a `keras_reg.Strength`, which gives one `Strength` per block.
+        depth: Number of blocks, at most 65536. A single block gets `rate`.
 
     Returns:
-        List of `depth` numbers, or of as many `Strength`.
+        List of `depth` numbers, or of `depth` objects `Strength`.
 
     Raises:
         ValueError: If an argument is out of range.

@@ -12,18 +12,18 @@ from keras_reg.layers._noise._random_layer import RandomLayer, in_compute_dtype
 
 @keras.saving.register_keras_serializable(package="keras_reg")
 class FractionalMaxPooling2D(TakesOneArray, RandomLayer, keras.layers.Layer):
-    """Takes the maximum over random regions, most of them of one or two rows by one or two columns.
+    """Takes the maximum over random regions, most of which have one or two rows and one or two columns.
 
-    A side of length n shrinks to floor(n / ratio), with regions between the boundaries a_0 = 0 < a_1 < ... = n that
-    cover it without gaps, drawn anew in each training call for rows and for columns, and shared by the batch.
-    Pseudo-random boundaries are those of the paper, ceil(alpha (i + u)) with alpha the exact ratio of the sides and
-    one random u; random ones take the steps of the same sizes in random order. In inference the regions are fixed:
-    the pseudo-random ones of the middle u.
+    A side of length n shrinks to floor(n / ratio). The regions between the boundaries a_0 = 0 < a_1 < ... = n cover it
+    without gaps. Each training call draws new boundaries for rows and for columns, which all images of the batch share.
+    Pseudo-random boundaries are ceil(alpha (i + u)) as in the paper, with the exact ratio alpha of the sides and one
+    random u. Random boundaries use steps of the same sizes in random order. In inference, the regions are fixed: the
+    pseudo-random regions with the middle value of u.
 
     Args:
         pool_ratio: Number in [1, 2], or a pair of them for height and width.
-        pseudo_random: Whether the boundaries are pseudo-random, else random.
-        overlapping: Whether a region takes the first row and column of the next one too.
+        pseudo_random: Whether the boundaries are pseudo-random. Otherwise, they are random.
+        overlapping: Whether a region also includes the first row and column of the next one.
         data_format: "channels_last", "channels_first" or `None` for Keras' own setting.
         seed: Integer of at least 0, or `None`.
 
@@ -35,7 +35,7 @@ class FractionalMaxPooling2D(TakesOneArray, RandomLayer, keras.layers.Layer):
         (batch, height, width, channels), or (batch, channels, height, width) with "channels_first".
 
     Output shape:
-        The same with floor(height / ratio) and floor(width / ratio), each at least 1.
+        The shape of the input with floor(height / ratio) and floor(width / ratio), each at least 1.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -48,9 +48,9 @@ class FractionalMaxPooling2D(TakesOneArray, RandomLayer, keras.layers.Layer):
     True
 
     References:
-        - [Graham, 2014](https://arxiv.org/abs/1412.6071), whose boundaries run from 1 to n, so that disjoint regions
-          leave out the last row; here they end behind it. At a ratio near 2, where the length is odd, floor makes one
-          region larger: 3 rows instead of 2.
+        - [Graham, 2014](https://arxiv.org/abs/1412.6071), whose boundaries run from 1 to n, so disjoint regions leave
+          out the last row. Here they cover it. At a ratio near 2 with an odd length, floor makes one region larger: 3
+          rows instead of 2.
     """
 
     def __init__(

@@ -19,33 +19,34 @@ from keras_reg.layers._noise._random_layer import NotRematerialized
 
 @keras.saving.register_keras_serializable(package="keras_reg")
 class GhostBatchNormalization(TakesOneArray, NotRematerialized, keras.layers.BatchNormalization):
-    """Batch normalization by the statistics of virtual batches: consecutive parts of the batch, each by its own.
+    """Batch normalization that normalizes consecutive parts of the batch (virtual batches) with their own statistics.
 
-    A large batch is normalized with the noise of small ones. In training each part of `virtual_batch_size` examples
-    has mean 0 and variance 1 in every channel; the last part is smaller where the batch cannot be divided. In
-    inference, with `trainable=False` and where the batch is no larger than a virtual one, the layer is
-    `keras.layers.BatchNormalization`, and it has the same weights in the same order.
+    This gives large batches the noise of small ones. In training, each part of `virtual_batch_size` examples has mean 0
+    and variance 1 in every channel. The last part is smaller if the batch cannot be divided evenly. In inference, with
+    `trainable=False`, and if the batch is not larger than a virtual batch, the layer equals
+    `keras.layers.BatchNormalization`. It has the same weights in the same order.
 
-    The moving statistics move once a step, by the means over the parts: a batch of many parts moves them no faster.
+    The moving statistics are updated once per step by the means over all parts, so the number of parts does not change
+    their speed.
 
     Args:
         virtual_batch_size: Integer of at least 1.
-        **kwargs: Arguments of `keras.layers.BatchNormalization` but `renorm` and `synchronized`.
+        **kwargs: Arguments of `keras.layers.BatchNormalization`, except `renorm` and `synchronized`.
 
     Call arguments:
         inputs: Tensor of rank at least 2. One example is one element of the first axis.
         training: Whether to normalize by the virtual batches or by the moving statistics.
-        mask: Tensor with one dimension less than `inputs`, or `None`: what does not count in the statistics.
+        mask: Tensor with one dimension less than `inputs`, or `None`. Masked positions are ignored in the statistics.
 
     Input shape:
-        Any; `axis` must be of known size.
+        Any shape; `axis` must have a known size.
 
     Output shape:
         The shape of the input.
 
     Raises:
-        ValueError: If `virtual_batch_size` is not a positive integer, `axis` is that of the batch, or `renorm` or
-            `synchronized` is on.
+        ValueError: If `virtual_batch_size` is not a positive integer, `axis` is the batch axis, or `renorm` or
+            `synchronized` is set.
 
     Example:
 
@@ -56,8 +57,8 @@ class GhostBatchNormalization(TakesOneArray, NotRematerialized, keras.layers.Bat
     True
 
     References:
-        - [Hoffer et al., 2017](https://arxiv.org/abs/1705.08741). Their moving statistics move once for each part,
-          and so the faster the larger the batch; here the parts of one batch share one step.
+        - [Hoffer et al., 2017](https://arxiv.org/abs/1705.08741). They update the moving statistics once per part,
+          so these change faster with larger batches. Here they are updated once per step.
     """
 
     least_rank = 2

@@ -13,33 +13,33 @@ from keras_reg.layers._pixels._mixing import check_ids, hot_rows
 
 @keras.saving.register_keras_serializable(package="keras_reg")
 class LabelNoise(BatchAugmentation):
-    """Redraws each label with probability `rate`, uniformly over all classes.
+    """Replaces each label, with probability `rate`, by a class drawn uniformly from all classes.
 
-    The true class can be drawn again, so that a share rate * (classes - 1) / classes of the labels changes. Images are
-    not touched. In inference the layer is the identity. Inside `keras_reg.training.RegularizedModel` the metrics see
-    the labels without the noise.
+    The true class can be drawn again, so a share of rate * (classes - 1) / classes of the labels changes. Images are
+    not changed. In inference, the layer is the identity. Inside `keras_reg.training.RegularizedModel`, metrics use the
+    labels without the noise.
 
     Args:
         rate: Probability that a label is redrawn, in [0, 1], or a `keras_reg.Strength`.
-        num_classes: Number of classes, needed for integer labels, which stay integers. Their dtype must be able to
-            hold every class id.
-        seed: Integer of at least 0; one seed makes a run repeatable.
+        num_classes: Number of classes, required for integer labels, which stay integers. Their dtype must be able to
+            hold all class ids.
+        seed: Integer of at least 0, or `None`. With a seed, the random numbers are reproducible.
         **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
         data: Images; or a tuple (images, labels) or (images, labels, sample_weight); or a dict with "images", "labels".
         labels: Integer ids (batch,) or (batch, 1), or one-hot or soft (batch, classes).
-        sample_weight: Weights; not changed.
-        training: `False` returns the data as they are. Defaults to `True`; inside a model, to the `training` argument
-            of the model's call, or `False` if it has none.
-        index: Integer of at least 0, or a scalar integer tensor: the number of the batch. The draw then depends only on
-            `seed` and `index`.
+        sample_weight: Weights, which are not changed.
+        training: `False` returns the data unchanged. Defaults to `True`. Inside a model, it defaults to the `training`
+            argument of the model's call, or to `False` if there is none.
+        index: Index of the batch, an integer of at least 0 or a scalar integer tensor. The random numbers then depend
+            only on `seed` and `index`.
 
     Input shape:
         Images of any shape that the other layers take, labels as above.
 
     Output shape:
-        That of the input.
+        The shape of the input.
 
     Raises:
         ValueError: For a rate outside [0, 1], no labels, labels of another rank, or integer ids without `num_classes`.

@@ -8,22 +8,22 @@ from keras_reg.layers._mixer import Mixer
 
 @keras.saving.register_keras_serializable(package="keras_reg")
 class MixUp(Mixer):
-    """Blends each image with another one of its batch, and their labels with the same weight.
+    """Blends each image with another image in the batch, and blends their labels with the same weight.
 
-    With lambda ~ Beta(alpha, alpha), x = lambda x1 + (1 - lambda) x2 and y = lambda y1 + (1 - lambda) y2. The partner
-    comes by one random cyclic shift of the batch, so that no sample meets itself. The expectation of the batch is that
-    of the data; images that are not chosen come back bit for bit. In inference the layer is the identity.
+    With lambda ~ Beta(alpha, alpha), x = lambda x1 + (1 - lambda) x2 and y = lambda y1 + (1 - lambda) y2. The
+    partners come from one random cyclic shift of the batch, so no sample is mixed with itself. The expectation of the
+    batch is that of the data. Images that are not selected are unchanged. In inference, the layer is the identity.
 
     Args:
         alpha: Parameter of Beta(alpha, alpha), in (0, 1e30], or a `keras_reg.Strength`. Small values keep lambda near 0
             or 1; 1 is uniform.
         rate: Probability that an image is mixed, in [0, 1], or a `keras_reg.Strength`.
-        num_classes: Number of classes, needed for integer labels, which come back one-hot in float32; 1 for one logit,
-            with labels 0 and 1, which come back as (batch, 1). Not needed for float labels, nor inside
+        num_classes: Number of classes, required for integer labels, which are returned one-hot in float32. Use 1 for
+            one logit with labels 0 and 1, which are returned as (batch, 1). Not required for float labels, or inside
             `keras_reg.training.RegularizedModel`, where integer labels stay integers.
-        mode: "sample" draws a lambda for each image, "batch" one for the batch.
-        data_format: "channels_last" or "channels_first"; Keras' setting where `None`.
-        seed: Integer of at least 0; one seed makes a run repeatable.
+        mode: "sample" draws a lambda per image, "batch" draws one per batch.
+        data_format: "channels_last", "channels_first", or `None` for Keras' setting.
+        seed: Integer of at least 0, or `None`. With a seed, the random numbers are reproducible.
         **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
@@ -34,20 +34,20 @@ class MixUp(Mixer):
         sample_weight: Weights of shape (batch,) or (batch, height, width), mixed like labels.
         training: `False` returns the data as they are, with class ids as ids. Defaults to `True`; inside a model, to
             the `training` argument of the model's call, or `False` if it has none.
-        index: Integer, the number of the batch: the draw then depends only on `seed` and `index`. It makes a
-            parallel tf.data map repeatable: `ds.enumerate().map(lambda i, xy: layer(xy, index=i))`.
+        index: Index of the batch, an integer. The random numbers then depend only on `seed` and `index`, so a parallel
+            tf.data map is reproducible: `ds.enumerate().map(lambda i, xy: layer(xy, index=i))`.
 
     Input shape:
         Images (batch, height, width, channels), or (batch, channels, height, width) with "channels_first". Integer
         images become floats of the layer's compute dtype, in inference too.
 
     Output shape:
-        That of the input. Integer labels and, where they are blended, integer masks become one-hot. Bounding boxes of
-        both images are kept, (batch, 2 n, 4), those that take no part with class -1.
+        The shape of the input. Integer labels and blended integer masks become one-hot. Bounding boxes of both images
+        are kept, as (batch, 2 n, 4). Boxes of images that are not mixed in have class -1.
 
     Raises:
         ValueError: For arguments out of range, images that are not a batch, batch sizes that differ, integer labels
-            without `num_classes` or out of its range (in compiled code their one-hot rows are NaN instead).
+            without `num_classes` or out of its range (in compiled code, their one-hot rows are NaN instead).
 
     Example:
 
@@ -59,8 +59,8 @@ class MixUp(Mixer):
     True
 
     References:
-        - [mixup: Beyond Empirical Risk Minimization](https://arxiv.org/abs/1710.09412) (Zhang et al., 2018). There the
-          partner is a random permutation, which leaves about one sample a batch to itself, and lambda is drawn once a
+        - [mixup: Beyond Empirical Risk Minimization](https://arxiv.org/abs/1710.09412) (Zhang et al., 2018). The paper
+          permutes the batch at random, so about one sample per batch is mixed with itself, and draws lambda once per
           batch (`mode="batch"`).
     """
 

@@ -22,32 +22,32 @@ from keras_reg.layers._strength_weight import given
 
 @keras.saving.register_keras_serializable(package="keras_reg")
 class NoisyBatchNormalization(TakesOneArray, RandomLayer, keras.layers.BatchNormalization):
-    """Batch normalization with the noise of small batches put back, in the amount that one asks for.
+    """Batch normalization with additional noise, which imitates the noise of small batches.
 
-    Normalizes by the moments of the batch and disturbs the result in training: with `noise="output"` it adds
-    N(0, stddev^2) to the normalized activations, before `gamma` and `beta`. With `noise="statistics"` it normalizes
-    by the mean and variance of `virtual_batch_size` examples of the batch, drawn with replacement, as a training
-    with batches of that size would. The examples are drawn whole, so the noise is that of real batches on
-    correlated maps and on skewed activations too, and its gradient goes through the examples that were drawn.
+    In training, `noise="output"` normalizes by the moments of the batch and adds N(0, stddev^2) to the normalized
+    activations, before `gamma` and `beta`. `noise="statistics"` normalizes by the mean and variance of
+    `virtual_batch_size` examples of the batch, drawn with replacement, as in training with batches of that size. Whole
+    examples are drawn, so the noise equals that of real batches, also for correlated maps and skewed activations. The
+    gradient flows through the drawn examples.
 
-    In inference, and with `trainable=False`, it is `keras.layers.BatchNormalization` to the bit, and has the same
-    weights in the same order. The moving statistics are those of the whole batch, without the noise.
+    In inference, and with `trainable=False`, the layer equals `keras.layers.BatchNormalization` bit for bit, and has
+    the same weights in the same order. The moving statistics are those of the whole batch, without the noise.
 
     Args:
-        stddev: Number of at least 0, or a `keras_reg.Strength`, whose weight then comes last. Used by "output".
+        stddev: Number of at least 0, or a `keras_reg.Strength`, whose weight is the last one. Used by "output".
         noise: "output" or "statistics".
-        virtual_batch_size: Integer of at least 2, for "statistics". The smaller, the stronger the noise.
+        virtual_batch_size: Integer of at least 2, for "statistics". Smaller values give more noise.
         seed: Integer of at least 0, or `None`.
-        **kwargs: Arguments of `keras.layers.BatchNormalization`. Under `synchronized=True` the noise of "statistics"
-            is each replica's own, around the moments of all replicas. `renorm=True` goes with "output" alone.
+        **kwargs: Arguments of `keras.layers.BatchNormalization`. With `synchronized=True`, each replica has its
+            own "statistics" noise around the moments of all replicas. `renorm=True` supports only "output".
 
     Call arguments:
         inputs: Tensor of rank at least 2. One example is one element of the first axis.
         training: Whether to normalize by the batch, with noise, or by the moving statistics.
-        mask: Tensor with one dimension less than `inputs`, or `None`: what does not count in the statistics.
+        mask: Tensor with one dimension less than `inputs`, or `None`. Masked positions are ignored in the statistics.
 
     Input shape:
-        Any; `axis` must be of known size.
+        Any shape; `axis` must have a known size.
 
     Output shape:
         The shape of the input.
@@ -67,7 +67,7 @@ class NoisyBatchNormalization(TakesOneArray, RandomLayer, keras.layers.BatchNorm
     True
 
     References:
-        - [Ioffe and Szegedy, 2015](https://arxiv.org/abs/1502.03167), on the noise of batch statistics: section 3.4.
+        - [Ioffe and Szegedy, 2015](https://arxiv.org/abs/1502.03167), section 3.4, on the noise of batch statistics.
     """
 
     least_rank = 2

@@ -20,38 +20,39 @@ IMAGENET_EIGENVECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140),
 
 @keras.saving.register_keras_serializable(package="keras_reg")
 class PCAColorJitter(BatchAugmentation):
-    """Shifts the colour of each image along the principal components of the colours of the data.
+    """Shifts the colors of each image along the principal components of the colors of the data.
 
-    Every pixel of an image gets the same shift: the sum over components of eigenvector * a * standard deviation along
-    it, with one a ~ N(0, stddev^2) for each component and image. The expectation is the image itself. In inference the
-    layer is the identity.
+    All pixels of an image get the same shift: the sum over all components of eigenvector * a * standard deviation along
+    the component, with a ~ N(0, stddev^2) drawn per component and image. The expectation is the image itself. In
+    inference, the layer is the identity.
 
     Args:
         stddev: Standard deviation of a, in [0, 1e30], or a `keras_reg.Strength`.
         rate: Probability that an image is shifted, in [0, 1], or a `keras_reg.Strength`.
-        stddevs: Standard deviations of the colours along the components, one for each channel, in the units of the
-            images: set by `adapt`, or given. Without either, those of ImageNet for images in [0, 1].
+        stddevs: Standard deviations of the colors along the components, one per channel, in the units of the images.
+            `adapt` can also set them. The default is those of ImageNet for images in [0, 1].
         eigenvectors: Matrix whose columns are the components.
-        value_range: Range (least, most) that pixels are clipped to; not clipped where `None`.
-        data_format: "channels_last" or "channels_first"; Keras' setting where `None`.
-        seed: Integer of at least 0; one seed makes a run repeatable.
+        value_range: Range (least, most) to which pixels are clipped. With `None`, they are not clipped.
+        data_format: "channels_last", "channels_first", or `None` for Keras' setting.
+        seed: Integer of at least 0, or `None`. With a seed, the random numbers are reproducible.
         **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
         data: Images; or a tuple (images, labels) or (images, labels, sample_weight); or a dict with "images".
-        labels: Labels; not changed.
-        sample_weight: Weights; not changed.
-        training: `False` returns the data as they are. Defaults to `True`; inside a model, to the `training` argument
-            of the model's call, or `False` if it has none.
-        index: Integer of at least 0, or a scalar integer tensor: the number of the batch. The draw then depends only on
-            `seed` and `index`.
+        labels: Labels, which are not changed.
+        sample_weight: Weights, which are not changed.
+        training: `False` returns the data unchanged. Defaults to `True`. Inside a model, it defaults to the `training`
+            argument of the model's call, or to `False` if there is none.
+        index: Index of the batch, an integer of at least 0 or a scalar integer tensor. The random numbers then depend
+            only on `seed` and `index`.
 
     Input shape:
-        Images (batch, height, width, channels), or (batch, channels, height, width) with "channels_first"; one image
-        without the batch axis works too. Integer images become floats of the layer's compute dtype, in inference too.
+        Images (batch, height, width, channels), or (batch, channels, height, width) with "channels_first".
+        A single image without the batch axis is accepted. Integer images become floats of the layer's compute dtype,
+        also in inference.
 
     Output shape:
-        That of the input.
+        The shape of the input.
 
     Raises:
         ValueError: For arguments out of range, or components that do not fit the channels.
@@ -68,8 +69,8 @@ class PCAColorJitter(BatchAugmentation):
     References:
         - [ImageNet Classification with Deep Convolutional Neural Networks](
           https://papers.nips.cc/paper/4824-imagenet-classification-with-deep-convolutional-neural-networks)
-          (Krizhevsky et al., 2012). The paper scales by the eigenvalues of the covariance; the code that goes by its
-          name, and this layer, by numbers in the units of the pixels, their roots.
+          (Krizhevsky et al., 2012). The paper scales by the eigenvalues of the covariance. The published code and
+          this layer scale by their square roots, which have the units of the pixels.
     """
 
     moves_pixels = False

@@ -9,40 +9,39 @@ from keras_reg.layers._composite import Composite, transform_part
 
 @keras.saving.register_keras_serializable(package="keras_reg")
 class Pipeline(Composite):
-    """Applies layers in order: those of this package, and any image layer of Keras.
+    """Applies layers in order: layers of this package and image layers of Keras.
 
-    A `keras.Sequential` is unpacked, so that its layers see the labels, masks and boxes too.
-
-    The random numbers of all layers of this package come from one draw. In inference each layer does what it does in
-    inference: nothing, or resizing.
+    A `keras.Sequential` is unpacked, so its layers also transform labels, masks and boxes. All layers of this package
+    share one random draw per batch. In inference, each layer behaves as in inference: most are the identity, and some
+    resize the images.
 
     Args:
         layers: List of layers, one layer, or a `keras.Sequential`. Keras' own `MixUp` and `CutMix` are refused, since
             they do not mix sample weights.
-        data_format: "channels_last" or "channels_first"; Keras' setting where `None`.
-        seed: Integer of at least 0, from which all layers of this package draw. Where it is `None` the seeds of the
-            layers count, if all have one. Layers of Keras draw from their own.
-        **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`. Everything is computed in the
-            dtype of this layer, whatever the dtypes of its layers.
+        data_format: "channels_last", "channels_first", or `None` for Keras' setting.
+        seed: Integer of at least 0 that seeds all layers of this package. With `None`, the seeds of the layers are used
+            if all layers have one. Keras layers use their own seeds.
+        **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`. All computations use the
+            dtype of this layer. The dtypes of its layers are ignored.
 
     Call arguments:
         data: Images; or a tuple (images, labels) or (images, labels, sample_weight); or a dict with "images" and any
             of "labels", "sample_weights", "segmentation_masks", "bounding_boxes".
-        labels: Labels, as the layers take them.
+        labels: Labels, in a form that the layers accept.
         sample_weight: Weights of shape (batch,), or (batch, height, width), which move with the pixels.
-        training: `False` for inference. Defaults to `True`; inside a model, to the `training` argument
-            of the model's call, or `False` if it has none.
-        index: Integer of at least 0, or a scalar integer tensor: the number of the batch. The draw then depends only on
-            `seed` and `index`.
+        training: `False` for inference. Defaults to `True`. Inside a model, it defaults to the `training` argument of
+            the model's call, or to `False` if there is none.
+        index: Index of the batch, an integer of at least 0 or a scalar integer tensor. The random numbers then depend
+            only on `seed` and `index`.
 
     Input shape:
         Images (batch, height, width, channels), or (batch, channels, height, width) with "channels_first".
 
     Output shape:
-        That of the last layer.
+        The output shape of the last layer.
 
     Raises:
-        ValueError: If `layers` is empty or holds anything but layers, and for all data that one of the layers refuses.
+        ValueError: If `layers` is empty or contains other objects than layers, or if a layer refuses the data.
 
     Example:
 

@@ -10,39 +10,39 @@ from keras_reg.layers._pipeline import taken_apart
 
 @keras.saving.register_keras_serializable(package="keras_reg")
 class RandomApply(Composite):
-    """Applies a layer to each image with probability `rate`; the others come back bit for bit.
+    """Applies a layer to each image with probability `rate`. The other images are unchanged.
 
-    In inference it is what the layer is in inference.
+    In inference, it behaves like the layer in inference.
 
     Args:
         layer: A layer of this package or an image layer of Keras that keeps the size of the images; a
-            `keras.Sequential` becomes a `Pipeline`. Layers of Keras run on the whole batch, of which the chosen images
-            are kept.
-        rate: Probability that the layer is applied to an image, in [0, 1], or a `keras_reg.Strength`. It multiplies
-            with a rate of the layer.
-        data_format: "channels_last" or "channels_first"; Keras' setting where `None`.
-        seed: Integer of at least 0; where it is `None` that of the layer counts.
-        **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`. Everything is computed in the
-            dtype of this layer, whatever the dtype of `layer`.
+            `keras.Sequential` becomes a `Pipeline`. Keras layers run on the whole batch, and only the results of the
+            selected images are used.
+        rate: Probability that the layer is applied to an image, in [0, 1], or a `keras_reg.Strength`. It is
+            multiplied by the rate of the layer, if there is one.
+        data_format: "channels_last", "channels_first", or `None` for Keras' setting.
+        seed: Integer of at least 0. With `None`, the seed of the layer is used.
+        **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`. All computations use the
+            dtype of this layer. The dtype of `layer` is ignored.
 
     Call arguments:
         data: Images; or a tuple (images, labels) or (images, labels, sample_weight); or a dict with "images" and any
             of "labels", "sample_weights", "segmentation_masks", "bounding_boxes".
-        labels: Labels, as the layer takes them.
+        labels: Labels, in a form that the layer accepts.
         sample_weight: Weights of shape (batch,), or (batch, height, width), which move with the pixels.
-        training: `False` for inference. Defaults to `True`; inside a model, to the `training` argument
-            of the model's call, or `False` if it has none.
-        index: Integer of at least 0, or a scalar integer tensor: the number of the batch. The draw then depends only on
-            `seed` and `index`.
+        training: `False` for inference. Defaults to `True`. Inside a model, it defaults to the `training` argument of
+            the model's call, or to `False` if there is none.
+        index: Index of the batch, an integer of at least 0 or a scalar integer tensor. The random numbers then depend
+            only on `seed` and `index`.
 
     Input shape:
         Images (batch, height, width, channels), or (batch, channels, height, width) with "channels_first".
 
     Output shape:
-        That of the layer.
+        The output shape of the layer.
 
     Raises:
-        ValueError: For a rate outside [0, 1], something that is no layer, and a layer that changes the size.
+        ValueError: For a rate outside [0, 1], an object that is not a layer, and a layer that changes the size.
 
     Example:
 

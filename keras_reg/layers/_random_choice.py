@@ -18,43 +18,43 @@ from keras_reg.layers._pixels._mixing import COLUMNS, make_plan
 
 @keras.saving.register_keras_serializable(package="keras_reg")
 class RandomChoice(Composite):
-    """Applies one of several layers, drawn for each batch or, among mixers, for each sample.
+    """Applies one of several layers, which is drawn per batch or, for mixers, per sample.
 
-    A choice among mixers costs no more than one of them: blending and cutting are one operation, with one partner and
-    one label weight for each sample. Other layers all run, and the result of the one that was drawn is kept. In
-    inference it is the identity.
+    A choice among mixers costs no more than one of them, since blending and cutting are one operation with one partner
+    and one label weight per sample. Other layers are all computed, and only the result of the drawn layer is used. In
+    inference, the layer is the identity.
 
     Args:
         layers: List of layers, or one layer, that keep the size of the images. A `keras.Sequential` in the list
             becomes a `Pipeline`.
-        probabilities: Probability of each layer, at least 0 and not all 0. They are divided by their sum. `None` gives
-            every layer the same.
-        mode: "batch", or "sample" where all layers are `MixUp` or `CutMix`.
-        data_format: "channels_last" or "channels_first"; Keras' setting where `None`.
-        seed: Integer of at least 0, from which all layers of this package draw. Where it is `None` the seeds of the
-            layers count, if all have one.
-        **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`. Everything is computed in the
-            dtype of this layer, whatever the dtypes of its layers.
+        probabilities: Probability of each layer, at least 0 and not all 0. They are divided by their sum. With `None`,
+            all layers have the same probability.
+        mode: "batch" draws a layer per batch. "sample" draws one per sample, if all layers are `MixUp` or `CutMix`.
+        data_format: "channels_last", "channels_first", or `None` for Keras' setting.
+        seed: Integer of at least 0 that seeds all layers of this package. With `None`, the seeds of the layers are used
+            if all layers have one.
+        **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`. All computations use the
+            dtype of this layer. The dtypes of its layers are ignored.
 
     Call arguments:
         data: Images; or a tuple (images, labels) or (images, labels, sample_weight); or a dict with "images" and any
             of "labels", "sample_weights", "segmentation_masks", "bounding_boxes".
-        labels: Labels, as the layers take them.
+        labels: Labels, in a form that the layers accept.
         sample_weight: Weights of shape (batch,), or (batch, height, width), which move with the pixels.
-        training: `False` returns the data as they are. Defaults to `True`; inside a model, to the `training` argument
-            of the model's call, or `False` if it has none.
-        index: Integer of at least 0, or a scalar integer tensor: the number of the batch. The draw then depends only on
-            `seed` and `index`.
+        training: `False` returns the data unchanged. Defaults to `True`. Inside a model, it defaults to the `training`
+            argument of the model's call, or to `False` if there is none.
+        index: Index of the batch, an integer of at least 0 or a scalar integer tensor. The random numbers then depend
+            only on `seed` and `index`.
 
     Input shape:
         Images (batch, height, width, channels), or (batch, channels, height, width) with "channels_first".
 
     Output shape:
-        That of the input; integer labels become one-hot where a mixer is among the layers.
+        The shape of the input. Integer labels become one-hot if one of the layers is a mixer.
 
     Raises:
-        ValueError: For probabilities that do not fit, mode "sample" with a layer that is not a mixer, mixers that
-            differ in `num_classes`, and whatever the layers refuse.
+        ValueError: For invalid probabilities, mode "sample" with a layer that is not a mixer, mixers that differ in
+            `num_classes`, and data that the layers refuse.
 
     Example:
 
@@ -66,8 +66,8 @@ class RandomChoice(Composite):
     True
 
     References:
-        - [How to train your ViT?](https://arxiv.org/abs/2106.10270) (Steiner et al., 2022) and timm's recipes choose
-          between MixUp and CutMix for each batch.
+        - [How to train your ViT?](https://arxiv.org/abs/2106.10270) (Steiner et al., 2022) and the recipes of timm
+          choose between MixUp and CutMix per batch.
     """
 
     _has_rate = False

@@ -32,50 +32,50 @@ NOISE = ("channel_noise", "pixel_noise")
 
 @keras.saving.register_keras_serializable(package="keras_reg")
 class RandomErasing(BatchAugmentation):
-    """Erases boxes of random area, aspect and place from images: fills them with a constant or with noise.
+    """Erases boxes of random area, aspect ratio and position, and fills them with a constant or with noise.
 
-    Exactly the share `rate` of the images is erased in expectation; the others come back bit for bit, and so does every
-    pixel outside the boxes. The area is uniform in `scale`, the aspect log-uniform in the part of `ratio` at which a
-    box of this area fits into the image, the corner uniform over the places where the box lies wholly inside. In
-    inference the layer is the identity.
+    Each image is erased with probability `rate`. All other images, and all pixels outside the boxes, are unchanged. The
+    area is uniform in `scale`, and the aspect ratio is log-uniform in the part of `ratio` at which a box of this area
+    fits into the image. The corner is uniform over the positions at which the box lies inside the image. In inference,
+    the layer is the identity.
 
     Args:
         rate: Probability that an image is erased, in [0, 1], or a `keras_reg.Strength`.
-        scale: Least and most erased area as a share of the image, both in [0, 1]. Areas at which no aspect of `ratio`
-            fits are left out. A box has at least one pixel.
-        ratio: Least and most aspect, width / height in pixels, both > 0. (1, 1) erases squares, as Cutout does.
-        count: Number of boxes, which share the area: an integer from 1 to 256, or a pair (least, most), drawn for each
-            image. Boxes may overlap.
+        scale: Least and most erased area as a share of the image, both in [0, 1]. Areas at which no aspect ratio in
+            `ratio` fits are excluded. A box has at least one pixel.
+        ratio: Least and most aspect ratio, width / height in pixels, both > 0. (1, 1) erases squares, as Cutout does.
+        count: Number of boxes, which share the area: an integer from 1 to 256, or a pair (least, most), from
+            which the number is drawn per image. Boxes may overlap.
         fill: What the boxes are filled with: a number or one number per channel, in the units of the images, which
-            their dtype must be able to hold; "channel_noise" (one random colour per box); or "pixel_noise" (one random
-            colour per pixel; the images of one batch share one tile of noise, each shifted at random).
-        value_range: Range (least, most) of the pixels. Noise is N(0, 1), right for standardised images, where it is
-            `None`, and uniform in this range otherwise. Integer images need it for noise: their dtype must be able to
-            hold it, and its ends may be at most 2^24 from 0.
-        mask_fill: What segmentation masks, and labels that are dense maps, are filled with in the boxes. They
-            stay as they are where it is `None`.
+            their dtype must be able to hold; "channel_noise" (one random color per box); or "pixel_noise" (one random
+            color per pixel; the images of a batch share one tile of noise, which is shifted at random for each image).
+        value_range: Range (least, most) of the pixels. With `None`, noise is N(0, 1), which suits standardized
+            images. Otherwise, noise is uniform in this range. Noise in integer images requires a range that their dtype
+            can hold, within 2^24 of 0.
+        mask_fill: The value that fills the boxes in segmentation masks and in labels that are dense maps. With `None`,
+            they are not changed.
         bounding_box_format: "xyxy" (pixels), "yxyx", "xywh", "center_xywh", "rel_xyxy" (shares), "rel_yxyx" or
-            "rel_xywh". Boxes stay; those that are erased wholly get class -1.
-        data_format: "channels_last" or "channels_first"; Keras' setting where `None`.
-        seed: Integer of at least 0; one seed makes a run repeatable.
+            "rel_xywh". Boxes are not moved. Boxes that are erased completely get class -1.
+        data_format: "channels_last", "channels_first", or `None` for Keras' setting.
+        seed: Integer of at least 0, or `None`. With a seed, the random numbers are reproducible.
         **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
         data: Images; or a tuple (images, labels) or (images, labels, sample_weight); or a dict with "images" and any
             of "labels", "sample_weights", "segmentation_masks", "bounding_boxes".
-        labels: Labels; not changed, except dense maps with `mask_fill`.
-        sample_weight: Weights; not changed.
-        training: `False` returns the data as they are. Defaults to `True`; inside a model, to the `training` argument
-            of the model's call, or `False` if it has none.
-        index: Integer of at least 0, or a scalar integer tensor: the number of the batch. The draw then depends only on
-            `seed` and `index`.
+        labels: Labels, which are not changed, except dense maps with `mask_fill`.
+        sample_weight: Weights, which are not changed.
+        training: `False` returns the data unchanged. Defaults to `True`. Inside a model, it defaults to the `training`
+            argument of the model's call, or to `False` if there is none.
+        index: Index of the batch, an integer of at least 0 or a scalar integer tensor. The random numbers then depend
+            only on `seed` and `index`.
 
     Input shape:
-        Images (batch, height, width, channels), or (batch, channels, height, width) with "channels_first"; one image
-        without the batch axis works too.
+        Images (batch, height, width, channels), or (batch, channels, height, width) with "channels_first".
+        A single image without the batch axis is accepted.
 
     Output shape:
-        That of the input. Integer images stay integers.
+        The shape of the input. Integer images stay integers.
 
     Raises:
         ValueError: For arguments out of range, numbers that the dtype of the images or masks cannot hold, and images of
@@ -90,10 +90,10 @@ class RandomErasing(BatchAugmentation):
     0.75
 
     References:
-        - [Random Erasing Data Augmentation](https://arxiv.org/abs/1708.04896) (Zhong et al., 2020), which draws area
-          and aspect again until the box fits, and so prefers small boxes; here what fits is drawn at once.
+        - [Random Erasing Data Augmentation](https://arxiv.org/abs/1708.04896) (Zhong et al., 2020) draws area and
+          aspect ratio again until the box fits, and thus prefers small boxes. This layer only draws boxes that fit.
         - [Improved Regularization of Convolutional Neural Networks with Cutout](https://arxiv.org/abs/1708.04552)
-          (DeVries and Taylor, 2017), whose squares may stick out of the image.
+          (DeVries and Taylor, 2017) erases squares that may extend beyond the image.
     """
 
     keeps_integers = True

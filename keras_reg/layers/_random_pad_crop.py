@@ -16,41 +16,41 @@ from keras_reg.layers._pixels._gather import gather_pixels
 
 @keras.saving.register_keras_serializable(package="keras_reg")
 class RandomPadCrop(BatchAugmentation):
-    """Pads each image on all sides and crops it to its size again at a random place: a random shift.
+    """Pads each image and crops it to its original size at a random position, which shifts it by whole pixels.
 
-    Both offsets are uniform over -padding to padding, in whole pixels, so that pixels are moved and never computed
-    with. Masks, dense label maps and bounding boxes move along. In inference the layer is the identity.
+    Both offsets are uniform from -padding to padding. Pixels are moved, but their values are not changed. Masks, dense
+    label maps and bounding boxes move with their images. In inference, the layer is the identity.
 
     Args:
         padding: Pixels on each side: an integer from 0 to 2^20, or a pair (vertical, horizontal).
         rate: Probability that an image is shifted, in [0, 1], or a `keras_reg.Strength`.
         fill_mode: "constant", or "reflect", which mirrors the image without repeating its border.
         fill_value: Constant for "constant", a number that the dtype of the images can hold.
-        mask_fill: Number that masks and label maps are padded with; their dtype must be able to hold it. They
-            are reflected if the images are.
+        mask_fill: The number for the padding of masks and label maps, which their dtype must be able to hold. With
+            "reflect", they are reflected like the images.
         bounding_box_format: "xyxy" (pixels), "yxyx", "xywh", "center_xywh", "rel_xyxy" (shares), "rel_yxyx" or
-            "rel_xywh". Boxes are clipped; those that are cut off wholly get class -1.
-        data_format: "channels_last" or "channels_first"; Keras' setting where `None`.
-        seed: Integer of at least 0; one seed makes a run repeatable.
+            "rel_xywh". Boxes are clipped. Boxes that are cut off completely get class -1.
+        data_format: "channels_last", "channels_first", or `None` for Keras' setting.
+        seed: Integer of at least 0, or `None`. With a seed, the random numbers are reproducible.
         **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
         data: Images; or a tuple (images, labels) or (images, labels, sample_weight); or a dict with "images" and any
             of "labels", "sample_weights", "segmentation_masks", "bounding_boxes".
-        labels: Labels; not changed, except dense maps.
-        sample_weight: Weights; not changed, except those of shape (batch, height, width), which move along. Pixels from
-            outside the image weigh 0.
-        training: `False` returns the data as they are. Defaults to `True`; inside a model, to the `training` argument
-            of the model's call, or `False` if it has none.
-        index: Integer of at least 0, or a scalar integer tensor: the number of the batch. The draw then depends only on
-            `seed` and `index`.
+        labels: Labels, which are not changed, except dense maps.
+        sample_weight: Weights, which are not changed, except those of shape (batch, height, width), which move with the
+            images. Pixels from outside the image have weight 0.
+        training: `False` returns the data unchanged. Defaults to `True`. Inside a model, it defaults to the `training`
+            argument of the model's call, or to `False` if there is none.
+        index: Index of the batch, an integer of at least 0 or a scalar integer tensor. The random numbers then depend
+            only on `seed` and `index`.
 
     Input shape:
-        Images (batch, height, width, channels), or (batch, channels, height, width) with "channels_first"; one image
-        without the batch axis works too.
+        Images (batch, height, width, channels), or (batch, channels, height, width) with "channels_first".
+        A single image without the batch axis is accepted.
 
     Output shape:
-        That of the input.
+        The shape of the input.
 
     Raises:
         ValueError: For arguments out of range, numbers that the dtype of the images or masks cannot hold, padding by
@@ -67,7 +67,7 @@ class RandomPadCrop(BatchAugmentation):
 
     References:
         - [Deep Residual Learning for Image Recognition](https://arxiv.org/abs/1512.03385) (He et al., 2016), section
-          4.2: padding 4 on CIFAR-10.
+          4.2, which pads CIFAR-10 images by 4 pixels.
     """
 
     uniform_numbers = 2

@@ -16,36 +16,38 @@ LEAST_AREA = 1e-12  # of a crop, in pixels: below, positions in an image are no 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
 class RandomResizedCrop(BatchAugmentation):
-    """Crops a box of random area and aspect from each image and resizes it to one size.
+    """Crops a box of random area and aspect ratio from each image and resizes it to a fixed size.
 
-    The area is uniform in `scale`, the aspect log-uniform in the part of `ratio` at which a crop of this area fits, the
-    corner uniform over the places where the crop lies wholly inside, all in fractions of pixels. Resizing is bilinear,
-    with antialiasing where the crop shrinks. Masks and dense label maps take the nearest pixel, bounding boxes move
-    along. In inference the whole image is resized, as the size must be the same.
+    The area is uniform in `scale`, and the aspect ratio is log-uniform in the part of `ratio` at which a crop of this
+    area fits. The corner is uniform over the positions at which the crop lies inside the image. All are fractions of
+    pixels. Resizing is bilinear, with antialiasing if the crop shrinks. Masks and dense label maps take the nearest
+    pixel, and bounding boxes move with the images. In inference, the whole image is resized, so the size is the same.
 
     Args:
         size: Height and width of the output, a pair of integers from 1 to 2^16, or one integer for both.
         scale: Least and most area of the crop as a share of the image, both in (0, 1].
-        ratio: Least and most aspect, width / height as torchvision and the Inception papers have it, both > 0.
+        ratio: Least and most aspect ratio, width / height as in torchvision and the Inception papers, both > 0.
         bounding_box_format: "xyxy" (pixels), "yxyx", "xywh", "center_xywh", "rel_xyxy" (shares), "rel_yxyx" or
-            "rel_xywh". Boxes are clipped; those that are cut off wholly get class -1.
-        data_format: "channels_last" or "channels_first"; Keras' setting where `None`.
-        seed: Integer of at least 0; one seed makes a run repeatable.
+            "rel_xywh". Boxes are clipped. Boxes that are cut off completely get class -1.
+        data_format: "channels_last", "channels_first", or `None` for Keras' setting.
+        seed: Integer of at least 0, or `None`. With a seed, the random numbers are reproducible.
         **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
         data: Images; or a tuple (images, labels) or (images, labels, sample_weight); or a dict with "images" and any
             of "labels", "sample_weights", "segmentation_masks", "bounding_boxes".
-        labels: Labels; not changed, except dense maps.
-        sample_weight: Weights; not changed, except those of shape (batch, height, width), which move along.
-        training: `False` resizes the whole image. Defaults to `True`; inside a model, to the `training` argument
-            of the model's call, or `False` if it has none.
-        index: Integer of at least 0, or a scalar integer tensor: the number of the batch. The draw then depends only on
-            `seed` and `index`.
+        labels: Labels, which are not changed, except dense maps.
+        sample_weight: Weights, which are not changed, except those of shape (batch, height, width), which move with the
+            images.
+        training: `False` resizes the whole image. Defaults to `True`. Inside a model, it defaults to the `training`
+            argument of the model's call, or to `False` if there is none.
+        index: Index of the batch, an integer of at least 0 or a scalar integer tensor. The random numbers then depend
+            only on `seed` and `index`.
 
     Input shape:
-        Images (batch, height, width, channels), or (batch, channels, height, width) with "channels_first"; one image
-        without the batch axis works too. Integer images become floats of the layer's compute dtype, in inference too.
+        Images (batch, height, width, channels), or (batch, channels, height, width) with "channels_first".
+        A single image without the batch axis is accepted. Integer images become floats of the layer's compute dtype,
+        also in inference.
 
     Output shape:
         (batch, *size, channels), or (batch, channels, *size) with "channels_first".
@@ -63,8 +65,8 @@ class RandomResizedCrop(BatchAugmentation):
     True
 
     References:
-        - [Going Deeper with Convolutions](https://arxiv.org/abs/1409.4842) (Szegedy et al., 2015). Torchvision draws
-          again until the crop fits, up to ten times; here what fits is drawn at once.
+        - [Going Deeper with Convolutions](https://arxiv.org/abs/1409.4842) (Szegedy et al., 2015). torchvision draws
+          up to ten times until the crop fits. This layer only draws crops that fit.
     """
 
     uniform_numbers = 4

@@ -14,11 +14,12 @@ from keras_reg.layers._strength_weight import given
 class WeightNoise(WeightWrapper):
     """Calls a layer with Gaussian noise on its weights.
 
-    Each training call adds N(0, stddev^2) to each kernel (every float weight whose name ends in "kernel"; biases
-    stay). The expectation of the kernel is the stored one, which is never changed, and inference uses it.
+    Each training call adds N(0, stddev^2) to each kernel. Kernels are all float weights whose names end in "kernel";
+    biases are not changed. The expectation of the kernel is the stored kernel, which is not changed and is used in
+    inference.
 
     A quantized layer is called unchanged, since its integer kernels do not train. A layer created inside a
-    `keras.RematScope` is refused in training, since its gradients would be those of the stored kernels.
+    `keras.RematScope` is refused in training, since its gradients would belong to the stored kernels.
 
     Args:
         layer: The layer: `Dense`, a convolution, a recurrent or attention layer, or any other with a kernel.
@@ -32,10 +33,10 @@ class WeightNoise(WeightWrapper):
         mask: Passed on if `layer` takes it.
 
     Input shape:
-        That of `layer`.
+        The input shape of `layer`.
 
     Output shape:
-        That of `layer`.
+        The output shape of `layer`.
 
     Raises:
         ValueError: If `stddev` is negative or not finite, or `layer` is not a layer or has no kernel.
