@@ -32,8 +32,8 @@ class CutMix(Mixer):
             floats (batch, positions, classes), or dense maps (batch, height, width[, classes]). Floats keep their
             dtype and are mixed in float32.
         sample_weight: Weights of shape (batch,), mixed like labels, or (batch, height, width), cut by the same box.
-        training: `False` returns the data as they are, with class ids as ids. Defaults to `True`; inside a model, to
-            the `training` argument of the model's call, or `False` if it has none.
+        training: `False` returns the data unchanged, also class ids. Defaults to `True`. Inside a model, it defaults to
+            the `training` argument of the model's call, or to `False` if there is none.
         index: Index of the batch, an integer of at least 0 or a scalar integer tensor. The random numbers then depend
             only on `seed` and `index`.
 

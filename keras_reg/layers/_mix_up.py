@@ -32,8 +32,8 @@ class MixUp(Mixer):
         labels: Integer ids (batch,) or (batch, 1), one-hot, soft or multi-label (batch, classes), regression targets,
             or dense maps (batch, height, width[, classes]). Floats keep their dtype and are mixed in float32.
         sample_weight: Weights of shape (batch,) or (batch, height, width), mixed like labels.
-        training: `False` returns the data as they are, with class ids as ids. Defaults to `True`; inside a model, to
-            the `training` argument of the model's call, or `False` if it has none.
+        training: `False` returns the data unchanged, also class ids. Defaults to `True`. Inside a model, it defaults to
+            the `training` argument of the model's call, or to `False` if there is none.
         index: Index of the batch, an integer. The random numbers then depend only on `seed` and `index`, so a parallel
             tf.data map is reproducible: `ds.enumerate().map(lambda i, xy: layer(xy, index=i))`.
 

@@ -125,14 +125,14 @@ class PCAColorJitter(BatchAugmentation):
         return np.asarray(self.stddevs, "float32"), np.asarray(self.eigenvectors, "float32")
 
     def adapt(self, data: Tensors) -> Self:
-        """Takes the components from images.
+        """Computes the components from images.
 
         Args:
-            data: Array of images (n, height, width, channels), or an iterable of batches of such, each alone or the
-                first of a tuple; channels first where the layer says so.
+            data: Array of images (n, height, width, channels), or an iterable of batches of images, or of tuples that
+                start with images. With `data_format="channels_first"`, channels come first.
 
         Returns:
-            The layer, so that it can be used on.
+            The layer itself.
         """
         count, total, product = 0, 0.0, 0.0
         for images in [data] if hasattr(data, "shape") else data:

@@ -22,7 +22,7 @@ def suggest_phases(num_examples: int, similarity: Literal["similar", "different"
     The warm-up is 10 epochs of SGD(1e-3, momentum=0.9), fine-tuning 10 epochs of SGD(1e-4, momentum=0.9).
 
     Args:
-        num_examples: Number of labelled training examples, an integer of at least 1.
+        num_examples: Number of labeled training examples, an integer of at least 1.
         similarity: "similar" or "different": whether the images resemble those that the backbone was trained on.
 
     Returns:
