@@ -1,12 +1,15 @@
 """Cross-entropy with a gradient that is written by hand."""
 
 import functools
+import itertools
 import sys
 
 import numpy as np
 from keras import ops
 
 from keras_reg._backend._current import BACKEND, is_compiling
+
+PART = 2**20  # numbers that PyTorch computes at a time where there is no gradient
 
 
 def fused_crossentropy(logits, ids, share, floor, total):
@@ -24,7 +27,10 @@ def fused_crossentropy(logits, ids, share, floor, total):
     if BACKEND == "tensorflow":
         return _tensorflow_crossentropy(logits, ids, share, floor, total)
     if BACKEND == "torch" and not is_compiling():
-        return _torch_crossentropy().apply(logits, ids.long().unsqueeze(-1), share, floor, total)[0]
+        arguments = logits, ids.long().unsqueeze(-1), share, floor, total
+        if logits.requires_grad and sys.modules["torch"].is_grad_enabled():
+            return _torch_crossentropy().apply(*arguments)[0]
+        return _torch_values(*arguments)
     return None
 
 
@@ -72,6 +78,33 @@ def _tensorflow_crossentropy(logits, ids, share, floor, total):
     return tf.reshape(crossentropy(tf.reshape(logits, [-1, tf.shape(logits)[-1]])), shape)
 
 
+def _torch_terms(logits, ids, share, floor, total):
+    """The losses, the exponentials of all logits and their sums.
+
+    `torch.log_softmax` would add the exponentials in lanes, as many as the processor has, and lose small ones.
+    """
+    exps = logits - logits.amax(-1, keepdim=True)
+    losses = -times(share, exps.gather(-1, ids).squeeze(-1))
+    if floor is not None:
+        losses -= weighted_sum(exps, floor, sys.modules["torch"].sum)
+    sums = exps.exp_().sum(-1)
+    return losses + total * sums.log(), exps, sums
+
+
+def _torch_values(logits, ids, share, floor, total):
+    """The losses where nobody wants a gradient: computed for some rows at a time, whose exponentials stay in the cache.
+
+    The rows are computed as in one piece, so the values are the same to the bit.
+    """
+    torch = sys.modules["torch"]
+    if logits.ndim < 2 or logits.numel() <= PART:
+        return _torch_terms(logits, ids, share, floor, total)[0]
+    rows = max(PART * len(logits) // logits.numel(), 1)
+    share, total = (x.split(rows) if isinstance(x, torch.Tensor) else itertools.repeat(x) for x in (share, total))
+    parts = zip(logits.split(rows), ids.split(rows), share, total, strict=False)
+    return torch.cat([_torch_terms(z, own, a, floor, b)[0] for z, own, a, b in parts])
+
+
 @functools.cache
 def _torch_crossentropy():
     torch = sys.modules["torch"]
@@ -79,20 +112,13 @@ def _torch_crossentropy():
     class Crossentropy(torch.autograd.Function):
         """One array of the size of the logits is allocated, for the exponentials, which the backward pass turns into
         the gradient where they lie. Fresh memory costs more here than the arithmetic.
-
-        `torch.log_softmax` would add the exponentials in lanes, as many as the processor has, and lose small ones.
         """
 
         generate_vmap_rule = True
 
         @staticmethod
         def forward(logits, ids, share, floor, total):
-            exps = logits - logits.amax(-1, keepdim=True)
-            losses = -times(share, exps.gather(-1, ids).squeeze(-1))
-            if floor is not None:
-                losses -= weighted_sum(exps, floor, torch.sum)
-            sums = exps.exp_().sum(-1)
-            return losses + total * sums.log(), exps, sums
+            return _torch_terms(logits, ids, share, floor, total)
 
         @staticmethod
         def setup_context(ctx, inputs, output):

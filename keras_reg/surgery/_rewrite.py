@@ -32,6 +32,7 @@ class Rewriter:
         cls, config, _ = self._class_and_config(layer, config)
         if cls is not type(layer):  # new noise needs its own seed, or layers of one shape would draw the same noise
             config["seed"] = next(seeds)
+        _seed_noise(config, seeds)
         return made_from(layer, cls, {**config, **others}, known)
 
     def _class_and_config(self, layer, config):
@@ -82,6 +83,17 @@ class Rewriter:
     def _is_plain_normalization(self, value):
         module = str(value.get("module", ""))
         return value.get("class_name") == "BatchNormalization" and module.split(".")[0] == "keras" and "config" in value
+
+
+def _seed_noise(value, seeds):
+    """Gives each new `NoisyBatchNormalization` that is nested in a config a seed of its own."""
+    if isinstance(value, dict):
+        if value.get("class_name") == NoisyBatchNormalization.__name__ and "seed" not in value["config"]:
+            value["config"]["seed"] = next(seeds)
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            _seed_noise(item, seeds)
 
 
 def _is_quantized(config):

@@ -275,6 +275,26 @@ def test_a_second_backward_pass_over_a_retained_graph():
     assert_close(second, first, rtol=0, atol=1e-6)
 
 
+@only("torch", why="The others compile, which allocates no such array")
+@pytest.mark.parametrize("shape", [(1100, 2000), (3, 7, 120_000), (2, 2**20 + 1)], ids=str)
+@pytest.mark.parametrize("options", OPTIONS[1:], ids=str)
+def test_values_without_a_gradient_are_the_same_to_the_bit(shape, options):
+    """They are computed in parts: of many rows, of whole blocks, of one row."""
+    import torch
+
+    logits, classes = torch.randn(shape), shape[-1]
+    ids = torch.randint(0, classes, shape[:-1])
+    options = {name: np.resize(values, classes) for name, values in options.items()}
+    if "prior" in options:
+        options["prior"] = options["prior"] / options["prior"].sum()
+    values = [
+        label_smoothing_crossentropy(ids, z, 0.1, from_logits=True, **options)
+        for z in (logits, logits.clone().requires_grad_())
+    ]
+    assert not values[0].requires_grad and values[1].requires_grad
+    np.testing.assert_array_equal(to_numpy(values[0]), values[1].detach().numpy())
+
+
 @only("jax", why="XLA tells there how much memory it sets aside")
 def test_no_array_of_the_size_of_one_hot_targets():
     import jax

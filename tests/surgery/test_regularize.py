@@ -293,6 +293,23 @@ def test_one_seed_gives_every_layer_its_own_and_repeats():
     assert (training_calls(regularize(model, bn_noise=0.3, dropout=0.5, seed=2), x) != first).any()
 
 
+def test_noise_in_wrappers_has_seeds_of_its_own():
+    """Two equal layers draw other noise, and one seed repeats both."""
+    inputs = keras.Input((5, 3))
+    x = inputs
+    for _ in range(2):
+        x = layers.TimeDistributed(layers.BatchNormalization())(x)
+    model = keras.Model(inputs, x)
+
+    def seeds(model, seed):
+        copy = regularize(model, bn_noise=0.3, seed=seed)
+        return copy, [layer.layer.seed for layer in copy.layers[1:]]
+
+    copy, found = seeds(model, 4)
+    assert found == seeds(model, 4)[1] == [4, 5] and seeds(model, None)[1] == [None, None]
+    assert seeds(copy, 8)[1] == [4, 5]  # which have noise already
+
+
 def test_layers_in_wrappers():
     frames = keras.Sequential(
         [keras.Input((8, 8, 3)), layers.Conv2D(2, 3), layers.BatchNormalization(), layers.Flatten()]
