@@ -411,7 +411,7 @@ def test_labels_of_two_forms_are_told_of_once():
     loss = LabelSmoothingCrossentropy(0.1, from_logits=True)
     hot = np.eye(CLASSES, dtype="float32")[y]
     loss(y, outputs), loss(hot, outputs), loss(hot, outputs)
-    with pytest.warns(UserWarning, match="distributions and now class ids"):
+    with pytest.warns(UserWarning, match="distributions before and now receives class ids"):
         loss(y, outputs)
     loss(hot, outputs), loss(y, outputs)
 
@@ -422,7 +422,7 @@ def test_fit_tells_of_one_hot_training_labels_beside_class_ids():
     model = keras.Sequential([keras.Input(x.shape[1:]), keras.layers.Dense(CLASSES)])
     model.compile("sgd", LabelSmoothingCrossentropy(0.1, from_logits=True), metrics=["accuracy"])
     hot = np.eye(CLASSES, dtype="float32")[y]
-    with pytest.warns(UserWarning, match="distributions and now class ids"):
+    with pytest.warns(UserWarning, match="distributions before and now receives class ids"):
         model.fit(x, hot, validation_data=(x, y), verbose=0)
 
 
