@@ -11,3 +11,8 @@ def say(message):
         print(message)
     else:
         logging.getLogger("keras_reg").info(message)
+
+
+def first_of(names, most):
+    """Returns names separated by commas, at most `most` of them, and the number of the others."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,5 +1,7 @@
 """What is inside an optimizer: the optimizers that it wraps, and their step counters."""
 
+from keras import ops
+
 
 def unwrapped(optimizer):
     """Returns the optimizer inside a `LossScaleOptimizer` or a similar wrapper; any other is returned as it is."""
@@ -19,6 +21,11 @@ def members(optimizer):
     if holds_several(optimizer):
         return [member for inner in optimizer.optimizers for member in members(inner)]
     return [] if optimizer is None else [optimizer]
+
+
+def rate_of(optimizer):
+    """Returns the learning rate of the present step as a float."""
+    return float(ops.convert_to_numpy(optimizer.learning_rate))
 
 
 def iteration_of(optimizer):

@@ -114,6 +114,12 @@ def read_nest(path):
         return None
 
 
+def numbers_in(directory, pattern):
+    """Returns the numbers in the names of files that match a compiled pattern with one group."""
+    names = os.listdir(directory) if os.path.isdir(directory) else ()
+    return [int(match[1]) for match in map(pattern.fullmatch, names) if match]
+
+
 def remove(directory, names):
     """Deletes the files of these names, their unfinished versions, and the directory if it is then empty.
 

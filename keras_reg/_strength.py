@@ -61,6 +61,6 @@ def deserialize(value):
     """Restores a `Strength` from a layer's config; anything else is returned as it is."""
     if isinstance(value, dict) and value.get("class_name") == "Strength":
         if set(value.get("config") or ()) != {"value"}:
-            fail('Expected the config of a `Strength`, {"value": number}.', config=value.get("config"))
+            fail('The config of a `Strength` must be {"value": number}.', config=value.get("config"))
         return Strength(value["config"]["value"])
     return value

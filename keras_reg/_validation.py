@@ -5,7 +5,9 @@ A check returns its argument as plain Python. NumPy numbers are accepted whereve
 
 import math
 import numbers
+import os
 
+import keras
 import numpy as np
 
 _LONGEST = 1000  # characters of a value in a message
@@ -90,14 +92,17 @@ def is_integer(value):
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-def check_number(name, value, low=-math.inf, high=math.inf, open_low=False, open_high=False):
-    """Checks for a finite number from `low` to `high`, both included unless open."""
+def check_number(name, value, low=-math.inf, high=math.inf, open_low=False, open_high=False, optional=False):
+    """Checks for a finite number from `low` to `high`, both included unless open, or `None` if `optional`."""
     number = native(value)
+    if optional and number is None:
+        return number
     inside = is_number(number) and low <= number <= high
     if inside and not (open_low and number == low) and not (open_high and number == high):
         return number
     left, right = "(" if open_low or low == -math.inf else "[", ")" if open_high or high == math.inf else "]"
-    fail(f"`{name}` must be a number in {left}{low}, {high}{right}.", **{name: value})
+    none = " or None" if optional else ""
+    fail(f"`{name}` must be a number in {left}{low}, {high}{right}{none}.", **{name: value})
 
 
 def check_rate(name, value):
@@ -162,6 +167,34 @@ def check_integer_or_pair(name, value, low=None, high=None):
 def check_flag(name, value):
     """Checks for True or False."""
     return check_choice(name, value, (True, False))
+
+
+def check_folder(name, folder, optional=False):
+    """Checks for the path of a local folder, which need not exist, or `None` if `optional`."""
+    if optional and native(folder) is None:
+        return None
+    path = os.fspath(native(folder)) if isinstance(native(folder), (str, os.PathLike)) else None
+    if isinstance(path, str) and path and "\0" not in path and (os.path.isdir(path) or not os.path.lexists(path)):
+        return path
+    none = " or None" if optional else ""
+    fail(f"`{name}` must be the path of a local folder{none}.", **{name: folder})
+
+
+def check_callbacks(callbacks, instead_of_backup):
+    """Checks for a callback or a list of them, without `BackupAndRestore`, and returns a list."""
+    found = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
+    if not all(isinstance(callback, keras.callbacks.Callback) for callback in found):
+        fail("`callbacks` must be a Keras callback or a list of them.", callbacks=callbacks)
+    if any(isinstance(callback, keras.callbacks.BackupAndRestore) for callback in found):
+        fail(f"`callbacks` must not contain `BackupAndRestore`: {instead_of_backup}.", callbacks=callbacks)
+    return found
+
+
+def as_globs(value):
+    """Returns a glob, or a list of globs that is not empty, as a list of strings; `None` for anything else."""
+    globs = native([value] if isinstance(value, str) else value)
+    is_list = isinstance(globs, (list, tuple)) and len(globs) > 0
+    return list(globs) if is_list and all(isinstance(glob, str) and glob for glob in globs) else None
 
 
 def check_verbose(verbose):

@@ -128,8 +128,7 @@ class Backup:
 
     def _epochs(self):
         """Returns the epochs that have a file of states."""
-        names = os.listdir(self.directory) if self.directory.is_dir() else ()
-        return [int(match[1]) for match in map(STATE_NAME.fullmatch, names) if match]
+        return _storage.numbers_in(self.directory, STATE_NAME)
 
     def _read(self, epoch):
         """Returns the content of a file of states, or `None`."""

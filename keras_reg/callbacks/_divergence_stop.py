@@ -125,5 +125,4 @@ class DivergenceStop(StatefulCallback):
         return None
 
     def get_config(self) -> Config:
-        names = ("factor", "monitor", "per", "verbose", "raise_error")
-        return {name: getattr(self, name) for name in names}
+        return self._arguments_of(DivergenceStop)

@@ -5,7 +5,7 @@ from typing import Literal
 import keras
 
 from keras_reg._messages import say
-from keras_reg._optimizers import members
+from keras_reg._optimizers import members, rate_of
 from keras_reg._typing import Config, Logs
 from keras_reg._validation import check_choice, check_number, check_verbose, fail
 from keras_reg.callbacks._stateful_callback import StatefulCallback
@@ -74,10 +74,10 @@ class ExponentialLR(StatefulCallback):
         verbose: int = 0,
     ) -> None:
         super().__init__()
-        if initial_learning_rate is not None:
-            initial_learning_rate = check_number("initial_learning_rate", initial_learning_rate, low=0, open_low=True)
         self.gamma = check_number("gamma", gamma, low=0, open_low=True)
-        self.initial_learning_rate = initial_learning_rate
+        self.initial_learning_rate = check_number(
+            "initial_learning_rate", initial_learning_rate, low=0, open_low=True, optional=True
+        )
         self.warmup_epochs = check_number("warmup_epochs", warmup_epochs, low=0)
         self.min_learning_rate = check_number("min_learning_rate", min_learning_rate, low=0)
         self.per = check_choice("per", per, ("epoch", "step"))
@@ -126,7 +126,7 @@ class ExponentialLR(StatefulCallback):
         optimizers = members(self.model.optimizer)
         for optimizer in optimizers if logs is not None else ():
             name = "learning_rate" if len(optimizers) == 1 else f"learning_rate_{optimizer.name}"
-            logs[name] = float(keras.ops.convert_to_numpy(optimizer.learning_rate))  # type: ignore[index]
+            logs[name] = rate_of(optimizer)  # type: ignore[index]
 
     def _find_optimizers(self):
         optimizer = self.model.optimizer
@@ -140,7 +140,7 @@ class ExponentialLR(StatefulCallback):
 
     def _find_initial_rates(self, epoch):
         """Takes the optimizer's rates as lr0, unless this callback has set them."""
-        rates = [float(keras.ops.convert_to_numpy(o.learning_rate)) for o in members(self.model.optimizer)]
+        rates = [rate_of(optimizer) for optimizer in members(self.model.optimizer)]
         untouched = len(rates) == len(self.learning_rates) and all(
             math.isclose(rate, own, rel_tol=SAME) for rate, own in zip(rates, self.learning_rates, strict=True)
         )
@@ -177,14 +177,7 @@ class ExponentialLR(StatefulCallback):
         return max(floor, self.gamma ** (time - self.warmup_epochs))
 
     def get_config(self) -> Config:
-        return {
-            "gamma": self.gamma,
-            "initial_learning_rate": self.initial_learning_rate,
-            "warmup_epochs": self.warmup_epochs,
-            "min_learning_rate": self.min_learning_rate,
-            "per": self.per,
-            "verbose": self.verbose,
-        }
+        return self._arguments_of(ExponentialLR)
 
 
 def _schedule_name(optimizer):

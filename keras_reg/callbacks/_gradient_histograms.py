@@ -172,5 +172,4 @@ class GradientHistograms(GradientWatcher):
         return plot_flow(self.history, kind, statistic, include, ax)
 
     def get_config(self) -> Config:
-        names = ("log_dir", "every", "bins", "include", "norms", "weights", "probe")
-        return {name: getattr(self, name) for name in names}
+        return self._arguments_of(GradientHistograms)

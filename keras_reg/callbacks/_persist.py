@@ -9,7 +9,7 @@ import keras
 from keras_reg._random_state import random_state, set_random_state
 from keras_reg._renamed import renamed
 from keras_reg._typing import Callbacks, Path
-from keras_reg._validation import check_flag, fail
+from keras_reg._validation import check_callbacks, check_flag, check_folder, fail
 from keras_reg.callbacks._backup import METADATA, Backup
 from keras_reg.callbacks._callback_states import CallbackStates
 
@@ -64,24 +64,12 @@ def persist(callbacks: Callbacks, backup_dir: Path, delete_checkpoint: bool = Tr
     >>> model.compile("sgd", "mse")
     >>> history = model.fit(keras.ops.ones((4, 1)), keras.ops.ones((4, 1)), callbacks=callbacks, verbose=0)
     """
-    callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
-    if not all(isinstance(callback, keras.callbacks.Callback) for callback in callbacks):
-        fail("`callbacks` must be a Keras callback or a list of them.", callbacks=callbacks)
-    if any(isinstance(callback, keras.callbacks.BackupAndRestore) for callback in callbacks):
-        fail("`callbacks` must be without `BackupAndRestore`: `persist` adds one.", callbacks=callbacks)
-    _check_folder(backup_dir)
+    callbacks = check_callbacks(callbacks, "`persist` adds one")
+    check_folder("backup_dir", backup_dir)
     delete_checkpoint = check_flag("delete_checkpoint", delete_checkpoint)
     if not any(isinstance(callback, keras.callbacks.History) for callback in callbacks):
         callbacks.append(History())
     return [*callbacks, _Persist(callbacks, backup_dir, delete_checkpoint)]
-
-
-def _check_folder(backup_dir):
-    path = os.fspath(backup_dir) if isinstance(backup_dir, (str, os.PathLike)) else None
-    if not isinstance(path, str) or not path or "\0" in path:
-        fail("`backup_dir` must be the path of a local folder.", backup_dir=backup_dir)
-    if os.path.lexists(path) and not os.path.isdir(path):
-        fail("`backup_dir` must be the path of a folder, not a file.", backup_dir=backup_dir)
 
 
 class History(keras.callbacks.History):
@@ -139,7 +127,7 @@ class _Persist(keras.callbacks.BackupAndRestore):
             self._start_at(0)
 
     def _resume(self, saved):
-        record, model = saved.record, self.model
+        record = saved.record
         kept, own = list(record["states"]), self.states.names
         if kept != own:
             fail(f"`callbacks` must be those whose states are in {self.backup_dir}: {kept}.", callbacks=own)
@@ -149,27 +137,30 @@ class _Persist(keras.callbacks.BackupAndRestore):
                 "Use another folder for another model.",
                 shapes=self._shapes(),
             )
-        set_random_state(model, record["random"])
-        if model.optimizer is not None and not model.optimizer.built:
-            model.optimizer.build(model.trainable_variables)
-        self.backup.load_weights(saved, model)
+        set_random_state(self.model, record["random"])
+        self._build_optimizer()
+        self.backup.load_weights(saved, self.model)
         self.states.put(record["states"], saved.growth)
         self.backup.resume_after(saved)
         # If the process was killed between the decision to stop and the end of `fit`, no epoch is left to train.
         self._start_at(self.params["epochs"] if record["stopped"] else saved.epoch)
 
     def _resume_without_states(self):
-        if self.model.optimizer is not None and not self.model.optimizer.built:
-            self.model.optimizer.build(self.model.trainable_variables)
+        self._build_optimizer()
         try:
             epoch = self.backup.load_plain(self.model)
         except ValueError as error:
-            fail(f"`backup_dir` must be of the same model: {error}", backup_dir=self.backup_dir)
+            fail(f"`backup_dir` must be the backup of the same model: {error}", backup_dir=self.backup_dir)
         if epoch is None:
             self._warn("damaged files only: training starts over")
         else:
             self._warn("no states of the callbacks, so they start over")
             self._start_at(epoch)
+
+    def _build_optimizer(self):
+        optimizer = self.model.optimizer
+        if optimizer is not None and not optimizer.built:
+            optimizer.build(self.model.trainable_variables)
 
     def _warn(self, found):
         warnings.warn(f"{self.backup_dir} contains {found}.", stacklevel=2)

@@ -1,5 +1,3 @@
-import inspect
-import math
 import warnings
 from typing import Literal
 
@@ -139,15 +137,16 @@ class SmoothedEarlyStopping(SmoothedCurve):
         self.relative = check_flag("relative", relative)
         self.patience = check_integer("patience", patience, low=0)
         self.mode = check_choice("mode", mode, ("auto", "min", "max"))
-        self.baseline = _number_or_none("baseline", baseline)
+        self.baseline = check_number("baseline", baseline, optional=True)
         self.restore_best_weights = check_flag("restore_best_weights", restore_best_weights)
         self.start_from_epoch = check_integer("start_from_epoch", start_from_epoch, low=0)
         self.verbose = check_verbose(verbose)
         self.strip = check_integer("strip", strip, low=1)
-        self.threshold = _number_or_none("threshold", threshold, 1 if criterion == "successive_increases" else 0)
+        least = 1 if criterion == "successive_increases" else 0
+        self.threshold = check_number("threshold", threshold, least, optional=True)
         self.terminate_on_nan = check_flag("terminate_on_nan", terminate_on_nan)
-        self.stopping_threshold = _number_or_none("stopping_threshold", stopping_threshold)
-        self.divergence_threshold = _number_or_none("divergence_threshold", divergence_threshold)
+        self.stopping_threshold = check_number("stopping_threshold", stopping_threshold, optional=True)
+        self.divergence_threshold = check_number("divergence_threshold", divergence_threshold, optional=True)
         if self.mode != "auto":
             self._check_direction(self.mode)
 
@@ -230,9 +229,4 @@ class SmoothedEarlyStopping(SmoothedCurve):
         self.model.stop_training = True
 
     def get_config(self) -> Config:
-        names = inspect.signature(SmoothedEarlyStopping).parameters
-        return {name: getattr(self, name) for name in names}
-
-
-def _number_or_none(name, value, low=-math.inf):
-    return None if value is None else check_number(name, value, low)
+        return self._arguments_of(SmoothedEarlyStopping)

@@ -1,3 +1,4 @@
+import inspect
 from types import MappingProxyType
 from typing import Self
 
@@ -83,6 +84,10 @@ class StatefulCallback(Detachable):
         for name in self.STATE:
             setattr(self, name, _copied(state[name]))
         self._loaded = True
+
+    def _arguments_of(self, cls):
+        """Returns the arguments of the constructor of `cls`, which are attributes of the same names."""
+        return {name: getattr(self, name) for name in inspect.signature(cls).parameters}
 
     @classmethod
     def from_config(cls, config: Config) -> Self:

@@ -52,7 +52,7 @@ class StrengthSchedule(Detachable):
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         factor = self.schedule(epoch)
         if not is_number(factor) or not 0 <= factor <= 1:
-            fail(f"`schedule` must return a factor in [0, 1] for every epoch, here for {epoch}.", factor=factor)
+            fail(f"`schedule` must return a factor in [0, 1], also for epoch {epoch}.", factor=factor)
         for weight in self._weights():
             weight.assign(weight.strength.value * factor)
 

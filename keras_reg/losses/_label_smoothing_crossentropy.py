@@ -24,7 +24,7 @@ def label_smoothing_crossentropy(
     prior: Sequence[float] | None = None,
     axis: int = -1,
 ) -> Tensor:
-    """Computes the crossentropy of each element, its target smoothed; see `LabelSmoothingCrossentropy`.
+    """Computes the crossentropy of each element with smoothed targets. See `LabelSmoothingCrossentropy`.
 
     Args:
         y_true: Class ids or distributions over the classes.
@@ -32,9 +32,9 @@ def label_smoothing_crossentropy(
         label_smoothing: Share of the target that goes to all classes, in [0, 1).
         from_logits: Whether `y_pred` is logits rather than probabilities.
         ignore_class: Class id whose elements get a loss of 0, or `None`.
-        class_weight: One weight for each class, as a list or as a dict from class ids to weights, or `None`.
-        prior: Distribution that the smoothed share follows, one number for each class, or `None` for a uniform one.
-        axis: Axis of `y_pred` that holds the classes.
+        class_weight: One weight per class, as a list or as a dict from class ids to weights, or `None`.
+        prior: Distribution of the smoothed share, one number per class, or `None` for a uniform one.
+        axis: Axis of `y_pred` that contains the classes.
 
     Returns:
         Float32 tensor of losses (float64 for float64 `y_pred`), shaped like `y_pred` without `axis`.
@@ -57,46 +57,46 @@ REDUCTIONS = ("sum_over_batch_size", "sum", "mean", "mean_with_sample_weight", "
 
 @keras.saving.register_keras_serializable(package="keras_reg")
 class LabelSmoothingCrossentropy(keras.losses.Loss):
-    """Crossentropy against targets that keep `1 - label_smoothing` of themselves; all classes share the rest.
+    """Computes the crossentropy with smoothed targets, of which all classes share the fraction `label_smoothing`.
 
     The target of an element becomes `(1 - label_smoothing) * y + label_smoothing / classes`, so no logit is pushed to
-    infinity. One loss takes class ids, one-hot and soft targets, and gives them the same value: a soft target gets the
-    mean of the losses of its classes, weighted by it, so smoothing before or after MixUp is the same. For class ids
-    neither a one-hot array nor the smoothed targets are ever made. With `label_smoothing=0` this is the plain
-    crossentropy.
+    infinity. The loss accepts class ids, one-hot and soft targets, and gives equal targets the same value in each form.
+    The loss of a soft target is the mean of the losses of its classes, weighted by the target, so smoothing before
+    MixUp equals smoothing after it. For class ids, neither a one-hot array nor smoothed targets are created. With
+    `label_smoothing=0` this is the plain crossentropy.
 
-    `y_true` holds class ids if it has the shape of `y_pred` without the class axis, or with size 1 there, whatever its
-    dtype; it holds distributions if it has the shape of `y_pred`. Integer ids are never cast to a float dtype: they
-    stay exact with any number of classes under `bfloat16` and `mixed_float16`. Whole float ids are accepted while
-    their dtype can tell the classes apart. An id out of range raises a `ValueError` where checking is cheap (NumPy
-    arrays and eager tensors on the CPU), and otherwise makes the loss NaN, never a meaningless number. Ids are compared
-    in their own dtype. JAX without `jax_enable_x64` cuts 64-bit integers to 32 bits before a compiled loss sees them:
-    there 2**32 + 1 is 1.
+    `y_true` contains class ids, of any dtype, if it has the shape of `y_pred` without the class axis or with size 1
+    there. It contains distributions if it has the shape of `y_pred`. Integer ids are never cast to a float dtype, so
+    they stay exact with any number of classes under `bfloat16` and `mixed_float16`. Float ids must be whole numbers, of
+    a dtype that represents all class ids. An id out of range raises a `ValueError` if checking is cheap (NumPy arrays
+    and eager tensors on the CPU), and otherwise makes the loss NaN. Ids are compared in their own dtype. JAX without
+    `jax_enable_x64` truncates 64-bit integers to 32 bits before a compiled loss receives them: 2**32 + 1 becomes 1.
 
     With one output (a class axis of size 1), `y_pred` is the logit or the probability of the second of two classes.
     Targets are 0, 1 or floats between them, and are smoothed towards 1/2, as in `keras.losses.BinaryCrossentropy`.
 
-    A logit may be -inf for an impossible class, which costs nothing if the class has no share in the smoothed target.
-    Uniform smoothing gives every class a share, so the loss would be infinite: give such a class a `prior` of 0.
+    A logit may be -inf for an impossible class, which adds nothing to the loss if the class has no share in the
+    smoothed target. Uniform smoothing gives every class a share, so the loss would be infinite. Give such a class a
+    `prior` of 0.
 
-    It warns once when class ids follow distributions, since a metric named "accuracy" cannot take both: one-hot labels
-    in training, as mixers make them in `tf.data`, need one-hot labels in validation.
+    The loss warns once if class ids follow distributions, since a metric named "accuracy" does not accept both. If
+    training uses one-hot labels, as mixers produce them in `tf.data`, validation needs one-hot labels too.
 
     Logits in float16 and bfloat16 are cast to float32 first, and the losses are reduced in float32.
 
     Args:
         label_smoothing: Share of the target that goes to all classes, in [0, 1). Defaults to 0.1.
-        from_logits: Whether `y_pred` is logits rather than probabilities. Logits are faster and more exact.
-        ignore_class: Class id to leave out, such as -1 or 255 in segmentation. Its elements have a loss of 0 and, as in
-            `keras.losses.SparseCategoricalCrossentropy`, do not count in a mean. The share that a soft target has on it
-            is dropped, and an element with its whole target there does not count.
-        class_weight: List or array with one weight for each class; or a dict from class ids to weights, where missing
-            classes weigh 1; or `None`. Each term of the sum over the smoothed target is multiplied by the weight of its
-            class, as in `torch.nn.functional.cross_entropy`. (The `class_weight` of `fit` weighs whole samples
-            instead.)
-        prior: List of one number for each class, summing to 1: the distribution of the smoothed share, such as the
-            frequencies of the classes. `None` for a uniform one.
-        axis: Axis of `y_pred` that holds the classes: 1 for maps in channels first. Defaults to -1.
+        from_logits: Whether `y_pred` is logits rather than probabilities. Logits are faster and more precise.
+        ignore_class: Class id to ignore, such as -1 or 255 in segmentation. Its elements have a loss of 0 and, as in
+            `keras.losses.SparseCategoricalCrossentropy`, do not count in a mean. The share of a soft target on this
+            class is dropped, and an element whose whole target is on it does not count.
+        class_weight: List or array with one weight per class; or a dict from class ids to weights, where missing
+            classes have a weight of 1; or `None`. Each term of the sum over the smoothed target is multiplied by the
+            weight of its class, as in `torch.nn.functional.cross_entropy`. (The `class_weight` of `fit` weights whole
+            samples instead.)
+        prior: List of one number per class, summing to 1: the distribution of the smoothed share, such as the class
+            frequencies. `None` means a uniform distribution.
+        axis: Axis of `y_pred` that contains the classes: 1 for channels-first maps. Defaults to -1.
         reduction: As in `keras.losses.Loss`. Defaults to `"sum_over_batch_size"`.
         name: Name of the loss.
         dtype: Dtype of the result, as in `keras.losses.Loss`.
@@ -104,12 +104,12 @@ class LabelSmoothingCrossentropy(keras.losses.Loss):
     Call arguments:
         y_true: Class ids or distributions. A distribution with a negative number, such as logits passed by mistake,
             raises a `ValueError` (eager tensors on the CPU) or makes the loss NaN.
-        y_pred: Logits or probabilities. Probabilities are scaled to sum to 1. A negative one, as when
-            `from_logits=True` was forgotten, raises a `ValueError` (eager tensors on the CPU) or makes the loss NaN.
+        y_pred: Logits or probabilities. Probabilities are scaled to sum to 1. A negative probability, as when
+            `from_logits=True` is missing, raises a `ValueError` (eager tensors on the CPU) or makes the loss NaN.
         sample_weight: Weights of the elements, as in `keras.losses.Loss`.
 
     Raises:
-        ValueError: For an argument out of its range, or shapes that do not fit each other.
+        ValueError: If an argument is out of range, or if the shapes do not fit each other.
 
     Example:
 
@@ -120,7 +120,7 @@ class LabelSmoothingCrossentropy(keras.losses.Loss):
     True
 
     References:
-        [Szegedy et al., 2016](https://arxiv.org/abs/1512.00567), who name the prior u(k) and use a uniform one;
+        [Szegedy et al., 2016](https://arxiv.org/abs/1512.00567), who call the prior u(k) and use a uniform one;
         [Müller et al., 2019](https://arxiv.org/abs/1906.02629) on when it helps.
     """
 

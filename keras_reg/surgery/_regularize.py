@@ -95,7 +95,7 @@ def regularize(
 
 
 def _number(name, value, high=math.inf):
-    return None if value is None else check_number(name, value, 0, high)
+    return check_number(name, value, 0, high, optional=True)
 
 
 def _noise_arguments(bn_noise):

@@ -28,7 +28,7 @@ def hold_given(value, name):
     Columns of pandas are checked but not changed either, since Keras gives them their shape.
     """
     if name == "x" and not leaves(value):
-        fail("Expected arrays or a dataset as `x`.", x=value)
+        fail("`x` must be one or more arrays, or a dataset.", x=value)
     if name == "x" and isinstance(value, (dict, list, tuple)):
         return each_array(value, lambda part: _given(part, name) if _is_of_numbers(part) else part)
     return each_array(value, lambda part: _given(part, name))
@@ -42,7 +42,7 @@ def _given(value, name):
         return value
     array = array_of(value, name)
     if len(array.shape) == 0 or (name == "x" and static(array, 0) == 0):
-        fail(f"Expected an array of at least one sample as `{name}`.", **{name: tuple(array.shape)})
+        fail(f"`{name}` must be an array of at least one sample.", **{name: tuple(array.shape)})
     return array
 
 
@@ -55,12 +55,13 @@ def _is_of_numbers(value):
 def check_batch_sizes(x, **others):
     """Checks that labels and sample weights have one entry per sample, as far as the sizes are known."""
     if any(len(array.shape) == 0 for array in leaves(x)):
-        fail("Expected a batch as `x`.", x=keras.tree.map_structure(type, x))
+        fail("`x` must be a batch, not a single number.", x=keras.tree.map_structure(type, x))
     size = next((static(array, 0) for array in leaves(x)), None)
     for name, value in others.items() if size is not None else ():
         for array in leaves(value):
             if not hasattr(array, "shape") or len(array.shape) == 0 or static(array, 0) not in (None, size):
-                fail(f"Expected `{name}` for a batch of {size}.", **{name: tuple(array.shape), "x": size})
+                shape = tuple(getattr(array, "shape", ()))
+                fail(f"`{name}` must have one entry per sample of `x`.", **{name: shape, "samples": size})
 
 
 def in_form_of(outputs, value, name):
@@ -74,7 +75,7 @@ def in_form_of(outputs, value, name):
     elif isinstance(value, (list, tuple)) and len(value) == 1 and hasattr(value[0], "shape"):
         return value[0]
     shown = {key: keras.tree.map_structure(type, nest) for key, nest in ((name, value), ("outputs", outputs))}
-    fail(f"Expected `{name}` as one array, or one array per output.", **shown)
+    fail(f"`{name}` must be one array, or one array per output.", **shown)
 
 
 def labels_in_form(outputs, y):

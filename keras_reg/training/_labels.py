@@ -61,7 +61,7 @@ def _check_is_not_ids(label, output):
     dtype = keras.backend.standardize_dtype(label.dtype)
     if have_shape_of_ids(shape, outputs) and keras.backend.is_float_dtype(dtype):
         fail(
-            "Expected integer class ids as `y`, or one label per output.",
+            "`y` must be integer class ids, or one label per output.",
             dtype=dtype,
             shape=shape,
             outputs=outputs,

@@ -87,7 +87,7 @@ class MixedLoss(keras.losses.Loss):
             self.rank = _rank_of_values(self.loss, y_true, y_pred)
         if self.rank == 0:
             fail(
-                "Expected a loss that returns one number per sample, without averaging over the batch: the losses of "
+                "The loss must return one number per sample, without averaging over the batch, since the losses of "
                 "mixed labels are weighted separately for each sample.",
                 loss=self.name, shape=(),
             )  # fmt: skip

@@ -15,8 +15,8 @@ def check_trained_size(augmentation, images):
     fixed = _shape_behind(augmentation, trained, images) == trained
     if fixed and any(None not in pair and pair[0] != pair[1] for pair in zip(shape[1:], trained[1:], strict=True)):
         fail(
-            f"Expected images of shape {(None, *trained[1:])}, the size on which the augmentation trains the network. "
-            "They are not resized outside of training. Resize them, or use `.model`, which accepts other sizes.",
+            f"Images must have the shape {(None, *trained[1:])}, on which the augmentation trains the network. Outside "
+            "of training they are not resized. Resize them, or use `.model`, which accepts other sizes.",
             shape=(None, *shape[1:]),
         )  # fmt: skip
 

@@ -1,7 +1,6 @@
 """Checks of the arguments of a `TransferLearner`, which become plain Python."""
 
 import functools
-import os
 
 import keras
 
@@ -29,13 +28,14 @@ def accuracy_of_logits(name):
     return keras.metrics.BinaryAccuracy(name=name, threshold=0.0)
 
 
-def check_compile_arguments(arguments):
-    unknown = [name for name in arguments if name not in COMPILE_ARGUMENTS]
+def _check_names(method, arguments, known, hint):
+    unknown = [name for name in arguments if name not in known]
     if unknown:
-        fail(
-            f"Arguments of `compile` must be among {', '.join(COMPILE_ARGUMENTS)}. Optimizers belong to the phases.",
-            arguments=unknown,
-        )
+        fail(f"Further arguments of `{method}` must be among {', '.join(known)}. {hint}", arguments=unknown)
+
+
+def check_compile_arguments(arguments):
+    _check_names("compile", arguments, COMPILE_ARGUMENTS, "Optimizers belong to the phases.")
     checks = {
         "auto_scale_loss": check_flag,
         "jit_compile": functools.partial(check_choice, choices=("auto", True, False)),
@@ -62,12 +62,7 @@ def joined_data(name, x, y, sample_weight):
 
 
 def check_fit_arguments(arguments):
-    unknown = [name for name in arguments if name not in FIT_ARGUMENTS]
-    if unknown:
-        fail(
-            f"Further arguments of `fit` must be among {', '.join(FIT_ARGUMENTS)}. Epochs belong to the phases.",
-            arguments=unknown,
-        )
+    _check_names("fit", arguments, FIT_ARGUMENTS, "Epochs belong to the phases.")
     found = {name: native(value) for name, value in arguments.items() if value is not None}
     for name in ("steps_per_epoch", "validation_batch_size", "validation_steps"):
         if name in found:
@@ -100,11 +95,3 @@ def check_phases(phases):
     if len(set(names)) < len(names):
         fail("`phases` must have unique names.", phases=names)
     return phases
-
-
-def check_folder(name, folder):
-    folder = native(folder)
-    path = os.fspath(folder) if isinstance(folder, (str, os.PathLike)) else None
-    if not isinstance(path, str) or not path or "\0" in path or (os.path.lexists(path) and not os.path.isdir(path)):
-        fail(f"`{name}` must be the path of a folder or None.", **{name: folder})
-    return path

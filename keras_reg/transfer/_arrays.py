@@ -24,7 +24,7 @@ def data_arrays(name, data, several_inputs):
         fail(f"`{name}` must be (x, y), (x, y, sample_weight) or a dataset.", **{name: f"{len(data)} items"})
     x, y, *rest = data
     if y is None:
-        fail(f"`{name}` must have labels too.", y=y)
+        fail(f"`{name}` must contain labels.", y=y)
     x = x if several_inputs else _stacked(x)
     arrays = tuple(_to_array(name, part) for part in (x, y, *rest) if part is not None)
     if any(array.dtype.kind in "OUSM" for array in tree.flatten((arrays[0], arrays[2:]))):
@@ -51,4 +51,4 @@ def _to_array(name, part):
             return np.asarray(part)
         return tree.map_structure(to_numpy, part)
     except (ValueError, TypeError) as error:  # rows of unequal length, or something that is not an array
-        fail(f"`{name}` must have arrays: {error}.", **{name: type(part).__name__})
+        fail(f"`{name}` must consist of arrays: {error}.", **{name: type(part).__name__})

@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from keras_reg._random_state import random_state, set_random_state
-from keras_reg._storage import read_nest, remove, write_nest
+from keras_reg._storage import numbers_in, read_nest, remove, write_nest
 from keras_reg._validation import fail
 from keras_reg.callbacks import persist
 from keras_reg.transfer._slots import Memory, copied
@@ -114,8 +114,7 @@ class Backup:
 
     def _phases(self):
         """Returns the numbers of the phases for which there are files."""
-        names = os.listdir(self.directory) if self.directory.is_dir() else []
-        return [int(found[1]) for found in map(NAMES.fullmatch, names) if found]
+        return numbers_in(self.directory, NAMES)
 
     def _check(self, record, path):
         shapes = [tuple(array.shape) for array in record["weights"]]

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import tree
 
+from keras_reg._messages import first_of
 from keras_reg.transfer._arrays import to_numpy
 from keras_reg.transfer._data import batches_of
 from keras_reg.transfer._layers import inside
@@ -38,8 +39,8 @@ def reason_in_settings(phase, parts, plan):
         return Reason("the backbone adds to the loss")
     random = [layer.name for layer in inside(parts.extractor) if is_random(layer)]
     if random:
-        some = ", ".join(random[:3]) + (f" and {len(random) - 3} more" if len(random) > 3 else "")
-        return Reason(f"{some} before the head {'is' if len(random) == 1 else 'are'} random", soft=True)
+        are = "is" if len(random) == 1 else "are"
+        return Reason(f"{first_of(random, 3)} before the head {are} random", soft=True)
     return Reason("the phase has only one epoch", soft=True) if phase.epochs == 1 else None
 
 

@@ -2,8 +2,9 @@ from collections.abc import Sequence
 
 import keras
 
+from keras_reg._messages import first_of
 from keras_reg._typing import Unfrozen
-from keras_reg._validation import check_flag, fail, is_integer, native
+from keras_reg._validation import as_globs, check_flag, fail, is_integer, native
 from keras_reg.transfer._layers import inside, is_normalization, own_weights, select
 from keras_reg.transfer._trainable import TrainableMap, set_trainable
 
@@ -83,13 +84,17 @@ def open_layers(backbone, layers, batch_norm, kept_frozen=frozenset()):
     if any(weight.trainable for layer in chosen for weight in own_weights(layer)):
         return
     before.restore()
+    names = first_of(names, 20)
     if not chosen and not kept_frozen:
-        fail(f"`layers` must match layers of {backbone.name!r}. Those with weights are {_some(names)}.", layers=layers)
+        fail(
+            f"`layers` must match layers of {backbone.name!r}. Those with weights are {names}.",
+            layers=layers,
+        )
     hints = [] if batch_norm else ["batch normalizations stay frozen unless `batch_norm=True`"]
     hints += ["layers that were frozen before stay frozen unless a glob matches them"] if kept_frozen else []
     hint = f" ({', and '.join(hints)})" if hints else ""
     fail(
-        f"`layers` must have weights to train{hint}. Those of {backbone.name!r} with weights are {_some(names)}.",
+        f"`layers` must have weights to train{hint}. Those of {backbone.name!r} with weights are {names}.",
         layers=layers,
     )
 
@@ -99,11 +104,7 @@ def check_layers(name, layers):
     which = native(layers)
     if (isinstance(which, str) and which == "all") or (is_integer(which) and which > 0):
         return which
-    globs = [which] if isinstance(which, str) else which
-    if not isinstance(globs, (list, tuple)) or not globs or not all(isinstance(g, str) and g for g in globs):
+    globs = as_globs(which)
+    if globs is None:
         fail(f'`{name}` must be "all", an integer of at least 1, a glob or a list of globs.', **{name: layers})
-    return list(globs)
-
-
-def _some(names):
-    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+    return globs

@@ -32,7 +32,7 @@ def check_batch(name, labels, target):
     if target is None:
         return
     if labels is None:
-        fail(f"`{name}` must have labels too.", labels=labels)
+        fail(f"`{name}` must contain labels.", labels=labels)
     if len(tree.flatten(labels)) != 1:
         fail(f"`{name}` must have one array of labels, since the head has one output.", labels=type(labels).__name__)
     labels = without_bfloat16(np.asarray(tree.flatten(labels)[0]))

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_reg._optimizers import members, unwrapped
+from keras_reg._optimizers import members, rate_of, unwrapped
 from keras_reg.transfer._rates import PhaseSchedule
 from keras_reg.transfer._slots import TIMELESS, has_fixed_rate, kind_of, recall, remember, schedule_of
 from keras_reg.transfer._weight_decay import excluded_from_weight_decay
@@ -67,7 +67,7 @@ class PhaseOptimizer:
     def _rate(self, factor, steps):
         template, schedule = self.template, schedule_of(self.template)
         if has_fixed_rate(template):
-            return factor * float(ops.convert_to_numpy(template.learning_rate))
+            return factor * rate_of(template)
         if schedule is not None:
             return PhaseSchedule(schedule, factor, steps) if steps or factor != 1 else schedule
         return lambda: factor * template.learning_rate  # the property calls the user's function

@@ -5,9 +5,10 @@ import keras
 
 from keras_reg._optimizers import holds_several
 from keras_reg._typing import Callbacks, Path, Unfrozen
-from keras_reg._validation import check_flag, check_integer, check_number, fail, native
+from keras_reg._validation import check_callbacks, check_flag, check_integer, check_number, fail, native
 from keras_reg.transfer._freeze import check_layers
 
+USE_BACKUP_DIR = "use `backup_dir` of `fit`"
 NO_FOLDERS = ("yes", "no", "true", "false", "on", "off", "none", "always", "never")  # meant as a flag
 
 
@@ -70,14 +71,14 @@ class Phase:
         self.optimizer = _get_optimizer(optimizer)
         self.layer_decay = self._check_layer_decay(layer_decay)
         self.cache_features = cache_features
-        self.callbacks = check_callbacks(callbacks)
+        self.callbacks = check_callbacks([] if callbacks is None else callbacks, USE_BACKUP_DIR)
         self.batch_norm = check_flag("batch_norm", batch_norm)
         self._check_cache()
 
     def _check_layer_decay(self, layer_decay):
+        layer_decay = check_number("layer_decay", layer_decay, 0, 1, open_low=True, optional=True)
         if layer_decay is None:
             return None
-        layer_decay = check_number("layer_decay", layer_decay, 0, 1, open_low=True)
         if self.unfreeze is None:
             fail("`layer_decay` needs layers that train: set `unfreeze` too.", layer_decay=layer_decay)
         if not hasattr(keras.optimizers, "MultiOptimizer"):
@@ -129,14 +130,3 @@ def _get_optimizer(optimizer):
     if holds_several(optimizer):
         fail("`optimizer` must not be a `MultiOptimizer`: use `layer_decay` for rates by layer.", optimizer=given)
     return optimizer
-
-
-def check_callbacks(callbacks):
-    """Returns a list of callbacks; a single one may be passed by itself."""
-    callbacks = [] if callbacks is None else callbacks
-    callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
-    if not all(isinstance(callback, keras.callbacks.Callback) for callback in callbacks):
-        fail("`callbacks` must be a Keras callback or a list of them.", callbacks=callbacks)
-    if any(isinstance(callback, keras.callbacks.BackupAndRestore) for callback in callbacks):
-        fail("`callbacks` must not contain `BackupAndRestore`: use `backup_dir` of `fit`.", callbacks=callbacks)
-    return callbacks

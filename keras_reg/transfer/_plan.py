@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from keras_reg._validation import check_choice, check_flag, check_integer, check_number, fail
+from keras_reg._validation import check_callbacks, check_choice, check_flag, check_integer, check_number, fail
 from keras_reg.transfer._arguments import check_fit_arguments, check_phases
 from keras_reg.transfer._data import check_inputs, first_batch, split, to_data
 from keras_reg.transfer._labels import check_batch
-from keras_reg.transfer._phase import check_callbacks
+from keras_reg.transfer._phase import USE_BACKUP_DIR
 from keras_reg.transfer._stream import Stream
 from keras_reg.transfer._suggest_phases import default_phases
 
@@ -82,7 +82,7 @@ def make_plan(
     batch_size, shuffle = check_integer("batch_size", batch_size, low=1), check_flag("shuffle", shuffle)
     seed = check_integer("seed", seed, low=0, optional=True)
     verbose = check_choice("verbose", int(verbose) if isinstance(verbose, bool) else verbose, ("auto", 0, 1, 2))
-    callbacks = check_callbacks(callbacks)
+    callbacks = check_callbacks([] if callbacks is None else callbacks, USE_BACKUP_DIR)
     validation_size = fit_arguments.pop("validation_batch_size", None) or batch_size
     train, validation = to_data("train", train, batch_size, shuffle, several_inputs), None
     if validation_split := check_number("validation_split", validation_split, 0, 1, open_high=True):

@@ -1,5 +1,6 @@
 """The line that is printed before each phase, and the summary of all phases."""
 
+from keras_reg._messages import first_of
 from keras_reg.transfer._layers import count, inside, is_normalization, own_weights
 from keras_reg.transfer._rates import depths
 from keras_reg.transfer._slots import has_fixed_rate, rate_at, schedule_of
@@ -64,8 +65,7 @@ def _notes_on_layers(phase, backbone, kept_frozen):
         if id(layer) in kept_frozen and layer not in frozen and own_weights(layer) and not layer.trainable
     ]
     if still:
-        some = ", ".join(still[:3]) + (f" and {len(still) - 3} more" if len(still) > 3 else "")
-        notes.append(f"{_stays(len(still), 'layer')} frozen, as before: {some}")
+        notes.append(f"{_stays(len(still), 'layer')} frozen, as before: {first_of(still, 3)}")
     return notes
 
 

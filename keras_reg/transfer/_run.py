@@ -84,7 +84,7 @@ class Run:
             self._check_all_labels()
         trainer = self.parts.trainer if reason else self.parts.head_model
         if not trainer.trainable_variables:
-            fail("A phase must train something: nothing is unfrozen and the head has no weights to train.", phase=phase)
+            fail("Each phase must train weights, but the backbone is frozen and the head has none.", phase=phase)
         groups = rate_groups(self.parts.backbone, trainer.trainable_variables, phase.layer_decay)
         phase_optimizer = PhaseOptimizer(phase.make_optimizer(), groups, self.memories)
         self._compile(trainer, phase_optimizer)

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_reg._optimizers import iteration_of
+from keras_reg._optimizers import iteration_of, rate_of
 from keras_reg._storage import without_bfloat16
 
 # Optimizers whose state carries over, since we know what it means. That of all others starts afresh.
@@ -63,7 +63,7 @@ def schedule_of(optimizer):
 def rate_at(optimizer, step):
     """Returns the learning rate of the step with this number."""
     schedule = schedule_of(optimizer)
-    return float(ops.convert_to_numpy(optimizer.learning_rate if schedule is None else schedule(step)))
+    return rate_of(optimizer) if schedule is None else float(ops.convert_to_numpy(schedule(step)))
 
 
 def slots_of(optimizer, count):

@@ -97,7 +97,7 @@ def check_outputs(head, loss):
         warnings.warn(
             f"`loss` must not have `from_logits=True`: the head returns probabilities, to which the loss {name!r} "
             "would apply an activation again. Remove the activation or `from_logits`.",
-            stacklevel=4,
+            stacklevel=5,
         )
 
 

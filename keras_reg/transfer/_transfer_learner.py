@@ -5,8 +5,8 @@ import keras
 
 from keras_reg._renamed import renamed
 from keras_reg._typing import Callbacks, Path, Tensors
-from keras_reg._validation import check_flag, fail, native
-from keras_reg.transfer._arguments import check_folder, joined_data
+from keras_reg._validation import check_flag, check_folder, fail, native
+from keras_reg.transfer._arguments import joined_data
 from keras_reg.transfer._assembly import assemble
 from keras_reg.transfer._backup import Backup
 from keras_reg.transfer._data import to_data
@@ -163,7 +163,7 @@ class TransferLearner:
             several_inputs=self._has_several_inputs,
         )
         delete_checkpoint = check_flag("delete_checkpoint", delete_checkpoint)
-        backup_dir = None if backup_dir is None else check_folder("backup_dir", backup_dir)
+        backup_dir = check_folder("backup_dir", backup_dir, optional=True)
         plan.check_data(self._objective)
         backup = None if backup_dir is None else self._open_backup(backup_dir, plan.phases)
         self.history = {}

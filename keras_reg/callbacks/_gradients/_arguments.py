@@ -1,7 +1,7 @@
 import fnmatch
 import os
 
-from keras_reg._validation import check_flag, check_integer, fail, is_integer, native
+from keras_reg._validation import as_globs, check_flag, check_integer, fail, is_integer, native
 from keras_reg.callbacks._gradients._tensorboard import import_tensorboardx
 
 
@@ -25,13 +25,10 @@ def check_arguments(log_dir, every, bins, include, norms, weights, probe):
 
 def check_globs(include):
     """Checks that `include` is `None`, a glob or a list of globs."""
-    patterns = [include] if isinstance(include, str) else include
-    is_list = isinstance(patterns, (list, tuple)) and len(patterns) > 0
-    if include is not None and not (is_list and all(isinstance(pattern, str) for pattern in patterns)):
+    if include is not None and as_globs(include) is None:
         fail("`include` must be a glob, a list of globs, or None.", include=include)
 
 
 def matches(path, include):
     """Returns whether the path matches one of the globs, or `include` is `None`."""
-    patterns = [include] if isinstance(include, str) else include
-    return include is None or any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)
+    return include is None or any(fnmatch.fnmatchcase(path, glob) for glob in as_globs(include))
