@@ -105,9 +105,10 @@ class Place:
         raise NotImplementedError
 
     def computed_once(self, *arrays):
-        """The same arrays, of few numbers on which many pixels depend, kept out of the loop over the pixels.
+        """The same arrays, computed before whatever reads them and not within it.
 
-        XLA computes again for each pixel what it can fuse: the logarithms and roots behind a box, a draw of noise.
+        XLA computes again for each reader what it can fuse: the logarithms and roots behind a box for each pixel, and
+        the pixels for the forward and the backward pass of a convolution.
         """
         return arrays
 
@@ -126,19 +127,10 @@ class Place:
         return array
 
 
-def through_product(arrays, xp, matmul):
-    """The arrays behind a product with the identity, exact for finite float32 numbers and integers up to 2^24.
+def behind_conditional(arrays, count_nonzero, reverse, cond):
+    """The arrays behind a branch that is always taken, which a compiler does not know: no count is negative.
 
-    On a CPU, XLA drops optimization barriers before it fuses, but it fuses nothing into a matrix product.
+    On a CPU, XLA drops optimization barriers before it fuses, but it fuses nothing through a conditional.
     """
-    flat = [xp.reshape(xp.cast(array, "float32"), [-1]) for array in arrays]
-    sizes = [xp.shape(array)[0] for array in flat]
-    # Twice, so that the length is even: a product with a matrix of one column becomes a sum, which fuses.
-    pairs = xp.reshape(xp.concatenate([*flat, *flat]), [-1, 2])
-    both = xp.reshape(matmul(pairs, np.eye(2, dtype="float32")), [-1])
-    found, start = [], 0
-    for array, size in zip(arrays, sizes, strict=True):
-        part = xp.reshape(both[start : start + size], xp.shape(array))
-        found.append(xp.cast(part, array.dtype))
-        start = start + size
-    return found
+    first = arrays[0][(slice(1),) * len(arrays[0].shape)]
+    return cond(count_nonzero(first) >= 0, lambda *same: same, lambda *never: tuple(map(reverse, never)), *arrays)

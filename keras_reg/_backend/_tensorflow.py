@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_reg._backend._philox import PhiloxState
-from keras_reg._backend._place import USUAL_BATCH, Place, through_product
+from keras_reg._backend._place import USUAL_BATCH, Place, behind_conditional
 from keras_reg._backend._recomputing import is_called_by, refuse_recomputing
 from keras_reg._backend._tensorflow_ops import tensorflow_ops
 
@@ -113,9 +113,13 @@ class TensorFlowProgram(TensorFlowPlace):
     def computed_once(self, *arrays):
         import tensorflow as tf
 
-        if _has_gpu():  # where products of matrices are rounded, and barriers kept
+        if _has_gpu():  # where barriers are kept
             return tuple(tf.raw_ops.XlaOptimizationBarrier(input=arrays))
-        return through_product(arrays, self.ops, tf.linalg.matmul)
+
+        def cond(condition, true, false, *arrays):
+            return tf.cond(condition, lambda: true(*arrays), lambda: false(*arrays))
+
+        return behind_conditional(arrays, tf.math.count_nonzero, lambda array: tf.reverse(array, [0]), cond)
 
     def dtype_of_arithmetic(self, dtype):
         return "float32" if dtype == "bfloat16" and not _has_gpu() else dtype

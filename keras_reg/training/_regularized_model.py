@@ -151,7 +151,8 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):  # ty
         self._build_augmentation(found)
         self.augmentation._check_batch(batch)
         batch = self.augmentation._augment(batch)
-        return self._put_images(x, place, batch.images), Mixture.of(batch), batch.sample_weights
+        _, images = batch.place.computed_once(found, batch.images)  # a network reads them forward and backward
+        return self._put_images(x, place, images), Mixture.of(batch), batch.sample_weights
 
     def _find_images(self, x):
         """Returns (the place of the images in x, the images). The place is `None` if x itself is the images."""

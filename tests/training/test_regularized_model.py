@@ -1,6 +1,7 @@
 """RegularizedModel: what a training step on augmented batches computes, and that nothing else changes."""
 
 import concurrent.futures
+import re
 
 import keras
 import numpy as np
@@ -203,6 +204,33 @@ def test_the_network_runs_once_a_step_and_its_losses_count_once():
     assert_close(loss - plain.train_on_batch(x, y)[0], 3.0 + penalty, rtol=1e-4)
     model.fit(x, y, batch_size=5, epochs=2, verbose=0)
     assert float(to_numpy(counter.calls)) == 1 + 4
+
+
+@only("jax", why="XLA fuses what it compiles as one program, a training step on JAX")
+def test_a_step_augments_the_images_once():
+    """The first convolution reads them forward and backward: fused into both, they would be augmented twice. In the
+    compiled step stand as many operations on rows of pixels as where the augmentation is compiled alone."""
+    import jax
+
+    images, ids, _ = batch()
+
+    def operations(function, *arguments):
+        program = jax.jit(function).lower(*arguments).compile().as_text()
+        return re.findall(r" = f32\[10,8,18\]\S* (\w+)\(", program)  # 6 columns of 3 channels are one axis
+
+    model = augmented(augmentation=layers.MixUp(0.8))
+    model.build(images.shape)
+    model.optimizer.build(model.trainable_variables)
+    parts = model.trainable_variables, model.non_trainable_variables, model.optimizer.variables, model.metrics_variables
+    state = tuple([variable.value for variable in variables] for variables in parts)
+
+    def augment(values, images, ids):
+        pairs = zip(model.non_trainable_variables, values, strict=True)
+        with keras.StatelessScope(state_mapping=list(pairs)):
+            return model.augment(images, ids)[0]
+
+    step, alone = operations(model.train_step, state, (images, ids)), operations(augment, state[1], images, ids)
+    assert 0 < len(step) == len(alone)
 
 
 # Randomness.
