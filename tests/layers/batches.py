@@ -21,29 +21,14 @@ properties = settings(
 def augmenter(layer, **options):
     """`layer` as a function from data to NumPy.
 
-    Compiled as a whole on JAX, which otherwise compiles every operation for every shape, for seconds; and compiled
-    quickly: `test_compiled.py` tries the optimised code.
+    Compiled as a whole on JAX, which otherwise compiles every operation for every shape, for seconds.
     """
 
     def call(*data):
         return layer(*data, **options)
 
-    if BACKEND != "jax":
-        return lambda *data: to_numpy(call(*data))
-    return _quickly_compiled_by_jax(jit(call, layer))
-
-
-def _quickly_compiled_by_jax(call):
-    import jax
-
-    def quick(*data):
-        jax.config.update("jax_disable_most_optimizations", True)
-        try:
-            return to_numpy(call(*data))
-        finally:
-            jax.config.update("jax_disable_most_optimizations", False)
-
-    return quick
+    call = jit(call, layer) if BACKEND == "jax" else call
+    return lambda *data: to_numpy(call(*data))
 
 
 def augment(layer, *data, **options):
