@@ -16,7 +16,7 @@ from keras_reg.callbacks._callback_states import CallbackStates
 
 @renamed(directory="backup_dir")
 def persist(callbacks: Callbacks, backup_dir: Path, delete_checkpoint: bool = True) -> list[keras.callbacks.Callback]:
-    """Resumes a killed training as if nothing had happened, with its weights, callbacks, history and random numbers.
+    """Resumes interrupted training with its weights, callbacks, history and random numbers.
 
     Pass the returned list to `fit`, and start the same program again after a crash. Training continues at the start of
     the interrupted epoch and ends with the results of an uninterrupted run. `backup_dir` holds the weights, the
@@ -30,10 +30,11 @@ def persist(callbacks: Callbacks, backup_dir: Path, delete_checkpoint: bool = Tr
     - the random state of Python, NumPy and PyTorch, which Keras uses to shuffle arrays under JAX and PyTorch, and for
       unseeded dropout under PyTorch.
 
-    Other callbacks start over. So does everything outside of the model: a `tf.data` pipeline or a data loader begins
-    again with its first draw and order (with `index=`, a draw of this package's layers depends only on the batch
-    number). TensorFlow's order of shuffled arrays cannot be read: pass `shuffle=False` to `fit`, or shuffle the data
-    yourself. Draws of `keras.random` without a seed or a `SeedGenerator` are not restored.
+    Other callbacks start over. So does everything outside of the model: a `tf.data` pipeline or a data loader starts
+    again with its first random numbers and order. (With `index=`, the random numbers of this package's layers depend
+    only on the index of the batch.) TensorFlow's order of shuffled arrays cannot be read: pass `shuffle=False` to
+    `fit`, or shuffle the data yourself. Unseeded `keras.random` calls without a `SeedGenerator` are not
+    restored.
 
     The states of an epoch are written before its weights replace the old ones, and the previous epoch is kept, so a
     kill at any moment leaves weights and states that belong together. If a file is damaged, training resumes from the
