@@ -20,13 +20,13 @@ def _keras_names(callback):
     return [name for kind, names in KERAS_STATE.items() if isinstance(callback, kind) for name in names]
 
 
-def _take(callback):
+def _state_of(callback):
     if hasattr(callback, "state_dict"):
         return callback.state_dict()
     return {name: getattr(callback, name) for name in _keras_names(callback)}
 
 
-def _put(callback, state):
+def _set_state(callback, state):
     if hasattr(callback, "state_dict"):
         callback.load_state_dict(state)
         return
@@ -54,7 +54,7 @@ class CallbackStates:
         """Raises for a state that cannot be written, before the first epoch rather than after it."""
         for name, callback in self.callbacks.items():
             try:
-                _storage.dump_nest(io.BytesIO(), _take(callback))
+                _storage.dump_nest(io.BytesIO(), _state_of(callback))
             except (TypeError, ValueError, AttributeError, RecursionError) as error:
                 fail(
                     f"`state_dict` of {type(callback).__name__} must return dicts, lists, numbers, strings, None and "
@@ -64,7 +64,7 @@ class CallbackStates:
 
     def take(self):
         """Returns (the states, what has grown since the last call)."""
-        states = {name: _take(callback) for name, callback in self.callbacks.items()}
+        states = {name: _state_of(callback) for name, callback in self.callbacks.items()}
         grown = {}
         for name, attribute, lists in self._growing(states):
             for key, values in lists.items():
@@ -88,7 +88,7 @@ class CallbackStates:
             for key, values in lists.items()
         }
         for name, callback in self.callbacks.items():
-            _put(callback, states[name])
+            _set_state(callback, states[name])
 
     def start_anew(self):
         self._lengths = {}

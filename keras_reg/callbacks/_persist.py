@@ -10,8 +10,8 @@ from keras_reg._random_state import random_state, set_random_state
 from keras_reg._renamed import renamed
 from keras_reg._typing import Callbacks, Path
 from keras_reg._validation import check_callbacks, check_flag, check_folder, fail
-from keras_reg.callbacks._backup import METADATA, Backup
 from keras_reg.callbacks._callback_states import CallbackStates
+from keras_reg.callbacks._epoch_backup import METADATA, EpochBackup
 
 
 @renamed(directory="backup_dir")
@@ -82,13 +82,13 @@ class History(keras.callbacks.History):
 
 
 class _Persist(keras.callbacks.BackupAndRestore):
-    """`BackupAndRestore` with states beside the weights; all files are written and read by `Backup`."""
+    """`BackupAndRestore` with states beside the weights; all files are written and read by `EpochBackup`."""
 
     def __init__(self, callbacks, backup_dir, delete_checkpoint):
         super().__init__(os.fspath(backup_dir), double_checkpoint=True, delete_checkpoint=delete_checkpoint)
         self.states = CallbackStates(callbacks)
         self._told = False  # whether Keras has been told to start at a later epoch
-        self.backup = Backup(backup_dir)
+        self.backup = EpochBackup(backup_dir)
 
     def on_train_begin(self, logs=None):
         if not self.model.built:

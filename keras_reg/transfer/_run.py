@@ -7,13 +7,13 @@ import keras
 from keras_reg._messages import say
 from keras_reg._validation import fail
 from keras_reg.callbacks import persist
-from keras_reg.transfer._backup import PhaseStart
 from keras_reg.transfer._batches import Batches, EpochOf
 from keras_reg.transfer._feature_cache import FeatureCache
 from keras_reg.transfer._freeze import check_layers, freeze, open_layers
 from keras_reg.transfer._history import AlignedHistory, make_history
 from keras_reg.transfer._labels import check_batch, check_every_batch
 from keras_reg.transfer._optimizer import PhaseOptimizer
+from keras_reg.transfer._phase_backup import PhaseStart
 from keras_reg.transfer._rates import rate_groups
 from keras_reg.transfer._report import phase_line
 from keras_reg.transfer._slots import rate_at
@@ -28,7 +28,7 @@ class Run:
         parts: The `Assembly`.
         objective: The `Objective`, which compiles the models.
         plan: The `Plan`.
-        backup: A `Backup`, or `None`.
+        backup: A `PhaseBackup`, or `None`.
         history: Dict that is filled with {name of a phase: its `History`}.
         cache_memory: Bytes of features that are kept in memory.
     """

@@ -8,11 +8,11 @@ from keras_reg._typing import Callbacks, Path, Tensors
 from keras_reg._validation import check_flag, check_folder, fail, native
 from keras_reg.transfer._arguments import joined_data
 from keras_reg.transfer._assembly import assemble
-from keras_reg.transfer._backup import Backup
 from keras_reg.transfer._data import to_data
 from keras_reg.transfer._history import draw, join
 from keras_reg.transfer._objective import Objective
 from keras_reg.transfer._phase import Phase, default_optimizer
+from keras_reg.transfer._phase_backup import PhaseBackup
 from keras_reg.transfer._plan import make_plan
 from keras_reg.transfer._report import summary_lines
 from keras_reg.transfer._run import Run
@@ -178,8 +178,8 @@ class TransferLearner:
         return self.joined_history()
 
     def _open_backup(self, directory, phases):
-        """Returns the `Backup` in a folder, emptied if this learner has completed a training there."""
-        backup = Backup(directory, self.parts.trainer, phases)
+        """Returns the `PhaseBackup` in a folder, emptied if this learner has completed a training there."""
+        backup = PhaseBackup(directory, self.parts.trainer, phases)
         if backup.directory in self._finished:
             backup.remove()
             self._finished.remove(backup.directory)

@@ -29,10 +29,10 @@ def measure(tensors, bins):
     results, chunk = [], []
     for tensor in tensors:
         if chunk and sum(map(_size, [*chunk, tensor])) > CHUNK:
-            results.append(_measure(chunk, bins))
+            results.append(_measure_together(chunk, bins))
             chunk = []
         chunk.append(tensor)
-    results.append(_measure(chunk, bins))
+    results.append(_measure_together(chunk, bins))
     return tuple(ops.concatenate(parts, axis=0) for parts in zip(*results, strict=True))
 
 
@@ -40,7 +40,7 @@ def _size(tensor):
     return math.prod(tensor.shape)
 
 
-def _measure(tensors, bins):
+def _measure_together(tensors, bins):
     rows, owner, padding = _rows(tensors)
     finite = ops.isfinite(rows)
     values = ops.where(finite, rows, ops.zeros_like(rows))

@@ -41,7 +41,7 @@ class PhaseStart:
     loss_scale: float | None = None
 
 
-class Backup:
+class PhaseBackup:
     """The folder of one training: the starts of the last two phases, each with the epochs of its phase.
 
     Args:
@@ -74,7 +74,7 @@ class Backup:
             "random": random_state(self.model),
         }
         write_nest(self.directory / FILE.format(start.phase), record)
-        self._remove([phase for phase in self._phases() if phase < start.phase - 1])
+        self._remove_phases([phase for phase in self._phases() if phase < start.phase - 1])
 
     def load(self):
         """Restores weights and random state and returns the last `PhaseStart`, or `None` if there is none."""
@@ -130,9 +130,9 @@ class Backup:
 
     def remove(self):
         """Deletes the files of this training, and the folder if it is then empty."""
-        self._remove(self._phases())
+        self._remove_phases(self._phases())
 
-    def _remove(self, phases):
+    def _remove_phases(self, phases):
         for phase in phases:
             self._remove_epochs(phase)
         remove(self.directory, [FILE.format(phase) for phase in phases])

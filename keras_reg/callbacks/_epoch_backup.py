@@ -24,7 +24,7 @@ class Saved(NamedTuple):
     Attributes:
         epoch: The number of completed epochs.
         weights: The file of the weights.
-        record: The nest that was passed to `Backup.save`.
+        record: The nest that was passed to `EpochBackup.save`.
         growth: All nests that were passed as `grown` until then.
     """
 
@@ -34,7 +34,7 @@ class Saved(NamedTuple):
     growth: list
 
 
-class Backup:
+class EpochBackup:
     """Writes and reads the files. Those of weights and metadata have the names that `BackupAndRestore` gives them.
 
     A file of states contains the checksum of its weights, so matching files are recognized whenever the process was
