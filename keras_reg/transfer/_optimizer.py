@@ -40,11 +40,11 @@ class PhaseOptimizer:
 
     def _split(self):
         """Returns {(name, factor, steps): weights}."""
-        fixed = has_fixed_rate(self.template)
+        has_schedule = schedule_of(self.template) is not None
         parts = {}
         for name, factor, weights in self.groups:
             known = [self.memories[id(weight)].steps for weight in weights if id(weight) in self.memories]
-            shared = max(known, default=0) if self.kind in TIMELESS and fixed else None
+            shared = max(known, default=0) if self.kind in TIMELESS and not has_schedule else None
             for weight in weights:
                 memory = self.memories.get(id(weight))
                 steps = shared if shared is not None else memory.steps if memory else 0
