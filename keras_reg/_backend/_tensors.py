@@ -46,7 +46,7 @@ def is_concrete(x):
     if isinstance(x, (np.ndarray, np.generic, int, float)):
         return True
     if BACKEND == "torch" and isinstance(x, sys.modules["torch"].Tensor):
-        return x.device.type == "cpu" and not is_compiling()
+        return x.device.type == "cpu" and not is_compiling() and _has_values(x)
     if "tensorflow" in sys.modules and isinstance(x, sys.modules["tensorflow"].Tensor):
         return hasattr(x, "numpy") and "GPU" not in x.device
     if "jax" in sys.modules and isinstance(x, sys.modules["jax"].Array):
@@ -59,10 +59,16 @@ def least_of(x):
     """The least number of `x`, or `None` where it cannot be read at no great cost, or there is none."""
     if not is_concrete(x) or 0 in x.shape:
         return None
+    return float(ops.convert_to_numpy(ops.min(x)))
+
+
+def _has_values(x):
+    """Whether a tensor of PyTorch can be read: not inside a transform, such as `torch.func.grad`, which wraps it."""
     try:
-        return float(ops.convert_to_numpy(ops.min(x)))
-    except RuntimeError:  # inside of a transform of PyTorch, such as `torch.func.vmap`
-        return None
+        x.detach().data_ptr()
+    except RuntimeError:
+        return False
+    return True
 
 
 def number_of(x):

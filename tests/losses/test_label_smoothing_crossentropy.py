@@ -275,6 +275,29 @@ def test_a_second_backward_pass_over_a_retained_graph():
     assert_close(second, first, rtol=0, atol=1e-6)
 
 
+@only("torch", why="These are its transforms")
+@pytest.mark.parametrize("kind", ["ids", "one-hot"])
+def test_transforms_of_torch(kind):
+    """Gradients of each sample, tangents and mapped calls: what was given has no values that could be read there."""
+    import torch
+
+    logits, ids, _ = batch((5, CLASSES))
+    z, y = torch.tensor(logits), torch.tensor(ids if kind == "ids" else one_hot(ids))
+
+    def ours(z, y):
+        return label_smoothing_crossentropy(y[None], z[None], 0.1, from_logits=True)[0]
+
+    def total(z):
+        return label_smoothing_crossentropy(y, z, 0.1, from_logits=True).sum()
+
+    losses, slopes = closed_form(one_hot(ids), logits)
+    assert_close(torch.func.vmap(ours)(z, y).numpy(), losses, **TOLERANCE)
+    assert_close(torch.func.vmap(torch.func.grad(ours))(z, y).numpy(), slopes, **TOLERANCE)
+    assert_close(torch.func.grad(total)(z).numpy(), slopes, **TOLERANCE)
+    tangent = torch.func.jvp(total, (z,), (z,))[1]
+    assert_close(tangent.numpy(), (slopes * logits).sum(), **TOLERANCE)
+
+
 @only("torch", why="The others compile, which allocates no such array")
 @pytest.mark.parametrize("shape", [(1100, 2000), (3, 7, 120_000), (2, 2**20 + 1)], ids=str)
 @pytest.mark.parametrize("options", OPTIONS[1:], ids=str)
