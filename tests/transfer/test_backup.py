@@ -223,7 +223,8 @@ def test_bad_folders(folder):
         fit(learner(), folder)
 
 
-def test_random_numbers_go_on_where_they_were(tmp_path):
+@pytest.mark.parametrize("epoch", [1, 2])  # the first of a phase, and the one after it
+def test_random_numbers_go_on_where_they_were(tmp_path, epoch):
     """Seeded and unseeded dropout, and an augmentation, draw after an interruption what they would have drawn."""
 
     def made():
@@ -237,7 +238,7 @@ def test_random_numbers_go_on_where_they_were(tmp_path):
     whole = made()
     expected = fit(whole, tmp_path / "whole").history["loss"]
     with pytest.raises(Killed):
-        fit(made(), tmp_path / "killed", callbacks=[Stop(2)])
+        fit(made(), tmp_path / "killed", callbacks=[Stop(epoch)])
     resumed = made()
     np.random.seed(9)
     assert fit(resumed, tmp_path / "killed").history["loss"] == pytest.approx(expected, rel=1e-5)
