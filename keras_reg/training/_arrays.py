@@ -60,8 +60,8 @@ def check_batch_sizes(x, **others):
     for name, value in others.items() if size is not None else ():
         for array in leaves(value):
             if not hasattr(array, "shape") or len(array.shape) == 0 or static(array, 0) not in (None, size):
-                shape = tuple(getattr(array, "shape", ()))
-                fail(f"`{name}` must have one entry per sample of `x`.", **{name: shape, "samples": size})
+                shapes = {name: tuple(getattr(array, "shape", ())), "x": tuple(leaves(x)[0].shape)}
+                fail(f"`{name}` must have one entry per sample of `x`.", **shapes)
 
 
 def in_form_of(outputs, value, name):
