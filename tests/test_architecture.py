@@ -1,6 +1,7 @@
 """The house holds: who may import whom, who may know frameworks, what is public. Read from the syntax trees."""
 
 import ast
+import importlib
 import inspect
 import pathlib
 import re
@@ -110,8 +111,9 @@ def private_names(tree):
 
 PACKAGE_FILES = python_files(PACKAGE)
 OUTSIDE_FILES = [path for folder in ("tests", "examples") for path in python_files(harness.ROOT / folder)]
-# contributing.md is about what stands inside.
-DOCS = [path for path in sorted((harness.ROOT / "docs").rglob("*.md")) if path.name != "contributing.md"]
+# These are about what stands inside.
+INSIDE = {"contributing.md", "architecture.md"}
+DOCS = [path for path in sorted((harness.ROOT / "docs").rglob("*.md")) if path.name not in INSIDE]
 DOCS.append(harness.ROOT / "README.md")
 
 
@@ -197,3 +199,21 @@ def test_one_public_class_per_underscore_file(name):
     file = pathlib.Path(inspect.getfile(public))
     assert file.stem.startswith("_") and public.__module__.startswith(namespace + "._")
     assert file.stem.replace("_", "") == class_name.lower()
+
+
+# The page about it.
+
+
+def test_the_drawing_is_current(monkeypatch):
+    """If this fails: `python examples/draw_architecture.py`."""
+    monkeypatch.syspath_prepend(str(harness.ROOT / "examples"))
+    drawing = importlib.import_module("draw_architecture")
+    assert drawing.OUT.read_text(encoding="utf-8") == drawing.render()
+
+
+def test_the_page_names_every_room_and_only_files_that_exist():
+    page = (harness.ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:keras_reg|tests|examples|docs)/[\w/.]*)`", page))
+    assert {path for path in named if not (harness.ROOT / path).exists()} == set()
+    rooms = {path.parent for path in PACKAGE.rglob("__init__.py")} - {PACKAGE}
+    assert {room.name for room in rooms if f"{room.name}/`" not in page} == set()
