@@ -18,6 +18,7 @@ Boxes: TypeAlias = dict[str, Tensor]  # "boxes", and "classes" or "labels"
 
 StrengthLike: TypeAlias = float | Strength
 DataFormat: TypeAlias = Literal["channels_last", "channels_first"] | None
+Kind: TypeAlias = Literal["image", "video", "signal"] | None
 Pair: TypeAlias = Sequence[float]  # of two numbers
 Shape: TypeAlias = Sequence[int | None]
 Path: TypeAlias = str | os.PathLike[str]

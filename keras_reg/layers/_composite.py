@@ -8,10 +8,11 @@ import keras
 
 from keras_reg._backend import seed_words
 from keras_reg._strength import deserialize
-from keras_reg._typing import Config, DataFormat, Shape, StrengthLike
+from keras_reg._typing import Config, DataFormat, Kind, Shape, StrengthLike
 from keras_reg._validation import check_data_format, check_seed, fail
-from keras_reg.layers._batch._foreign import apply_foreign
+from keras_reg.layers._batch._foreign import apply_foreign, is_image_layer
 from keras_reg.layers._batch._foreign_spec import foreign_spec
+from keras_reg.layers._batch._kinds import SHAPES
 from keras_reg.layers._batch._terms import check_same_size, keep_unselected
 from keras_reg.layers._batch_augmentation import BatchAugmentation
 
@@ -25,6 +26,7 @@ class Composite(BatchAugmentation):
     def __init__(
         self,
         layers: Sequence[keras.layers.Layer],
+        kind: Kind = None,
         data_format: DataFormat = None,
         seed: int | None = None,
         rate: StrengthLike = 1.0,
@@ -37,7 +39,7 @@ class Composite(BatchAugmentation):
         derived = seed
         if seed is None and seeds and None not in seeds:
             derived = seed_words(*seeds)  # seeded parts make a seeded whole
-        super().__init__(rate, data_format, derived, **kwargs)
+        super().__init__(rate, agreed_kind(layers, kind), data_format, derived, **kwargs)
         self.seed = seed
         self.layers = list(layers)
         self.built = all(layer.built for layer in self.layers if isinstance(layer, BatchAugmentation))
@@ -60,6 +62,21 @@ class Composite(BatchAugmentation):
     @property
     def _works_on_host(self):
         return all(getattr(layer, "_works_on_host", False) for layer in self.layers)
+
+    @property
+    def _any_rank(self):
+        ours = [layer._any_rank for layer in self.layers if isinstance(layer, BatchAugmentation)]
+        return all(ours) and not any(map(is_image_layer, self.layers))
+
+    @property
+    def _folds(self):
+        """Each layer folds what it needs."""
+        return False
+
+    def _all_kinds(self):
+        kinds = [layer._all_kinds() for layer in self.layers if isinstance(layer, BatchAugmentation)]
+        kinds += [("image", "video") for layer in self.layers if is_image_layer(layer)]
+        return tuple(name for name in SHAPES if all(name in known for known in kinds))
 
     @property
     def keeps_integers(self):
@@ -95,10 +112,10 @@ class Composite(BatchAugmentation):
         return super()._compute(self.within(batch), u, noise, select, cast)
 
     def _check(self, batch):
-        batch = self.cast_spec(batch)
+        batch = self._cast_spec(batch)
         for layer in self.layers:
             if isinstance(layer, BatchAugmentation):
-                layer._check(batch)
+                layer._check_as_images(batch)
             after = spec_after(layer, batch)
             if self.keeps_size:
                 check_same_size(batch.images, after.images)
@@ -108,15 +125,15 @@ class Composite(BatchAugmentation):
         batch = self.within(batch)
         for layer in self.layers:
             if isinstance(layer, BatchAugmentation):
-                layer._check_inference(batch)
+                layer._check_as_images(batch, False)
             batch = inference_spec_after(layer, batch)
 
-    def cast_spec(self, batch):
+    def _cast_spec(self, batch):
         """The specification of the batch before the first layer."""
-        return super()._output_spec(self.within(batch))
+        return super()._cast_spec(self.within(batch))
 
     def _output_spec(self, batch):
-        batch = self.cast_spec(batch)
+        batch = self._cast_spec(batch)
         for layer in self.layers:
             batch = spec_after(layer, batch)
         return batch
@@ -125,7 +142,7 @@ class Composite(BatchAugmentation):
         batch = self._cast_images(self.within(batch))
         for layer in self.layers:
             ours = isinstance(layer, BatchAugmentation)
-            batch = layer._inference(batch) if ours else apply_foreign(layer, batch, False)
+            batch = layer._infer(batch) if ours else apply_foreign(layer, batch, False)
         return batch
 
     def _inference_spec(self, batch):
@@ -196,6 +213,15 @@ def agreed_format(layers, data_format):
     return formats.pop() if formats else None
 
 
+def agreed_kind(layers, kind):
+    """What samples are to the whole: what its layers say where `kind` is `None`, and never anything else."""
+    kinds = {layer.kind for layer in layers if isinstance(layer, BatchAugmentation)} | {kind}
+    if len(kinds - {None}) > 1:
+        received = [f"{layer.name}: {layer.kind}" for layer in layers if isinstance(layer, BatchAugmentation)]
+        fail("Expected `layers` of one `kind`.", kind=kind, layers=received)
+    return next(iter(kinds - {None}), None)
+
+
 def transform_part(layer, batch, u, key, select):
     """One layer, ours or Keras' own, on the images of `select` (all where `None`)."""
     if isinstance(layer, BatchAugmentation):
@@ -206,12 +232,12 @@ def transform_part(layer, batch, u, key, select):
 def spec_after(layer, batch):
     """The specification of the batch behind one layer."""
     if isinstance(layer, BatchAugmentation):
-        return layer._output_spec(batch)
+        return layer._spec_after(batch)
     return foreign_spec(layer, batch, batch.dtype)
 
 
 def inference_spec_after(layer, batch):
     """Likewise where nothing is trained."""
     if isinstance(layer, BatchAugmentation):
-        return layer._inference_spec(batch)
+        return layer._spec_after(batch, False)
     return foreign_spec(layer, batch, batch.dtype, training=False)

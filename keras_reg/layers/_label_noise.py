@@ -1,12 +1,13 @@
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 
 from keras_reg._backend import is_concrete
 from keras_reg._typing import Config, StrengthLike, Tensor, Tensors
-from keras_reg._validation import fail
+from keras_reg._validation import fail, native
 from keras_reg.layers._batch._fill_values import check_num_classes, holds
-from keras_reg.layers._batch._forms import dtype_of, is_float, is_map, leaves, one_number_each
+from keras_reg.layers._batch._forms import dtype_of, is_float, is_map, leaves, map_arrays, one_number_each
 from keras_reg.layers._batch_augmentation import BatchAugmentation
 from keras_reg.layers._pixels._mixing import check_ids, hot_rows
 
@@ -23,12 +24,15 @@ class LabelNoise(BatchAugmentation):
         rate: Probability that a label is redrawn, in [0, 1], or a `keras_reg.Strength`.
         num_classes: Number of classes, required for integer labels, which stay integers. Their dtype must be able to
             hold all class ids.
+        noisy_output: Name or position of the labels to redraw, or a list of these. It is required if a model has
+            several outputs: a key of the labels if they are a dict, else a position in the list or tuple.
         seed: Integer of at least 0, or `None`. With a seed, the random numbers are reproducible.
         **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
-        data: Images; or a tuple (images, labels) or (images, labels, sample_weight); or a dict with "images", "labels".
-        labels: Integer ids (batch,) or (batch, 1), or one-hot or soft (batch, classes).
+        data: Inputs of any shape and number, which are not changed; or a tuple (inputs, labels) or
+            (inputs, labels, sample_weight); or a dict with "images", "labels".
+        labels: Integer ids (batch,) or (batch, 1), or one-hot or soft (batch, classes); or a nest of these.
         sample_weight: Weights, which are not changed.
         training: `False` returns the data unchanged. Defaults to `True`. Inside a model, it defaults to the `training`
             argument of the model's call, or to `False` if there is none.
@@ -36,13 +40,15 @@ class LabelNoise(BatchAugmentation):
             only on `seed` and `index`.
 
     Input shape:
-        Images of any shape that the other layers take, labels as above.
+        Inputs of any shape (batch, ...), and labels as above. A single sample without the batch axis also works, if
+        its label is a scalar.
 
     Output shape:
         The shape of the input.
 
     Raises:
-        ValueError: For a rate outside [0, 1], no labels, labels of another rank, or integer ids without `num_classes`.
+        ValueError: For a rate outside [0, 1], no labels, labels of another rank, integer ids without `num_classes`,
+            and several labels without `noisy_output`.
 
     Example:
 
@@ -64,22 +70,38 @@ class LabelNoise(BatchAugmentation):
     _works_on_host = True
 
     def __init__(
-        self, rate: StrengthLike, num_classes: int | None = None, seed: int | None = None, **kwargs: Any
+        self,
+        rate: StrengthLike,
+        num_classes: int | None = None,
+        noisy_output: int | str | Sequence[int | str] | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
     ) -> None:
-        num_classes = check_num_classes(num_classes)
+        num_classes, noisy_output = check_num_classes(num_classes), _check_noisy_output(noisy_output)
         super().__init__(rate, seed=seed, **kwargs)
-        self.num_classes = num_classes
+        self.num_classes, self.noisy_output = num_classes, noisy_output
+
+    def _changes(self, labels):
+        if self.noisy_output is None and len(leaves(labels)) <= 1:
+            return super()._changes(labels)
+        known = _names(labels)
+        named = self.noisy_output if isinstance(self.noisy_output, list) else [self.noisy_output]
+        if not all(name in known for name in named):
+            named = self.noisy_output
+            fail("`noisy_output` must say which of several labels are redrawn.", noisy_output=named, labels=known)
+        chosen = [name in named for name in known for _ in keras.tree.flatten(labels[name])]
+        if isinstance(labels, dict):  # which `keras.tree` sorts
+            return {name: keras.tree.map_structure(lambda _, name=name: name in named, labels[name]) for name in known}
+        return keras.tree.pack_sequence_as(labels, chosen)
 
     def _check(self, batch):
-        arrays = leaves(batch.labels)
-        if not arrays:
+        if not leaves(batch.labels):
             raise ValueError("Expected labels, to put noise on. Received: images alone")
-        for array in arrays:
-            self._check_label(array, batch)
+        changes = self._changes(batch.labels)
+        map_arrays(lambda array, changed: self._check_label(array, batch) if changed else None, batch.labels, changes)
 
     def _check_label(self, array, batch):
-        lifted = 1 if len(batch.images.shape) == 3 else 0
-        rank, last = len(array.shape) + lifted, array.shape[-1] if len(array.shape) else 1
+        rank, last = len(array.shape), array.shape[-1]
         if rank not in (1, 2) or is_map(array, batch.images, self.data_format):
             fail("Expected labels of shape (batch,), (batch, 1) or (batch, classes).", shape=tuple(array.shape))
         ids = rank == 1 or last == 1
@@ -111,4 +133,20 @@ class LabelNoise(BatchAugmentation):
         return ops.cast(hot_rows(drawn, classes, ops), dtype_of(labels))
 
     def get_config(self) -> Config:
-        return {**super().get_config(), "num_classes": self.num_classes}
+        return {**super().get_config(), "num_classes": self.num_classes, "noisy_output": self.noisy_output}
+
+
+def _names(labels):
+    """Keys or positions of several labels."""
+    if isinstance(labels, dict):
+        return list(labels)
+    return list(range(len(labels))) if isinstance(labels, (list, tuple)) else []
+
+
+def _check_noisy_output(noisy_output):
+    """`None`, a name or a position, or a list of these."""
+    names = native(noisy_output)
+    for name in names if isinstance(names, (list, tuple)) else [names]:
+        if not isinstance(name, (str, int, type(None))) or isinstance(name, bool):
+            fail("`noisy_output` must be a name or a position, or a list of these.", noisy_output=noisy_output)
+    return list(names) if isinstance(names, tuple) else names

@@ -2,7 +2,7 @@ from typing import Any, Literal
 
 import keras
 
-from keras_reg._typing import DataFormat, StrengthLike
+from keras_reg._typing import DataFormat, Kind, StrengthLike
 from keras_reg.layers._mixer import Mixer
 
 
@@ -70,8 +70,9 @@ class MixUp(Mixer):
         rate: StrengthLike = 1.0,
         num_classes: int | None = None,
         mode: Literal["sample", "batch"] = "sample",
+        kind: Kind = None,
         data_format: DataFormat = None,
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(alpha, rate, num_classes, mode, data_format, seed, **kwargs)
+        super().__init__(alpha, rate, num_classes, mode, kind, data_format, seed, **kwargs)

@@ -2,7 +2,7 @@ import dataclasses
 from typing import Any, Literal
 
 from keras_reg._strength import Strength, plain, serialize
-from keras_reg._typing import Config, DataFormat, StrengthLike
+from keras_reg._typing import Config, DataFormat, Kind, StrengthLike
 from keras_reg._validation import check_choice
 from keras_reg.layers._batch._boxes import check_boxes, spec_of_concatenated
 from keras_reg.layers._batch._fill_values import check_num_classes
@@ -11,13 +11,14 @@ from keras_reg.layers._batch._terms import map_labels
 from keras_reg.layers._batch_augmentation import BatchAugmentation, selected
 from keras_reg.layers._pixels._beta import BetaQuantile
 from keras_reg.layers._pixels._mixed import mix
-from keras_reg.layers._pixels._mixing import COLUMNS, check_labels, label_spec, make_plan, mask_spec
+from keras_reg.layers._pixels._mixing import COLUMNS, check_inputs, check_labels, label_spec, make_plan, mask_spec
 
 
 class Mixer(BatchAugmentation):
     """What MixUp and CutMix share: all but whether the partner is blended in or cut in."""
 
     cuts = False
+    kinds = ("image", "video", "signal")
 
     _columns = COLUMNS
     _mixes = True
@@ -29,13 +30,14 @@ class Mixer(BatchAugmentation):
         rate: StrengthLike,
         num_classes: int | None,
         mode: Literal["sample", "batch"],
+        kind: Kind,
         data_format: DataFormat,
         seed: int | None,
         **kwargs: Any,
     ) -> None:
         num_classes = check_num_classes(num_classes, low=1)
         mode = check_choice("mode", mode, ("sample", "batch"))
-        super().__init__(rate, data_format, seed, **kwargs)
+        super().__init__(rate, kind, data_format, seed, **kwargs)
         self.set_strength("alpha", alpha, open_low=True)
         self.num_classes, self.mode = num_classes, mode
         self._quantile = self._make_quantile()
@@ -53,7 +55,14 @@ class Mixer(BatchAugmentation):
     def keeps_integers(self):
         return self.cuts
 
+    @property
+    def _any_rank(self):
+        """Samples of any shape can be blended; for a box it matters where pixels are."""
+        return not self.cuts
+
     def _check(self, batch):
+        if not self.cuts:
+            check_inputs(batch, type(self).__name__)
         check_labels(batch, self.num_classes, not self.cuts, self.data_format, type(self).__name__)
         if batch.boxes is not None:
             check_boxes(batch, cuts=self.cuts, layer=type(self).__name__)

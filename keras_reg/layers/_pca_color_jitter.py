@@ -74,6 +74,9 @@ class PCAColorJitter(BatchAugmentation):
     """
 
     moves_pixels = False
+    kinds = ("image", "video")
+
+    _frames_as = "rows"  # the channels of a pixel stay together
 
     @renamed(eigenvalues="stddevs")
     def __init__(
@@ -91,7 +94,7 @@ class PCAColorJitter(BatchAugmentation):
         value_range = None if value_range is None else check_range("value_range", value_range)
         stddevs, eigenvectors = native(stddevs), native(eigenvectors)
         self._check_components(stddevs, eigenvectors, plain(stddev))
-        super().__init__(rate, data_format, seed, **kwargs)
+        super().__init__(rate, data_format=data_format, seed=seed, **kwargs)
         self.set_strength("stddev", stddev)
         self.stddevs, self.eigenvectors, self.value_range = stddevs, eigenvectors, value_range
 
@@ -160,7 +163,7 @@ class PCAColorJitter(BatchAugmentation):
         if channels is not None and channels != len(self.components[0]):
             fail(f"Expected images with {len(self.components[0])} channels.", shape=tuple(batch.images.shape))
         if self.value_range is not None:
-            check_fill("value_range", self.value_range, self._dtype_of_pixels(batch))
+            check_fill("value_range", self.value_range, self._dtype_of_pixels(batch.images, batch))
 
     @property
     def normal_numbers(self) -> int:  # type: ignore[override]

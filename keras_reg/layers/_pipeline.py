@@ -3,7 +3,7 @@ from typing import Any
 
 import keras
 
-from keras_reg._typing import DataFormat
+from keras_reg._typing import DataFormat, Kind
 from keras_reg.layers._composite import Composite, transform_part
 
 
@@ -58,6 +58,7 @@ class Pipeline(Composite):
     def __init__(
         self,
         layers: Sequence[keras.layers.Layer],
+        kind: Kind = None,
         data_format: DataFormat = None,
         seed: int | None = None,
         **kwargs: Any,
@@ -65,7 +66,7 @@ class Pipeline(Composite):
         layers = [layers] if isinstance(layers, keras.layers.Layer) else layers
         if isinstance(layers, (list, tuple)):
             layers = [part for layer in layers for part in _parts(layer)]
-        super().__init__(layers, data_format, seed, **kwargs)
+        super().__init__(layers, kind, data_format, seed, **kwargs)
 
     def _transform(self, batch, u, key, select=None):
         for layer, numbers, part_key in self.parts(batch, u, key):

@@ -2,7 +2,7 @@ from typing import Any, Self
 
 import keras
 
-from keras_reg._typing import Config, DataFormat, StrengthLike
+from keras_reg._typing import Config, DataFormat, Kind, StrengthLike
 from keras_reg.layers._batch_augmentation import selected
 from keras_reg.layers._composite import Composite, check_layers, layers_of_config, transform_part
 from keras_reg.layers._pipeline import taken_apart
@@ -61,13 +61,14 @@ class RandomApply(Composite):
         self,
         layer: keras.layers.Layer,
         rate: StrengthLike = 0.5,
+        kind: Kind = None,
         data_format: DataFormat = None,
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
         layer = taken_apart(layer)
         check_layers([layer], "layer")
-        super().__init__([layer], data_format, seed, rate, **kwargs)
+        super().__init__([layer], kind, data_format, seed, rate, **kwargs)
 
     @property
     def layer(self) -> keras.layers.Layer:

@@ -5,7 +5,7 @@ import keras
 import numpy as np
 
 from keras_reg._renamed import renamed
-from keras_reg._typing import Config, DataFormat
+from keras_reg._typing import Config, DataFormat, Kind
 from keras_reg._validation import check_choice, fail, is_number, native
 from keras_reg.layers._batch._terms import check_same_size
 from keras_reg.layers._batch_augmentation import BatchAugmentation
@@ -79,13 +79,14 @@ class RandomChoice(Composite):
         layers: Sequence[keras.layers.Layer],
         probabilities: Sequence[float] | None = None,
         mode: Literal["sample", "batch"] = "batch",
+        kind: Kind = None,
         data_format: DataFormat = None,
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
         mode = check_choice("mode", mode, ("batch", "sample"))
         layers = [taken_apart(layer) for layer in layers] if isinstance(layers, (list, tuple)) else layers
-        super().__init__(layers, data_format, seed, **kwargs)
+        super().__init__(layers, kind, data_format, seed, **kwargs)
         self.probabilities, self.mode = self._check_probabilities(probabilities), mode
         if mode == "sample" and not self.fused:
             names = [type(layer).__name__ for layer in self.layers]
@@ -97,6 +98,10 @@ class RandomChoice(Composite):
     @property
     def fused(self) -> bool:
         return all(isinstance(layer, Mixer) for layer in self.layers)
+
+    @property
+    def _folds(self):
+        return self.fused and not self._any_rank
 
     @property
     def num_classes(self) -> int | None:
@@ -159,22 +164,22 @@ class RandomChoice(Composite):
         return self._cast_images(batch)
 
     def _inference_spec(self, batch):
-        return self.cast_spec(batch)
+        return self._cast_spec(batch)
 
     def _check_inference(self, batch):
         """What is not touched cannot be wrong."""
 
     def _check(self, batch):
-        batch = self.cast_spec(batch)
+        batch = self._cast_spec(batch)
         for layer in self.layers:
             if isinstance(layer, BatchAugmentation):
-                layer._check(batch)
+                layer._check_as_images(batch)
             if not self.fused:
                 check_same_size(batch.images, spec_after(layer, batch).images)
 
     def _output_spec(self, batch):
         if self.fused:
-            return mixed_spec(self.cast_spec(batch), batch, self)
+            return mixed_spec(self._cast_spec(batch), batch, self)
         return super()._output_spec(batch)
 
     def get_config(self) -> Config:

@@ -5,7 +5,7 @@ from typing import Any, Literal
 import keras
 
 from keras_reg._renamed import renamed
-from keras_reg._typing import Boxes, Config, DataFormat, Pair, StrengthLike, Tensor
+from keras_reg._typing import Boxes, Config, DataFormat, Kind, Pair, StrengthLike, Tensor
 from keras_reg._validation import (
     check_choice,
     check_integer_or_pair,
@@ -21,7 +21,7 @@ from keras_reg._validation import (
 from keras_reg.layers._batch._boxes import FORMATS, check_boxes, drop_erased
 from keras_reg.layers._batch._fill_values import check_channels, check_fill, check_fill_of_maps, exact
 from keras_reg.layers._batch._forms import dtype_of, height_width, static
-from keras_reg.layers._batch._moving import check_masks, check_no_boxes_within, with_batch_axis
+from keras_reg.layers._batch._moving import check_masks, check_no_boxes_within
 from keras_reg.layers._batch_augmentation import BatchAugmentation
 from keras_reg.layers._pixels._filling import Filling
 from keras_reg.layers._pixels._rows import Rows
@@ -98,6 +98,7 @@ class RandomErasing(BatchAugmentation):
 
     keeps_integers = True
     moves_pixels = False
+    kinds = ("image", "video", "signal")
 
     _selects = True
     _makes_images = True
@@ -114,6 +115,7 @@ class RandomErasing(BatchAugmentation):
         value_range: Pair | None = None,
         mask_fill: float | None = None,
         bounding_box_format: str = "xyxy",
+        kind: Kind = None,
         data_format: DataFormat = None,
         seed: int | None = None,
         **kwargs: Any,
@@ -124,7 +126,7 @@ class RandomErasing(BatchAugmentation):
         value_range = None if value_range is None else check_range("value_range", value_range)
         if mask_fill is not None:
             mask_fill = check_number("mask_fill", mask_fill)
-        super().__init__(rate, data_format, seed, **kwargs)
+        super().__init__(rate, kind, data_format, seed, **kwargs)
         self.scale, self.ratio, self.count = scale, ratio, count
         self.fill, self.value_range, self.mask_fill = fill, value_range, mask_fill
         self.bounding_box_format = bounding_box_format
@@ -156,8 +158,8 @@ class RandomErasing(BatchAugmentation):
         if batch.boxes is not None:
             check_boxes(batch)
         images = batch.images
-        check_channels("fill", self.fill, images, self.data_format)
-        dtype = self._dtype_of_pixels(batch)
+        check_channels("fill", self.fill, batch, self.data_format)
+        dtype = self._dtype_of_pixels(batch.images, batch)
         check_fill_of_maps(self.mask_fill, batch, self.data_format)
         if self.fill in NOISE:
             self._check_noise(dtype)
@@ -165,9 +167,11 @@ class RandomErasing(BatchAugmentation):
             check_fill("fill", self.fill, dtype)
         check_no_boxes_within(batch.labels, type(self).__name__)
         if self.mask_fill is not None:
-            check_masks(with_batch_axis(batch), self.data_format)
+            check_masks(batch, self.data_format)
         axes = (-3, -2) if self.data_format == "channels_last" else (-2, -1)
         height, width = (static(images, axis) for axis in axes)
+        if batch.is_signal:
+            return  # an interval of any length fits
         if height and width and self.scale[0] > self._largest(height, width) / (height * width) + 1e-6:
             fail(
                 f"No box with an area in `scale` and an aspect in `ratio` fits into {height} x {width} pixels.",
@@ -236,24 +240,32 @@ class RandomErasing(BatchAugmentation):
         height, width = (ops.cast(n, "float32") for n in height_width(batch.images, self.data_format, ops))
         least, most = self.counts
         number = ops.minimum(least + ops.floor(u[:, 0] * (most - least + 1)), 1.0 * most)
-        limit = ops.minimum(self._largest(height, width, ops.minimum), self.scale[1] * height * width)
+        limit = self.scale[1] * height * width
+        if not batch.is_signal:
+            limit = ops.minimum(self._largest(height, width, ops.minimum), limit)
         first = ops.minimum(self.scale[0] * height * width, limit)
         area = (first + u[:, 1] * (limit - first)) / number
         boxes = []
         for i in range(most):
             exists = chosen if i < least else chosen & (number > i)
-            boxes.append(
-                batch.computed_once(*self._draw_box(u[:, 2 + 3 * i : 5 + 3 * i], area, exists, height, width, ops))
-            )
+            numbers = u[:, 2 + 3 * i : 5 + 3 * i]
+            sides = (area, ops.ones_like(area))  # of an interval
+            if not batch.is_signal:
+                sides = self._draw_sides(numbers[:, 0], area, height, width, ops)
+            boxes.append(batch.computed_once(*self._place(numbers, sides, exists, height, width, ops)))
         return boxes
 
-    def _draw_box(self, u, area, exists, height, width, ops):
+    def _draw_sides(self, u, area, height, width, ops):
+        """Height and width of a box of this area."""
         ratio = usable_ratio(self.ratio)
         low = ops.log(ops.maximum(ratio[0], area / (height * height)))
         high = ops.log(ops.minimum(ratio[1], width * width / ops.maximum(area, 1e-6)))
-        log_aspect = low + u[:, 0] * ops.maximum(high - low, 0.0)
-        tall = ops.sqrt(area * ops.exp(-log_aspect))
-        wide = ops.sqrt(area * ops.exp(log_aspect))
+        log_aspect = low + u * ops.maximum(high - low, 0.0)
+        return ops.sqrt(area * ops.exp(-log_aspect)), ops.sqrt(area * ops.exp(log_aspect))
+
+    def _place(self, u, sides, exists, height, width, ops):
+        """A box of these sides in whole pixels, wholly inside, its corner uniform over what is valid."""
+        tall, wide = sides
         tall = ops.minimum(ops.maximum(ops.round(tall), 1.0), height)
         wide = ops.minimum(ops.maximum(ops.round(wide), 1.0), width)
         top = ops.minimum(ops.floor(u[:, 1] * (height - tall + 1)), height - tall)

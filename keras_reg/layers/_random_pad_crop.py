@@ -4,7 +4,7 @@ from typing import Any, Literal
 import keras
 
 from keras_reg._renamed import renamed
-from keras_reg._typing import Boxes, Config, DataFormat, StrengthLike, Tensor
+from keras_reg._typing import Boxes, Config, DataFormat, Kind, StrengthLike, Tensor
 from keras_reg._validation import check_choice, check_integer_or_pair, check_number, fail
 from keras_reg.layers._batch._boxes import FORMATS, crop_boxes
 from keras_reg.layers._batch._fill_values import check_fill, check_fill_of_maps, exact
@@ -72,6 +72,7 @@ class RandomPadCrop(BatchAugmentation):
 
     uniform_numbers = 2
     keeps_integers = True
+    kinds = ("image", "video", "signal")
 
     _selects = True
     _works_on_host = True
@@ -85,6 +86,7 @@ class RandomPadCrop(BatchAugmentation):
         fill_value: float | Sequence[float] = 0.0,
         mask_fill: float = 0,
         bounding_box_format: str = "xyxy",
+        kind: Kind = None,
         data_format: DataFormat = None,
         seed: int | None = None,
         **kwargs: Any,
@@ -94,24 +96,27 @@ class RandomPadCrop(BatchAugmentation):
         fill_value = check_number("fill_value", fill_value)
         mask_fill = check_number("mask_fill", mask_fill)
         bounding_box_format = check_choice("bounding_box_format", bounding_box_format, FORMATS)
-        super().__init__(rate, data_format, seed, **kwargs)
+        super().__init__(rate, kind, data_format, seed, **kwargs)
         self.padding, self.fill_mode, self.fill_value = padding, fill_mode, fill_value
         self.mask_fill, self.bounding_box_format = mask_fill, bounding_box_format
 
-    @property
-    def paddings(self) -> tuple[int, int]:
-        """(vertical, horizontal)."""
-        return tuple(self.padding) if isinstance(self.padding, (tuple, list)) else (self.padding, self.padding)
+    def _paddings(self, batch):
+        """(vertical, horizontal); a signal is padded along time alone."""
+        if isinstance(self.padding, (tuple, list)):
+            return tuple(self.padding)
+        return (self.padding, 0 if batch.is_signal else self.padding)
 
     def _check(self, batch):
         super()._check(batch)
+        if batch.is_signal and isinstance(self.padding, (tuple, list)):
+            fail("Expected one integer, by which a signal is padded along time.", padding=self.padding)
         if self.fill_mode == "constant":
-            check_fill("fill_value", self.fill_value, self._dtype_of_pixels(batch))
+            check_fill("fill_value", self.fill_value, self._dtype_of_pixels(batch.images, batch))
             check_fill_of_maps(self.mask_fill, batch, self.data_format)
         axes = (-3, -2) if self.data_format == "channels_last" else (-2, -1)
         sizes = [static(batch.images, axis) for axis in axes]
-        for size, padding in zip(sizes, self.paddings, strict=True):
-            if self.fill_mode == "reflect" and size is not None and padding >= size:
+        for size, padding in zip(sizes, self._paddings(batch), strict=True):
+            if self.fill_mode == "reflect" and size is not None and padding >= size and padding:
                 fail(f"Padding by reflection must be smaller than the image, {size} pixels.", padding=self.padding)
 
     def get_random_transformation(self, batch: Any, random: Any) -> Any:
@@ -119,7 +124,7 @@ class RandomPadCrop(BatchAugmentation):
         ops = batch.ops
         down, across = (
             ops.where(random.selected, ops.minimum(ops.floor(u * (2 * padding + 1)), 2.0 * padding) - padding, 0.0)
-            for u, padding in zip((random.uniform[:, 0], random.uniform[:, 1]), self.paddings, strict=True)
+            for u, padding in zip((random.uniform[:, 0], random.uniform[:, 1]), self._paddings(batch), strict=True)
         )
         return batch.computed_once(ops.cast(down, "int32"), ops.cast(across, "int32"))
 

@@ -70,6 +70,7 @@ class RandomResizedCrop(BatchAugmentation):
     """
 
     uniform_numbers = 4
+    kinds = ("image", "video")
 
     _has_rate = False
 

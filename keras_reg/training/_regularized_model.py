@@ -11,7 +11,6 @@ from keras_reg._validation import fail
 from keras_reg.layers import Pipeline
 from keras_reg.layers._batch._arrays import hold
 from keras_reg.layers._batch._forms import Batch, map_arrays
-from keras_reg.layers._batch._sizes import check_sizes
 from keras_reg.layers._batch_augmentation import BatchAugmentation
 from keras_reg.losses._hint import warn_of_nan
 from keras_reg.training._arrays import hold_inputs, in_form_of, labels_in_form
@@ -117,7 +116,7 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):  # ty
     def _build_augmentation(self, images):
         """Builds the augmentation. On TensorFlow, the first step of `fit` augments before anything is built."""
         if not self.augmentation.built:
-            self.augmentation.build(tuple(images.shape))
+            self.augmentation._build_for(Batch(images=images))
 
     def call(self, inputs: Tensors, training: bool | None = None) -> Tensors:
         return self.call_network(inputs) if training is None else self.call_network(inputs, training=training)
@@ -147,9 +146,8 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):  # ty
         place, found = self._find_images(x)
         found = hold_inputs(found, "x")  # other inputs may be strings or sparse, but not the augmented one
         batch = Batch.of(found, y, sample_weights=sample_weight, sparse=True)
-        check_sizes(batch, self.augmentation.data_format)
+        batch, _ = self.augmentation._read(batch, called=False)
         self._build_augmentation(found)
-        self.augmentation._check_batch(batch)
         batch = self.augmentation._augment(batch)
         _, images = batch.place.computed_once(found, batch.images)  # a network reads them forward and backward
         return self._put_images(x, place, images), Mixture.of(batch), batch.sample_weights
@@ -159,8 +157,14 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):  # ty
         if not isinstance(x, (dict, list, tuple)):
             return None, x
         places = list(x) if isinstance(x, dict) else list(range(len(x)))
-        if len(places) > 1 and self.augmentation._mixes:
-            fail("A mixing augmentation needs a model with one input: it cannot mix the others.", inputs=places)
+        if len(places) > 1 and self.augmentation._mixes and (self.augmented_input is not None or not self._takes_all):
+            fail(
+                "Samples are mixed as a whole: an augmentation that mixes several inputs takes inputs of any shape, as "
+                "`MixUp` does, and there is no `augmented_input`.",
+                augmented_input=self.augmented_input, inputs=places,
+            )  # fmt: skip
+        if len(places) > 1 and self._takes_all and self.augmented_input is None:
+            return None, x
         place = places[0] if self.augmented_input is None and len(places) == 1 else self.augmented_input
         names = [tensor.name for tensor in getattr(self.model, "inputs", ())]
         if isinstance(place, str) and not isinstance(x, dict) and place in names:
@@ -171,6 +175,11 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):  # ty
                 augmented_input=self.augmented_input, inputs=places,
             )  # fmt: skip
         return place, x[place]
+
+    @property
+    def _takes_all(self):
+        """Whether the augmentation takes all inputs of the model, of whatever shape they are."""
+        return self.augmentation._any_rank
 
     @staticmethod
     def _put_images(x, place, images):

@@ -8,9 +8,9 @@ from keras_reg.layers._batch._forms import Batch, dtype_of, spec_of
 
 def check_trained_size(augmentation, images):
     """Checks that images have the size that `augmentation` produces in training, if that size is fixed."""
-    shape = tuple(images.shape)
-    if len(shape) != 4:
+    if augmentation._any_rank or len(images.shape) not in (4, 5):
         return
+    shape = tuple(images.shape)
     trained = _shape_behind(augmentation, shape, images)
     fixed = _shape_behind(augmentation, trained, images) == trained
     if fixed and any(None not in pair and pair[0] != pair[1] for pair in zip(shape[1:], trained[1:], strict=True)):
@@ -39,4 +39,5 @@ def _has_known_rank(part):
 
 
 def _shape_behind(augmentation, shape, images):
-    return tuple(augmentation._output_spec(Batch.of(spec_of(shape, dtype_of(images)))).images.shape)
+    batch = Batch.of(spec_of(shape, dtype_of(images)), kind="image" if len(shape) == 4 else "video")
+    return tuple(augmentation._spec_after(batch).images.shape)

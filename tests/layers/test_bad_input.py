@@ -28,7 +28,7 @@ NAN = float("nan")
 # layer, data, what the error names. `DATA` rows are tried eagerly, symbolically and in a tf.data graph.
 SHAPES = {
     "images of rank 2": (lambda: RandomErasing(), np.ones((4, 8), "float32"), ["(4, 8)"]),
-    "images of rank 5": (lambda: RandomErasing(), np.ones((4, 2, 8, 6, 3), "float32"), ["(4, 2, 8, 6, 3)"]),
+    "images of rank 6": (lambda: RandomErasing(), np.ones((4, 1, 2, 8, 6, 3), "float32"), ["(4, 1, 2, 8, 6, 3)"]),
     "unbatched mixing": (lambda: MixUp(), (IMAGES[0], HOT[0]), ["(8, 6, 3)"]),
     "unbatched cutting": (lambda: CutMix(), (IMAGES[0], HOT[0]), ["(8, 6, 3)"]),
     "unbatched choice of mixers": (lambda: RandomChoice([MixUp(), CutMix()]), (IMAGES[0], HOT[0]), ["(8, 6, 3)"]),

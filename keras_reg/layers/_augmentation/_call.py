@@ -1,3 +1,4 @@
+import dataclasses
 from typing import Any
 
 import keras
@@ -7,6 +8,7 @@ from keras_reg._typing import Tensor, Tensors
 from keras_reg._validation import fail
 from keras_reg.layers._batch._arrays import accept, check_call, check_weights, set_apart, written_out
 from keras_reg.layers._batch._forms import Form, arrays_of, dtype_of, each, leaves, to_tensors
+from keras_reg.layers._batch._kinds import kind_of, lifted
 from keras_reg.layers._batch._sizes import check_sizes, warn_of_other_layout
 
 
@@ -21,8 +23,8 @@ class AugmentationCall:
         return as_written(self._checked_call)(data, labels, sample_weight, **kwargs)
 
     def _checked_call(self, data, labels, sample_weight, index=None, **kwargs):
-        form = Form(*map(written_out, (data, labels, sample_weight)))
-        accept(form)
+        form = Form(*map(written_out, (data, labels, sample_weight)), several=self._any_rank)
+        accept(form, self._any_rank)
         training, index = check_call(kwargs.get("training"), index)
         arrays = [*arrays_of(form.batch), *leaves(form.batch.others)]
         symbolic = any(isinstance(array, keras.KerasTensor) for array in arrays)
@@ -31,12 +33,11 @@ class AugmentationCall:
             kwargs["training"] = training
         if index is not None:
             kwargs["index"] = index
-        self._check_batch(form.batch, bool(training) if "training" in kwargs and not symbolic else training)
+        batch, single = self._read(form.batch, bool(training) if "training" in kwargs and not symbolic else training)
         if symbolic:
             self._check_sees_labels(form.batch, training)
         if not self.built:
-            shape = tuple(form.batch.images.shape)
-            self.build(shape if len(shape) == 4 else (None, *shape))
+            self._build_for(batch, single)
         if not symbolic and not place_of(arrays).is_native:
             return self.call(*form.arguments(), **kwargs)
         apart = set_apart(form.batch)  # what Keras could not convert
@@ -52,29 +53,39 @@ class AugmentationCall:
         index: Tensor = None,
     ) -> Tensors:
         """The call on tensors of one place, after the checks; Keras calls it."""
-        form = Form(data, labels, sample_weight)
+        form = Form(data, labels, sample_weight, several=self._any_rank)
         batch, training = to_tensors(form.batch), bool(training)
-        lifted = len(batch.images.shape) == 3
-        if lifted:
+        kind, single = kind_of(batch, self, training=training)
+        batch = dataclasses.replace(batch, kind=kind)
+        if single:
             batch = each(batch, lambda array: batch.ops.expand_dims(array, 0))
-        batch = self._augment(batch, index) if training else self._inference(batch)
-        if lifted:
+        batch = self._augment(batch, index) if training else self._infer(batch)
+        if single:
             batch = each(batch, lambda array: batch.ops.squeeze(array, 0))
         return form.restore(each(batch, batch.place.returned))
 
-    def _check_batch(self, batch, training=True):
-        """Refuses what would go wrong, with arrays, tensors and specifications alike."""
-        check_sizes(batch, self.data_format, one_image=training is False or not self._mixes)
+    def _read(self, batch, training=True, called=True):
+        """(the batch with its kind, and with a batch axis; whether it was given without one), once it is checked.
+
+        Refuses what would go wrong, with arrays, tensors and specifications alike.
+        """
+        kind, single = kind_of(batch, self, called, training)
+        batch = dataclasses.replace(lifted(batch) if single else batch, kind=kind)
+        check_sizes(batch)
         check_weights(batch)
         self._check_layout(batch.images)
-        if training is False:
-            self._check_inference(batch)
-            return
-        self._check(batch)
-        self._check_compute_dtype(batch)
+        self._check_as_images(batch, training)
+        if training is not False:
+            self._check_compute_dtype(batch)
+        return batch, single
+
+    def _build_for(self, batch, single=False):
+        """Builds a subclass that has weights."""
+        shapes = [(None if single else array.shape[0], *array.shape[1:]) for array in leaves(batch.images)]
+        self.build(shapes[0] if len(shapes) == 1 else shapes)
 
     def _check_layout(self, images):
-        if self._knows_layout or not self._has_layout:
+        if self._knows_layout or not self._has_layout or not hasattr(images, "shape"):
             return
         self._knows_layout = True
         warn_of_other_layout(images, self.data_format, type(self).__name__)
@@ -96,5 +107,5 @@ class AugmentationCall:
         if not self.keeps_integers and not keras.backend.is_float_dtype(self.compute_dtype):
             fail(
                 f"`{type(self).__name__}` computes with the pixels and needs a float dtype.",
-                dtype=self.compute_dtype, images=dtype_of(batch.images),
+                dtype=self.compute_dtype, images=[dtype_of(array) for array in leaves(batch.images)],
             )  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from keras_reg._validation import fail
 from keras_reg.layers._batch._boxes import check_boxes
 from keras_reg.layers._batch._forms import dtype_of, is_float, is_map, leaves, spread
-from keras_reg.layers._batch._moving import check_masks, check_moves, check_no_boxes_within, with_batch_axis
+from keras_reg.layers._batch._moving import check_masks, check_moves, check_no_boxes_within
 from keras_reg.layers._batch._terms import check_same_size, map_labels, map_pixels
 
 
@@ -39,10 +39,12 @@ def apply_hooks(layer, batch, transformation, selected):
     done = batch
     if layer._overrides("transform_labels"):
 
-        def of_labels(array):
-            return array if is_map(array, batch.images, layer.data_format) else applied("transform_labels", array)
+        def of_labels(array, changes):
+            if not changes or is_map(array, batch.images, layer.data_format):
+                return array
+            return applied("transform_labels", array)
 
-        done = map_labels(done, of_labels, shown=layer.changes_labels_of_metrics)
+        done = map_labels(done, of_labels, layer._changes(batch.labels), shown=layer.changes_labels_of_metrics)
     weights = by("transform_sample_weights") or (by("transform_segmentation_masks") if layer.moves_pixels else None)
     done = map_pixels(done, layer.data_format, None, by("transform_segmentation_masks"), weights)
     if layer._overrides("transform_bounding_boxes") and batch.boxes is not None:
@@ -85,13 +87,13 @@ def check_hooks(layer, batch):
         check_moves(batch, layer.data_format, name)
         _check_all_move(layer, batch, name)
     elif layer._overrides("transform_segmentation_masks"):
-        check_masks(with_batch_axis(batch), layer.data_format)
+        check_masks(batch, layer.data_format)
         check_no_boxes_within(batch.labels, name)
 
 
 def _check_all_move(layer, batch, name):
-    whole, maps = with_batch_axis(batch), []
-    map_pixels(whole, layer.data_format, maps=lambda x: maps.append(x) or x, weights=lambda x: maps.append(x) or x)
+    maps = []
+    map_pixels(batch, layer.data_format, maps=lambda x: maps.append(x) or x, weights=lambda x: maps.append(x) or x)
     for found, hook, what in (
         (maps, "transform_segmentation_masks", "masks, and label maps and weights of the size of the images"),
         (leaves(batch.boxes), "transform_bounding_boxes", "bounding boxes"),

@@ -2,7 +2,7 @@ import dataclasses
 
 from keras_reg._strength import plain
 from keras_reg.layers._augmentation._by_value import by_value
-from keras_reg.layers._batch._forms import CONTENT, Batch, dtype_of, each, is_float
+from keras_reg.layers._batch._forms import CONTENT, Batch, dtype_of, each, is_float, map_arrays
 
 
 class AugmentationRun:
@@ -23,6 +23,9 @@ class AugmentationRun:
 
     def _apply(self, batch, u, key, select=None, cast=False):
         """The augmented batch for given numbers, by NumPy where it is faster; `cast`: to the layer's dtype first."""
+        folding = self._folding(batch)
+        if folding is not None:
+            return folding.unfold(self._apply(folding.fold(), u, key, select, cast))
         if not (self._works_on_host and batch.is_in_reach(u, select)):
             return self._run_program(batch, u, key, select, cast)
         host, u, select = (self._cast_images(batch) if cast else batch).on_host(u, select)
@@ -32,27 +35,30 @@ class AugmentationRun:
     def _run_program(self, batch, u, key, select, cast=False):
         """Likewise, as one compiled program where the batch is worth it."""
         noise = self._draw_noise(batch, key)
-        if not batch.place.compiles(batch.images, self._draws_pixels_inside) or not self._is_one_program():
+        if not self._is_worth_compiling(batch) or not self._is_one_program():
             return self._compute(batch, u, noise, select, cast)
         weights = [weight for layer in self._walk() for weight in layer._weights_of_strengths().values()]
-        sparse, dtype = batch.sparse, batch.dtype  # not the batch itself, which a program would keep
+        names = ("sparse", "dtype", "kind", "frames", "is_signal")  # not the batch itself, which a program would keep
+        settings = {name: getattr(batch, name) for name in names}
 
         def program(place, strengths, content, u, noise, select):
             strengths = dict(zip(map(id, weights), strengths, strict=True))
-            inner = Batch(place, **content, sparse=sparse, strengths=strengths, dtype=dtype)
+            inner = Batch(place, **content, **settings, strengths=strengths)
             inner = self._compute(inner, u, noise, select, cast)
             return {name: getattr(inner, name) for name in CONTENT}
 
         content = {name: getattr(batch, name) for name in CONTENT}
         strengths = [batch.place.read(weight) for weight in weights]
         arguments = (strengths, content, u, noise, select)
-        made_for = (cast, sparse, dtype, [layer._arguments() for layer in self._walk()])
+        made_for = (cast, settings, [layer._arguments() for layer in self._walk()])
         done = self._programs.run(batch.place, program, by_value(made_for), *arguments)
         return dataclasses.replace(batch, **done)
 
     def _compute(self, batch, u, noise, select, cast):
         """`_transform` in the dtype in which a compiler is fast."""
         batch = self._cast_images(batch) if cast else batch
+        if not hasattr(batch.images, "shape"):  # several inputs
+            return self._transform(batch, u, noise, select)
         dtype = dtype_of(batch.images)
         wide = batch.place.dtype_of_arithmetic(dtype)
         if wide == dtype:
@@ -62,15 +68,19 @@ class AugmentationRun:
 
     def _cast_images(self, batch):
         """The batch with its images in the dtype that comes out."""
-        if not is_float(batch.images) and self.keeps_integers:
-            return batch
-        return dataclasses.replace(batch, images=batch.ops.cast(batch.images, self._dtype_of_pixels(batch)))
 
-    def _dtype_of_pixels(self, batch):
+        def cast(array):
+            if not is_float(array) and self.keeps_integers:
+                return array
+            return batch.ops.cast(array, self._dtype_of_pixels(array, batch))
+
+        return dataclasses.replace(batch, images=map_arrays(cast, batch.images))
+
+    def _dtype_of_pixels(self, array, batch):
         """What this layer computes in: its own compute dtype, or within another layer that of the other."""
-        if is_float(batch.images) or not self.keeps_integers:
+        if is_float(array) or not self.keeps_integers:
             return batch.dtype or self.compute_dtype
-        return dtype_of(batch.images)
+        return dtype_of(array)
 
     def _draw_noise(self, batch, key):
         """Random numbers besides `u`, drawn before a program begins: TensorFlow's are slow under XLA."""
@@ -90,3 +100,7 @@ class AugmentationRun:
         """What a program is made for: attributes may be set anew, and then another program is needed."""
         public = {name: plain(value) for name, value in vars(self).items() if not name.startswith("_")}
         return [self, self.compute_dtype, public]
+
+    def _is_worth_compiling(self, batch):
+        is_one = hasattr(batch.images, "shape")
+        return is_one and batch.place.compiles(batch.images, self._draws_pixels_inside)

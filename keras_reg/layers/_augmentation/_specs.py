@@ -5,7 +5,7 @@ import keras
 
 from keras_reg._typing import Tensor, Tensors
 from keras_reg.layers._batch._forms import Batch, Form, dtype_of, each, map_arrays, spec_of
-from keras_reg.layers._batch._moving import with_batch_axis
+from keras_reg.layers._batch._kinds import kind_of, lifted
 from keras_reg.layers._batch._terms import resized_spec
 
 
@@ -21,9 +21,12 @@ class AugmentationSpecs:
         index: Tensor = None,
     ) -> Any:
         """The specification of what a call returns."""
-        form = Form(data, labels, sample_weight)
-        self._check_batch(form.batch, training)
-        spec = self._inference_spec(form.batch) if training is False else self._output_spec(form.batch)
+        form = Form(data, labels, sample_weight, several=self._any_rank)
+        batch, single = self._read(form.batch, training)
+        spec = self._spec_after(batch, training)
+        if single:
+            spec = each(spec, lambda array: spec_of(array.shape[1:], dtype_of(array)))
+        spec = dataclasses.replace(spec, others=form.batch.others)
         # New objects even for what passes through: a graph could not tell an input from the output that it is.
         return map_arrays(lambda array: keras.KerasTensor(array.shape, array.dtype), form.restore(spec))
 
@@ -33,20 +36,35 @@ class AugmentationSpecs:
             return {**input_shape, "images": self.compute_output_shape(input_shape["images"])}
         if isinstance(input_shape[0], (tuple, list)):
             return (self.compute_output_shape(input_shape[0]), *input_shape[1:])
-        images = spec_of(tuple(input_shape), self.compute_dtype)
-        return tuple(self._output_spec(Batch(images=images)).images.shape)
+        batch = Batch(images=spec_of(tuple(input_shape), self.compute_dtype))
+        kind, single = kind_of(batch, self)
+        batch = dataclasses.replace(lifted(batch) if single else batch, kind=kind)
+        shape = tuple(self._spec_after(batch).images.shape)
+        return shape[1:] if single else shape
+
+    def _spec_after(self, batch, training=True):
+        """The specification of the batch behind this layer, whatever its kind."""
+        folding = self._folding(batch)
+        inner = batch if folding is None else folding.fold()
+        done = self._inference_spec(inner) if training is False else self._output_spec(inner)
+        return done if folding is None else folding.unfold(done)
 
     def _output_spec(self, batch):
         """The specification of the batch that training returns; a subclass changes what it changes."""
-        shape, dtype = tuple(batch.images.shape), self._dtype_of_pixels(batch)
+        done = self._cast_spec(batch)
         if not self._overrides("compute_image_shape"):
-            return dataclasses.replace(batch, images=spec_of(shape, dtype))
-        whole = with_batch_axis(batch)
-        new = self.compute_image_shape(tuple(whole.images.shape))
-        done = resized_spec(whole, spec_of(new, dtype), self.data_format)
-        return done if len(shape) == 4 else each(done, lambda array: spec_of(array.shape[1:], dtype_of(array)))
+            return done
+        shape = self.compute_image_shape(tuple(batch.images.shape))
+        return resized_spec(batch, spec_of(shape, done.images.dtype), self.data_format)
 
     def _inference_spec(self, batch):
         """The specification of the batch that inference returns."""
-        images = spec_of(tuple(batch.images.shape), self._dtype_of_pixels(batch))
-        return dataclasses.replace(batch, images=images)
+        return self._cast_spec(batch)
+
+    def _cast_spec(self, batch):
+        """The specification of the batch with its images in the dtype that comes out."""
+
+        def cast(array):
+            return spec_of(tuple(array.shape), self._dtype_of_pixels(array, batch))
+
+        return dataclasses.replace(batch, images=map_arrays(cast, batch.images))

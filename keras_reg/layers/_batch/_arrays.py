@@ -19,17 +19,20 @@ from keras_reg._validation import check_flag, check_integer, fail
 from keras_reg.layers._batch._forms import FIELDS, KEYS, arrays_of, leaves, map_arrays, static
 
 
-def accept(form):
-    """Makes each array of the call one that the backend can take, or says what is wrong with it."""
+def accept(form, several=False):
+    """Makes each array of the call one that the backend can take, or says what is wrong with it.
+
+    `several` is whether the images may be a nest of inputs.
+    """
     batch = form.batch
     if is_compiling():
         return
-    _check_images(batch.images)
+    _check_images(batch.images, several)
     for field, name in zip(FIELDS, KEYS, strict=True):
         if getattr(batch, field) is not None:
             _put(batch, field, each_array(getattr(batch, field), functools.partial(_accepted, name=name)))
     _check_masks(batch.masks)
-    if form.kind is not None and issubclass(form.kind, list):
+    if form.kind is not None and issubclass(form.kind, list) and hasattr(batch.images, "shape"):
         _check_is_no_list_of_images(batch.images, [*leaves(batch.labels), *leaves(batch.sample_weights)])
     if place_of(arrays_of(batch)).is_native:
         for field, name in zip(FIELDS, KEYS, strict=True):
@@ -86,7 +89,9 @@ def _is_nested_numbers(data):
     return isinstance(data, (int, float, complex, np.generic))
 
 
-def _check_images(images):
+def _check_images(images, several):
+    if several and leaves(images):
+        return
     if images is None or (isinstance(images, (dict, tuple, list)) and not _is_nested_numbers(images)):
         fail("Expected `images` as one array.", images=None if images is None else type(images).__name__)
 
@@ -112,7 +117,8 @@ def check_weights(batch):
     """Refuses images in the place of sample weights."""
     for weights in leaves(batch.sample_weights):
         shape = tuple(weights.shape)
-        if len(shape) >= 3 and shape == tuple(batch.images.shape) and static(weights, -1) != 1:
+        images = [tuple(array.shape) for array in leaves(batch.images) if len(array.shape) >= 3]
+        if shape in images and static(weights, -1) != 1:
             fail("Expected `sample_weights` of shape (batch,), not images.", sample_weights=shape)
 
 

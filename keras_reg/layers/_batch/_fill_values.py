@@ -42,8 +42,9 @@ def exact(values, dtype):
     return list(map(int, values)) if isinstance(values, (tuple, list)) else int(values)
 
 
-def check_channels(name, values, images, data_format):
+def check_channels(name, values, batch, data_format):
     """Checks that there are as many values as channels, where there is one per channel."""
-    channels = static(images, -1 if data_format == "channels_last" else -3)
+    channels = static(batch.images, -1 if data_format == "channels_last" else -3)
+    channels = channels if channels is None else channels // batch.frames
     if isinstance(values, (tuple, list)) and channels not in (None, len(values)):
         fail(f"Expected one `{name}` for each of {channels} channels.", **{name: values})

@@ -4,8 +4,10 @@ import dataclasses
 
 import keras
 
+from keras_reg._validation import fail
 from keras_reg.layers._batch._boxes import PADDING, class_key, drop
-from keras_reg.layers._batch._forms import dtype_of, map_arrays
+from keras_reg.layers._batch._folding import Folding
+from keras_reg.layers._batch._forms import dtype_of, leaves, map_arrays
 from keras_reg.layers._batch._terms import map_pixels
 
 # Image layers of Keras that leave every pixel where it is. Any other that knows masks counts as one that moves pixels.
@@ -27,8 +29,39 @@ def moves(layer, training=True):
     return hasattr(layer, "transform_segmentation_masks") and not isinstance(layer, still)
 
 
+# Of these, those that compute with the channels of a pixel: frames of a video are rows to them.
+_OF_COLOURS = ("RandomColorDegeneration", "RandomColorJitter", "RandomGrayscale", "RandomHue", "RandomSaturation")
+OF_COLOURS = tuple(getattr(keras.layers, name) for name in _OF_COLOURS if hasattr(keras.layers, name))
+
+
+def is_image_layer(layer):
+    """Whether a layer of Keras is one for images, which knows masks and boxes too."""
+    return isinstance(layer, keras.layers.Layer) and hasattr(layer, "transform_images") and not hasattr(layer, "kinds")
+
+
+def foreign_folding(layer, batch):
+    """How a video becomes an image for an image layer of Keras, so that it draws once per clip; else `None`."""
+    if batch.kind not in ("video", "signal") or not is_image_layer(layer):
+        return None
+    if batch.kind == "signal":
+        fail(f"`{layer.name}` takes images and videos.", kind=batch.kind)
+    if getattr(keras.layers, type(layer).__name__, None) is not type(layer):
+        fail("Expected images: only image layers of Keras itself are known to treat all frames of a video alike.",
+             kind="video", layer=layer.name)  # fmt: skip
+    return Folding(batch, layer.data_format, "rows" if isinstance(layer, OF_COLOURS) else "channels")
+
+
 def apply_foreign(layer, batch, training):
     """A layer of Keras on the images and, where it moves them, on masks, label maps, weights of pixels and boxes."""
+    if not hasattr(batch.images, "shape"):
+        fail(f"`{layer.name}` takes one input.", inputs=len(leaves(batch.images)))
+    folding = foreign_folding(layer, batch)
+    if folding is None:
+        return _apply_to_images(layer, batch, training)
+    return folding.unfold(_apply_to_images(layer, folding.fold(), training))
+
+
+def _apply_to_images(layer, batch, training):
     if not moves(layer, training):
         images = _of_pixels(layer(batch.images, training=training), batch)
         return dataclasses.replace(batch, images=images, fresh=False)

@@ -6,20 +6,20 @@ import keras
 
 from keras_reg._validation import fail
 from keras_reg.layers._batch._boxes import check_boxes
-from keras_reg.layers._batch._foreign import into, moves
+from keras_reg.layers._batch._folding import specs_of
+from keras_reg.layers._batch._foreign import foreign_folding, into, moves
 from keras_reg.layers._batch._forms import (
     FIELDS,
     KEYS,
     channels_first,
     dtype_of,
-    each,
     is_float,
     leaves,
     spatial_axes,
     spec_of,
     static,
 )
-from keras_reg.layers._batch._moving import check_moves, with_batch_axis
+from keras_reg.layers._batch._moving import check_moves
 from keras_reg.layers._batch._terms import map_pixels
 
 
@@ -28,12 +28,12 @@ def foreign_spec(layer, batch, dtype, training=True):
 
     `dtype` is that of the images behind it.
     """
-    if len(batch.images.shape) == 3:  # one image
-        _check_others(layer, batch, training)
-        done = foreign_spec(layer, dataclasses.replace(with_batch_axis(batch), others={}), dtype, training)
-        return dataclasses.replace(
-            each(done, lambda array: spec_of(array.shape[1:], dtype_of(array))), others=batch.others
-        )
+    if not hasattr(batch.images, "shape"):
+        fail(f"`{layer.name}` takes one input.", inputs=len(leaves(batch.images)))
+    folding = foreign_folding(layer, batch)
+    if folding is not None:
+        folding = foreign_folding(layer, specs_of(batch))
+        return folding.unfold(foreign_spec(layer, folding.fold(), dtype, training))
     _check_others(layer, batch, training)
     shape = _shape_behind(layer, tuple(batch.images.shape), training)
     if not moves(layer, training):
@@ -56,7 +56,7 @@ def _shape_behind(layer, shape, training):
 
 
 def _check_others(layer, batch, training):
-    shape = tuple(with_batch_axis(batch).images.shape)
+    shape = tuple(batch.images.shape)
     if moves(layer, training) and (training or _shape_behind(layer, shape, training) != shape):
         check_moves(batch, layer.data_format, layer.name)
 
@@ -86,6 +86,10 @@ def _check_ids_are_not_resized(layer, batch):
 def _check_leaves_nothing_behind(layer, batch, shape):
     """A layer that knows nothing of masks and boxes must keep the size of the images that have them."""
     layout = getattr(layer, "data_format", None) or keras.config.image_data_format()
+    if len(batch.images.shape) != 4:
+        if tuple(shape) != tuple(batch.images.shape) and leaves(batch.masks):
+            fail(f"`{layer.name}` changes the size of what has `segmentation_masks`.", shape=tuple(shape))
+        return
     before = [batch.images.shape[axis] for axis in spatial_axes(layout)]
     if len(shape) == 4 and before == [shape[axis] for axis in spatial_axes(layout)]:
         return

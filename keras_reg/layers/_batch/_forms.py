@@ -38,6 +38,9 @@ class Batch:
     sparse: bool = False
     strengths: dict = dataclasses.field(default_factory=dict)
     fresh: bool = False
+    kind: str | None = None  # what a sample is: "image", "video" or "signal"; `None` where it does not matter
+    frames: Any = 1  # how many frames the channels of an image are those of, where it is a folded video
+    is_signal: bool = False  # whether images are signals, one pixel wide
     dtype: str | None = None  # what pixels are computed in: the layer that was called says it for those in it
 
     @classmethod
@@ -65,7 +68,7 @@ class Batch:
         return self.place.ops
 
     def size(self):
-        return self.ops.shape(self.images)[0]
+        return self.ops.shape(leaves(self.images)[0])[0]
 
     def computed_once(self, *arrays):
         return self.place.computed_once(*arrays)
@@ -84,16 +87,23 @@ class Batch:
 class Form:
     """The form in which a call gave its data, so that the result comes back in the same one."""
 
-    def __init__(self, data, labels=None, sample_weight=None):
+    def __init__(self, data, labels=None, sample_weight=None, several=False):
+        """`several` is whether the images may be a nest of inputs, which comes apart from the labels, or in a tuple."""
         self.kind, self.batch = type(data), Batch()
-        if isinstance(data, dict):
+        apart = labels is not None or sample_weight is not None
+        if several and apart and (isinstance(data, (tuple, list)) or (isinstance(data, dict) and "images" not in data)):
+            self._read_apart(data, labels, sample_weight)
+        elif isinstance(data, dict):
             self._read_dict(data, labels, sample_weight)
         elif isinstance(data, (tuple, list)):
             self._read_tuple(data, labels, sample_weight)
         else:
-            self.kind = None
-            self.length = 1 if labels is None and sample_weight is None else 2 if sample_weight is None else 3
-            self.batch = Batch.of(data, labels, sample_weights=sample_weight)
+            self._read_apart(data, labels, sample_weight)
+
+    def _read_apart(self, data, labels, sample_weight):
+        self.kind = None
+        self.length = 1 if labels is None and sample_weight is None else 2 if sample_weight is None else 3
+        self.batch = Batch.of(data, labels, sample_weights=sample_weight)
 
     def _read_dict(self, data, labels, sample_weight):
         if labels is not None or sample_weight is not None:
@@ -211,7 +221,7 @@ def height_width(images, data_format, ops):
 def is_map(array, images, data_format):
     """Whether labels are a dense map: one label for each pixel of the images."""
     rank = len(array.shape)
-    if rank < 3:
+    if rank < 3 or not hasattr(images, "shape") or len(images.shape) != 4:
         return False
     axes = spatial_axes(data_format) if rank == 4 else (1, 2)
     of_images = spatial_axes(data_format)

@@ -3,7 +3,7 @@
 import keras
 
 from keras_reg._validation import fail
-from keras_reg.layers._batch._forms import dtype_of, each, is_boxes, is_map, leaves, spec_of
+from keras_reg.layers._batch._forms import is_boxes, is_map, leaves, spec_of
 
 POINTS = ("box", "keypoint", "landmark", "polygon")  # parts of names of what holds places in an image
 COORDINATES = (2, 3, 4)  # numbers of a point, of a point and whether it is seen, or of a box
@@ -11,8 +11,7 @@ COORDINATES = (2, 3, 4)  # numbers of a point, of a point and whether it is seen
 
 def check_moves(batch, data_format, layer):
     """A layer that moves pixels knows how to move everything in the batch that has a place in the images."""
-    shapes = {name: _shapes(value, batch) for name, value in batch.others.items()}
-    batch = with_batch_axis(batch)
+    shapes = {name: _shapes(value) for name, value in batch.others.items()}
     left = [name for name, found in shapes.items() if _has_a_place(name, found, batch, data_format)]
     if left:
         fail(
@@ -48,17 +47,9 @@ def check_no_boxes_within(labels, layer):
             check_no_boxes_within(part, layer)
 
 
-def _shapes(value, batch):
-    """The shapes of the arrays of an entry that no layer knows, each with the axis of the batch."""
-    added = (1,) if len(batch.images.shape) == 3 else ()
-    return [(*added, *array.shape) for array in keras.tree.flatten(value) if hasattr(array, "shape")]
-
-
-def with_batch_axis(batch):
-    """One image as a batch of one: specifications, whose shapes are all that is looked at."""
-    if len(batch.images.shape) == 4:
-        return batch
-    return each(batch, lambda array: spec_of((1, *array.shape), dtype_of(array)))
+def _shapes(value):
+    """The shapes of the arrays of an entry that no layer knows."""
+    return [tuple(array.shape) for array in keras.tree.flatten(value) if hasattr(array, "shape")]
 
 
 def _has_a_place(name, shapes, batch, data_format):

@@ -15,14 +15,17 @@ from keras_reg.layers._batch._forms import (
 )
 
 
-def map_labels(batch, function, shown=True):
-    """The batch with every array of labels changed; what the metrics see stays the original where not `shown`."""
-    terms = [(map_arrays(function, labels), weight) for labels, weight in batch.terms]
+def map_labels(batch, function, *others, shown=True):
+    """The batch with every array of labels changed; what the metrics see stays the original where not `shown`.
+
+    `others` are nests like the labels, of further arguments of the function.
+    """
+    terms = [(map_arrays(function, labels, *others), weight) for labels, weight in batch.terms]
     dominant = batch.dominant
     if not shown and batch.sparse and dominant is None:
         dominant = batch.terms[0]
     elif shown and dominant is not None:
-        dominant = (map_arrays(function, dominant[0]), dominant[1])
+        dominant = (map_arrays(function, dominant[0], *others), dominant[1])
     return dataclasses.replace(batch, terms=terms, dominant=dominant)
 
 

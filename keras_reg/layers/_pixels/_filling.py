@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_reg._validation import is_number
 from keras_reg.layers._batch._fill_values import exact
+from keras_reg.layers._batch._folding import over_frames
 from keras_reg.layers._batch._forms import dtype_of, height_width, is_float
 from keras_reg.layers._pixels import _on_host
 from keras_reg.layers._pixels._rows import Rows
@@ -32,7 +33,7 @@ class Filling:
             return None
         channels, inner = batch.ops.shape(batch.images)[3 if self.last else 1], batch.place.fold(key, 0)
         if self.mode == "channel_noise":
-            return self._noise(inner, (batch.size(), count, channels), batch)
+            return self._noise(inner, (batch.size(), count, channels // batch.frames), batch)
         height, width = height_width(batch.images, self.data_format, batch.ops)
         row = (width, channels) if self.last else (channels, width)
         shifts = batch.place.uniform(batch.place.fold(key, 1), (batch.size(), 1))
@@ -52,6 +53,8 @@ class Filling:
 
     def fill(self, batch, boxes, noise):
         """The images of the batch with their boxes filled."""
+        if self.mode == "channel_noise":
+            noise = over_frames(noise, batch, self.data_format)
         if batch.place.is_host:
             return self._fill_on_host(batch, boxes, noise)
         ops, rows = batch.ops, Rows(batch.images, batch, self.data_format)
@@ -79,6 +82,7 @@ class Filling:
 
         if self.mode == "constant":
             constant = as_pixels(exact(self.value, dtype_of(batch.images)))
+            constant = over_frames(constant, batch, self.data_format) if constant.ndim else constant
             constant = constant.reshape((-1, 1, 1)) if first else constant
             return filled_by(lambda *_: constant)
         if self.mode == "channel_noise":
@@ -103,11 +107,10 @@ class Filling:
     def _constant(self, rows):
         ops, dtype = rows.ops, dtype_of(rows.pixels)
         value = exact(self.value, dtype)
-        return (
-            ops.cast(value, dtype)
-            if is_number(value)
-            else rows.of_channels(ops.convert_to_tensor([value], dtype=dtype))
-        )
+        if is_number(value):
+            return ops.cast(value, dtype)
+        value = ops.convert_to_tensor([value], dtype=dtype)
+        return rows.of_channels(over_frames(value, rows.batch, self.data_format))
 
     def _starts(self, batch, shifts):
         """The row of the tile that the first row of each image takes, (batch, 1); the others follow in order."""

@@ -14,7 +14,7 @@ def mix(batch, plan, num_classes, data_format):
     mixing = _Mixing(batch, plan, num_classes, data_format)
     return dataclasses.replace(
         batch,
-        images=mixing.combine(batch.images, plan.blend, batch.fresh),
+        images=map_arrays(lambda array: mixing.combine(array, plan.blend, batch.fresh), batch.images),
         fresh=batch.place.is_host,
         terms=mixing.terms(),
         dominant=mixing.dominant() if batch.sparse and batch.labels is not None else None,

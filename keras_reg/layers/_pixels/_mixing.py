@@ -46,11 +46,15 @@ def partners(u, size, ops):
     return ops.mod(ops.arange(0, size, dtype="int32") + shift, size)
 
 
-def draw_box(kept, u_top, u_left, height, width, ops):
-    """A box of area share 1 - kept and of the image's shape, wholly inside, its corner uniform over what is valid."""
+def draw_box(kept, u_top, u_left, height, width, ops, is_signal=False):
+    """A box of area share 1 - kept and of the image's shape, wholly inside, its corner uniform over what is valid.
+
+    In a signal, an image one pixel wide, it is an interval of that share of its length.
+    """
     high, wide = (ops.cast(size, "float32") for size in (height, width))
-    side = ops.sqrt(1.0 - kept)
-    box_height, box_width = ops.round(high * side), ops.round(wide * side)
+    side = 1.0 - kept if is_signal else ops.sqrt(1.0 - kept)
+    box_height = ops.round(high * side)
+    box_width = ops.ones_like(box_height) if is_signal else ops.round(wide * side)
     top = ops.minimum(ops.floor(u_top * (high - box_height + 1.0)), high - box_height)
     left = ops.minimum(ops.floor(u_left * (wide - box_width + 1.0)), wide - box_width)
     return tuple(ops.cast(x, "int32") for x in (top, left, box_height, box_width))
@@ -74,7 +78,8 @@ def make_plan(batch, u, chosen, kept, cut, data_format):
     if cut is False:
         return Mix(partner, weight=kept, blend=kept)
     height, width = height_width(batch.images, data_format, ops)
-    box = draw_box(kept if cut is True else ops.where(cut, kept, 1.0), u[:, 3], u[:, 4], height, width, ops)
+    inside = kept if cut is True else ops.where(cut, kept, 1.0)
+    box = draw_box(inside, u[:, 3], u[:, 4], height, width, ops, batch.is_signal)
     share, *box = batch.computed_once(share_kept(box, height, width, ops), *box)
     if cut is True:
         return Mix(partner, weight=share, box=box)
@@ -121,6 +126,20 @@ def one_hot_map(array, num_classes, data_format, ops):
         array = ops.squeeze(array, -1 if last else 1)
     hot = hot_rows(array, num_classes, ops)
     return hot if last else ops.transpose(hot, (0, 3, 1, 2))
+
+
+def check_inputs(batch, layer):
+    """Refuses ids among the inputs that are to be blended."""
+    for array in leaves(batch.images):
+        rank = len(array.shape)
+        if rank < 2:
+            fail("Expected inputs of shape (batch, features), or with more axes.", shape=tuple(array.shape))
+        if is_integer(array) and (rank < 3 or (rank == 3 and dtype_of(array) != "uint8")):
+            fail(
+                f"`{layer}` blends inputs. Integers of shape (batch, time) are taken for token ids, which cannot be "
+                "blended: mix what they are embedded to, or cast features that are numbers to floats.",
+                dtype=dtype_of(array), shape=tuple(array.shape),
+            )  # fmt: skip
 
 
 def check_labels(batch, num_classes, blends, data_format, layer):

@@ -1,0 +1,150 @@
+"""What one sample of a batch is, an image, a video, a signal or anything, and whether a call gives one or a batch."""
+
+import dataclasses
+
+import keras
+import numpy as np
+
+from keras_reg._backend import is_concrete
+from keras_reg._validation import fail
+from keras_reg.layers._batch._forms import dtype_of, each, is_integer, leaves, spec_of, static
+
+KINDS = (None, "image", "video", "signal")
+RANKS = {"signal": 3, "image": 4, "video": 5}  # of a batch
+SHAPES = {
+    "signal": "(batch, time, channels)",
+    "image": "(batch, height, width, channels)",
+    "video": "(batch, time, height, width, channels)",
+}
+CHANNELS = 4  # what an image has at most where nothing else tells an image from a batch
+HOW_TO_SAY = (
+    "Grey images need a channel axis, `images[..., None]`; a single image needs a batch axis, `images[None]`, or "
+    '`kind="image"`; signals (batch, time, channels) need `kind="signal"`.'
+)
+
+
+def kind_of(batch, layer, called=True, training=True):
+    """(what the samples are, whether there is one sample without the axis of the batch).
+
+    `called` is whether the layer itself was called, which may be on one sample; in a training step there is always a
+    batch. The kind is `None` where it does not matter.
+    """
+    inputs = leaves(batch.images)
+    if len(inputs) != 1 and not layer._any_rank:
+        fail(f"`{type(layer).__name__}` takes one array of images.", images=[tuple(x.shape) for x in inputs])
+    alone = called and (training is False or not layer._mixes)
+    if layer.kind is not None and len(inputs) == 1:
+        kind, single = _kind_as_given(layer, inputs[0], alone)
+    elif not layer._any_rank:
+        kind, single = _kind_of_images(batch, layer, alone)
+    else:
+        return None, called and _is_one_of_anything(batch, layer, alone, training)
+    if kind not in layer._all_kinds():
+        taken = " or ".join(f"{name}s {SHAPES[name]}" for name in layer._all_kinds())
+        fail(f"`{type(layer).__name__}` takes {taken}.", kind=kind, shape=tuple(inputs[0].shape))
+    return kind, single
+
+
+def _kind_as_given(layer, array, alone):
+    shape, kind = tuple(array.shape), layer.kind
+    if len(shape) == RANKS[kind] - 1 and alone:
+        return kind, True
+    if len(shape) != RANKS[kind]:
+        fail(f'Expected inputs of shape {SHAPES[kind]}, as `kind="{kind}"` says.', shape=shape)
+    return kind, False
+
+
+def _is_one_of_anything(batch, layer, alone, training):
+    """Whether there is one sample, for layers that treat a sample as a whole."""
+    inputs, labelled = leaves(batch.images), [*leaves(batch.labels), *leaves(batch.sample_weights)]
+    if alone and any(len(array.shape) == 0 for array in labelled):
+        return True
+    if len(inputs) != 1 or len(inputs[0].shape) != 3:
+        return False
+    shown = what_labels_show(batch)
+    if shown in ("one", "batch"):
+        return shown == "one" and alone
+    may_be_image = static(inputs[0], 0) is not None and _has_few_channels(inputs[0], layer.data_format) is not False
+    if training is not False and may_be_image and (layer._mixes or shown == "either"):
+        fail(
+            "This may be a batch of signals (batch, time, channels), or one image (height, width, channels). Signals "
+            'need a layer with `kind="signal"`; a single image needs a batch axis, `images[None]`.',
+            shape=tuple(inputs[0].shape), labels=_shapes_of_labels(batch),
+        )  # fmt: skip
+    return False
+
+
+def _kind_of_images(batch, layer, alone):
+    """By the rank, for layers to which it matters where pixels are. Three axes are one image if nothing else fits."""
+    array = leaves(batch.images)[0]
+    shape = tuple(array.shape)
+    kind = {4: "image", 5: "video"}.get(len(shape))
+    if kind is not None:
+        return kind, False
+    if len(shape) != 3:
+        taken = " or ".join(SHAPES[name] for name in ("image", "video") if name in layer._all_kinds())
+        fail(f"Expected images of shape {taken}{' or (height, width, channels)' if alone else ''}.", shape=shape)
+    if not alone:
+        fail(f"Expected a batch of images of shape {SHAPES['image']}. {HOW_TO_SAY}", shape=shape)
+    shown = what_labels_show(batch)
+    if shown == "one":
+        return "image", True
+    if shown is not None:
+        what = "a batch, or a single image and its label" if shown == "either" else "a batch of grey images or signals"
+        fail(f"This may be {what}. {HOW_TO_SAY}", shape=shape, labels=_shapes_of_labels(batch))
+    if _has_few_channels(array, layer.data_format) is False:
+        fail(
+            "This may be a single image (height, width, channels), a batch of grey images without a channel axis, or a "
+            f"batch of signals. {HOW_TO_SAY}",
+            shape=shape, data_format=layer.data_format,
+        )  # fmt: skip
+    return "image", True
+
+
+def _shapes_of_labels(batch):
+    shapes = [tuple(array.shape) for array in leaves(batch.labels)]
+    return shapes[0] if len(shapes) == 1 else shapes
+
+
+def _has_few_channels(array, data_format):
+    """Whether the axis of an image that would be its channels is as short as channels are; `None` if unknown."""
+    channels = static(array, -1 if data_format == "channels_last" else 0)
+    return None if channels is None else channels <= CHANNELS
+
+
+def what_labels_show(batch):
+    """Whether labels, weights or masks show that an array of three axes is "one" image, or a "batch".
+
+    "either" where they could belong to both, `None` where they show nothing.
+    """
+    (array,) = leaves(batch.images)
+    size = static(array, 0)
+    apart = [*leaves(batch.labels), *leaves(batch.sample_weights)]
+    if any(len(x.shape) == 0 or (None not in (size, static(x, 0)) and static(x, 0) != size) for x in apart):
+        return "one"
+    if any(len(mask.shape) == 2 for mask in leaves(batch.masks)):
+        return "one"
+    if any(len(x.shape) == 1 for x in leaves(batch.sample_weights)):
+        return "batch"
+    rows = [x for x in leaves(batch.labels) if len(x.shape) == 1]
+    if any(is_integer(x) for x in rows):
+        return "batch"
+    if any(len(x.shape) == 2 and None not in _seconds(x, array) and len(set(_seconds(x, array))) == 2 for x in apart):
+        return "batch"  # rows of classes, since a map would have the width of the image
+    return "either" if rows else None
+
+
+def _seconds(*arrays):
+    return [static(array, 1) for array in arrays]
+
+
+def lifted(batch):
+    """The specification of one sample as a batch of one; labels whose values can be read keep them."""
+
+    def lift(array):
+        if len(array.shape) <= 1 and is_concrete(array):
+            return np.asarray(array)[None]
+        return spec_of((1, *array.shape), dtype_of(array))
+
+    others = keras.tree.map_structure(lambda x: lift(x) if hasattr(x, "shape") else x, batch.others)
+    return dataclasses.replace(each(batch, lift), others=others)
