@@ -36,6 +36,8 @@ class BatchAugmentation(
     Attributes that a subclass may set:
 
     - `uniform_numbers`, `normal_numbers`: number of random numbers per sample, 0 by default.
+    - `kinds`: the kinds of samples that the layer accepts, of "image" (the default), "video" and "signal". Hooks always
+      see images: a video as an image with the channels of all frames, a signal as an image of width 1.
     - `keeps_integers`: whether integer images stay integers. By default, they become floats of the compute dtype, also
       in inference.
     - `moves_pixels`: `False` if every pixel stays at its position, so masks and boxes need no hook. By default, a layer
@@ -45,6 +47,8 @@ class BatchAugmentation(
 
     Args:
         rate: Probability that the layer is applied to an image, in [0, 1], or a `keras_reg.Strength`.
+        kind: What one sample is: "image", "video", "signal", or `None`, which takes inputs with four axes for images
+            and inputs with five axes for videos. Signals need "signal", since three axes may also be one image.
         data_format: "channels_last", "channels_first", or `None` for Keras' setting.
         seed: Integer of at least 0, or `None`. With a seed, the random numbers are reproducible.
         **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`.
@@ -61,7 +65,8 @@ class BatchAugmentation(
 
     Input shape:
         Images (batch, height, width, channels), or (batch, channels, height, width) with "channels_first".
-        A single image without the batch axis is accepted.
+        A single image without the batch axis is accepted. `kinds` may add videos and signals. A layer without
+        `transform_images` accepts inputs of any shape and number.
 
     Output shape:
         The shape of the input, or the shape that `compute_image_shape` returns.

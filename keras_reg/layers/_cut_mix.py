@@ -12,7 +12,8 @@ class CutMix(Mixer):
 
     With lambda ~ Beta(alpha, alpha), the box has the area share 1 - lambda and the aspect ratio of the image, in whole
     pixels. The label weight is exactly the share of pixels that the image keeps. Pixels are only selected, so integer
-    images stay integers, and a NaN outside the box stays outside. In inference, the layer is the identity.
+    images stay integers, and a NaN outside the box stays outside. In a video, the box is the same in all frames. In a
+    signal, it is an interval with the share 1 - lambda of the length. In inference, the layer is the identity.
 
     Args:
         alpha: Parameter of Beta(alpha, alpha), in (0, 1e30], or a `keras_reg.Strength`; 1 is uniform.
@@ -21,6 +22,8 @@ class CutMix(Mixer):
             one logit with labels 0 and 1, which are returned as (batch, 1). Not required for float labels, or inside
             `keras_reg.training.RegularizedModel`, where integer labels stay integers.
         mode: "sample" draws a lambda per image, "batch" draws one per batch.
+        kind: What one sample is: "image", "video", "signal", or `None`, which takes inputs with four axes for images
+            and inputs with five axes for videos. Signals need "signal", since three axes may also be one image.
         data_format: "channels_last", "channels_first", or `None` for Keras' setting.
         seed: Integer of at least 0, or `None`. With a seed, the random numbers are reproducible.
         **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`.
@@ -38,7 +41,8 @@ class CutMix(Mixer):
             only on `seed` and `index`.
 
     Input shape:
-        Images (batch, height, width, channels), or (batch, channels, height, width) with "channels_first".
+        Images (batch, height, width, channels), videos (batch, time, height, width, channels), or with `kind="signal"`
+        signals (batch, time, channels). With "channels_first", the channels are the second axis.
 
     Output shape:
         The shape of the input. Integer labels become one-hot.

@@ -22,6 +22,8 @@ class MixUp(Mixer):
             one logit with labels 0 and 1, which are returned as (batch, 1). Not required for float labels, or inside
             `keras_reg.training.RegularizedModel`, where integer labels stay integers.
         mode: "sample" draws a lambda per image, "batch" draws one per batch.
+        kind: What one sample is: "image", "video", "signal" or `None`. It is required without labels, if inputs with
+            three axes may be signals (batch, time, channels) or one image.
         data_format: "channels_last", "channels_first", or `None` for Keras' setting.
         seed: Integer of at least 0, or `None`. With a seed, the random numbers are reproducible.
         **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`.
@@ -38,8 +40,10 @@ class MixUp(Mixer):
             tf.data map is reproducible: `ds.enumerate().map(lambda i, xy: layer(xy, index=i))`.
 
     Input shape:
-        Images (batch, height, width, channels), or (batch, channels, height, width) with "channels_first". Integer
-        images become floats of the layer's compute dtype, in inference too.
+        Inputs of any shape: features (batch, features), signals (batch, time, channels), images
+        (batch, height, width, channels), videos (batch, time, height, width, channels). Several inputs, a nest of
+        arrays, are mixed with the same partner and weight. Integer images become floats of the layer's compute dtype,
+        in inference too. Other integers are refused, since token ids cannot be blended.
 
     Output shape:
         The shape of the input. Integer labels and blended integer masks become one-hot. Bounding boxes of both images

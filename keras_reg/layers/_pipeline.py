@@ -18,6 +18,8 @@ class Pipeline(Composite):
     Args:
         layers: List of layers, one layer, or a `keras.Sequential`. Keras' own `MixUp` and `CutMix` are refused, since
             they do not mix sample weights.
+        kind: What one sample is: "image", "video", "signal", or `None`, which takes inputs with four axes for images
+            and inputs with five axes for videos. Signals need "signal", since three axes may also be one image.
         data_format: "channels_last", "channels_first", or `None` for Keras' setting.
         seed: Integer of at least 0 that seeds all layers of this package. With `None`, the seeds of the layers are used
             if all layers have one. Keras layers use their own seeds.
@@ -35,7 +37,9 @@ class Pipeline(Composite):
             only on `seed` and `index`.
 
     Input shape:
-        Images (batch, height, width, channels), or (batch, channels, height, width) with "channels_first".
+        What all layers accept: inputs of any shape (batch, ...) for `MixUp` and `LabelNoise`; images
+        (batch, height, width, channels), videos (batch, time, height, width, channels) and signals
+        (batch, time, channels) for others. With "channels_first", the channels are the second axis.
 
     Output shape:
         The output shape of the last layer.

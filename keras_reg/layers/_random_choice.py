@@ -30,6 +30,8 @@ class RandomChoice(Composite):
         probabilities: Probability of each layer, at least 0 and not all 0. They are divided by their sum. With `None`,
             all layers have the same probability.
         mode: "batch" draws a layer per batch. "sample" draws one per sample, if all layers are `MixUp` or `CutMix`.
+        kind: What one sample is: "image", "video", "signal", or `None`, which takes inputs with four axes for images
+            and inputs with five axes for videos. Signals need "signal", since three axes may also be one image.
         data_format: "channels_last", "channels_first", or `None` for Keras' setting.
         seed: Integer of at least 0 that seeds all layers of this package. With `None`, the seeds of the layers are used
             if all layers have one.
@@ -47,7 +49,9 @@ class RandomChoice(Composite):
             only on `seed` and `index`.
 
     Input shape:
-        Images (batch, height, width, channels), or (batch, channels, height, width) with "channels_first".
+        What all layers accept: inputs of any shape (batch, ...) for `MixUp` and `LabelNoise`; images
+        (batch, height, width, channels), videos (batch, time, height, width, channels) and signals
+        (batch, time, channels) for others. With "channels_first", the channels are the second axis.
 
     Output shape:
         The shape of the input. Integer labels become one-hot if one of the layers is a mixer.

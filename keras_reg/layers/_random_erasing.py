@@ -36,8 +36,9 @@ class RandomErasing(BatchAugmentation):
 
     Each image is erased with probability `rate`. All other images, and all pixels outside the boxes, are unchanged. The
     area is uniform in `scale`, and the aspect ratio is log-uniform in the part of `ratio` at which a box of this area
-    fits into the image. The corner is uniform over the positions at which the box lies inside the image. In inference,
-    the layer is the identity.
+    fits into the image. The corner is uniform over the positions at which the box lies inside the image. In a video,
+    the boxes are the same in all frames. In a signal, they are intervals, `scale` is a share of the length, and `ratio`
+    is ignored. In inference, the layer is the identity.
 
     Args:
         rate: Probability that an image is erased, in [0, 1], or a `keras_reg.Strength`.
@@ -56,6 +57,8 @@ class RandomErasing(BatchAugmentation):
             they are not changed.
         bounding_box_format: "xyxy" (pixels), "yxyx", "xywh", "center_xywh", "rel_xyxy" (shares), "rel_yxyx" or
             "rel_xywh". Boxes are not moved. Boxes that are erased completely get class -1.
+        kind: What one sample is: "image", "video", "signal", or `None`, which takes inputs with four axes for images
+            and inputs with five axes for videos. Signals need "signal", since three axes may also be one image.
         data_format: "channels_last", "channels_first", or `None` for Keras' setting.
         seed: Integer of at least 0, or `None`. With a seed, the random numbers are reproducible.
         **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`.
@@ -71,8 +74,9 @@ class RandomErasing(BatchAugmentation):
             only on `seed` and `index`.
 
     Input shape:
-        Images (batch, height, width, channels), or (batch, channels, height, width) with "channels_first".
-        A single image without the batch axis is accepted.
+        Images (batch, height, width, channels), videos (batch, time, height, width, channels), or with `kind="signal"`
+        signals (batch, time, channels). With "channels_first", the channels are the second axis. A single sample
+        without the batch axis is accepted.
 
     Output shape:
         The shape of the input. Integer images stay integers.

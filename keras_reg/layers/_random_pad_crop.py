@@ -19,10 +19,12 @@ class RandomPadCrop(BatchAugmentation):
     """Pads each image and crops it to its original size at a random position, which shifts it by whole pixels.
 
     Both offsets are uniform from -padding to padding. Pixels are moved, but their values are not changed. Masks, dense
-    label maps and bounding boxes move with their images. In inference, the layer is the identity.
+    label maps and bounding boxes move with their images. All frames of a video move alike, and a signal moves along
+    time. In inference, the layer is the identity.
 
     Args:
-        padding: Pixels on each side: an integer from 0 to 2^20, or a pair (vertical, horizontal).
+        padding: Pixels on each side: an integer from 0 to 2^20, or a pair (vertical, horizontal); for signals, an
+            integer, the number of steps.
         rate: Probability that an image is shifted, in [0, 1], or a `keras_reg.Strength`.
         fill_mode: "constant", or "reflect", which mirrors the image without repeating its border.
         fill_value: Constant for "constant", a number that the dtype of the images can hold.
@@ -30,6 +32,8 @@ class RandomPadCrop(BatchAugmentation):
             "reflect", they are reflected like the images.
         bounding_box_format: "xyxy" (pixels), "yxyx", "xywh", "center_xywh", "rel_xyxy" (shares), "rel_yxyx" or
             "rel_xywh". Boxes are clipped. Boxes that are cut off completely get class -1.
+        kind: What one sample is: "image", "video", "signal", or `None`, which takes inputs with four axes for images
+            and inputs with five axes for videos. Signals need "signal", since three axes may also be one image.
         data_format: "channels_last", "channels_first", or `None` for Keras' setting.
         seed: Integer of at least 0, or `None`. With a seed, the random numbers are reproducible.
         **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`.
@@ -46,8 +50,9 @@ class RandomPadCrop(BatchAugmentation):
             only on `seed` and `index`.
 
     Input shape:
-        Images (batch, height, width, channels), or (batch, channels, height, width) with "channels_first".
-        A single image without the batch axis is accepted.
+        Images (batch, height, width, channels), videos (batch, time, height, width, channels), or with `kind="signal"`
+        signals (batch, time, channels). With "channels_first", the channels are the second axis. A single sample
+        without the batch axis is accepted.
 
     Output shape:
         The shape of the input.
