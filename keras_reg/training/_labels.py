@@ -26,7 +26,7 @@ def _pairs(labels, model, losses):
     outputs = list(getattr(model, "outputs", None) or ())
     if len(outputs) == 1:
         return zip(*(keras.tree.flatten(nest) for nest in (labels, outputs, losses)), strict=False)
-    if isinstance(labels, dict) and isinstance(losses, dict):
+    if outputs and isinstance(labels, dict) and isinstance(losses, dict):
         named = dict(zip(model.output_names, outputs, strict=True))
         named |= model.output if isinstance(model.output, dict) else {}
         return [(labels[name], named[name], losses[name]) for name in labels if name in named and name in losses]
