@@ -92,7 +92,7 @@ class BatchAugmentation(
     moves_pixels = True
     changes_labels_of_metrics = True
 
-    kinds = ("image",)
+    kinds: tuple[str, ...] = ("image",)
 
     _frames_as = "channels"  # how a video is an image; see `Folding`
     _has_rate = True
