@@ -66,7 +66,7 @@ def persist(callbacks: Callbacks, backup_dir: Path, delete_checkpoint: bool = Tr
     >>> history = model.fit(keras.ops.ones((4, 1)), keras.ops.ones((4, 1)), callbacks=callbacks, verbose=0)
     """
     callbacks = check_callbacks(callbacks, "`persist` adds one")
-    check_folder("backup_dir", backup_dir)
+    backup_dir = check_folder("backup_dir", backup_dir)
     delete_checkpoint = check_flag("delete_checkpoint", delete_checkpoint)
     if not any(isinstance(callback, keras.callbacks.History) for callback in callbacks):
         callbacks.append(History())
