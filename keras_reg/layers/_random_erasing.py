@@ -19,12 +19,13 @@ from keras_reg._validation import (
     usable_ratio,
 )
 from keras_reg.layers._batch._boxes import FORMATS, check_boxes, drop_erased
-from keras_reg.layers._batch._fill_values import check_channels, check_fill, check_fill_of_maps, exact
-from keras_reg.layers._batch._forms import dtype_of, height_width, static
+from keras_reg.layers._batch._fill_values import check_channels, check_fill, check_fill_of_maps
+from keras_reg.layers._batch._forms import height_width, static
 from keras_reg.layers._batch._moving import check_masks, check_no_boxes_within
 from keras_reg.layers._batch_augmentation import BatchAugmentation
+from keras_reg.layers._pixels._contents import Constant
 from keras_reg.layers._pixels._filling import Filling
-from keras_reg.layers._pixels._rows import Rows
+from keras_reg.layers._pixels._kernels import kernels_for
 
 MOST_BOXES = 256  # each has a draw and a pass of its own
 NOISE = ("channel_noise", "pixel_noise")
@@ -222,16 +223,15 @@ class RandomErasing(BatchAugmentation):
         return self._draw_boxes(batch, random.uniform, random.selected), random.normal
 
     def transform_images(self, images: Tensor, transformation: Any, batch: Any) -> Tensor:
-        return self.filling.fill(batch, *transformation)
+        boxes, noise = transformation
+        content = self.filling.content(batch, noise)
+        return kernels_for(batch, self.data_format).fill(images, boxes, content, batch.fresh)
 
     def transform_segmentation_masks(self, segmentation_masks: Tensor, transformation: Any, batch: Any) -> Tensor:
         if self.mask_fill is None:
             return segmentation_masks
-        rows, dtype = Rows(segmentation_masks, batch, self.data_format), dtype_of(segmentation_masks)
-        pixels, value = rows.pixels, batch.ops.cast(exact(self.mask_fill, dtype), dtype)
-        for box in transformation[0]:
-            pixels = batch.ops.where(rows.inside(box), value, pixels)
-        return rows.restore(pixels)
+        kernels = kernels_for(batch, self.data_format)
+        return kernels.fill(segmentation_masks, transformation[0], Constant(self.mask_fill))
 
     def transform_bounding_boxes(self, bounding_boxes: Boxes, transformation: Any, batch: Any) -> Boxes:
         for box in transformation[0]:

@@ -8,10 +8,9 @@ from keras_reg._typing import Boxes, Config, DataFormat, Kind, StrengthLike, Ten
 from keras_reg._validation import check_choice, check_integer_or_pair, check_number, fail
 from keras_reg.layers._batch._boxes import FORMATS, crop_boxes
 from keras_reg.layers._batch._fill_values import check_fill, check_fill_of_maps, exact
-from keras_reg.layers._batch._forms import channels_first, dtype_of, height_width, static
+from keras_reg.layers._batch._forms import dtype_of, height_width, static
 from keras_reg.layers._batch_augmentation import BatchAugmentation
-from keras_reg.layers._pixels import _on_host
-from keras_reg.layers._pixels._gather import gather_pixels
+from keras_reg.layers._pixels._kernels import kernels_for
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
@@ -150,29 +149,8 @@ class RandomPadCrop(BatchAugmentation):
         return crop_boxes(batch, *moves, self.bounding_box_format, self.data_format, still).boxes
 
     def _move(self, array, offsets, fill, batch):
-        ops, fill = batch.ops, exact(fill, dtype_of(array))
-        first = channels_first(array, self.data_format)
-        if batch.place.is_host and self.fill_mode == "constant":
-            return _on_host.moved(array, *offsets, fill, first)
-        pixels = ops.transpose(array, (0, 2, 3, 1)) if first else array
-        shape = ops.shape(pixels)
-        rows, rows_in = self._indices(shape[1], offsets[0], ops)
-        columns, columns_in = self._indices(shape[2], offsets[1], ops)
-        moved = gather_pixels(pixels, rows, columns, ops)
-        if self.fill_mode == "constant":
-            within = ops.expand_dims(rows_in, 2) & ops.expand_dims(columns_in, 1)
-            within = within if len(array.shape) == 3 else ops.expand_dims(within, -1)
-            moved = ops.where(within, moved, ops.cast(fill, dtype_of(array)))
-        return ops.transpose(moved, (0, 3, 1, 2)) if first else moved
-
-    def _indices(self, size, offset, ops):
-        """Where each new row (or column) comes from, (batch, size), and whether that lies in the image."""
-        index = ops.expand_dims(ops.arange(0, size, dtype="int32"), 0) + ops.expand_dims(offset, 1)
-        within = (index >= 0) & (index < size)
-        if self.fill_mode == "reflect":
-            index = ops.abs(index)
-            index = size - 1 - ops.abs(size - 1 - index)
-        return ops.minimum(ops.maximum(index, 0), size - 1), within
+        kernels, reflect = kernels_for(batch, self.data_format), self.fill_mode == "reflect"
+        return kernels.move(array, offsets, exact(fill, dtype_of(array)), reflect)
 
     def get_config(self) -> Config:
         names = ("padding", "fill_mode", "fill_value", "mask_fill", "bounding_box_format")

@@ -60,7 +60,7 @@ def compile_all(monkeypatch):
 def image_size(request, monkeypatch):
     """Images that count as large are mixed where they lie, once they are nobody else's."""
     if request.param == "large":
-        monkeypatch.setattr("keras_reg.layers._pixels._on_host._LARGE", 1)
+        monkeypatch.setattr("keras_reg.layers._pixels._for_host._LARGE", 1)
 
 
 def in_a_worker(function):
@@ -182,7 +182,7 @@ def test_what_the_host_leaves_alone_is_given_back_itself():
 
 def test_what_a_layer_of_keras_returns_is_not_written_to(monkeypatch):
     """It may be something that the layer keeps."""
-    monkeypatch.setattr("keras_reg.layers._pixels._on_host._LARGE", 1)
+    monkeypatch.setattr("keras_reg.layers._pixels._for_host._LARGE", 1)
     images, labels = batch()
 
     class Keeps(keras.layers.Layer):
@@ -204,7 +204,7 @@ def test_what_a_layer_of_keras_returns_is_not_written_to(monkeypatch):
 
 @pytest.mark.parametrize("channels", [None, 1])
 @pytest.mark.parametrize("layout", [{}, FIRST])
-@pytest.mark.parametrize("name", ["MixUp", "CutMix", "RandomChoice", "RandomPadCrop"])
+@pytest.mark.parametrize("name", ["MixUp", "CutMix", "RandomChoice", "RandomPadCrop", "reflect", "RandomErasing"])
 def test_masks_go_along_on_the_host_as_elsewhere(name, layout, channels, monkeypatch):
     """With an axis of channels and without one, which has a place of its own in each layout."""
     images, _ = batch(channels_first=bool(layout))
@@ -212,6 +212,8 @@ def test_masks_go_along_on_the_host_as_elsewhere(name, layout, channels, monkeyp
     mask = mask if channels is None else np.expand_dims(mask, 1 if layout else -1)
     makers = {"MixUp": lambda **k: MixUp(0.7, num_classes=3, **k), "CutMix": lambda **k: CutMix(num_classes=3, **k)}
     makers["RandomPadCrop"] = lambda **k: RandomPadCrop((7, 4), mask_fill=5, **k)
+    makers["reflect"] = lambda **k: RandomPadCrop(3, fill_mode="reflect", **k)
+    makers["RandomErasing"] = lambda **k: RandomErasing(0.7, count=2, mask_fill=5, **k)
     makers["RandomChoice"] = lambda seed, **k: RandomChoice(
         [makers[n](**k) for n in ("MixUp", "CutMix")], None, "sample", seed=seed
     )

@@ -1,22 +1,17 @@
-"""What goes into the boxes that RandomErasing erases."""
+"""What goes into the boxes that RandomErasing erases: a constant, or noise that is drawn here."""
 
 import dataclasses
 import math
 from typing import Any
 
-import numpy as np
-
-from keras_reg._validation import is_number
-from keras_reg.layers._batch._fill_values import exact
 from keras_reg.layers._batch._folding import over_frames
-from keras_reg.layers._batch._forms import dtype_of, height_width, is_float
-from keras_reg.layers._pixels import _on_host
-from keras_reg.layers._pixels._rows import Rows
+from keras_reg.layers._batch._forms import height_width, is_float
+from keras_reg.layers._pixels._contents import Colours, Constant, Tile
 
 
 @dataclasses.dataclass
 class Filling:
-    """Fills boxes with a constant, one colour a box or a colour a pixel; the arguments are RandomErasing's."""
+    """A constant, one colour per box, or one colour per pixel; the arguments are those of RandomErasing."""
 
     mode: str
     value: Any
@@ -51,66 +46,13 @@ class Filling:
         low, high = math.ceil(low), math.floor(high)
         return ops.minimum(low + ops.floor(values * (high - low + 1)), 1.0 * high)
 
-    def fill(self, batch, boxes, noise):
-        """The images of the batch with their boxes filled."""
-        if self.mode == "channel_noise":
-            noise = over_frames(noise, batch, self.data_format)
-        if batch.place.is_host:
-            return self._fill_on_host(batch, boxes, noise)
-        ops, rows = batch.ops, Rows(batch.images, batch, self.data_format)
-        pixels, regions = rows.pixels, [rows.inside(box) for box in boxes]
-        if self.mode == "channel_noise":
-            (noise,) = batch.computed_once(noise)
-            for i, region in enumerate(regions):
-                colours = rows.of_channels(noise[:, i])
-                pixels = ops.where(region, ops.cast(colours, dtype_of(pixels)), pixels)
-            return rows.restore(pixels)
-        region = regions[0]
-        for other in regions[1:]:
-            region = region | other
-        new = self._constant(rows) if self.mode == "constant" else self._shifted(rows, *noise)
-        return rows.restore(ops.where(region, new, pixels))
-
-    def _fill_on_host(self, batch, boxes, noise):
-        first = not self.last
-
-        def filled_by(values):
-            return _on_host.filled(batch.images, boxes, values, first, batch.fresh, batch.place.copy)
-
-        def as_pixels(values):
-            return batch.ops.cast(values, batch.images.dtype)
-
+    def content(self, batch, noise):
+        """What `draw` has drawn, or the constant, as a content that the kernels can fill boxes with."""
         if self.mode == "constant":
-            constant = as_pixels(exact(self.value, dtype_of(batch.images)))
-            constant = over_frames(constant, batch, self.data_format) if constant.ndim else constant
-            constant = constant.reshape((-1, 1, 1)) if first else constant
-            return filled_by(lambda *_: constant)
+            return Constant(self.value, lambda values: over_frames(values, batch, self.data_format))
         if self.mode == "channel_noise":
-            colours = as_pixels(noise)
-
-            def of_colour(i, box, region):
-                if first:
-                    return colours[i, box][:, None, None]
-                # A whole row of the box: NumPy copies rows at once, and three channels one by one.
-                return np.repeat(colours[i, box][None], region[-1].stop - region[-1].start, axis=0)
-
-            return filled_by(of_colour)
-        tile, starts = as_pixels(noise[0]), self._starts(batch, noise[1])[:, 0].tolist()
-        tile = np.moveaxis(tile, 1, 0) if first else tile
-
-        def of_tile(i, box, region):
-            *channels, rows, columns = region
-            return tile[(*channels, slice(rows.start + starts[i], rows.stop + starts[i]), columns)]
-
-        return filled_by(of_tile)
-
-    def _constant(self, rows):
-        ops, dtype = rows.ops, dtype_of(rows.pixels)
-        value = exact(self.value, dtype)
-        if is_number(value):
-            return ops.cast(value, dtype)
-        value = ops.convert_to_tensor([value], dtype=dtype)
-        return rows.of_channels(over_frames(value, rows.batch, self.data_format))
+            return Colours(over_frames(noise, batch, self.data_format))
+        return Tile(noise[0], self._starts(batch, noise[1]))
 
     def _starts(self, batch, shifts):
         """The row of the tile that the first row of each image takes, (batch, 1); the others follow in order."""
@@ -118,10 +60,3 @@ class Filling:
         height, _ = height_width(batch.images, self.data_format, ops)
         shifts = ops.cast(ops.floor(shifts * ops.cast(height + 1, "float32")), "int32")
         return batch.computed_once(ops.minimum(shifts, height))[0]
-
-    def _shifted(self, rows, tile, shifts):
-        ops, batch = rows.ops, rows.batch
-        height, _ = height_width(batch.images, self.data_format, ops)
-        numbers = self._starts(batch, shifts) + ops.expand_dims(ops.arange(0, height, dtype="int32"), 0)
-        noise = ops.take(rows.join(ops.cast(batch.computed_once(tile)[0], dtype_of(rows.pixels))), numbers, axis=0)
-        return noise if self.last else ops.transpose(noise, (0, 2, 1, 3))

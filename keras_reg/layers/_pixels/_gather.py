@@ -1,5 +1,7 @@
 """Pixels gathered by rows and columns, whole pixels at a time."""
 
+from keras_reg.layers._batch._forms import dtype_of
+
 
 def gather_pixels(array, rows, columns, ops):
     """array[b, rows[b, i], columns[b, j]] for (batch, H, W) or (batch, H, W, C): one gather of whole pixels."""
@@ -10,3 +12,27 @@ def gather_pixels(array, rows, columns, ops):
     found = ops.take(ops.reshape(array, (shape[0] * shape[1] * shape[2], *shape[3:])), index, axis=0)
     # JAX takes from an empty batch without a look at the shape of the index.
     return ops.reshape(found, (shape[0], ops.shape(rows)[1], ops.shape(columns)[1], *shape[3:]))
+
+
+def shifted(array, offsets, fill, reflect, channels_first, ops):
+    """The images moved up and to the left by `offsets`; from outside comes `fill`, or their mirror image."""
+    pixels = ops.transpose(array, (0, 2, 3, 1)) if channels_first else array
+    shape = ops.shape(pixels)
+    rows, rows_in = _sources(shape[1], offsets[0], reflect, ops)
+    columns, columns_in = _sources(shape[2], offsets[1], reflect, ops)
+    moved = gather_pixels(pixels, rows, columns, ops)
+    if not reflect:
+        within = ops.expand_dims(rows_in, 2) & ops.expand_dims(columns_in, 1)
+        within = within if len(array.shape) == 3 else ops.expand_dims(within, -1)
+        moved = ops.where(within, moved, ops.cast(fill, dtype_of(array)))
+    return ops.transpose(moved, (0, 3, 1, 2)) if channels_first else moved
+
+
+def _sources(size, offset, reflect, ops):
+    """Where each new row (or column) comes from, (batch, size), and whether that lies in the image."""
+    index = ops.expand_dims(ops.arange(0, size, dtype="int32"), 0) + ops.expand_dims(offset, 1)
+    within = (index >= 0) & (index < size)
+    if reflect:
+        index = ops.abs(index)
+        index = size - 1 - ops.abs(size - 1 - index)
+    return ops.minimum(ops.maximum(index, 0), size - 1), within

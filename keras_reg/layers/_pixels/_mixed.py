@@ -3,15 +3,15 @@
 import dataclasses
 
 from keras_reg.layers._batch._boxes import concatenate_boxes
-from keras_reg.layers._batch._forms import channels_first, dtype_of, is_float, is_map, leaves, map_arrays, spread
-from keras_reg.layers._pixels import _on_host
+from keras_reg.layers._batch._forms import dtype_of, is_float, is_map, leaves, map_arrays, spread
+from keras_reg.layers._pixels._for_compilers import blended
+from keras_reg.layers._pixels._kernels import kernels_for
 from keras_reg.layers._pixels._mixing import one_hot, one_hot_map
-from keras_reg.layers._pixels._rows import Rows
 
 
 def mix(batch, plan, num_classes, data_format):
     """The batch with every part of every sample mixed by one plan."""
-    mixing = _Mixing(batch, plan, num_classes, data_format)
+    mixing = _Mixing(batch, plan, num_classes, data_format, kernels_for(batch, data_format))
     return dataclasses.replace(
         batch,
         images=map_arrays(lambda array: mixing.combine(array, plan.blend, batch.fresh), batch.images),
@@ -32,6 +32,7 @@ class _Mixing:
     plan: object
     num_classes: int | None
     data_format: str
+    kernels: object
 
     @property
     def ops(self):
@@ -45,24 +46,11 @@ class _Mixing:
 
     def combine(self, array, weight, fresh=False):
         """Blended, then cut."""
-        if self.batch.place.is_host:
-            first, place = channels_first(array, self.data_format), self.batch.place
-            return _on_host.mixed(array, self.plan.partner, weight, self.plan.box, first, place, fresh)
-        rows = Rows(array, self.batch, self.data_format)
-        partner, result = self.other(rows.pixels), rows.pixels
-        if weight is not None:
-            result = blended(result, partner, rows.of_images(self.ops.cast(weight, array.dtype)), self.ops)
-        if self.plan.box is not None:
-            result = self.ops.where(rows.inside(self.plan.box), partner, result)
-        return rows.restore(result)
+        return self.kernels.mix(array, self.plan.partner, weight, self.plan.box, fresh=fresh)
 
     def cut(self, array, other):
         """`array`, and in the box what the partners have there in `other`."""
-        if array is other:
-            return self.combine(array, None)
-        rows = Rows(array, self.batch, self.data_format)
-        partner = rows.join(self.other(other))
-        return rows.restore(self.ops.where(rows.inside(self.plan.box), partner, rows.pixels))
+        return self.kernels.mix(array, self.plan.partner, box=self.plan.box, source=None if other is array else other)
 
     def pixels(self, array):
         """A mask or map of labels: ids become one-hot where they are blended."""
@@ -172,12 +160,6 @@ class _Mixing:
 
 def _pairs(terms):
     return [(first, second) for first in terms for second in terms]
-
-
-def blended(own, other, weight, ops):
-    """weight * own + (1 - weight) * other: exact at 0 and 1, where nothing of the other leaks in, NaN included."""
-    mixed = weight * own + (1 - weight) * other
-    return ops.where(weight >= 1, own, ops.where(weight <= 0, other, mixed))
 
 
 def at_least_float32(dtype):

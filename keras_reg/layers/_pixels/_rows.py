@@ -12,16 +12,21 @@ class Rows:
 
     Args:
         array: Of shape (batch, H, W), or (batch, H, W, C) or (batch, C, H, W) as `data_format` says.
-        batch: The `Batch` that it belongs to.
+        place: The `Place` where it lives.
         data_format: "channels_last" or "channels_first".
     """
 
-    def __init__(self, array, batch, data_format):
-        self.ops, self.batch = batch.ops, batch
+    def __init__(self, array, place, data_format):
+        self.ops, self.place = place.ops, place
         self.shape = self.ops.shape(array)
         self.channels_first = channels_first(array, data_format)
-        self.joined = len(self.shape) == 4 and not self.channels_first and batch.place.fuses
+        self.joined = len(self.shape) == 4 and not self.channels_first and place.fuses
         self.pixels = self.join(array)
+
+    @property
+    def sizes(self):
+        """(height, width), of an array that has them: one of features has not."""
+        return self.shape[2:4] if self.channels_first else self.shape[1:3]
 
     def join(self, array):
         """`array`, whose last two axes are columns and channels, with these as one."""
@@ -36,7 +41,7 @@ class Rows:
     def inside(self, box):
         """Which pixels lie in the box (top, left, height, width), each (batch,): to broadcast over `pixels`."""
         ops = self.ops
-        height, width = self.shape[2:4] if self.channels_first else self.shape[1:3]
+        height, width = self.sizes
         step = self.shape[3] if self.joined else 1
         top, left, tall, wide = (ops.reshape(x, [-1, 1, 1]) for x in box)
         rows = ops.reshape(ops.arange(0, height, dtype="int32"), [1, -1, 1])
@@ -57,7 +62,7 @@ class Rows:
         if not self.joined:
             values = ops.expand_dims(ops.expand_dims(values, 1), 1)
             return ops.transpose(values, (0, 3, 1, 2)) if self.channels_first else values
-        return ops.expand_dims(ops.tile(values, (1, self.shape[2])), 1)
+        return ops.expand_dims(ops.tile(values, (1, self.sizes[1])), 1)
 
     def of_images(self, values):
         """(batch,), to broadcast over `pixels`."""
