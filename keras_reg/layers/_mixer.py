@@ -91,7 +91,7 @@ def mixed_spec(spec, batch, layer):
     """The specification of a mixed batch; `layer` is a mixer or a choice of mixers."""
 
     def label(array):
-        if batch.sparse:
+        if batch.keeps_ids:
             return array
         return label_spec(array, batch, layer.num_classes, not layer.keeps_integers, layer.data_format)
 

@@ -145,7 +145,7 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):  # ty
         x, y, sample_weight = map_arrays(ops.convert_to_tensor, held)
         place, found = self._find_images(x)
         found = hold_inputs(found, "x")  # other inputs may be strings or sparse, but not the augmented one
-        batch = Batch.of(found, y, sample_weights=sample_weight, sparse=True)
+        batch = Batch.of(found, y, sample_weights=sample_weight, keeps_ids=True)
         batch, _ = self.augmentation._read(batch, called=False)
         self._build_augmentation(found)
         batch = self.augmentation._augment(batch)

@@ -38,7 +38,7 @@ class AugmentationRun:
         if not self._is_worth_compiling(batch) or not self._is_one_program():
             return self._compute(batch, u, noise, select, cast)
         weights = [weight for layer in self._walk() for weight in layer._weights_of_strengths().values()]
-        names = ("sparse", "dtype", "kind", "frames", "is_signal")  # not the batch itself, which a program would keep
+        names = ("keeps_ids", "dtype", "kind", "frames", "is_signal")
         settings = {name: getattr(batch, name) for name in names}
 
         def program(place, strengths, content, u, noise, select):

@@ -19,8 +19,9 @@ class Batch:
     """What belongs to the samples of one batch, while it is being augmented.
 
     Labels are `terms`: a list of (labels, weight of shape (batch,), or `None` for 1), each a nest of arrays as the call
-    gave it (a model may have several outputs). There is one term until integer labels are mixed in a training step,
-    where `sparse` is true and they stay integers. `dominant` is what the metrics see where that is not the first term:
+    gave it (a model may have several outputs). Mixing integer labels makes two terms of one. They collapse to one-hot
+    labels at once, except in a training step, where `keeps_ids` is true: the loss takes the terms one by one.
+    `dominant` is what the metrics see where that is not the first term:
     (labels, weight of each of them, or `None` for 1), the original labels that weigh most. `strengths` are the present
     values of the weights behind `Strength` arguments, by the id of the weight, where they were read beforehand. `fresh`
     is whether the memory of the images was taken in this call and is nobody else's, so that it may be written to.
@@ -35,7 +36,7 @@ class Batch:
     boxes: Any = None
     others: dict = dataclasses.field(default_factory=dict)
     boxes_are_labels: bool = False
-    sparse: bool = False
+    keeps_ids: bool = False
     strengths: dict = dataclasses.field(default_factory=dict)
     fresh: bool = False
     kind: str | None = None  # what a sample is: "image", "video" or "signal"; `None` where it does not matter

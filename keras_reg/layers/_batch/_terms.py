@@ -22,7 +22,7 @@ def map_labels(batch, function, *others, shown=True):
     """
     terms = [(map_arrays(function, labels, *others), weight) for labels, weight in batch.terms]
     dominant = batch.dominant
-    if not shown and batch.sparse and dominant is None:
+    if not shown and batch.keeps_ids and dominant is None:
         dominant = batch.terms[0]
     elif shown and dominant is not None:
         dominant = (map_arrays(function, dominant[0], *others), dominant[1])

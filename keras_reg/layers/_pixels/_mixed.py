@@ -16,8 +16,8 @@ def mix(batch, plan, num_classes, data_format):
         batch,
         images=map_arrays(lambda array: mixing.combine(array, plan.blend, batch.fresh), batch.images),
         fresh=batch.place.is_host,
-        terms=mixing.terms(),
-        dominant=mixing.dominant() if batch.sparse and batch.labels is not None else None,
+        terms=mixing.terms() if batch.keeps_ids else mixing.collapsed(mixing.terms()),
+        dominant=mixing.dominant() if batch.keeps_ids and batch.labels is not None else None,
         sample_weights=map_arrays(mixing.weight, batch.sample_weights),
         masks=map_arrays(mixing.pixels, batch.masks),
         boxes=None if batch.boxes is None else concatenate_boxes(batch.boxes, plan, batch.ops),
@@ -85,18 +85,12 @@ class _Mixing:
     def is_split(self, array):
         """Whether a label becomes two, because the mixture of integers is not an integer."""
         whole = self.is_cut(array) and self.plan.blend is None
-        return self.batch.sparse and not is_float(array) and not whole
-
-    def mixed(self, array):
-        """A label that holds the mixture itself."""
-        if self.is_map(array):
-            return self.pixels(array)
-        return self.linear(array if is_float(array) else one_hot(array, self.num_classes, self.ops))
+        return not is_float(array) and not whole
 
     def own(self, array, other):
         """The part of a label that comes from its sample; where pixels are cut in, with those of the partner."""
-        if not self.batch.sparse or is_float(array):
-            return self.mixed(array)
+        if is_float(array):
+            return self.pixels(array) if self.is_map(array) else self.linear(array)
         return self.cut(array, other) if self.is_cut(array) else array
 
     def given(self, own, other):
@@ -127,6 +121,24 @@ class _Mixing:
             else:
                 found.append((own, share))
         return found
+
+    def collapsed(self, terms):
+        """One term instead of two: labels that were split become one-hot mixtures."""
+        if len(terms) == 1:
+            return terms
+        (own, _), (given, _) = terms
+        return [(map_arrays(self.mixture, own, given), None)]
+
+    def mixture(self, own, given):
+        if not self.is_split(own):
+            return own
+        own, given = self.hot(own), self.hot(given)
+        return blended(own, given, spread(self.plan.weight, own, self.ops), self.ops)
+
+    def hot(self, array):
+        if self.is_map(array):
+            return one_hot_map(array, self.num_classes, self.data_format, self.ops)
+        return one_hot(array, self.num_classes, self.ops)
 
     def weights(self, weights):
         return self.ops.ones_like(self.plan.weight) if weights is None else weights

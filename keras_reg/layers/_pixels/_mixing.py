@@ -158,7 +158,7 @@ def check_labels(batch, num_classes, blends, data_format, layer):
 def _check_label(array, batch, num_classes, blends, data_format, layer):
     rank, dtype = len(array.shape), dtype_of(array)
     if is_map(array, batch.images, data_format):
-        if blends and not batch.sparse and not is_float(array):
+        if blends and not batch.keeps_ids and not is_float(array):
             _check_integer_map(array, num_classes, "labels", data_format, layer)
         return
     if one_number_each(array) and num_classes not in (None, 1) and is_float(array):
@@ -169,7 +169,7 @@ def _check_label(array, batch, num_classes, blends, data_format, layer):
         )  # fmt: skip
     if rank >= 4 and not blends:
         fail("Expected dense labels of the height and width of the images.", shape=tuple(array.shape))
-    if is_float(array) or dtype == "bool" or batch.sparse:
+    if is_float(array) or dtype == "bool" or batch.keeps_ids:
         if num_classes is not None and is_float(array) and rank == 2 and static(array, 1) not in (None, 1, num_classes):
             fail(f"Expected labels of shape (batch, {num_classes}).", shape=tuple(array.shape))
         return
