@@ -26,8 +26,12 @@ class BatchAugmentation(
     A subclass implements `get_random_transformation`, which converts random numbers to the parameters of a batch, and
     one hook for each part that it changes: `transform_images`, `transform_labels`, `transform_segmentation_masks`,
     `transform_bounding_boxes`, `transform_sample_weights`. All hooks are pure functions. They must compute with
-    `batch.ops`, which has the same names as `keras.ops`. In a `tf.data` graph with the JAX or PyTorch backend, and in
-    data-loading workers, the arrays do not belong to the backend, so `keras.ops` fails.
+    `batch.ops`, which has a part of the names of `keras.ops`. In a `tf.data` graph with the JAX or PyTorch backend, and
+    in data-loading workers, the arrays do not belong to the backend, so `keras.ops` fails.
+
+    A call returns tensors of the backend, with two exceptions. Tensors of another framework are returned as tensors of
+    that framework. In worker processes, and in all threads except the main thread, NumPy arrays are returned as NumPy
+    arrays, as data loaders need; pass a tensor of the backend to get a tensor back.
 
     The base class supports all call forms, `tf.data`, workers, the training step, `Pipeline`, `RandomChoice`,
     `RandomApply`, seeds, `index`, the rate per image, `Strength` arguments and dtypes. In inference, the layer is the

@@ -1,5 +1,8 @@
 """Every way to hand over a batch does the same to it."""
 
+from concurrent.futures import ThreadPoolExecutor
+
+import keras
 import numpy as np
 import pytest
 from harness import BACKEND, map_in_tf_data, raises_received, to_numpy
@@ -107,3 +110,11 @@ def test_none_of_the_backends_is_needed_by_a_foreign_tensor():
         found = CutMix(seed=4)(torch.from_numpy(IMAGES), torch.from_numpy(LABELS))
         assert all(isinstance(x, torch.Tensor) for x in found)
     np.testing.assert_allclose(to_numpy(found[1]).sum(1), LABELS.sum(1), rtol=1e-6)
+
+
+def test_numpy_comes_back_as_numpy_from_threads_but_the_main_one():
+    layer, given = RandomErasing(1.0, seed=5), keras.ops.convert_to_tensor(IMAGES)
+    with ThreadPoolExecutor(1) as pool:
+        arrays, tensors = (pool.submit(layer, images).result() for images in (IMAGES, given))
+    assert isinstance(arrays, np.ndarray) and keras.ops.is_tensor(tensors)
+    assert keras.ops.is_tensor(layer(IMAGES))
