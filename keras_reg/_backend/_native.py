@@ -9,7 +9,10 @@ from keras_reg._backend._tensorflow import TensorFlowGraph, TensorFlowPlace, is_
 from keras_reg._backend._torch import ForeignTorch, TorchPlace
 from keras_reg._backend._workers import is_worker
 
-NATIVE = {"jax": JaxPlace, "tensorflow": TensorFlowPlace, "torch": TorchPlace}.get(BACKEND, NumpyPlace)()
+PLACES = {"jax": JaxPlace, "tensorflow": TensorFlowPlace, "torch": TorchPlace, "numpy": NumpyPlace}
+if BACKEND not in PLACES:
+    raise ImportError(f"keras_reg supports the backends {', '.join(PLACES)}. Received: backend={BACKEND!r}")
+NATIVE = PLACES[BACKEND]()
 
 
 def place_of(arrays):
