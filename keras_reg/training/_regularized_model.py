@@ -24,7 +24,7 @@ STEPS = ("train_step", "test_step", "predict_step", "compute_loss", "compute_met
 
 @keras.saving.register_keras_serializable(package="keras_reg")
 class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):  # type: ignore[misc, valid-type]
-    """Trains a model on augmented batches: images, labels and sample weights change inside the compiled step.
+    """Trains a model on augmented batches. Images, labels and sample weights are augmented inside the compiled step.
 
     `evaluate`, `predict` and `export` use the plain model, and outputs, layers and logs have its names. They do not
     resize images: if the augmentation trains at a fixed size, as `RandomResizedCrop` does, images of another size
@@ -37,23 +37,23 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):  # ty
     Args:
         model: The `keras.Model` to train: Functional, Sequential or subclassed, with the ordinary `train_step`.
         augmentation: A layer of `keras_reg.layers`, an image layer of Keras, or a `keras.Sequential` of these, which
-            becomes a `Pipeline`. With `None`, training is that of `model`.
-        augmented_input: Name or position of the input to augment, if the model has several. Mixing layers refuse a
-            model with several inputs, since they could not mix the others.
+            becomes a `Pipeline`. With `None`, nothing is augmented.
+        augmented_input: Name or position of the input to augment, if the model has several. Mixers do not support this
+            argument, since they would have to mix the other inputs too. Without it, `MixUp` mixes all inputs.
         **kwargs: Further arguments of `keras.Model`, such as `name`.
 
     Call arguments:
         inputs: The inputs of `model`.
-        training: Passed on to `model` as by Keras. A call never augments; `train_step` and `augment` do.
+        training: Passed on to `model` as by Keras. A call never augments. Only `train_step` and `augment` do.
 
     Input shape:
-        That of `model`; in training, a batch of images.
+        The input shape of `model`. In training, the augmentation must accept the inputs.
 
     Output shape:
-        That of `model`.
+        The output shape of `model`.
 
     Raises:
-        ValueError: If `model` is not a Keras model or overrides the training step, which would be bypassed; if
+        ValueError: If `model` is not a Keras model or overrides the training step, which would be ignored; if
             `augmentation` is not a layer; in training, if the augmentation does not accept the data, or if integer
             labels are mixed and a loss does not return one number per sample; for arrays that are not numeric or
             contain integers that tensors cannot represent; and for labels or sample weights that are not one array, or
