@@ -9,10 +9,10 @@ import keras
 from keras_reg._backend import seed_words
 from keras_reg._strength import deserialize
 from keras_reg._typing import Config, DataFormat, Kind, Shape, StrengthLike
-from keras_reg._validation import check_data_format, check_seed, fail
+from keras_reg._validation import check_choice, check_data_format, check_seed, fail
 from keras_reg.layers._batch._foreign import apply_foreign, is_image_layer
 from keras_reg.layers._batch._foreign_spec import foreign_spec
-from keras_reg.layers._batch._kinds import SHAPES
+from keras_reg.layers._batch._kinds import KINDS, SHAPES
 from keras_reg.layers._batch._terms import check_same_size, keep_unselected
 from keras_reg.layers._batch_augmentation import BatchAugmentation
 
@@ -215,6 +215,7 @@ def agreed_format(layers, data_format):
 
 def agreed_kind(layers, kind):
     """What samples are to the whole: what its layers say where `kind` is `None`, and never anything else."""
+    kind = check_choice("kind", kind, KINDS)
     kinds = {layer.kind for layer in layers if isinstance(layer, BatchAugmentation)} | {kind}
     if len(kinds - {None}) > 1:
         received = [f"{layer.name}: {layer.kind}" for layer in layers if isinstance(layer, BatchAugmentation)]

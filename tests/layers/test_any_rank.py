@@ -7,6 +7,7 @@ from harness import map_in_tf_data, raises_received, to_numpy
 from layers.batches import assert_same_bits, augment, coded, decoded
 
 from keras_reg.layers import (
+    BatchAugmentation,
     CutMix,
     LabelNoise,
     MixUp,
@@ -366,6 +367,45 @@ def test_three_axes_are_never_guessed():
     model = RegularizedModel(keras.Sequential([keras.Input((TIME, 3)), keras.layers.Flatten()]), RandomErasing())
     with raises_received('kind="signal"'):
         model.augment(signals, ids)
+
+
+def test_one_image_stays_one_image_for_layers_that_take_any_shape():
+    """And a label of an unbatched sample is never mixed."""
+    image = samples("images")[0]
+    layer = RandomApply(keras.layers.GaussianNoise(0.1, seed=1), rate=0.5, seed=1)
+    changed = [(to_numpy(layer(image)) != image).any((1, 2)) for _ in range(8)]
+    assert all(rows.all() or not rows.any() for rows in changed) and len({rows.any() for rows in changed}) == 2
+    assert RandomApply(keras.layers.GaussianNoise(0.1))(keras.Input((TIME, 3))).shape == (None, TIME, 3)
+    unknown = keras.KerasTensor((None, None, 3))
+    with raises_received('kind="signal"'):
+        RandomApply(keras.layers.GaussianNoise(0.1))(unknown)
+    with raises_received("labels"):
+        MixUp(num_classes=4)(unknown, keras.KerasTensor((), "int32"))
+
+
+def test_labels_alone_and_kinds_of_own_layers():
+    """A subclass that changes labels takes any inputs, and one that moves pixels says what else it takes."""
+
+    class Next(BatchAugmentation):
+        def transform_labels(self, labels, transformation, batch):
+            return (labels + 1) % 4
+
+    class Upside(BatchAugmentation):
+        kinds = ("image", "video", "signal")
+
+        def transform_images(self, images, transformation, batch):
+            return batch.ops.take(images, range(images.shape[self.spatial_axes(images)[0]])[::-1], axis=1)
+
+    for name in SHAPES:
+        x, labels = to_numpy(Next()(samples(name), np.arange(COUNT) % 4))
+        assert_same_bits(x, samples(name))
+        np.testing.assert_array_equal(labels, np.arange(1, COUNT + 1) % 4)
+    for name in PLACED:
+        axis = 2 if name == "videos" else 1
+        found = to_numpy(Upside(kind="signal" if name == "signals" else None)(samples(name)))
+        np.testing.assert_array_equal(found, np.flip(samples(name), axis))
+    with raises_received("takes images", "video"):
+        type("Still", (BatchAugmentation,), {"transform_images": lambda *a: a[1]})()(samples("videos"))
 
 
 def test_a_kind_is_held_to():

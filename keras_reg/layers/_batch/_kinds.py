@@ -64,14 +64,17 @@ def _is_one_of_anything(batch, layer, alone, training):
     shown = what_labels_show(batch)
     if shown in ("one", "batch"):
         return shown == "one" and alone
-    may_be_image = static(inputs[0], 0) is not None and _has_few_channels(inputs[0], layer.data_format) is not False
-    if training is not False and may_be_image and (layer._mixes or shown == "either"):
+    if _has_few_channels(inputs[0], layer.data_format) is False:
+        return False
+    first, second = (static(inputs[0], axis) for axis in (0, 1))
+    unsure = first is not None if layer._mixes or shown == "either" else first is None and second is None
+    if training is not False and unsure:
         fail(
             "This may be a batch of signals (batch, time, channels), or one image (height, width, channels). Signals "
             'need a layer with `kind="signal"`; a single image needs a batch axis, `images[None]`.',
             shape=tuple(inputs[0].shape), labels=_shapes_of_labels(batch),
         )  # fmt: skip
-    return False
+    return alone and first is not None
 
 
 def _kind_of_images(batch, layer, alone):

@@ -12,11 +12,9 @@ FAR = 8  # times as long as the channels: what looks like height and width
 def check_sizes(batch):
     """Checks that everything has an entry for each sample, as far as sizes are known."""
     size = next((static(array, 0) for array in leaves(batch.images)), None)
-    if size is None:
-        return
     for field, name in zip(FIELDS, KEYS, strict=True):
         for array in leaves(getattr(batch, field)):
-            if len(array.shape) == 0 or static(array, 0) not in (None, size):
+            if len(array.shape) == 0 or (None not in (size, static(array, 0)) and static(array, 0) != size):
                 fail(
                     f"Expected `{name}` for a batch of {size} images, the size of the first axis.",
                     shape=tuple(array.shape), images=[tuple(x.shape) for x in leaves(batch.images)],
