@@ -8,18 +8,24 @@ from keras_reg._strength import deserialize, serialize
 from keras_reg._typing import Boxes, Config, DataFormat, Kind, Shape, StrengthLike, Tensor, Tensors
 from keras_reg._validation import check_choice, check_data_format, check_seed, fail
 from keras_reg.layers._augmentation._call import AugmentationCall
+from keras_reg.layers._augmentation._folding import AugmentationFolding
 from keras_reg.layers._augmentation._hooks import RandomNumbers, apply_hooks, check_hooks
 from keras_reg.layers._augmentation._run import AugmentationRun
 from keras_reg.layers._augmentation._specs import AugmentationSpecs
-from keras_reg.layers._batch._folding import Folding, specs_of
 from keras_reg.layers._batch._forms import channels_first, map_arrays
-from keras_reg.layers._batch._kinds import KINDS, SHAPES
+from keras_reg.layers._batch._kinds import KINDS
 from keras_reg.layers._strength_weight import HoldsStrengths
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
 class BatchAugmentation(
-    AugmentationCall, AugmentationSpecs, AugmentationRun, HoldsStrengths, KeepsPosition, keras.layers.Layer
+    AugmentationCall,
+    AugmentationFolding,
+    AugmentationSpecs,
+    AugmentationRun,
+    HoldsStrengths,
+    KeepsPosition,
+    keras.layers.Layer,
 ):
     """Base class of batch augmentations, for the layers of this package and for your own.
 
@@ -98,7 +104,6 @@ class BatchAugmentation(
 
     kinds: tuple[str, ...] = ("image",)
 
-    _frames_as = "channels"  # how a video is an image; see `Folding`
     _has_rate = True
     _mixes = False  # whether images meet each other
     _has_layout = True  # whether it matters where the channels stand
@@ -200,51 +205,13 @@ class BatchAugmentation(
         transformation = self.get_random_transformation(batch, RandomNumbers(u, noise, select))
         return apply_hooks(self, batch, transformation, None if self._selects else select)
 
-    @property
-    def _any_rank(self):
-        """Whether it takes samples of any shape, and several inputs: where it does not touch the images."""
-        return not self._overrides("transform_images")
-
     def _changes(self, labels):
         """Whether `transform_labels` is called on each array of the labels, a nest like them."""
         return map_arrays(lambda _: True, labels)
 
-    def _all_kinds(self):
-        return tuple(SHAPES) if self._any_rank else self.kinds
-
-    @property
-    def _folds(self):
-        """Whether videos and signals come to this layer as images."""
-        return not self._any_rank
-
-    def _folding(self, batch):
-        """How a batch becomes one of images, or `None` where it stays what it is."""
-        if batch.kind not in ("video", "signal") or not self._folds:
-            return None
-        return Folding(batch, self.data_format, self._frames_as)
-
-    def _infer(self, batch):
-        """`_inference` of a batch of any kind."""
-        changes = type(self)._inference is not BatchAugmentation._inference
-        folding = self._folding(batch) if changes else None
-        return self._inference(batch) if folding is None else folding.unfold(self._inference(folding.fold()))
-
-    def _check_as_images(self, batch, training=True):
-        """Refuses what this layer cannot do rightly; called at trace time, also for symbolic inputs."""
-        folding = self._folding(batch)
-        batch = batch if folding is None else Folding(specs_of(batch), self.data_format, self._frames_as).fold()
-        return self._check_inference(batch) if training is False else self._check(batch)
-
-    def _inference(self, batch):
-        """What the layer does to the batch when it is not training: the identity, in the dtype that training gives."""
-        return self._cast_images(batch)
-
     def _check(self, batch):
         """Refuses what this layer cannot do rightly with images."""
         check_hooks(self, batch)
-
-    def _check_inference(self, batch):
-        """Likewise where the layer is not training: nothing, where it is the identity then."""
 
     def get_config(self) -> Config:
         rate = {"rate": serialize(self.rate)} if self._has_rate else {}

@@ -7,13 +7,19 @@ from typing import Any, Self
 import keras
 
 from keras_reg._backend import seed_words
-from keras_reg._strength import deserialize
 from keras_reg._typing import Config, DataFormat, Kind, Shape, StrengthLike
-from keras_reg._validation import check_choice, check_data_format, check_seed, fail
+from keras_reg._validation import check_seed
+from keras_reg.layers._augmentation._parts import (
+    agreed_format,
+    agreed_kind,
+    check_layers,
+    inference_spec_after,
+    layers_of_config,
+    spec_after,
+)
 from keras_reg.layers._batch._foreign import apply_foreign, is_image_layer
-from keras_reg.layers._batch._foreign_spec import foreign_spec
-from keras_reg.layers._batch._kinds import KINDS, SHAPES
-from keras_reg.layers._batch._terms import check_same_size, keep_unselected
+from keras_reg.layers._batch._kinds import SHAPES
+from keras_reg.layers._batch._terms import check_same_size
 from keras_reg.layers._batch_augmentation import BatchAugmentation
 
 
@@ -158,87 +164,3 @@ class Composite(BatchAugmentation):
     def from_config(cls, config: Config) -> Self:
         """The layer again."""
         return cls(**layers_of_config(config, "layers"))
-
-
-def layers_of_config(config, name):
-    """The arguments that a config stands for, those of the layers in it among them."""
-    if not isinstance(config, dict) or name not in config:
-        fail(f"Expected a config with the key `{name}`.", config=config)
-    config = {key: deserialize(value) for key, value in config.items()}
-    several = isinstance(config[name], (list, tuple))
-    layers = [_layer_of_config(layer, name) for layer in (config[name] if several else [config[name]])]
-    return {**config, name: layers if several else layers[0]}
-
-
-def _layer_of_config(config, name):
-    if isinstance(config, keras.layers.Layer):
-        return config
-    if not isinstance(config, dict) or not {"class_name", "config"} <= set(config):
-        fail(f"Expected a serialized layer in `{name}`.", **{name: config})
-    return keras.saving.deserialize_keras_object(config)
-
-
-def holds_mixer(layer):
-    """Whether a layer of Keras has a mixer somewhere inside, where it sees images alone."""
-    parts = [*getattr(layer, "layers", ()), *filter(None, [getattr(layer, "layer", None)])]
-    return any(getattr(part, "_mixes", False) or holds_mixer(part) for part in parts)
-
-
-def check_layers(layers, what="layers"):
-    """A list of layers, at least one, that a batch can go through; one layer is a list of one."""
-    layers = [layers] if isinstance(layers, keras.layers.Layer) else layers
-    if not isinstance(layers, (list, tuple)) or not layers:
-        fail(f"`{what}` must be a list of at least one layer.", **{what: layers})
-    for layer in layers:
-        if not isinstance(layer, keras.layers.Layer):
-            fail(f"`{what}` must hold Keras layers.", **{what: layer})
-        if type(layer) in (getattr(keras.layers, "MixUp", None), getattr(keras.layers, "CutMix", None)):
-            fail("Mixers must be those of `keras_reg.layers`: Keras' own do not mix sample weights.", layer=layer.name)
-        if not isinstance(layer, BatchAugmentation) and holds_mixer(layer):
-            fail(
-                "A mixer inside a model does not see the labels. Pass the layers of the model in a list.",
-                layer=layer.name,
-            )
-    return layers
-
-
-def agreed_format(layers, data_format):
-    """The layout that all layers have: theirs where `data_format` is `None`, and never another one."""
-    data_format = check_data_format(data_format)
-    parts = [layer for layer in layers if isinstance(layer, BatchAugmentation) and layer._has_layout]
-    formats = {layer.data_format for layer in parts} | ({data_format} - {None})
-    if len(formats) > 1:
-        received = [f"{layer.name}: {layer.data_format}" for layer in parts]
-        fail("Expected `layers` of one `data_format`.", data_format=data_format, layers=received)
-    return formats.pop() if formats else None
-
-
-def agreed_kind(layers, kind):
-    """What samples are to the whole: what its layers say where `kind` is `None`, and never anything else."""
-    kind = check_choice("kind", kind, KINDS)
-    kinds = {layer.kind for layer in layers if isinstance(layer, BatchAugmentation)} | {kind}
-    if len(kinds - {None}) > 1:
-        received = [f"{layer.name}: {layer.kind}" for layer in layers if isinstance(layer, BatchAugmentation)]
-        fail("Expected `layers` of one `kind`.", kind=kind, layers=received)
-    return next(iter(kinds - {None}), None)
-
-
-def transform_part(layer, batch, u, key, select):
-    """One layer, ours or Keras' own, on the images of `select` (all where `None`)."""
-    if isinstance(layer, BatchAugmentation):
-        return layer._apply(batch, u, key, select)
-    return keep_unselected(apply_foreign(layer, batch, True), batch, select)
-
-
-def spec_after(layer, batch):
-    """The specification of the batch behind one layer."""
-    if isinstance(layer, BatchAugmentation):
-        return layer._spec_after(batch)
-    return foreign_spec(layer, batch, batch.dtype)
-
-
-def inference_spec_after(layer, batch):
-    """Likewise where nothing is trained."""
-    if isinstance(layer, BatchAugmentation):
-        return layer._spec_after(batch, False)
-    return foreign_spec(layer, batch, batch.dtype, training=False)

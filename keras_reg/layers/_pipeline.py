@@ -4,7 +4,8 @@ from typing import Any
 import keras
 
 from keras_reg._typing import DataFormat, Kind
-from keras_reg.layers._composite import Composite, transform_part
+from keras_reg.layers._augmentation._parts import transform_part
+from keras_reg.layers._composite import Composite
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")

@@ -3,8 +3,9 @@ from typing import Any, Self
 import keras
 
 from keras_reg._typing import Config, DataFormat, Kind, StrengthLike
+from keras_reg.layers._augmentation._parts import check_layers, layers_of_config, transform_part
 from keras_reg.layers._batch_augmentation import selected
-from keras_reg.layers._composite import Composite, check_layers, layers_of_config, transform_part
+from keras_reg.layers._composite import Composite
 from keras_reg.layers._pipeline import taken_apart
 
 

@@ -7,9 +7,10 @@ import numpy as np
 from keras_reg._renamed import renamed
 from keras_reg._typing import Config, DataFormat, Kind
 from keras_reg._validation import check_choice, fail, is_number, native
+from keras_reg.layers._augmentation._parts import spec_after, transform_part
 from keras_reg.layers._batch._terms import check_same_size
 from keras_reg.layers._batch_augmentation import BatchAugmentation
-from keras_reg.layers._composite import Composite, spec_after, transform_part
+from keras_reg.layers._composite import Composite
 from keras_reg.layers._mixer import Mixer, mixed_spec
 from keras_reg.layers._pipeline import taken_apart
 from keras_reg.layers._pixels._mixed import mix
