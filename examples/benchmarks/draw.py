@@ -1,4 +1,4 @@
-"""Draws what the benchmarks found: performance.png, ratios to the copy of the batch, and scale.png, cost over size.
+"""Draws what the benchmarks found: users.png, performance.png (single calls) and scale.png (cost over size).
 
 python examples/benchmarks/draw.py docs/results/performance.json --out docs/figures
 """
@@ -97,6 +97,66 @@ def _short(ratio):
     return f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.1f}"
 
 
+def more_a_step(found):
+    """{backend: what augmentation adds to a training step, a share of its processor time}."""
+    rows = {name: found[key]["rows"] for key, name in BACKENDS.items() if key in found}
+    steps = {
+        name: [row for row in some if row.get("where", "in the step") == "in the step"] for name, some in rows.items()
+    }
+    return {name: statistics.median(row["processor"] for row in some) - 1 for name, some in steps.items() if some}
+
+
+def images_per_second(results):
+    """(size, {backend: (ours, Keras')}) for the chain that both have, in the mode in which each is faster."""
+    size, found = None, {}
+    for key, name in BACKENDS.items():
+        rows = results["tf_data"][key]["rows"] if key in results["tf_data"] else []
+        layer = CHAIN if any(row["layer"] == CHAIN for row in rows) else rows and rows[-1]["layer"]
+        rows = [row for row in rows if row["layer"] == layer]
+        size = rows[-1]["size"] if rows else size
+        rates = [
+            max([row["rate"] for row in rows if row["who"] == who and row["size"] == size], default=0)
+            for who in ("keras_reg", "Keras")
+        ]
+        found |= {name: tuple(rates)} if rows else {}
+    return size, found
+
+
+def peaks(results):
+    """{backend: (ours, Keras')}, in batches, of the call that takes most."""
+    found = {}
+    for key, name in BACKENDS.items():
+        rows = results["memory"][key]["rows"] if key in results["memory"] else []
+        most = [max([row["batches"] for row in rows if row["who"] == who], default=0) for who in ("keras_reg", "Keras")]
+        found |= {name: tuple(most)} if rows else {}
+    return found
+
+
+def draw_users(results, path):
+    """What users pay: a step, a pipeline, memory."""
+    figure, axes = plt.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
+    small, large = (more_a_step(results.get(key, {})) for key in ("step", "training"))
+    steps = {name: (100 * small.get(name, 0), 100 * large.get(name, 0)) for name in large | small}
+    draw_pairs(axes[0], steps, "processor time added to a training step, %", ("small network", "ResNet-18"), "{:+.1f}")
+    size, rates = images_per_second(results)
+    draw_pairs(axes[1], rates, f"images per second and core in tf.data, {size}")
+    draw_pairs(axes[2], peaks(results), "peak memory of a call, in batches", form="{:.1f}")
+    save(figure, path)
+
+
+def draw_pairs(axis, pairs, title, names=("keras_reg", "Keras"), form="{:.0f}"):
+    for i, (name, colour) in enumerate(zip(names, (COLOURS["keras_reg"], COLOURS["Keras"]), strict=True)):
+        values = [pair[i] for pair in pairs.values()]
+        bars = axis.bar([j + 0.4 * i for j in range(len(pairs))], values, width=0.36, color=colour, label=name)
+        axis.bar_label(bars, [form.format(value) for value in values], fontsize=8)
+    axis.axhline(0, color="black", lw=0.8)
+    axis.set_xticks([j + 0.2 for j in range(len(pairs))], list(pairs))
+    axis.set_title(title, fontsize=10)
+    axis.margins(y=0.25)
+    axis.legend(frameon=False, ncol=2, fontsize=8, loc="upper center")
+    axis.spines[["top", "right"]].set_visible(False)
+
+
 def draw_scale(results, path):
     backends = [backend for backend in BACKENDS if backend in results]
     names = {
@@ -138,6 +198,9 @@ def main(argv=None):
         if benchmark in results:
             draw(results[benchmark], given.out / f"{name}.png")
             print(f"Drawn: {given.out / name}.png")
+    if {"training", "tf_data", "memory"} <= set(results):
+        draw_users(results, given.out / "users.png")
+        print(f"Drawn: {given.out / 'users'}.png")
 
 
 if __name__ == "__main__":
