@@ -86,6 +86,12 @@ def test_cut_mix_cuts_one_box_per_sample_and_labels_by_its_share(name, layout):
     assert len(set(given.round(3))) > 2
 
 
+def test_the_length_of_a_cut_is_the_share_that_was_drawn():
+    """Beta(alpha, alpha) is 1/2 for a large alpha: half of the signal, not half of its square root."""
+    labels = augment(CutMix(1e6, kind="signal", seed=1), np.ones((COUNT, 100, 2), "float32"), coded(COUNT))[1]
+    np.testing.assert_allclose(decoded(labels)[1], 0.5, atol=0.011)
+
+
 @pytest.mark.parametrize("name", PLACED)
 def test_a_choice_of_mixers_is_one_of_both_for_each_sample(name):
     x = samples(name)
