@@ -23,7 +23,8 @@ class _StatelessStep:
     def train_step(self, state, data):
         trainable, non_trainable, *others = state
         variables = self.non_trainable_variables
-        with keras.StatelessScope(state_mapping=list(zip(variables, non_trainable, strict=True))) as scope:
+        known = [*zip(self.trainable_variables, trainable, strict=True), *zip(variables, non_trainable, strict=True)]
+        with keras.StatelessScope(state_mapping=known) as scope:
             data = self.augment(*keras.utils.unpack_x_y_sample_weight(data))
         moved = [scope.get_current_value(variable) for variable in variables]
         non_trainable = [old if new is None else new for old, new in zip(non_trainable, moved, strict=True)]

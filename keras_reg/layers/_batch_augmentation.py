@@ -13,7 +13,7 @@ from keras_reg.layers._augmentation._hooks import RandomNumbers, apply_hooks, ch
 from keras_reg.layers._augmentation._run import AugmentationRun
 from keras_reg.layers._augmentation._specs import AugmentationSpecs
 from keras_reg.layers._batch._forms import channels_first, map_arrays
-from keras_reg.layers._batch._kinds import KINDS
+from keras_reg.layers._batch._kinds import KINDS, check_kinds
 from keras_reg.layers._strength_weight import HoldsStrengths
 
 
@@ -120,6 +120,7 @@ class BatchAugmentation(
     ) -> None:
         seed, data_format = check_seed(seed), check_data_format(data_format)
         kind = check_choice("kind", kind, KINDS)
+        check_kinds(self.kinds)
         super().__init__(autocast=False, **kwargs)
         self.kind = kind
         self._set_seed(seed)
@@ -129,6 +130,7 @@ class BatchAugmentation(
         self._knows_layout = False
         self._programs = Programs()
         self.built = type(self).build is keras.layers.Layer.build  # a subclass may have weights to add
+        self._not_arguments = frozenset(name for name in (*vars(self), "_not_arguments") if name.startswith("_"))
 
     # Hooks.
 
@@ -182,10 +184,10 @@ class BatchAugmentation(
         """Whether a subclass has written this hook."""
         return getattr(type(self), hook) is not getattr(BatchAugmentation, hook)
 
-    def strength(self, name: str, batch: Any = None) -> Any:
+    def strength(self, name: str, batch: Any) -> Any:
         """The present value of an argument for this batch: a number, or what the weight of a `Strength` holds."""
         weight = self._weights_of_strengths().get(name)
-        if weight is None or batch is None:
+        if weight is None:
             return super().strength(name)
         return batch.strengths[id(weight)] if id(weight) in batch.strengths else batch.place.read(weight)
 

@@ -146,6 +146,8 @@ def _names(labels):
 def _check_noisy_output(noisy_output):
     """`None`, a name or a position, or a list of these."""
     names = native(noisy_output)
+    if isinstance(names, (list, tuple)) and not names:
+        fail("`noisy_output` must name at least one of the labels.", noisy_output=noisy_output)
     for name in names if isinstance(names, (list, tuple)) else [names]:
         if not isinstance(name, (str, int, type(None))) or isinstance(name, bool):
             fail("`noisy_output` must be a name or a position, or a list of these.", noisy_output=noisy_output)

@@ -40,16 +40,11 @@ class Mixer(BatchAugmentation):
         super().__init__(rate, kind, data_format, seed, **kwargs)
         self.set_strength("alpha", alpha, open_low=True)
         self.num_classes, self.mode = num_classes, mode
-        self._quantile = self._make_quantile()
-
-    def _make_quantile(self):
-        return BetaQuantile(plain(self.alpha), moves=isinstance(self.alpha, Strength))
 
     @property
     def quantile(self):
-        if self._quantile.given != plain(self.alpha):  # set anew; the tables take too long to make for each call
-            self._quantile = self._make_quantile()
-        return self._quantile
+        """The inverse distribution function of lambda. Its table is kept from call to call."""
+        return BetaQuantile(plain(self.alpha), moves=isinstance(self.alpha, Strength))
 
     @property
     def keeps_integers(self):

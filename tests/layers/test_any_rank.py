@@ -256,6 +256,8 @@ def test_label_noise_does_not_guess_the_output():
             LabelNoise(0.5, 4, noisy_output=noisy)(samples("features"), labels)
     with raises_received("noisy_output"):
         LabelNoise(0.5, 4, noisy_output=1.5)
+    with raises_received("noisy_output"):
+        LabelNoise(0.5, 4, noisy_output=[])
 
 
 # Layers of Keras.

@@ -213,6 +213,12 @@ def test_hooks_keep_shapes_and_dtypes():
         Changes(lambda x, ops: ops.cast(x, "int32"))(IMAGES)
     with raises_received("labels"):
         OrdinalNoise(CLASSES)(IMAGES)
+    for returned in (None, 0.5):
+        with raises_received("transform_images", "one array"):
+            Changes(lambda x, ops, returned=returned: returned)(IMAGES)
+    for rate in (1.0, 0.5):  # one sample would be spread over the batch
+        with raises_received("transform_images", "shape"):
+            Changes(lambda x, ops: x[:1], rate=rate)(IMAGES)
 
 
 class Shrinks(BatchAugmentation):
@@ -236,6 +242,36 @@ def test_images_and_masks_may_change_their_size():
     assert specs["images"].shape == (None, 3, 5, 2) and specs["segmentation_masks"].shape == (None, 3, 5)
     with raises_received("keep the shape"):
         Shrinks(rate=0.5)(IMAGES)
+
+
+@pytest.mark.parametrize("end", [slice(None, 1), slice(None, None, 3)])
+def test_the_size_is_that_of_compute_image_shape(end):
+    class Differs(Shrinks):
+        def transform_images(self, images, transformation, batch):
+            return images[:, end]
+
+    with raises_received("compute_image_shape"):
+        Differs()(np.ones((2, 8, 5, 2), "float32"))
+
+
+def test_boxes_come_back_whole():
+    boxes = {"boxes": np.ones((8, 1, 4), "float32"), "classes": np.ones((8, 1), "int32")}
+
+    class Forgets(BatchAugmentation):
+        def transform_bounding_boxes(self, bounding_boxes, transformation, batch):
+            return self.returned(bounding_boxes)
+
+    layer = Forgets()
+    for returned in (lambda boxes: None, lambda boxes: {"boxes": boxes["boxes"]}):
+        layer.returned = returned
+        with raises_received("transform_bounding_boxes", "classes"):
+            layer({"images": IMAGES, "bounding_boxes": boxes})
+
+
+def test_kinds_are_those_that_there_are():
+    for kinds in ("image", ("images",), ()):
+        with raises_received("kinds"):
+            type("Knows", (BatchAugmentation,), {"kinds": kinds})()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "mixed_float16", "bfloat16"])

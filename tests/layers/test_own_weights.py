@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 from harness import map_in_tf_data, to_numpy
 
 from keras_reg.layers import BatchAugmentation, Pipeline, RandomChoice, RandomErasing, RandomResizedCrop
@@ -89,3 +90,66 @@ def test_a_model_that_trains_with_it_builds_and_saves_it(tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert loaded.fit(IMAGES, y, verbose=0).history["loss"] == [144.0]
+
+
+MANY = np.ones((8, 64, 48, 3), "float32")  # enough pixels to be worth a program
+
+
+def test_a_program_does_not_keep_the_weights_as_they_were():
+    for layer, whole in ((gain := Gain(), gain), (gain := Gain(), Pipeline([gain]))):
+        np.testing.assert_array_equal(to_numpy(whole(MANY)), MANY)
+        doubled(layer)
+        np.testing.assert_array_equal(to_numpy(whole(MANY)), 2 * MANY)
+
+
+class Factor(BatchAugmentation):
+    """Multiplies pixels with an attribute that has a name for internal use."""
+
+    moves_pixels = False
+
+    def __init__(self, factor, **kwargs):
+        super().__init__(**kwargs)
+        self._factor = factor
+
+    def transform_images(self, images, transformation, batch):
+        return images * self._factor
+
+
+def test_a_program_does_not_keep_attributes_as_they_were():
+    layer = Factor(2.0)
+    np.testing.assert_array_equal(to_numpy(layer(MANY)), 2 * MANY)
+    layer._factor = 3.0
+    np.testing.assert_array_equal(to_numpy(layer(MANY)), 3 * MANY)
+
+
+class Noisy(Factor):
+    """Has a layer of Keras that draws."""
+
+    def __init__(self, **kwargs):
+        super().__init__(1.0, **kwargs)
+        self.noise = keras.layers.GaussianNoise(1.0, seed=0)
+
+    def transform_images(self, images, transformation, batch):
+        return self.noise(images, training=True)
+
+
+def test_a_program_does_not_keep_the_seeds_of_layers_in_it():
+    layer = Noisy()
+    first, second = (to_numpy(layer(MANY)) for _ in range(2))
+    assert not np.any(first == second)
+
+
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")  # of TensorFlow, about the weight of the augmentation
+def test_a_weight_that_could_be_trained_is_there_in_the_training_step():
+    class Trainable(Factor):
+        def build(self, input_shape):
+            self.gain = self.add_weight(shape=(), initializer=keras.initializers.Constant(3.0), name="gain")
+
+        def transform_images(self, images, transformation, batch):
+            return images * keras.ops.cast(self.gain, images.dtype)
+
+    net = keras.Sequential([keras.Input((8, 6, 3)), keras.layers.Flatten(), keras.layers.Dense(1)])
+    net.layers[-1].set_weights([np.ones((144, 1)), np.zeros(1)])
+    model = RegularizedModel(net, Trainable(1.0))
+    model.compile(keras.optimizers.SGD(0.0), "mae")
+    assert model.fit(IMAGES, np.zeros((4, 1)), verbose=0).history["loss"] == [3 * 144.0]

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from keras_reg._validation import fail
 from keras_reg.layers._batch._boxes import check_boxes
-from keras_reg.layers._batch._forms import dtype_of, is_float, is_map, leaves, spread
+from keras_reg.layers._batch._forms import dtype_of, is_float, is_map, leaves, spec_of, spread
 from keras_reg.layers._batch._moving import check_masks, check_moves, check_no_boxes_within
 from keras_reg.layers._batch._terms import check_same_size, map_labels, map_pixels
 
@@ -48,14 +48,24 @@ def apply_hooks(layer, batch, transformation, selected):
     weights = by("transform_sample_weights") or (by("transform_segmentation_masks") if layer.moves_pixels else None)
     done = map_pixels(done, layer.data_format, None, by("transform_segmentation_masks"), weights)
     if layer._overrides("transform_bounding_boxes") and batch.boxes is not None:
-        boxes = layer.transform_bounding_boxes(dict(batch.boxes), transformation, batch)
-        boxes = {name: _checked(boxes[name], batch.boxes[name], selected, name, batch) for name in batch.boxes}
-        done = dataclasses.replace(done, boxes=boxes)
+        done = dataclasses.replace(done, boxes=_moved_boxes(layer, batch, transformation, selected))
     if not layer._overrides("transform_images"):
         return done
     images = applied("transform_images", batch.images)
+    if resizes:
+        promised = spec_of(layer.compute_image_shape(tuple(batch.images.shape)), dtype_of(images))
+        check_same_size(promised, images, "`transform_images` must return the shape of `compute_image_shape`.")
     fresh = layer._makes_images and batch.place.is_host and selected is None
     return dataclasses.replace(done, images=images, fresh=fresh)
+
+
+def _moved_boxes(layer, batch, transformation, selected):
+    hook, before = "transform_bounding_boxes", batch.boxes
+    after = layer.transform_bounding_boxes(dict(before), transformation, batch)
+    if not isinstance(after, dict) or set(after) != set(before):
+        found = sorted(map(str, after)) if isinstance(after, dict) else type(after).__name__
+        fail(f"`{hook}` must return a dict with the keys {sorted(before)}.", returned=found)
+    return {name: _checked(after[name], before[name], selected, hook, batch) for name in before}
 
 
 def _checked(after, before, selected, name, batch, may_resize=False):
@@ -63,12 +73,14 @@ def _checked(after, before, selected, name, batch, may_resize=False):
     dtype = dtype_of(before)
     if after is before:
         return after
+    if not hasattr(after, "shape") or not hasattr(after, "dtype"):
+        fail(f"`{name}` must return one array.", returned=type(after).__name__)
     if dtype_of(after) != dtype:
         if not (is_float(after) and is_float(before)):
             fail(f"`{name}` must keep the dtype {dtype}.", dtype=dtype_of(after))
         after = batch.ops.cast(after, dtype)
-    if not may_resize:
-        check_same_size(before, after, f"`{name}` must keep the shape of what it is given.")
+    kept = "keep the number of samples and axes" if may_resize else "keep the shape"
+    check_same_size(before, after, f"`{name}` must {kept} of what it is given.", end=1 if may_resize else None)
     if selected is None:
         return after
     return batch.ops.where(spread(selected, after, batch.ops), after, before)

@@ -89,8 +89,12 @@ class AugmentationRun:
         return batch.place.normal(batch.place.fold(key, 0), (batch.size(), self.normal_numbers))
 
     def _is_one_program(self):
-        """Whether all randomness of `_transform` is in its arguments, so that it can be compiled as a whole."""
-        return True
+        """Whether `_transform` depends on its arguments alone, so that it can be compiled as a whole.
+
+        A program of JAX would keep the weights of a subclass, and the seeds of layers in it, as they are now.
+        """
+        known = [*self._weights_of_strengths().values(), self.generator.state]
+        return len(self.variables) == len(known)
 
     def _walk(self):
         """This layer and those in it."""
@@ -98,8 +102,8 @@ class AugmentationRun:
 
     def _arguments(self):
         """What a program is made for: attributes may be set anew, and then another program is needed."""
-        public = {name: plain(value) for name, value in vars(self).items() if not name.startswith("_")}
-        return [self, self.compute_dtype, public]
+        given = {name: plain(value) for name, value in vars(self).items() if name not in self._not_arguments}
+        return [self, self.compute_dtype, given]
 
     def _is_worth_compiling(self, batch):
         is_one = hasattr(batch.images, "shape")

@@ -23,6 +23,12 @@ HOW_TO_SAY = (
 )
 
 
+def check_kinds(kinds):
+    """Checks what a subclass says that it accepts."""
+    if not isinstance(kinds, (tuple, list)) or not kinds or not all(kind in SHAPES for kind in kinds):
+        fail(f"`kinds` must be a tuple with any of {tuple(SHAPES)}.", kinds=kinds)
+
+
 def kind_of(batch, layer, called=True, training=True):
     """(what the samples are, whether there is one sample without the axis of the batch).
 

@@ -65,9 +65,9 @@ def keep_unselected(done, batch, select):
     return dataclasses.replace(each(done, choose), fresh=False)
 
 
-def check_same_size(before, after, expected="A layer applied to some images must keep their size."):
-    """Compares every size that is known of both, but that of the batch."""
-    pairs = zip(tuple(before.shape)[1:], tuple(after.shape)[1:], strict=False)
+def check_same_size(before, after, expected="A layer applied to some images must keep their size.", end=None):
+    """Compares every size that is known of both, of the axes in front of `end`."""
+    pairs = zip(tuple(before.shape)[:end], tuple(after.shape)[:end], strict=False)
     if len(before.shape) != len(after.shape) or any(None not in pair and pair[0] != pair[1] for pair in pairs):
         fail(expected, before=tuple(before.shape), after=tuple(after.shape))
 

@@ -51,7 +51,6 @@ class BetaQuantile:
     """
 
     def __init__(self, alpha, moves=False):
-        self.given = alpha
         self.alpha, self.moves = min(max(float(alpha), LEAST_ALPHA), MOST_ALPHA), moves
         self.table = _tables(self.alpha) if moves else _table(self.alpha)
 
