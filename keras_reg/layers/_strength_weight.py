@@ -43,8 +43,9 @@ class HoldsStrengths:
         return value
 
     def _weights_of_strengths(self):
-        """The weights behind the arguments that are a `Strength`, by their names."""
-        return getattr(self, "_held", {})
+        """The weights behind the arguments that are a `Strength`, by their names. A number may be set in its place."""
+        held = getattr(self, "_held", {})
+        return {name: weight for name, weight in held.items() if isinstance(getattr(self, name), Strength)}
 
     def strength(self, name):
         """The present value of an argument: a plain number, or the weight of a `Strength`."""

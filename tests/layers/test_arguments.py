@@ -363,3 +363,11 @@ def test_integers_that_python_does_not_print_are_refused_in_words():
         pytest.skip("Python prints any")
     with raises_received("that cannot be printed"):
         RandomErasing(10**5000)
+
+
+def test_a_number_may_be_set_in_place_of_a_strength():
+    for layer in (CutMix(rate=Strength(1.0), seed=1), DropPath(Strength(0.5), seed=1)):
+        images = np.random.default_rng(0).random((4, 8, 8, 3)).astype("float32")
+        assert not np.array_equal(to_numpy(layer(images, training=True)), images)
+        layer.rate = 0.0
+        np.testing.assert_array_equal(to_numpy(layer(images, training=True)), images)

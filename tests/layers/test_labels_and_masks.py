@@ -77,6 +77,16 @@ def test_multi_hot_booleans_become_floats(make):
     np.testing.assert_allclose(found, mixed(labels.astype("float32"), *plan_of(make)), atol=1e-6)
 
 
+@pytest.mark.parametrize("where", ["segmentation_masks", "labels"])
+def test_boolean_maps_are_ids_where_they_are_blended(where):
+    maps = np.random.default_rng(2).random((COUNT, *IMAGES.shape[1:3])) < 0.5
+    layer = MixUp(1.0, num_classes=2, seed=1)
+    found, expected = (
+        to_numpy(layer({"images": IMAGES, where: m}, index=0))[where] for m in (maps, maps.astype("int32"))
+    )
+    assert_same_bits(found, expected)
+
+
 @each_mixer
 def test_sample_weights_mix_like_labels(make):
     weights = np.arange(COUNT, dtype="float32")

@@ -124,6 +124,7 @@ def one_hot_map(array, num_classes, data_format, ops):
     last = data_format == "channels_last"
     if len(array.shape) == 4:
         array = ops.squeeze(array, -1 if last else 1)
+    array = ops.cast(array, "int32") if dtype_of(array) == "bool" else array
     hot = hot_rows(array, num_classes, ops)
     return hot if last else ops.transpose(hot, (0, 3, 1, 2))
 
