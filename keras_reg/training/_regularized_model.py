@@ -194,6 +194,7 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):  # ty
         """Compiles like `keras.Model.compile`, with the losses and metrics of `model`."""
         super().compile(optimizer, wrap_losses(loss, self._mixing), *args, **kwargs)
         self._mixing.given = loss
+        self._told_of_nan = False
         if loss is not None:
             object.__setattr__(self, "loss", loss)  # the user's object, which Keras would replace to track it
 
