@@ -37,6 +37,7 @@ AUGMENTATIONS = {
 }
 MIXERS = ("MixUp", "CutMix")
 FILLING = ("RandomErasing", "PCAColorJitter", "RandomPadCrop", "Pipeline", "RandomChoice", "RandomApply")
+ANY_RANK = ("MixUp", "LabelNoise")  # which take inputs of any shape, and several
 UNMOVED = ("PCAColorJitter", "LabelNoise")  # which masks and boxes pass, whatever they are
 MOVERS = ("RandomPadCrop", "Pipeline", "RandomChoice", "RandomApply")
 SLOTS = {
@@ -104,11 +105,24 @@ CALLS = {
 def _check_images(name, finder, images, result, expression):
     before = real(images)
     after, labels = (real(result[0]), result[1]) if isinstance(result, tuple) else (real(result), None)
-    if before is None or before.ndim not in (3, 4):
+    least, most = (1, 9) if name in ANY_RANK else (3, 5)
+    if before is None or not least <= before.ndim <= most:
         return "taken as images"
-    if before.ndim == 3:
+    if name == "LabelNoise":
+        return None if close(after, before) else "other images"
+    if before.ndim == 3 and name not in ANY_RANK:
         before, after = before[None], after[None]
+    if before.ndim == 5 and name not in ANY_RANK:
+        before, after = (_frames_in_one_image(name, array) for array in (before, after))
     return None if explains(name, finder, before, after, labels) else f"another result: {after.ravel()[:6]!s}"
+
+
+def _frames_in_one_image(name, videos):
+    """A draw is one per clip: frames become channels, or rows where colors are changed."""
+    batch, time, height, width, channels = videos.shape
+    if name == "PCAColorJitter":
+        return videos.reshape(batch, time * height, width, channels)
+    return np.moveaxis(videos, 1, 3).reshape(batch, height, width, time * channels)
 
 
 def explains(name, finder, before, after, labels):
@@ -130,13 +144,15 @@ def _check_data(name, finder, data, result, expression):
         return (
             None if not real(result if expression == "pil()" else result[0]).any() or name in FILLING else "not black"
         )
-    if expression not in LEGAL or (name == "LabelNoise" and "y" not in expression):
+    legal = LEGAL | NESTED if name in ANY_RANK else LEGAL
+    if expression not in legal or (name == "LabelNoise" and "y" not in expression):
         return "taken as a batch"
     if "[:2]" in expression:  # two small batches: images, and labels that are images
         return None
     parts = list(result.values()) if isinstance(result, dict) else list(result)
-    found = _found(name, finder, parts[0])
-    if not close(parts[0], found.pixels(real(odd.batch()["x"]))):
+    images = keras.tree.flatten(parts[0])[0] if expression in NESTED else parts[0]
+    found = _found(name, finder, images)
+    if not close(images, found.pixels(real(odd.batch()["x"]))):
         return "other images"
     for key, moves in (("segmentation_mask", True), ("keypoints", True)):
         if isinstance(result, dict) and key in result and moves and name in (*MOVERS, "RandomResizedCrop"):
@@ -155,6 +171,8 @@ LEGAL = {
     "{'images':x,'labels':y,'path':np.array(list('abcd'))}", "{'images':x,'labels':y,'note':'text'}",
     "{'images':x,'labels':y,'nothing':None}",
 }  # fmt: skip
+
+NESTED = {"[[x]]", "{'images':[x],'labels':y}", "{'images':{'a':x},'labels':y}"}  # several inputs
 
 
 def _check_labels(name, finder, labels, result, expression):

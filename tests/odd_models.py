@@ -266,7 +266,9 @@ def try_model(model, slot, expression):
     if given[slot] is None and expression != "None":
         return f"taken as {slot}"
     if slot == "x":
-        return "equal" if given["x"].shape[0] == odd.COUNT and given["x"].ndim == 4 else "taken as x"
+        any_rank = isinstance(model.augmentation, layers.MixUp)
+        fits = given["x"].shape[0] == odd.COUNT and (any_rank or given["x"].ndim == 4)
+        return "equal" if fits else "taken as x"
     weights = reference.Blended(given["x"], real(x)).weights
     return _fault_of_step(found, weights, LOGITS.astype("float64"), given, expression) or "equal"
 

@@ -38,6 +38,8 @@ def kind_of(batch, layer, called=True, training=True):
     inputs = leaves(batch.images)
     if len(inputs) != 1 and not layer._any_rank:
         fail(f"`{type(layer).__name__}` takes one array of images.", images=[tuple(x.shape) for x in inputs])
+    if any(len(array.shape) == 0 for array in inputs):
+        fail("Expected `images`, or other inputs, with a batch axis.", images=[tuple(x.shape) for x in inputs])
     alone = called and (training is False or not layer._mixes)
     if layer.kind is not None and len(inputs) == 1:
         kind, single = _kind_as_given(layer, inputs[0], alone)
@@ -63,7 +65,7 @@ def _kind_as_given(layer, array, alone):
 def _is_one_of_anything(batch, layer, alone, training):
     """Whether there is one sample, for layers that treat a sample as a whole."""
     inputs, labelled = leaves(batch.images), [*leaves(batch.labels), *leaves(batch.sample_weights)]
-    if alone and any(len(array.shape) == 0 for array in labelled):
+    if alone and any(len(array.shape) == 0 for array in labelled) and all(len(x.shape) <= 3 for x in inputs):
         return True
     if len(inputs) != 1 or len(inputs[0].shape) != 3:
         return False

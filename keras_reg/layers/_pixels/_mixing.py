@@ -134,7 +134,10 @@ def check_inputs(batch, layer):
     for array in leaves(batch.images):
         rank = len(array.shape)
         if rank < 2:
-            fail("Expected inputs of shape (batch, features), or with more axes.", shape=tuple(array.shape))
+            fail(
+                "Expected `images`, or other inputs, of shape (batch, features), or with more axes.",
+                shape=tuple(array.shape),
+            )
         if is_integer(array) and (rank < 3 or (rank == 3 and dtype_of(array) != "uint8")):
             fail(
                 f"`{layer}` blends inputs. Integers of shape (batch, time) are taken for token ids, which cannot be "
