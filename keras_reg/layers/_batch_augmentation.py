@@ -9,7 +9,7 @@ from keras_reg._typing import Boxes, Config, DataFormat, Kind, Shape, StrengthLi
 from keras_reg._validation import check_choice, check_data_format, check_seed, fail
 from keras_reg.layers._augmentation._call import AugmentationCall
 from keras_reg.layers._augmentation._folding import AugmentationFolding
-from keras_reg.layers._augmentation._hooks import RandomNumbers, apply_hooks, check_hooks
+from keras_reg.layers._augmentation._hooks import RandomNumbers, apply_hooks, check_has_no_hooks, check_hooks
 from keras_reg.layers._augmentation._run import AugmentationRun
 from keras_reg.layers._augmentation._specs import AugmentationSpecs
 from keras_reg.layers._batch._forms import channels_first, map_arrays
@@ -106,6 +106,7 @@ class BatchAugmentation(
 
     _has_rate = True
     _mixes = False  # whether images meet each other
+    _calls_hooks = True  # whether `_transform` calls the hooks of a subclass
     _has_layout = True  # whether it matters where the channels stand
     _selects = False  # whether the parameters leave alone what is not selected, so that nothing need be put back
     _makes_images = False  # whether `transform_images` returns memory that is nobody else's
@@ -121,6 +122,8 @@ class BatchAugmentation(
         seed, data_format = check_seed(seed), check_data_format(data_format)
         kind = check_choice("kind", kind, KINDS)
         check_kinds(self.kinds)
+        if not self._calls_hooks:
+            check_has_no_hooks(self)
         super().__init__(autocast=False, **kwargs)
         self.kind = kind
         self._set_seed(seed)

@@ -27,6 +27,7 @@ class Composite(BatchAugmentation):
     """What `Pipeline`, `RandomChoice` and `RandomApply` share."""
 
     _own_columns = 0
+    _calls_hooks = False
     keeps_size = False  # whether each layer meets some of the images only, so that it must keep their size
 
     def __init__(

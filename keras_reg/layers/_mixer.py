@@ -22,6 +22,7 @@ class Mixer(BatchAugmentation):
 
     _columns = COLUMNS
     _mixes = True
+    _calls_hooks = False
     _works_on_host = True
 
     def __init__(

@@ -159,8 +159,8 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):  # ty
         places = list(x) if isinstance(x, dict) else list(range(len(x)))
         if len(places) > 1 and self.augmentation._mixes and (self.augmented_input is not None or not self._takes_all):
             fail(
-                "Samples are mixed as a whole: an augmentation that mixes several inputs takes inputs of any shape, as "
-                "`MixUp` does, and there is no `augmented_input`.",
+                "Samples must be mixed as a whole. With several inputs, use mixers that take inputs of any shape, such "
+                "as `MixUp`, without `augmented_input`.",
                 augmented_input=self.augmented_input, inputs=places,
             )  # fmt: skip
         if len(places) > 1 and self._takes_all and self.augmented_input is None:

@@ -349,3 +349,11 @@ def test_operations_on_other_arrays_compute_what_those_of_keras_do():
         thread.join()
         for array in (mapped, found["worker"]):
             np.testing.assert_array_equal(to_numpy(array)[0, ..., 0], expected, err_msg=name)
+
+
+@pytest.mark.parametrize("base", [MixUp, Pipeline])
+def test_hooks_that_would_never_be_called_are_refused(base):
+    hooks = {"transform_images": lambda self, images, transformation, batch: 1 - images}
+    with raises_received("transform_images", "BatchAugmentation"):
+        type("Own", (base,), hooks)(*([[MixUp()]] if base is Pipeline else []))
+    assert type("Own", (base,), {})(*([[MixUp()]] if base is Pipeline else [])).built

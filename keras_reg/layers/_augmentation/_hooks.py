@@ -9,6 +9,11 @@ from keras_reg.layers._batch._forms import dtype_of, is_float, is_map, leaves, s
 from keras_reg.layers._batch._moving import check_masks, check_moves, check_no_boxes_within
 from keras_reg.layers._batch._terms import check_same_size, map_labels, map_pixels
 
+HOOKS = (
+    "get_random_transformation", "transform_images", "transform_labels", "transform_segmentation_masks",
+    "transform_bounding_boxes", "transform_sample_weights", "compute_image_shape",
+)  # fmt: skip
+
 
 class RandomNumbers(NamedTuple):
     """The random numbers of one batch.
@@ -84,6 +89,17 @@ def _checked(after, before, selected, name, batch, may_resize=False):
     if selected is None:
         return after
     return batch.ops.where(spread(selected, after, batch.ops), after, before)
+
+
+def check_has_no_hooks(layer):
+    """Refuses the hooks of a subclass of a layer that does not call hooks."""
+    written = [name for name in HOOKS if layer._overrides(name)]
+    if written:
+        fail(
+            f"`{type(layer).__name__}` is a subclass of a layer that does not call hooks. Write a subclass of "
+            "`BatchAugmentation`, and put both layers into a `Pipeline`.",
+            hooks=written,
+        )  # fmt: skip
 
 
 def check_hooks(layer, batch):
