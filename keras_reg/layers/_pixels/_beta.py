@@ -4,6 +4,8 @@ import functools
 
 import numpy as np
 
+from keras_reg._backend import not_compiled
+
 KNOTS = 1025  # knots per table; lambda and 1 - lambda come out to about 1e-6 of themselves
 LEAST_ALPHA, MOST_ALPHA = 1e-10, 1e12  # beyond, float32 numbers are 0 or 1, and 1/2, as at these
 STRENGTH_STEPS = 97  # tables for an alpha that moves: from alpha / 64 to 4 alpha, 12 to the octave
@@ -42,6 +44,11 @@ def _tables(alpha):
     return np.exp(np.stack([_log_ratios(a) for a in alphas])).astype("float32")
 
 
+@not_compiled  # torch.compile would trace the integration instead of reading the cache
+def _table_for(alpha, moves):
+    return _tables(alpha) if moves else _table(alpha)
+
+
 class BetaQuantile:
     """The inverse distribution function of Beta(alpha, alpha), for numbers in [0, 1) of any shape.
 
@@ -52,7 +59,7 @@ class BetaQuantile:
 
     def __init__(self, alpha, moves=False):
         self.alpha, self.moves = min(max(float(alpha), LEAST_ALPHA), MOST_ALPHA), moves
-        self.table = _tables(self.alpha) if moves else _table(self.alpha)
+        self.table = _table_for(self.alpha, moves)
 
     def __call__(self, u, xp, alpha=None):
         alpha = self.alpha if alpha is None else xp.minimum(xp.maximum(alpha, self.alpha / 64), 4 * self.alpha)
