@@ -44,7 +44,8 @@ def _tables(alpha):
     return np.exp(np.stack([_log_ratios(a) for a in alphas])).astype("float32")
 
 
-@not_compiled  # torch.compile would trace the integration instead of reading the cache
+# torch.compile would trace the integration instead of reading the cache.
+@not_compiled  # type: ignore
 def _table_for(alpha, moves):
     return _tables(alpha) if moves else _table(alpha)
 
