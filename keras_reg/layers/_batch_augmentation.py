@@ -187,7 +187,7 @@ class BatchAugmentation(
         """Whether a subclass has written this hook."""
         return getattr(type(self), hook) is not getattr(BatchAugmentation, hook)
 
-    def strength(self, name: str, batch: Any) -> Any:
+    def strength(self, name: str, batch: Any) -> Any:  # type: ignore[override]  # read where the batch is
         """The present value of an argument for this batch: a number, or what the weight of a `Strength` holds."""
         weight = self._weights_of_strengths().get(name)
         if weight is None:

@@ -45,7 +45,7 @@ def _tables(alpha):
 
 
 # torch.compile would trace the integration instead of reading the cache.
-@not_compiled  # type: ignore
+@not_compiled
 def _table_for(alpha, moves):
     return _tables(alpha) if moves else _table(alpha)
 
