@@ -187,12 +187,12 @@ class BatchAugmentation(
         """Whether a subclass has written this hook."""
         return getattr(type(self), hook) is not getattr(BatchAugmentation, hook)
 
-    def strength(self, name: str, batch: Any) -> Any:  # type: ignore[override]  # read where the batch is
+    def strength(self, name: str, batch: Any) -> Any:
         """The present value of an argument for this batch: a number, or what the weight of a `Strength` holds."""
-        weight = self._weights_of_strengths().get(name)
-        if weight is None:
-            return super().strength(name)
-        return batch.strengths[id(weight)] if id(weight) in batch.strengths else batch.place.read(weight)
+        value = self._value_or_weight(name)
+        if not isinstance(value, keras.Variable):
+            return value
+        return batch.strengths[id(value)] if id(value) in batch.strengths else batch.place.read(value)
 
     @property
     def _columns(self):

@@ -104,7 +104,9 @@ class DropBlock2D(TakesOneArray, RandomLayer, keras.layers.Layer):
 
     def _solve(self, height, width):
         if isinstance(self.rate, Strength) or not isinstance(height, int) or not isinstance(width, int):
-            return _solve(ops, height, width, self._sides, ops.convert_to_tensor(self.strength("rate"), "float32"))
+            return _solve(
+                ops, height, width, self._sides, ops.convert_to_tensor(self._value_or_weight("rate"), "float32")
+            )
         return _solve_once(height, width, self._sides, self.rate)
 
     def compute_output_shape(self, input_shape: Shape) -> Any:

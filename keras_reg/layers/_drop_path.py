@@ -65,7 +65,7 @@ class DropPath(TakesOneArray, RandomLayer, keras.layers.Layer):
         inputs = in_compute_dtype(self, inputs)
         if not training or self._is_plain("rate", 0):
             return inputs
-        rate = self.strength("rate")
+        rate = self._value_or_weight("rate")
         draws = ops.shape(inputs)[0] if self.mode == "sample" else 1
         keep = uniform(self.random.key(), (draws, *[1] * (len(inputs.shape) - 1))) >= rate
         scale = ops.cast(ops.where(keep, scale_of_kept(rate), 0), inputs.dtype)

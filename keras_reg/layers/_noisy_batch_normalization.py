@@ -115,7 +115,7 @@ class NoisyBatchNormalization(TakesOneArray, RandomLayer, keras.layers.BatchNorm
         return self._normalize_by_examples(inputs, mask)
 
     def _add_noise(self, outputs):
-        noise = self.strength("stddev") * normal(self.random.key(), ops.shape(outputs))
+        noise = self._value_or_weight("stddev") * normal(self.random.key(), ops.shape(outputs))
         if self.scale:
             noise = noise * along_channels(ops.cast(self.gamma, noise.dtype), outputs, self.axis)
         return outputs + ops.cast(noise, outputs.dtype)

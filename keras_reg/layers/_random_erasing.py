@@ -16,16 +16,16 @@ from keras_reg._validation import (
     is_integer,
     is_number,
     native,
-    usable_ratio,
 )
 from keras_reg.layers._batch._boxes import FORMATS, check_boxes, drop_erased
 from keras_reg.layers._batch._fill_values import check_channels, check_fill, check_fill_of_maps
-from keras_reg.layers._batch._forms import height_width, static
+from keras_reg.layers._batch._forms import static
 from keras_reg.layers._batch._moving import check_masks, check_no_boxes_within
 from keras_reg.layers._batch_augmentation import BatchAugmentation
 from keras_reg.layers._pixels._contents import Constant
 from keras_reg.layers._pixels._filling import Filling
 from keras_reg.layers._pixels._kernels import kernels_for
+from keras_reg.layers._pixels._random_boxes import RandomBoxes
 
 MOST_BOXES = 256  # each has a draw and a pass of its own
 NOISE = ("channel_noise", "pixel_noise")
@@ -152,12 +152,13 @@ class RandomErasing(BatchAugmentation):
         return fill
 
     @property
-    def counts(self) -> tuple[Any, ...]:
-        return (self.count, self.count) if is_integer(self.count) else tuple(self.count)  # type: ignore[arg-type]
+    def uniform_numbers(self) -> int:  # type: ignore[override]
+        return self._boxes.uniform_numbers
 
     @property
-    def uniform_numbers(self) -> int:  # type: ignore[override]
-        return 2 + 3 * self.counts[1]
+    def _boxes(self):
+        least, most = (self.count, self.count) if is_integer(self.count) else tuple(self.count)
+        return RandomBoxes(self.scale, self.ratio, least, most)
 
     def _check(self, batch):
         if batch.boxes is not None:
@@ -177,7 +178,7 @@ class RandomErasing(BatchAugmentation):
         height, width = (static(images, axis) for axis in axes)
         if batch.is_signal:
             return  # an interval of any length fits
-        if height and width and self.scale[0] > self._largest(height, width) / (height * width) + 1e-6:
+        if height and width and self.scale[0] > self._boxes.largest_area(height, width) / (height * width) + 1e-6:
             fail(
                 f"No box with an area in `scale` and an aspect in `ratio` fits into {height} x {width} pixels.",
                 scale=self.scale, ratio=self.ratio,
@@ -201,13 +202,8 @@ class RandomErasing(BatchAugmentation):
         else:
             check_fill("value_range", [math.ceil(low), math.floor(high)], dtype)
 
-    def _largest(self, height, width, minimum=min):
-        """The largest area, in pixels, at which a box with an aspect in `ratio` fits."""
-        area, ratio = self.counts[0], usable_ratio(self.ratio)
-        return minimum(height * width, area * minimum(ratio[1] * height * height, width * width / ratio[0]))
-
     def _draw_noise(self, batch, key):
-        return None if self._is_plain("rate", 0) else self.filling.draw(batch, self.counts[1], key)
+        return None if self._is_plain("rate", 0) else self.filling.draw(batch, self._boxes.most, key)
 
     @property
     def _draws_pixels(self):
@@ -220,7 +216,7 @@ class RandomErasing(BatchAugmentation):
 
     def get_random_transformation(self, batch: Any, random: Any) -> Any:
         """(boxes, noise that fills them); a box is (top, left, height, width) in whole pixels, each (batch,)."""
-        return self._draw_boxes(batch, random.uniform, random.selected), random.normal
+        return self._boxes.draw(batch, random.uniform, random.selected, self.data_format), random.normal
 
     def transform_images(self, images: Tensor, transformation: Any, batch: Any) -> Tensor:
         boxes, noise = transformation
@@ -237,44 +233,6 @@ class RandomErasing(BatchAugmentation):
         for box in transformation[0]:
             batch = drop_erased(batch, box, self.bounding_box_format, self.data_format)
         return batch.boxes
-
-    def _draw_boxes(self, batch, u, chosen):
-        """Of height 0 where nothing is erased."""
-        ops = batch.ops
-        height, width = (ops.cast(n, "float32") for n in height_width(batch.images, self.data_format, ops))
-        least, most = self.counts
-        number = ops.minimum(least + ops.floor(u[:, 0] * (most - least + 1)), 1.0 * most)
-        limit = self.scale[1] * height * width
-        if not batch.is_signal:
-            limit = ops.minimum(self._largest(height, width, ops.minimum), limit)
-        first = ops.minimum(self.scale[0] * height * width, limit)
-        area = (first + u[:, 1] * (limit - first)) / number
-        boxes = []
-        for i in range(most):
-            exists = chosen if i < least else chosen & (number > i)
-            numbers = u[:, 2 + 3 * i : 5 + 3 * i]
-            sides = (area, ops.ones_like(area))  # of an interval
-            if not batch.is_signal:
-                sides = self._draw_sides(numbers[:, 0], area, height, width, ops)
-            boxes.append(batch.computed_once(*self._place(numbers, sides, exists, height, width, ops)))
-        return boxes
-
-    def _draw_sides(self, u, area, height, width, ops):
-        """Height and width of a box of this area."""
-        ratio = usable_ratio(self.ratio)
-        low = ops.log(ops.maximum(ratio[0], area / (height * height)))
-        high = ops.log(ops.minimum(ratio[1], width * width / ops.maximum(area, 1e-6)))
-        log_aspect = low + u * ops.maximum(high - low, 0.0)
-        return ops.sqrt(area * ops.exp(-log_aspect)), ops.sqrt(area * ops.exp(log_aspect))
-
-    def _place(self, u, sides, exists, height, width, ops):
-        """A box of these sides in whole pixels, wholly inside, its corner uniform over what is valid."""
-        tall, wide = sides
-        tall = ops.minimum(ops.maximum(ops.round(tall), 1.0), height)
-        wide = ops.minimum(ops.maximum(ops.round(wide), 1.0), width)
-        top = ops.minimum(ops.floor(u[:, 1] * (height - tall + 1)), height - tall)
-        left = ops.minimum(ops.floor(u[:, 2] * (width - wide + 1)), width - wide)
-        return tuple(ops.cast(x, "int32") for x in (top, left, ops.where(exists, tall, 0.0), wide))
 
     def get_config(self) -> Config:
         names = (

@@ -47,7 +47,7 @@ class HoldsStrengths:
         held = getattr(self, "_held", {})
         return {name: weight for name, weight in held.items() if isinstance(getattr(self, name), Strength)}
 
-    def strength(self, name):
+    def _value_or_weight(self, name):
         """The present value of an argument: a plain number, or the weight of a `Strength`."""
         return self._weights_of_strengths().get(name, plain(getattr(self, name)))
 

@@ -114,7 +114,9 @@ class WeightWrapper(RandomLayer, keras.layers.Wrapper):
         for variable in variables:
             value = variable.value
             if id(variable) in numbers:
-                value = self.disturb(value, fold(key, numbers[id(variable)]), self.strength(self._name_of_strength))
+                value = self.disturb(
+                    value, fold(key, numbers[id(variable)]), self._value_or_weight(self._name_of_strength)
+                )
             yield variable, value
 
     def compute_mask(self, inputs: Tensors, mask: Tensors = None) -> Any:
