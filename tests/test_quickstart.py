@@ -69,3 +69,25 @@ def test_the_first_model(monkeypatch, tmp_path, capsys):
     )
     assert json.loads((tmp_path / "found.json").read_text())["program"] == list(found["program"])
     assert "plain" in capsys.readouterr().out
+
+
+def stated(values, digits):
+    return f"{100 * np.mean(values):.{digits}f} ± {100 * np.std(values, ddof=1):.{digits}f} %"
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("results", "digits", "pages"),
+    [
+        ("quickstart", 2, ["README.md", "docs/index.md", "docs/methods/pipeline.md", "docs/methods/random_erasing.md"]),
+        ("quickstart", 2, ["docs/methods/cut_mix.md", "docs/methods/label_smoothing_crossentropy.md"]),
+        ("first_model", 1, ["docs/start.md"]),
+    ],
+)
+def test_pages_state_what_the_programs_printed(results, digits, pages):
+    """To renew them: `make quickstart` and `examples/first_model.py`, whose results are in docs/results."""
+    found = json.loads((ROOT / "docs" / "results" / f"{results}.json").read_text(encoding="utf-8"))
+    for page in pages:
+        text = " ".join((ROOT / page).read_text(encoding="utf-8").split())
+        for run in ({"plain", "keras_reg", "program"}) & set(found):
+            assert stated(found[run], digits) in text, f"{page}: {run}"
