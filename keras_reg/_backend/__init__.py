@@ -1,4 +1,4 @@
-"""The only room that knows frameworks: where a batch lives, where its random numbers come from, what a step is."""
+"""Everything that depends on the framework: where a batch lives, how it draws random numbers, and the train step."""
 
 from keras_reg._backend._crossentropy import fused_crossentropy, times, weighted_sum
 from keras_reg._backend._current import is_compiling, not_compiled

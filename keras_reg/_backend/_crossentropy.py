@@ -1,4 +1,4 @@
-"""Cross-entropy with a gradient that is written by hand."""
+"""Cross-entropy with a hand-written gradient."""
 
 import functools
 import itertools
@@ -9,14 +9,14 @@ from keras import ops
 
 from keras_reg._backend._current import BACKEND, is_compiling
 
-PART = 2**20  # numbers that PyTorch computes at a time where there is no gradient
+PART = 2**20  # the number of logits that PyTorch processes at a time if no gradient is needed
 
 
 def fused_crossentropy(logits, ids, share, floor, total):
-    """total * logsumexp(z) - share * z_y - sum_k floor_k z_k for each row z of `logits`, where y is its id.
+    """Computes total * logsumexp(z) - share * z_y - sum_k floor_k z_k for each row z of `logits`, where y is its id.
 
-    Its gradient, total * softmax(z) - share * onehot(y) - floor, is written by hand, which saves automatic
-    differentiation several passes over an array of the size of the logits. `None` where a compiler does as well.
+    The gradient, total * softmax(z) - share * onehot(y) - floor, is written by hand. This saves several passes of
+    automatic differentiation over arrays as large as the logits. Returns `None` if a compiler does equally well.
 
     Args:
         logits: Float tensor (..., classes).
@@ -35,12 +35,15 @@ def fused_crossentropy(logits, ids, share, floor, total):
 
 
 def times(weight, x):
-    """`weight * x` where 0 times infinity is 0: what counts nothing may be impossible. A plain number is not 0."""
+    """Returns `weight * x`, where 0 times infinity is 0: entries with zero weight may be infinite.
+
+    A `weight` that is a plain number must not be 0.
+    """
     return weight * ops.where(weight == 0, 0.0, x) if len(np.shape(weight)) else weight * x
 
 
 def weighted_sum(x, weight, sum_over):
-    """Over the last axis; `weight` is a number or a vector along it."""
+    """Returns the weighted sum over the last axis. `weight` is a number or a vector along this axis."""
     return sum_over(times(weight, x), -1) if len(np.shape(weight)) else weight * sum_over(x, -1)
 
 
@@ -59,8 +62,9 @@ def _tensorflow_crossentropy(logits, ids, share, floor, total):
         losses = -times(share, tf.gather(z, ids, batch_dims=1))
         if floor is not None:
             losses -= weighted_sum(z, floor, tf.reduce_sum)
-        # One array of the size of the logits, not two: the exponentials wait for the last that reads z. XLA knows no
-        # control dependencies, but not that this is 0 either, and its temporary for the sum is gone by then.
+        # Only one array of the size of the logits is alive at a time: the exponentials are computed after the last
+        # operation that reads z. XLA ignores control dependencies, so `nothing`, which XLA does not know to be 0,
+        # makes the exponentials depend on the losses.
         nothing = 0.0 * tf.cast(tf.math.is_nan(losses), z.dtype)
         with tf.control_dependencies([losses]):
             exps = tf.exp(z + nothing[:, None])
@@ -79,9 +83,10 @@ def _tensorflow_crossentropy(logits, ids, share, floor, total):
 
 
 def _torch_terms(logits, ids, share, floor, total):
-    """The losses, the exponentials of all logits and their sums.
+    """Returns the losses, the exponentials of all logits, and their sums.
 
-    `torch.log_softmax` would add the exponentials in lanes, as many as the processor has, and lose small ones.
+    `torch.log_softmax` adds the exponentials in SIMD lanes, whose number depends on the processor, and loses small
+    ones.
     """
     exps = logits - logits.amax(-1, keepdim=True)
     losses = -times(share, exps.gather(-1, ids).squeeze(-1))
@@ -92,9 +97,10 @@ def _torch_terms(logits, ids, share, floor, total):
 
 
 def _torch_values(logits, ids, share, floor, total):
-    """The losses where nobody wants a gradient: computed for some rows at a time, whose exponentials stay in the cache.
+    """Returns the losses if no gradient is needed.
 
-    The rows are computed as in one piece, so the values are the same to the bit.
+    They are computed for a few rows at a time, so that the exponentials stay in the cache. Each row is computed as it
+    would be for the whole array, so the values are identical to the bit.
     """
     torch = sys.modules["torch"]
     if logits.ndim < 2 or logits.numel() <= PART:
@@ -110,8 +116,10 @@ def _torch_crossentropy():
     torch = sys.modules["torch"]
 
     class Crossentropy(torch.autograd.Function):
-        """One array of the size of the logits is allocated, for the exponentials, which the backward pass turns into
-        the gradient where they lie. Fresh memory costs more here than the arithmetic.
+        """The fused cross-entropy and its gradient.
+
+        Only one array of the size of the logits is allocated. It holds the exponentials, and the backward pass turns
+        them into the gradient in place. Allocating memory costs more here than the arithmetic.
         """
 
         generate_vmap_rule = True
@@ -132,11 +140,11 @@ def _torch_crossentropy():
             logits, ids = ctx.saved_tensors
             share, floor, total = ctx.numbers
             spent = -(upstream * share).unsqueeze(-1)
-            if torch.is_grad_enabled():  # someone wants the gradient of this gradient
+            if torch.is_grad_enabled():  # a second derivative is needed
                 found = torch.softmax(logits, -1) * (upstream * total).unsqueeze(-1)
                 found = found if floor is None else found - upstream.unsqueeze(-1) * floor
                 return found.scatter_add(-1, ids, spent), None, None, None, None
-            # The first pass takes the exponentials; one over a graph that was retained has to make them again.
+            # The first backward pass consumes the exponentials. Another pass over a retained graph recomputes them.
             exps, ctx.exps = ctx.exps, None
             exps = (logits - logits.amax(-1, keepdim=True)).exp_() if exps is None else exps
             exps *= (upstream * total / ctx.sums).unsqueeze(-1)

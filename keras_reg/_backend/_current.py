@@ -1,4 +1,4 @@
-"""Which backend Keras runs on, and what PyTorch's compiler is doing."""
+"""The backend that Keras runs on, and the state of PyTorch's compiler."""
 
 import sys
 
@@ -8,19 +8,20 @@ BACKEND = keras.backend.backend()
 
 
 def is_compiling():
-    """Whether torch.compile traces the code that runs now, for which code that reads values is in the way."""
+    """Whether `torch.compile` is tracing the running code. Traced code should not read values of tensors."""
     return BACKEND == "torch" and sys.modules["torch"].compiler.is_compiling()
 
 
 def not_compiled(function):
-    """A decorator: `function` runs eagerly, even in a step that PyTorch compiles. Other backends ignore it.
+    """Decorates a function that always runs eagerly, even in a step that PyTorch compiles.
 
-    It is for what cannot be traced, such as a random generator, or would be compiled again for each new number, such as
-    a key; and for what takes the compiler long and gains nothing.
+    Use it for code that cannot be traced, such as a random generator; for code that would be recompiled for each new
+    number, such as a key; and for code that is slow to compile and gains nothing from it. It has no effect on other
+    backends.
     """
     return sys.modules["torch"].compiler.disable(function) if BACKEND == "torch" else function
 
 
 def is_foreign(x, module, name="Tensor"):
-    """Whether `x` is a tensor of a framework that is loaded but is not Keras' backend."""
+    """Whether `x` is a tensor of the framework `module`, which is loaded but is not Keras' backend."""
     return module != BACKEND and module in sys.modules and isinstance(x, getattr(sys.modules[module], name))

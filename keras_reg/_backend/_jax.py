@@ -1,4 +1,4 @@
-"""The place of JAX's arrays, eager and inside a program."""
+"""The places of JAX's arrays: eager, and inside a compiled program."""
 
 import functools
 import sys
@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_reg._backend._place import Place, behind_conditional
 
-GENERATOR = "threefry2x32"  # whose keys are the two words of Keras' seeds, whatever `jax_default_prng_impl` says
+GENERATOR = "threefry2x32"  # its keys have two words, as Keras' seeds do; `jax_default_prng_impl` may be another one
 
 
 class JaxPlace(Place):
@@ -19,7 +19,7 @@ class JaxPlace(Place):
     fuses = True
 
     def key(self, source, index=None):
-        """For an index, 32 bits of it after the other are folded in; what is traced has no more than these."""
+        """Folds an index into the key, 32 bits at a time. A traced index has only 32 bits."""
         import jax
 
         if index is None:

@@ -1,4 +1,4 @@
-"""The place of Keras' backend, and the place of given arrays."""
+"""The place of Keras' backend, and the choice of a place for given arrays."""
 
 import numpy as np
 
@@ -16,7 +16,7 @@ NATIVE = PLACES[BACKEND]()
 
 
 def place_of(arrays):
-    """The place where these arrays (tensors, NumPy arrays or nested lists) are to be handled."""
+    """Returns the place where these arrays (tensors, NumPy arrays or nested lists) are processed."""
     if is_compiling():
         return NATIVE
     if any(is_foreign(array, "tensorflow") for array in arrays):

@@ -1,4 +1,4 @@
-"""The place of NumPy's arrays."""
+"""The place of NumPy arrays."""
 
 import keras
 import numpy as np
@@ -8,16 +8,16 @@ from keras_reg._backend._place import Place
 
 
 class NumpyPlace(Place):
-    """NumPy's arrays in a data-loading worker.
+    """NumPy arrays in a data-loading worker.
 
-    `copy` and `blend` are the passes over pixels that kernels for the host are made of.
+    The kernels that run on the host are built from `copy` and `blend`.
     """
 
     name = "numpy"
     ops = numpy_ops()
     is_host = True
 
-    _CHUNK = 2**15  # numbers that are worked on at a time, so that they stay in the cache between operations
+    _CHUNK = 2**15  # the number of elements processed at a time, so that they stay in the cache between operations
 
     def from_keras(self, tensor):
         return keras.ops.convert_to_numpy(tensor)
@@ -39,15 +39,15 @@ class NumpyPlace(Place):
         return np.random.default_rng(key).standard_normal(shape, "float32")
 
     def copy(self, array):
-        """The array in fresh memory, contiguous whatever its strides, so that an image of it is one row."""
+        """Returns a contiguous copy of the array, in which each image is one row."""
         return np.copy(array, order="C")
 
     def blend(self, own, other, kept, out):
-        """Writes kept * own + (1 - kept) * other into `out`, where all have one row per image."""
+        """Writes kept * own + (1 - kept) * other into `out`. All arrays have one row per image."""
         wide = max(1, min(self._CHUNK, own.shape[1]))
         high = max(1, self._CHUNK // wide)
         buffer, given = np.empty((min(high, len(own)), wide), own.dtype), 1 - kept
-        with np.errstate(all="ignore"):  # not a number among the pixels is the user's
+        with np.errstate(all="ignore"):  # the user's pixels may include NaN
             for top in range(0, len(own), high):
                 for left in range(0, own.shape[1], wide):
                     piece = slice(top, top + high), slice(left, left + wide)

@@ -1,11 +1,11 @@
-"""The operations of `keras.ops` on arrays that Keras' backend cannot hold, and NumPy's table of them."""
+"""The operations of `keras.ops` on arrays that Keras' backend cannot hold, and their implementation in NumPy."""
 
 import functools
 import types
 
 import numpy as np
 
-# NumPy and Keras have the same names and arguments for these.
+# These operations have the same names and arguments in NumPy and Keras.
 _OF_ONE_NAME = (
     "abs", "all", "any", "arange", "broadcast_to", "clip", "concatenate", "cos", "equal", "exp", "expand_dims",
     "flip", "floor", "isfinite", "log", "logical_and", "matmul", "max", "maximum", "mean", "min", "minimum", "mod",
@@ -15,20 +15,20 @@ _OF_ONE_NAME = (
 
 
 class Operations(types.SimpleNamespace):
-    """A part of `keras.ops` by another framework; both tables hold the same names."""
+    """A part of `keras.ops`, implemented by another framework. Both tables have the same names."""
 
     def __getattr__(self, name):
         known = ", ".join(sorted(vars(self)))
-        raise AttributeError(f"Arrays of another framework than the backend have no `ops.{name}`. Available: {known}")
+        raise AttributeError(f"`ops.{name}` is not available for arrays outside Keras' backend. Available: {known}")
 
 
 @functools.cache
 def numpy_ops():
-    """The operations by NumPy."""
+    """Returns the operations, implemented by NumPy."""
     return Operations(
         **{name: getattr(np, name) for name in _OF_ONE_NAME},
         cast=lambda x, dtype: np.asarray(x).astype(dtype, copy=False),
         convert_to_tensor=lambda x, dtype=None: np.asarray(x, dtype=dtype),
         zeros=lambda shape, dtype="float32": np.zeros(shape, dtype),
-        einsum=functools.partial(np.einsum, optimize=True),  # by products of matrices: up to 80 times as fast
+        einsum=functools.partial(np.einsum, optimize=True),  # matrix products: up to 80 times as fast
     )

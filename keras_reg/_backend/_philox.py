@@ -1,10 +1,10 @@
-"""The state that TensorFlow's compiled code draws from."""
+"""The random state that TensorFlow's compiled code draws from."""
 
-_STEP = 256  # by how much TensorFlow moves the counter of a Philox generator for each draw
+_STEP = 256  # the amount by which TensorFlow advances the counter of a Philox generator for each draw
 
 
 class PhiloxState:
-    """Counts the draws of compiled code: no two get the same key, in parallel or on replicas."""
+    """Counts the draws of compiled code. No two draws get the same key, even in parallel calls or on replicas."""
 
     def __init__(self, entropy):
         import tensorflow as tf
@@ -17,9 +17,10 @@ class PhiloxState:
             )
 
     def key(self):
-        """The next key. It is read and moved on under one lock; with `assign_add`, parallel calls read the same value.
+        """Returns the next key.
 
-        The entropy is in the state, too: code that was compiled before another stream was taken up draws from that one.
+        The counter is read and advanced under one lock. With `assign_add`, parallel calls could read the same value.
+        The state includes the entropy, so that compiled code follows when the source moves to another stream.
         """
         import tensorflow as tf
 

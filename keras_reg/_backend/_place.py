@@ -1,4 +1,4 @@
-"""The interface of a place where a batch can live. Each place is one class, in the file of its framework:
+"""The interface of a place where a batch can live. Each place is a class in the file of its framework:
 
 Place              Arrays                        Where
 -----------------  ----------------------------  ----------------------------------------------
@@ -8,26 +8,26 @@ TensorFlowPlace    TensorFlow's                  under TensorFlow, also in a tf.
 TensorFlowGraph    TensorFlow's                  in a tf.data graph under JAX or PyTorch
 TensorFlowProgram  TensorFlow's                  inside a program that XLA compiles
 TorchPlace         PyTorch's                     under PyTorch, also while torch.compile traces
-TorchHost          NumPy's, on PyTorch's memory  under PyTorch on a CPU, within one call
+TorchHost          NumPy's, in PyTorch's memory  under PyTorch on a CPU, within one call
 NumpyPlace         NumPy's                       in data-loading workers
-ForeignTorch       NumPy's, on PyTorch's memory  PyTorch's tensors under JAX or TensorFlow
+ForeignTorch       NumPy's, in PyTorch's memory  PyTorch's tensors under JAX or TensorFlow
 """
 
 import numpy as np
 from keras import ops
 
-USUAL_BATCH = 256  # what a batch whose size is not known yet is taken for
+USUAL_BATCH = 256  # the assumed size of a batch whose size is not known yet
 
 
 class Place:
-    """Where one batch lives. Pure functions are written against it and do not know which framework it is.
+    """The place where one batch lives. Pure functions use this interface and do not depend on a framework.
 
     Attributes:
         name: "jax", "tensorflow", "torch" or "numpy".
-        ops: `keras.ops`, or the same names over arrays that Keras' backend cannot hold.
+        ops: `keras.ops`, or the same operations for arrays that Keras' backend cannot hold.
         is_native: Whether Keras' backend holds the arrays.
-        is_host: Whether arrays are NumPy's, so that a slice of one costs nothing.
-        fuses: Whether a compiler makes one loop of several passes over the pixels.
+        is_host: Whether the arrays are NumPy arrays, so that slicing costs nothing.
+        fuses: Whether a compiler fuses several passes over the pixels into one loop.
     """
 
     name = None
@@ -35,102 +35,105 @@ class Place:
     is_native = False
     is_host = False
     fuses = False
-    worth_compiling = 2**16  # numbers in a batch from which on one fused pass wins back what calling it costs
+    worth_compiling = 2**16  # the number of elements from which a fused pass saves more than the call costs
 
-    # To and from this place.
+    # Conversion to and from this place.
 
     def tensor(self, array):
-        """An array that a caller gave, as a tensor of this place."""
+        """Converts an array from the caller to a tensor of this place."""
         return self.ops.convert_to_tensor(array)
 
     def returned(self, tensor):
-        """A tensor of this place as the caller gets it back."""
+        """Converts a tensor of this place to the form in which the caller gets it back."""
         return tensor
 
     def from_keras(self, tensor):
-        """What a layer of Keras returned, as a tensor of this place."""
+        """Converts the output of a Keras layer to a tensor of this place."""
         return tensor
 
     def read(self, variable):
-        """The present value of a variable of Keras, a scalar."""
+        """Returns the current value of a scalar Keras variable."""
         return variable.value
 
     def is_in_reach(self, tensors):
-        """Whether NumPy can stand in for the framework of these tensors, on their memory, and is faster."""
+        """Whether NumPy can work in the memory of these tensors and is faster than their framework."""
         return False
 
     def on_host(self, tensors):
-        """NumPy's arrays on the memory of these tensors, which are in reach, and the place that handles them."""
+        """Returns NumPy arrays that share the memory of these tensors, and the place that handles the arrays.
+
+        `is_in_reach` must hold for the tensors.
+        """
         raise NotImplementedError
 
-    # Random numbers. A key is whatever the framework draws from.
+    # Random numbers. The type of a key depends on the framework.
 
     def key(self, source, index=None):
-        """A key of a `RandomSource` for one call, or the one that belongs to `index`."""
+        """Returns a key of a `RandomSource`: a new one for each call, or the one that belongs to `index`."""
         raise NotImplementedError
 
     def fold(self, key, word):
-        """A new key from a key and a small integer."""
+        """Derives a new key from a key and a small integer."""
         raise NotImplementedError
 
     def uniform(self, key, shape):
-        """Float32 numbers in [0, 1)."""
+        """Draws float32 numbers in [0, 1)."""
         raise NotImplementedError
 
     def normal(self, key, shape):
-        """Float32 numbers from N(0, 1)."""
+        """Draws float32 numbers from N(0, 1)."""
         raise NotImplementedError
 
     def prepare(self, source):
-        """Makes the state that compiled code draws from, where it is not Keras' seed generator."""
+        """Creates the state that compiled code draws from, unless this is Keras' seed generator."""
 
     def compiled_draws(self, source):
-        """How many keys compiled code has drawn from `source`."""
+        """Returns the number of keys that compiled code has drawn from `source`."""
         return 0
 
     def set_compiled_draws(self, source, draws):
-        """Lets compiled code continue after so many keys, and with the present entropy of `source`."""
+        """Lets compiled code continue after `draws` keys, with the current entropy of `source`."""
 
     # Compiled programs.
 
     def compiles(self, array, draws_pixels=False):
-        """Whether to run a pure function of this array as one program: not where it is part of a larger one already.
+        """Whether to compile a pure function of this array. Code inside a larger program is not compiled again.
 
-        `draws_pixels` is whether the function draws a random number for each pixel.
+        `draws_pixels` tells whether the function draws a random number for each pixel.
         """
         return False
 
     def compiled(self, function):
-        """function(place, *arguments) as a program of the arguments."""
+        """Returns a compiled program of `arguments` that calls function(place, *arguments)."""
         raise NotImplementedError
 
     def computed_once(self, *arrays):
-        """The same arrays, computed before whatever reads them and not within it.
+        """Returns the same arrays, computed once, before the operations that read them.
 
-        XLA computes again for each reader what it can fuse: the logarithms and roots behind a box for each pixel, and
-        the pixels for the forward and the backward pass of a convolution.
+        XLA repeats what it can fuse for each reader: the logarithms and roots behind a box for each pixel, and the
+        pixels for both the forward and the backward pass of a convolution.
         """
         return arrays
 
     def dtype_of_arithmetic(self, dtype):
-        """The dtype to compute with pixels in: on a CPU, XLA makes a slow loop of several operations in bfloat16."""
+        """Returns the dtype for computing with pixels. On a CPU, XLA compiles bfloat16 operations to a slow loop."""
         return dtype
 
-    # What Keras' backend makes of NumPy's arrays.
+    # Conversion of NumPy arrays by Keras' backend.
 
     def held_dtype(self, dtype):
-        """The NumPy dtype of what the backend makes of a NumPy array of this dtype."""
+        """Returns the dtype, as a NumPy dtype, to which the backend converts a NumPy array of this dtype."""
         return np.dtype(dtype)
 
     def laid_out(self, array):
-        """A NumPy array in a layout whose memory the backend can share."""
+        """Returns a NumPy array in a memory layout that the backend can share."""
         return array
 
 
 def behind_conditional(arrays, count_nonzero, reverse, cond):
-    """The arrays behind a branch that is always taken, which a compiler does not know: no count is negative.
+    """Passes the arrays through a branch that is always taken. The compiler does not know that no count is negative.
 
-    On a CPU, XLA drops optimization barriers before it fuses, but it fuses nothing through a conditional.
+    On a CPU, XLA drops optimization barriers before fusion, but it does not fuse across a conditional.
     """
     first = arrays[0][(slice(1),) * len(arrays[0].shape)]
     return cond(count_nonzero(first) >= 0, lambda *same: same, lambda *never: tuple(map(reverse, never)), *arrays)

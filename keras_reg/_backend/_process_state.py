@@ -1,4 +1,4 @@
-"""The random numbers that belong to the process rather than to a layer."""
+"""The random state of the process, which no layer owns."""
 
 import random
 import sys
@@ -9,9 +9,10 @@ from keras_reg._backend._current import BACKEND
 
 
 def process_random_state():
-    """Where the random numbers stand that belong to no layer: those of Python, NumPy and PyTorch. A nest of arrays.
+    """Returns the states of the global random generators of Python, NumPy and PyTorch, as a nest of arrays.
 
-    Keras shuffles arrays by NumPy's under JAX and by PyTorch's under PyTorch, whose unseeded dropout draws there too.
+    Keras shuffles arrays with NumPy's generator under JAX and with PyTorch's under PyTorch. PyTorch's unseeded dropout
+    uses the latter too.
     """
     version, words, gauss = random.getstate()
     state = {"python": [version, np.array(words, "uint32"), gauss], "numpy": np.random.get_state(legacy=False)}
@@ -24,7 +25,7 @@ def process_random_state():
 
 
 def set_process_random_state(state):
-    """Puts back what `process_random_state` returned."""
+    """Restores the state that `process_random_state` returned."""
     version, words, gauss = state["python"]
     random.setstate((version, tuple(map(int, words)), gauss))
     np.random.set_state(state["numpy"])

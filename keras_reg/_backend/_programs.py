@@ -2,9 +2,9 @@
 
 
 class Programs:
-    """Compiled programs, kept by what they depend on besides their arguments.
+    """A cache of compiled programs. The key holds everything that a program depends on besides its arguments.
 
-    A copy of the object that holds them, in this process or another, starts with none.
+    If the owner is copied or pickled, the copy starts with an empty cache.
     """
 
     def __init__(self):
@@ -17,7 +17,7 @@ class Programs:
         return Programs, ()
 
     def run(self, place, function, key, *arguments):
-        """function(place, *arguments), where the arguments and the result are nests of tensors and `None`."""
+        """Runs function(place, *arguments) as a program. Arguments and result are nests of tensors and `None`."""
         key = (place.name, key)
         if key not in self._programs:
             self._programs[key] = place.compiled(function)

@@ -1,4 +1,4 @@
-"""Where the random numbers of a layer come from."""
+"""The random numbers of a layer."""
 
 import itertools
 import random
@@ -13,13 +13,13 @@ from keras_reg._backend._workers import worker_words
 
 
 def seed_words(*words):
-    """One 31-bit number from several numbers and names: streams with other words have nothing in common."""
+    """Combines several numbers and names into one 31-bit seed. Different words give independent streams."""
     words = [zlib.crc32(word.encode()) if isinstance(word, str) else int(word) for word in words]
     return int(np.random.SeedSequence(words).generate_state(1)[0]) >> 1
 
 
 class _Counter:
-    """Counts calls: no two threads get the same number. Unlike `itertools.count`, it can be read and set."""
+    """A thread-safe counter of calls. Unlike `itertools.count`, it can be read and set."""
 
     def __init__(self):
         self.value, self._lock = 0, threading.Lock()
@@ -34,14 +34,15 @@ _WORKER_CALLS = itertools.count()
 
 
 class RandomSource:
-    """The random numbers of one layer: a fresh key for each call, or a given one for a given `index`.
+    """The random numbers of one layer: a new key for each call, or a fixed key for each `index`.
 
-    No two calls get the same key: not in parallel tf.data maps (an atomic counter), in threads (likewise), in worker
-    processes (a word for each) or on replicas (their id is folded in). What is drawn depends on the key alone. `seed`
-    and `salt` (the name of the class) start the stream; layers of different classes with one seed are independent.
+    No two calls get the same key. This includes parallel tf.data maps and threads, which share an atomic counter,
+    worker processes, each of which has its own word, and replicas, whose id is folded in. The numbers that are drawn
+    depend only on the key. The stream starts from `seed` and `salt`, the name of the class, so layers of different
+    classes with the same seed are independent.
 
-    The layer must hold `generator` as an attribute: under JAX it is the state that compiled steps carry along. Under
-    TensorFlow, compiled code draws from `philox`.
+    The layer must hold `generator` as an attribute: under JAX, compiled steps carry its state along. Under TensorFlow,
+    compiled code draws from `philox`.
     """
 
     def __init__(self, seed, salt):
@@ -51,7 +52,7 @@ class RandomSource:
 
     def _start(self):
         self.generator = keras.random.SeedGenerator(self.entropy)
-        self.generator.state.random_source = self  # how `random_sources` finds it
+        self.generator.state.random_source = self  # so that `random_sources` finds it
         self._counter, self._lock, self.philox = _Counter(), threading.Lock(), None
 
     def __deepcopy__(self, memo):
@@ -65,52 +66,55 @@ class RandomSource:
         self._start()
 
     def position(self):
-        """How many draws there were, eagerly (or anywhere on PyTorch) and in compiled code: plain integers."""
+        """Returns the numbers of eager and of compiled draws as plain integers. On PyTorch, all draws are eager."""
         return {"eager": self._counter.value, "compiled": NATIVE.compiled_draws(self)}
 
     def move_to(self, eager, compiled, entropy=None):
-        """Continues at a `position`, of another stream where its entropy is given."""
+        """Continues at a `position`. With `entropy`, the source moves to that stream."""
         self.entropy = self.entropy if entropy is None else entropy
         self._counter.value = eager
         NATIVE.set_compiled_draws(self, compiled)
 
     def key(self, place=NATIVE, index=None):
-        """A key for one call. With `index`, an integer or a scalar tensor, the key is a function of seed and index."""
+        """Returns a key for one call. With `index`, an integer or scalar tensor, it depends only on seed and index."""
         return place.key(self, index)
 
-    # What the places make keys of.
+    # Places build their keys from these.
 
     def next_call(self):
-        """The number of this call; no two threads get the same one."""
+        """Returns the number of this call. No two threads get the same number."""
         return next(self._counter)
 
     def next_seed(self):
-        """The next seed of `generator`."""
+        """Returns the next seed of `generator`."""
         with self._lock:
             return self.generator.next()
 
     def call_words(self):
-        """What tells this call from all others. A worker process may meet one layer again and again as a new copy."""
+        """Returns numbers that identify this call.
+
+        Workers share one counter for all layers, since a worker process may receive a new copy of a layer repeatedly.
+        """
         worker = worker_words()
         return (next(_WORKER_CALLS if worker else self._counter), *worker)
 
 
 def random_sources(variables):
-    """The sources whose generators are among these variables."""
+    """Returns the sources whose generator states are among these variables."""
     found = {id(v): getattr(v, "random_source", None) for v in variables}
     return [source for source in found.values() if source is not None]
 
 
 def fold(key, word):
-    """A new key from a key and a small integer, where Keras' backend is."""
+    """Derives a new key of Keras' backend from a key and a small integer."""
     return NATIVE.fold(key, word)
 
 
 def uniform(key, shape):
-    """Float32 numbers in [0, 1), as a tensor of Keras' backend."""
+    """Draws float32 numbers in [0, 1) as a tensor of Keras' backend."""
     return NATIVE.uniform(key, shape)
 
 
 def normal(key, shape):
-    """Float32 numbers from N(0, 1), as a tensor of Keras' backend."""
+    """Draws float32 numbers from N(0, 1) as a tensor of Keras' backend."""
     return NATIVE.normal(key, shape)

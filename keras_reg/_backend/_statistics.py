@@ -1,4 +1,4 @@
-"""What a training step counts, on the device that it runs on."""
+"""Counts of a training step, computed on its device."""
 
 import sys
 
@@ -8,11 +8,14 @@ from keras_reg._backend._current import BACKEND
 
 
 def count(ids, length):
-    """How often each of 0, ..., `length` - 1 occurs among the integers `ids`: exact, on the device, shape (length,)."""
+    """Counts how often each of 0, ..., `length` - 1 occurs in the integers `ids`.
+
+    The counts are exact, of shape (length,), and computed on the device.
+    """
     if BACKEND == "tensorflow":
         import tensorflow as tf
 
-        # tf.math.bincount takes the size from the data, which XLA cannot compile.
+        # tf.math.bincount derives the size from the data, which XLA cannot compile.
         return tf.raw_ops.DenseBincount(input=ids, size=tf.constant(length), weights=tf.constant([], tf.int32))
     if BACKEND == "jax":
         import jax
@@ -22,9 +25,9 @@ def count(ids, length):
 
 
 def bucket(values, edges, guess):
-    """The i of each value for which edges[i] <= value < edges[i + 1]; `guess()` returns one that may be off by one.
+    """Returns for each value the i with edges[i] <= value < edges[i + 1]. `guess()` may be off by one.
 
-    Comparing the guess with the edges next to it is fused into one pass by XLA. PyTorch is faster with a search.
+    XLA fuses the comparison of the guess with the neighboring edges into one pass. On PyTorch, a search is faster.
     """
     if BACKEND == "torch":
         return ops.searchsorted(edges[1:], values, side="right")
@@ -35,7 +38,7 @@ def bucket(values, edges, guess):
 
 
 def sum_over_replicas(tensors):
-    """The tensors added up over the replicas of a `tf.distribute` step; elsewhere Keras has added them up already."""
+    """Sums the tensors over the replicas of a `tf.distribute` step. On other backends, Keras has already done so."""
     if BACKEND != "tensorflow":
         return tensors
     import tensorflow as tf

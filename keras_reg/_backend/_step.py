@@ -1,4 +1,4 @@
-"""The training step, and what Keras calls for each step."""
+"""The training step, and the functions that Keras calls for each step."""
 
 import keras
 
@@ -6,7 +6,10 @@ from keras_reg._backend._current import BACKEND
 
 
 class _EagerStateStep:
-    """A training step on TensorFlow and PyTorch, where variables hold their state: augment, then the ordinary step."""
+    """A training step on TensorFlow and PyTorch, where variables hold their state.
+
+    It augments the batch and then takes the ordinary step.
+    """
 
     def train_step(self, data):
         return super().train_step(self.augment(*keras.utils.unpack_x_y_sample_weight(data)))
@@ -16,7 +19,10 @@ class _EagerStateStep:
 
 
 class _StatelessStep:
-    """A training step on JAX: the seeds that the augmentation moves on go from the state given to the one passed on."""
+    """A training step on JAX, where the state is an argument.
+
+    The augmentation reads its seeds from this state, and the ordinary step receives the state with the new seeds.
+    """
 
     _stateless = False
 
@@ -51,15 +57,18 @@ class _StatelessStep:
             self._stateless = False
 
     def call_network(self, inputs, **options):
-        """In a stateless call by `call`, as Keras does: then no layer inside hears of `training` but by its caller."""
+        """Calls the network. In a stateless call, `call` is used, as Keras does.
+
+        Then the layers inside get `training` only from the code that calls them.
+        """
         return (self.model.call if self._stateless else self.model)(inputs, **options)
 
 
 class _ReturningState:
-    """What Keras calls for each step on JAX; where it fails, the variables of the model get their values back.
+    """The function that Keras calls for each step on JAX. If it fails, it restores the variables of the model.
 
-    Keras takes the values out of the variables before the first step and gives them back after the last, so that an
-    error in the first step, as about data that are refused, would leave a model without weights.
+    Keras takes the values out of the variables before the first step and puts them back after the last one. Without
+    this class, an error in the first step, for example about invalid data, would leave the model without weights.
     """
 
     def __init__(self, function, model, optimizer, metrics):
@@ -73,7 +82,7 @@ class _ReturningState:
         try:
             return self.function(state, data)
         except StopIteration:
-            raise  # the data have ended
+            raise  # the end of the data
         except Exception:
             for variables, values in zip(self._variables(), state, strict=False):
                 for variable, value in zip(variables, values, strict=False):
@@ -92,9 +101,10 @@ AugmentedStep = _StatelessStep if BACKEND == "jax" else _EagerStateStep
 
 
 def call_train_function(function, optimizer, *args):
-    """Calls a train function made with `optimizer`, whose `own_variables` the caller, `fit`, does not know of.
+    """Calls a train function that uses `optimizer`, whose `own_variables` are unknown to the caller, `fit`.
 
-    Under JAX the state of the optimizer is among the arguments and the results: the own variables go in and out here.
+    Under JAX, the state of the optimizer is part of the arguments and results. This function adds the values of
+    `own_variables` to the arguments and takes them out of the results.
     """
     if BACKEND != "jax":
         return function(*args)
@@ -107,9 +117,9 @@ def call_train_function(function, optimizer, *args):
 
 
 def admit_optimizer_variables(model, variables):
-    """Lets variables behind those of the optimizer pass through a train step that pins the layout of its state.
+    """Lets a train step that pins the layout of its state accept further variables after those of the optimizer.
 
-    Keras 3.10 and 3.11 under JAX do so, by a list that is made at the start of `fit`; later ones need nothing.
+    Keras 3.10 and 3.11 pin it under JAX, with a list that they make at the start of `fit`. Later versions do not.
     """
     layouts = getattr(model, "_optimizer_variable_shardings", None)
     if layouts:

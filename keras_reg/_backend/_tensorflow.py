@@ -1,4 +1,4 @@
-"""The places of TensorFlow's tensors: under TensorFlow, in a tf.data graph of another backend, inside a program."""
+"""The places of TensorFlow's tensors: under TensorFlow, in a tf.data graph under another backend, in a program."""
 
 import functools
 import math
@@ -12,9 +12,9 @@ from keras_reg._backend._place import USUAL_BATCH, Place, behind_conditional
 from keras_reg._backend._recomputing import is_called_by, refuse_recomputing
 from keras_reg._backend._tensorflow_ops import tensorflow_ops
 
-GENERATOR = "philox"  # what TensorFlow itself selects under XLA is 25 times slower on a CPU
-_MULTIPLIER = 6364136223846793005  # Knuth's, for 64 bits: folding 1 then 2 is not folding 2 then 1
-_CAN_COMPILE = sys.platform != "darwin"  # where TensorFlow has XLA for some devices only
+GENERATOR = "philox"  # TensorFlow's default under XLA is 25 times slower on a CPU
+_MULTIPLIER = 6364136223846793005  # Knuth's, for 64 bits; it makes the order of folded words matter
+_CAN_COMPILE = sys.platform != "darwin"  # on macOS, TensorFlow supports XLA only for some devices
 
 
 class TensorFlowPlace(Place):
@@ -28,14 +28,17 @@ class TensorFlowPlace(Place):
 
         if index is not None:
             return self._key_of(source, index if isinstance(index, int) else tf.cast(index, tf.int64))
-        refuse_recomputing(is_called_by("inner_recompute_grad"))  # a recomputation shows nowhere else
+        refuse_recomputing(is_called_by("inner_recompute_grad"))  # nothing else reveals it
         if tf.executing_eagerly():
             return tf.constant([source.entropy, source.next_call()], tf.int64)
         self.prepare(source)
         return source.philox.key()
 
     def _key_of(self, source, index):
-        """From 2^39 on, where the counters of calls without an index are not far, an index changes the entropy."""
+        """Returns the key of an index. Indices from 2^39 on also change the entropy.
+
+        Otherwise their keys could meet those of calls without an index.
+        """
         import tensorflow as tf
 
         low, high = index % (1 << 39), index // (1 << 39)
@@ -67,7 +70,7 @@ class TensorFlowPlace(Place):
 
     def compiles(self, array, draws_pixels=False):
         batch, *others = array.shape
-        # XLA draws a number for each pixel by one core.
+        # XLA draws random numbers on a single core.
         if draws_pixels or not _CAN_COMPILE or any(size is None for size in others):
             return False
         return (USUAL_BATCH if batch is None else batch) * math.prod(others) >= self.worth_compiling
@@ -77,11 +80,11 @@ class TensorFlowPlace(Place):
         return sys.modules["tensorflow"].function(program, jit_compile=True, autograph=False)
 
     def held_dtype(self, dtype):
-        return np.dtype({"uint64": "int64"}.get(np.dtype(dtype).name, dtype))  # `where` of Keras makes 32 bits of it
+        return np.dtype({"uint64": "int64"}.get(np.dtype(dtype).name, dtype))  # `ops.where` cuts it to 32 bits
 
 
 class TensorFlowGraph(TensorFlowPlace):
-    """TensorFlow's tensors in a tf.data graph, where Keras' backend is another one."""
+    """TensorFlow's tensors in a tf.data graph under another backend."""
 
     is_native = False
 
@@ -90,7 +93,7 @@ class TensorFlowGraph(TensorFlowPlace):
         return tensorflow_ops()
 
     def read(self, variable):
-        """The graph is traced once, so that it asks again for each batch."""
+        """Returns the current value for each batch, although the graph is traced only once."""
         import tensorflow as tf
 
         value = tf.numpy_function(lambda: np.float32(keras.ops.convert_to_numpy(variable)), [], tf.float32)
@@ -113,7 +116,7 @@ class TensorFlowProgram(TensorFlowPlace):
     def computed_once(self, *arrays):
         import tensorflow as tf
 
-        if _has_gpu():  # where barriers are kept
+        if _has_gpu():  # XLA keeps barriers on a GPU
             return tuple(tf.raw_ops.XlaOptimizationBarrier(input=arrays))
 
         def cond(condition, true, false, *arrays):
@@ -126,14 +129,14 @@ class TensorFlowProgram(TensorFlowPlace):
 
 
 def is_in_graph():
-    """Whether a TensorFlow graph is being traced, which `tf.distribute` does in a thread for each replica."""
+    """Whether a TensorFlow graph is being traced. `tf.distribute` traces in one thread per replica."""
     return keras.backend.backend() == "tensorflow" and not sys.modules["tensorflow"].executing_eagerly()
 
 
 def as_written(function):
-    """`function`, which AutoGraph takes as it is: to translate all that it calls takes the first tf.data map seconds.
+    """Returns `function`, excluded from AutoGraph. Converting everything it calls would slow down a first tf.data map.
 
-    What layers of Keras' `call` do is not translated anyway.
+    Keras does not convert the `call` of its layers either.
     """
     tf = sys.modules.get("tensorflow")
     if tf is None or tf.executing_eagerly():

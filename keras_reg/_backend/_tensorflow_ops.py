@@ -1,4 +1,4 @@
-"""TensorFlow's table of operations, whatever Keras' backend."""
+"""The operations of `keras.ops`, implemented by TensorFlow, for use under any backend."""
 
 import functools
 import sys
@@ -10,7 +10,7 @@ from keras_reg._backend._operations import Operations
 
 @functools.cache
 def tensorflow_ops():
-    """The operations by TensorFlow."""
+    """Returns the operations, implemented by TensorFlow."""
     tf = sys.modules["tensorflow"]
 
     def shape(x):
@@ -27,7 +27,7 @@ def tensorflow_ops():
         return tf.where(condition, *of_one_dtype(x1, x2))
 
     def of_one_dtype(x1, x2):
-        """A plain number takes the dtype of the tensor beside it: TensorFlow takes a 1 for an int32."""
+        """Casts both to the dtype of the tensor among them. TensorFlow would convert a plain 1 to int32."""
         dtype = next((x.dtype for x in (x1, x2) if isinstance(x, tf.Tensor)), None)
         return (x1, x2) if dtype is None else (tf.cast(x1, dtype), tf.cast(x2, dtype))
 

@@ -1,4 +1,4 @@
-"""What can be asked of a tensor, whichever framework it is of."""
+"""Properties and values of tensors of any framework."""
 
 import sys
 
@@ -10,12 +10,12 @@ from keras_reg._backend._torch import to_numpy
 
 
 def is_tensor(x):
-    """Whether `x` is a tensor of Keras' backend, or one of another framework that a batch can live in."""
+    """Whether `x` is a tensor of Keras' backend or of another framework that a batch can live in."""
     return ops.is_tensor(x) or is_foreign(x, "tensorflow") or is_foreign(x, "torch")
 
 
 def is_dense(x):
-    """Whether all elements of an array are stored, in one block."""
+    """Whether an array is dense: neither sparse, nor ragged, nor nested."""
     if getattr(x, "sparse", False) is True or getattr(x, "ragged", False) is True:  # a KerasTensor
         return False
     for module, names in _NOT_DENSE.items():
@@ -33,7 +33,7 @@ _NOT_DENSE = {
 
 
 def from_foreign(x):
-    """A tensor of a framework that is not the backend as a NumPy array, where its values can be read; else `x`."""
+    """Converts a tensor of another framework to a NumPy array if its values can be read. Otherwise returns `x`."""
     if is_foreign(x, "torch"):
         return to_numpy(x.detach().cpu())
     if is_foreign(x, "tensorflow") and hasattr(x, "numpy"):
@@ -42,7 +42,7 @@ def from_foreign(x):
 
 
 def is_concrete(x):
-    """Whether the values of `x` can be read here and now at no great cost: not while tracing, not from a GPU."""
+    """Whether the values of `x` can be read now at low cost: not while tracing, and not from a GPU."""
     if isinstance(x, (np.ndarray, np.generic, int, float)):
         return True
     if BACKEND == "torch" and isinstance(x, sys.modules["torch"].Tensor):
@@ -56,14 +56,14 @@ def is_concrete(x):
 
 
 def least_of(x):
-    """The least number of `x`, or `None` where it cannot be read at no great cost, or there is none."""
+    """Returns the minimum of `x`, or `None` if `x` is empty or cannot be read at low cost."""
     if not is_concrete(x) or 0 in x.shape:
         return None
     return float(ops.convert_to_numpy(ops.min(x)))
 
 
 def _has_values(x):
-    """Whether a tensor of PyTorch can be read: not inside a transform, such as `torch.func.grad`, which wraps it."""
+    """Whether a PyTorch tensor can be read. Transforms such as `torch.func.grad` wrap tensors without values."""
     try:
         x.detach().data_ptr()
     except RuntimeError:
@@ -72,7 +72,10 @@ def _has_values(x):
 
 
 def number_of(x):
-    """A scalar as a float, or `None` while tracing, and on a GPU under PyTorch, where each step would wait for it."""
+    """Returns a scalar as a float, or `None` while tracing.
+
+    It also returns `None` on a GPU under PyTorch, where reading the value would make each step wait for the device.
+    """
     if BACKEND == "torch" and not is_concrete(x):
         return None
     if BACKEND == "jax" and isinstance(x, sys.modules["jax"].core.Tracer):

@@ -1,4 +1,4 @@
-"""The places of PyTorch's tensors: by PyTorch, and by NumPy on their memory."""
+"""The places of PyTorch's tensors: handled by PyTorch, or by NumPy in their memory."""
 
 import sys
 
@@ -12,13 +12,13 @@ from keras_reg._backend._recomputing import refuse_recomputing
 
 
 class TorchPlace(Place):
-    """PyTorch's tensors, eager or traced by torch.compile, which breaks its graph at a draw and goes on behind it."""
+    """PyTorch's tensors, eager or traced by `torch.compile`. Each draw of random numbers breaks the graph."""
 
     name = "torch"
     is_native = True
 
     def is_in_reach(self, tensors):
-        """A small operation costs PyTorch ten times what it costs NumPy, and a layer has fifty of them."""
+        """Whether NumPy can handle the tensors. A small operation in PyTorch takes ten times as long as in NumPy."""
         return all(map(_is_in_reach, tensors))
 
     def on_host(self, tensors):
@@ -27,11 +27,11 @@ class TorchPlace(Place):
 
     @not_compiled
     def key(self, source, index=None):
-        """Made on the host, so that no draw waits for the device."""
+        """Returns a key that is made on the host, so that no draw waits for the device."""
         if index is not None:
             return np.random.SeedSequence([source.entropy, 1, int(index)])
         torch = sys.modules["torch"]
-        refuse_recomputing(torch._C._current_graph_task_id() != -1)  # -1 outside of backward passes
+        refuse_recomputing(torch._C._current_graph_task_id() != -1)  # -1 outside backward passes
         ranks = torch.distributed.is_available() and torch.distributed.is_initialized()
         rank = torch.distributed.get_rank() if ranks else 0
         return np.random.SeedSequence([source.entropy, 0, rank, *source.call_words()])
@@ -42,7 +42,7 @@ class TorchPlace(Place):
 
     @not_compiled
     def uniform(self, key, shape):
-        return draw("rand", key, shape, ops.zeros(()).device)  # where Keras puts new tensors
+        return draw("rand", key, shape, ops.zeros(()).device)  # Keras' current device
 
     @not_compiled
     def normal(self, key, shape):
@@ -52,14 +52,14 @@ class TorchPlace(Place):
         return np.dtype({"uint16": "int32", "uint32": "int64", "uint64": "int64"}.get(np.dtype(dtype).name, dtype))
 
     def laid_out(self, array):
-        """PyTorch knows no negative strides."""
+        """Returns the array in a layout that PyTorch supports: it has no negative strides."""
         return np.ascontiguousarray(array) if any(stride < 0 for stride in array.strides) else array
 
 
 class TorchHost(NumpyPlace):
-    """NumPy's arrays on the memory of PyTorch's tensors, for one call under PyTorch. Random numbers are PyTorch's.
+    """NumPy arrays in the memory of PyTorch's tensors, for one call under PyTorch. PyTorch draws the random numbers.
 
-    What nothing has changed is returned as the tensor that it was.
+    Arrays that are not changed are returned as the original tensors.
     """
 
     def __init__(self, arrays, tensors):
@@ -75,7 +75,7 @@ class TorchHost(NumpyPlace):
         return draw("randn", key, shape, "cpu").numpy()
 
     def copy(self, array):
-        copy = np.empty(array.shape, array.dtype)  # of NumPy, which asks for huge pages
+        copy = np.empty(array.shape, array.dtype)  # NumPy requests huge pages
         from_numpy(copy).copy_(from_numpy(array))
         return copy
 
@@ -85,7 +85,7 @@ class TorchHost(NumpyPlace):
 
 
 class ForeignTorch(NumpyPlace):
-    """PyTorch's tensors under another backend. They are handled by NumPy and returned as tensors on the CPU."""
+    """PyTorch's tensors under another backend. NumPy handles them, and they are returned as tensors on the CPU."""
 
     def tensor(self, array):
         is_tensor = isinstance(array, sys.modules["torch"].Tensor)
@@ -103,10 +103,10 @@ def _is_in_reach(tensor):
 
 
 def draw(function, key, shape, device):
-    """Numbers of "rand" or "randn", from a generator of their own."""
+    """Draws numbers with `torch.rand` or `torch.randn` from a new generator, seeded by `key`."""
     torch = sys.modules["torch"]
     device, generator = torch.device(device), None
-    if device.type != "meta":  # which Keras uses to infer shapes
+    if device.type != "meta":  # Keras infers shapes on this device
         generator = torch.Generator(device=device)
         generator.manual_seed(int(key.generate_state(1, np.uint64)[0]))
     shape = tuple(int(size) for size in shape)
@@ -114,7 +114,7 @@ def draw(function, key, shape, device):
 
 
 def to_numpy(tensor):
-    """A NumPy array on the memory of a tensor."""
+    """Returns a NumPy array that shares the memory of a tensor."""
     torch = sys.modules["torch"]
     if tensor.dtype is torch.bfloat16:
         return tensor.detach().view(torch.int16).numpy().view(np.dtype("bfloat16"))
@@ -122,7 +122,7 @@ def to_numpy(tensor):
 
 
 def from_numpy(array):
-    """A tensor on the memory of a NumPy array."""
+    """Returns a tensor that shares the memory of a NumPy array."""
     torch = sys.modules["torch"]
     if array.dtype.name == "bfloat16":
         return torch.from_numpy(array.view("int16")).view(torch.bfloat16)

@@ -1,4 +1,4 @@
-"""Processes and threads that load data: whether this is one, and what tells it from its siblings."""
+"""Data-loading processes and threads: how to detect them, and how to tell them apart."""
 
 import functools
 import os
@@ -9,15 +9,15 @@ _HOME = os.getpid()
 
 
 def is_worker():
-    """Whether this may be a data-loading worker: Grain reads in threads, PyTorch's `DataLoader` in processes.
+    """Whether this may be a data-loading worker. Grain reads in threads, PyTorch's `DataLoader` in processes.
 
-    NumPy arrays stay with NumPy there, since a framework that was forked may hang.
+    In a worker, NumPy handles NumPy arrays, since a framework may hang after a fork.
     """
     return threading.current_thread() is not threading.main_thread() or worker_words() != ()
 
 
 def worker_words():
-    """Numbers that tell this worker process from its siblings; none in the process that imported this package."""
+    """Returns numbers that identify this worker process, or none in the process that imported this package."""
     loader = sys.modules.get("torch.utils.data")
     info = loader.get_worker_info() if loader else None
     if info is not None:
