@@ -19,7 +19,7 @@ class Operations(types.SimpleNamespace):
 
     def __getattr__(self, name):
         known = ", ".join(sorted(vars(self)))
-        raise AttributeError(f"`ops.{name}` is not available for arrays outside Keras' backend. Available: {known}")
+        raise AttributeError(f"There is no `ops.{name}` for arrays outside Keras' backend. Available: {known}")
 
 
 @functools.cache

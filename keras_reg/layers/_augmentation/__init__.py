@@ -1,1 +1,1 @@
-"""What every batch augmentation does: checks of a call, one draw, compiled programs, and the hooks of a subclass."""
+"""The parts of every batch augmentation: checks of a call, random draws, compiled programs, and hooks."""

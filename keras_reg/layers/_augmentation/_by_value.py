@@ -1,10 +1,10 @@
-"""Arguments as keys of a dict."""
+"""Keys of a dict for arguments of any type."""
 
 import numpy as np
 
 
 class _Same:
-    """Any object as a part of a key: equal to itself alone. It is kept, so that no other takes its id."""
+    """A key for any object, equal only to a key for the same object. It holds the object, so its id stays unique."""
 
     def __init__(self, thing):
         self.thing = thing
@@ -17,7 +17,7 @@ class _Same:
 
 
 def by_value(value):
-    """A key that is equal for equal arguments only: each element of an array counts, and 1 is not 1.0."""
+    """Returns a key that is equal only for equal arguments. All elements of an array are compared; 1 is not 1.0."""
     if isinstance(value, (np.ndarray, np.generic)):
         array = np.asarray(value)
         content = by_value(array.tolist()) if array.dtype.hasobject else array.tobytes()

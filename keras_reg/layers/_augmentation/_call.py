@@ -13,12 +13,12 @@ from keras_reg.layers._batch._sizes import check_sizes, warn_of_other_layout
 
 
 class AugmentationCall:
-    """The public call: every form of a batch comes in here, is checked, and goes out in the same form."""
+    """The public call. It accepts every form of a batch, checks the batch, and returns the same form."""
 
     def __call__(self, data: Tensors, labels: Tensors = None, sample_weight: Tensors = None, **kwargs: Any) -> Tensors:
         """Augments a batch in any of the call forms.
 
-        Everything is checked here, before Keras converts the arrays and adds its own words to our errors.
+        All checks run here, before Keras converts the arrays or wraps the error messages.
         """
         return as_written(self._checked_call)(data, labels, sample_weight, **kwargs)
 
@@ -29,7 +29,7 @@ class AugmentationCall:
         arrays = [*arrays_of(form.batch), *leaves(form.batch.others)]
         symbolic = any(isinstance(array, keras.KerasTensor) for array in arrays)
         if symbolic or "training" in kwargs:
-            # `None` is inference, unless whoever calls the model says that it trains; so it is stored in a model.
+            # A model stores `training`. `None` means inference, unless the model is called with `training=True`.
             kwargs["training"] = training
         if index is not None:
             kwargs["index"] = index
@@ -40,7 +40,7 @@ class AugmentationCall:
             self._build_for(batch, single)
         if not symbolic and not place_of(arrays).is_native:
             return self.call(*form.arguments(), **kwargs)
-        apart = set_apart(form.batch)  # what Keras could not convert
+        apart = set_apart(form.batch)  # the entries that Keras cannot convert
         done = super().__call__(*form.arguments(), **kwargs)
         return form.put_back(done, apart) if apart else done
 
@@ -52,7 +52,7 @@ class AugmentationCall:
         training: bool | None = True,
         index: Tensor = None,
     ) -> Tensors:
-        """The call on tensors of one place, after the checks; Keras calls it."""
+        """Augments tensors of one place. Keras calls this method after the checks."""
         form = Form(data, labels, sample_weight, several=self._any_rank)
         batch, training = to_tensors(form.batch), bool(training)
         kind, single = kind_of(batch, self, training=training)
@@ -65,9 +65,9 @@ class AugmentationCall:
         return form.restore(each(batch, batch.place.returned))
 
     def _read(self, batch, training=True, called=True):
-        """(the batch with its kind, and with a batch axis; whether it was given without one), once it is checked.
+        """Checks a batch. Returns the batch with its kind and a batch axis, and whether this axis was missing.
 
-        Refuses what would go wrong, with arrays, tensors and specifications alike.
+        Invalid input raises an error. The batch may hold arrays, tensors or specifications.
         """
         kind, single = kind_of(batch, self, called, training)
         batch = dataclasses.replace(lifted(batch) if single else batch, kind=kind)
@@ -91,21 +91,21 @@ class AugmentationCall:
         warn_of_other_layout(images, self.data_format, type(self).__name__)
 
     def _check_sees_labels(self, batch, training):
-        """A model hands images from layer to layer, and labels to the loss: a mixer in it would mix images alone."""
+        """Refuses a mixer inside a model: the labels go directly to the loss, so it would mix only the images."""
         if not self._mixes or training is False:
             return
         if all(part is None for part in (batch.labels, batch.masks, batch.boxes)):
             fail(
-                f"`{type(self).__name__}` needs the labels too, which layers inside a model do not see. Pass it to "
+                f"`{type(self).__name__}` needs the labels too, but layers inside a model only get images. Pass it to "
                 "`keras_reg.training.RegularizedModel`, alone or in a `keras.Sequential` without `keras.Input`, or map "
                 "it over the dataset.",
                 layer=self.name, labels=None,
             )  # fmt: skip
 
     def _check_compute_dtype(self, batch):
-        """Computing with whole numbers in whole numbers would round every pixel."""
+        """Refuses an integer compute dtype, in which every pixel would be rounded."""
         if not self.keeps_integers and not keras.backend.is_float_dtype(self.compute_dtype):
             fail(
-                f"`{type(self).__name__}` computes with the pixels and needs a float dtype.",
+                f"`{type(self).__name__}` computes with pixel values and needs a float dtype.",
                 dtype=self.compute_dtype, images=[dtype_of(array) for array in leaves(batch.images)],
             )  # fmt: skip

@@ -3,13 +3,13 @@ from keras_reg.layers._batch._kinds import SHAPES
 
 
 class AugmentationFolding:
-    """Which samples a layer takes, and how videos and signals become images for it and its checks."""
+    """The kinds of samples that a layer accepts, and the conversion of videos and signals to images."""
 
-    _frames_as = "channels"  # how a video is an image; see `Folding`
+    _frames_as = "channels"  # how a video becomes an image; see `Folding`
 
     @property
     def _any_rank(self):
-        """Whether it takes samples of any shape, and several inputs: where it does not touch the images."""
+        """Whether it accepts several inputs and samples of any shape. This is so if it does not change the images."""
         return not self._overrides("transform_images")
 
     def _all_kinds(self):
@@ -17,30 +17,30 @@ class AugmentationFolding:
 
     @property
     def _folds(self):
-        """Whether videos and signals come to this layer as images."""
+        """Whether this layer processes videos and signals as images."""
         return not self._any_rank
 
     def _folding(self, batch):
-        """How a batch becomes one of images, or `None` where it stays what it is."""
+        """Returns the `Folding` that converts a batch to images, or `None` if the batch is not converted."""
         if batch.kind not in ("video", "signal") or not self._folds:
             return None
         return Folding(batch, self.data_format, self._frames_as)
 
     def _infer(self, batch):
-        """`_inference` of a batch of any kind."""
+        """Runs `_inference` on a batch of any kind."""
         changes = type(self)._inference is not AugmentationFolding._inference
         folding = self._folding(batch) if changes else None
         return self._inference(batch) if folding is None else folding.unfold(self._inference(folding.fold()))
 
     def _check_as_images(self, batch, training=True):
-        """Refuses what this layer cannot do rightly; called at trace time, also for symbolic inputs."""
+        """Refuses a batch that this layer cannot process correctly. It runs at trace time and on symbolic inputs."""
         folding = self._folding(batch)
         batch = batch if folding is None else Folding(specs_of(batch), self.data_format, self._frames_as).fold()
         return self._check_inference(batch) if training is False else self._check(batch)
 
     def _inference(self, batch):
-        """What the layer does to the batch when it is not training: the identity, in the dtype that training gives."""
+        """Processes a batch in inference. By default, this is the identity, with the same dtype as in training."""
         return self._cast_images(batch)
 
     def _check_inference(self, batch):
-        """Likewise where the layer is not training: nothing, where it is the identity then."""
+        """Refuses a batch that this layer cannot process correctly in inference. The identity accepts all batches."""

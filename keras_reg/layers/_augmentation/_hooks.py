@@ -1,4 +1,4 @@
-"""The hooks of a subclass, each applied to what it is for: images, labels, masks, pixel weights and boxes."""
+"""Applies the hooks of a subclass to images, labels, masks, pixel weights and boxes."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -20,8 +20,8 @@ class RandomNumbers(NamedTuple):
 
     Attributes:
         uniform: Float32 numbers in [0, 1), of shape (batch, uniform_numbers).
-        normal: Float32 numbers from N(0, 1), of shape (batch, normal_numbers); `None` where there are none.
-        selected: Whether the layer is applied to each sample, bools of shape (batch,); `None` where it is to all.
+        normal: Float32 numbers from N(0, 1), of shape (batch, normal_numbers); `None` if there are none.
+        selected: Whether the layer is applied to each sample, bools of shape (batch,); `None` if it is applied to all.
     """
 
     uniform: Any
@@ -30,7 +30,7 @@ class RandomNumbers(NamedTuple):
 
 
 def apply_hooks(layer, batch, transformation, selected):
-    """The batch behind the hooks of `layer`; samples that are not `selected` stay as they were."""
+    """Applies the hooks of `layer` to the batch. Samples that are not `selected` stay unchanged."""
 
     resizes = layer._overrides("compute_image_shape") and selected is None
 
@@ -74,7 +74,7 @@ def _moved_boxes(layer, batch, transformation, selected):
 
 
 def _checked(after, before, selected, name, batch, may_resize=False):
-    """What a hook returned, in the dtype that it was given, for the samples that are `selected`."""
+    """Checks the result of a hook and casts it to its input dtype. Samples that are not `selected` stay unchanged."""
     dtype = dtype_of(before)
     if after is before:
         return after
@@ -85,14 +85,14 @@ def _checked(after, before, selected, name, batch, may_resize=False):
             fail(f"`{name}` must keep the dtype {dtype}.", dtype=dtype_of(after))
         after = batch.ops.cast(after, dtype)
     kept = "keep the number of samples and axes" if may_resize else "keep the shape"
-    check_same_size(before, after, f"`{name}` must {kept} of what it is given.", end=1 if may_resize else None)
+    check_same_size(before, after, f"`{name}` must {kept} of its input.", end=1 if may_resize else None)
     if selected is None:
         return after
     return batch.ops.where(spread(selected, after, batch.ops), after, before)
 
 
 def check_has_no_hooks(layer):
-    """Refuses the hooks of a subclass of a layer that does not call hooks."""
+    """Refuses a subclass that overrides hooks of a layer that does not call them."""
     written = [name for name in HOOKS if layer._overrides(name)]
     if written:
         fail(
@@ -103,13 +103,13 @@ def check_has_no_hooks(layer):
 
 
 def check_hooks(layer, batch):
-    """Refuses what belongs to the pixels that a layer moves, and that none of its hooks moves along."""
+    """Refuses entries that belong to the pixels if the layer moves pixels and has no hook to move the entries."""
     name = type(layer).__name__
     if batch.boxes is not None and layer._overrides("transform_bounding_boxes"):
         check_boxes(batch)
     if not layer._overrides("transform_images"):
         if layer._overrides("transform_labels") and not leaves(batch.labels):
-            fail(f"Expected labels, which `{name}` changes.", labels=None)
+            fail(f"Expected labels, since `{name}` changes them.", labels=None)
         return
     if layer.moves_pixels:
         check_moves(batch, layer.data_format, name)
@@ -128,7 +128,7 @@ def _check_all_move(layer, batch, name):
     ):
         if found and not layer._overrides(hook):
             fail(
-                f"`{name}` does not say what it does to {what}: define `{hook}`, or set `moves_pixels = False` if "
-                "every pixel stays where it is.",
+                f"`{name}` does not define how to move {what}. Define `{hook}`, or set `moves_pixels = False` if "
+                "every pixel stays at its position.",
                 shapes=[tuple(array.shape) for array in found],
             )  # fmt: skip

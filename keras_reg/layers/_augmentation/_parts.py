@@ -1,4 +1,4 @@
-"""The layers within a layer, ours and those of Keras: what they may be, what they agree on, and one after the other."""
+"""Layers inside a layer, from this package or from Keras: checks, common settings, and calls."""
 
 import keras
 
@@ -12,7 +12,7 @@ from keras_reg.layers._batch_augmentation import BatchAugmentation
 
 
 def layers_of_config(config, name):
-    """The arguments that a config stands for, those of the layers in it among them."""
+    """Returns the arguments that a config describes, including the layers in it."""
     if not isinstance(config, dict) or name not in config:
         fail(f"Expected a config with the key `{name}`.", config=config)
     config = {key: deserialize(value) for key, value in config.items()}
@@ -30,13 +30,13 @@ def _layer_of_config(config, name):
 
 
 def holds_mixer(layer):
-    """Whether a layer of Keras has a mixer somewhere inside, where it sees images alone."""
+    """Whether a Keras layer contains a mixer, which would only get images there."""
     parts = [*getattr(layer, "layers", ()), *filter(None, [getattr(layer, "layer", None)])]
     return any(getattr(part, "_mixes", False) or holds_mixer(part) for part in parts)
 
 
 def check_layers(layers, what="layers"):
-    """A list of layers, at least one, that a batch can go through; one layer is a list of one."""
+    """Checks and returns a list of at least one layer that can process a batch. A single layer becomes a list."""
     layers = [layers] if isinstance(layers, keras.layers.Layer) else layers
     if not isinstance(layers, (list, tuple)) or not layers:
         fail(f"`{what}` must be a list of at least one layer.", **{what: layers})
@@ -44,52 +44,52 @@ def check_layers(layers, what="layers"):
         if not isinstance(layer, keras.layers.Layer):
             fail(f"`{what}` must hold Keras layers.", **{what: layer})
         if type(layer) in (getattr(keras.layers, "MixUp", None), getattr(keras.layers, "CutMix", None)):
-            fail("Mixers must be those of `keras_reg.layers`: Keras' own do not mix sample weights.", layer=layer.name)
+            fail("Use the mixers of `keras_reg.layers`: Keras' own do not mix sample weights.", layer=layer.name)
         if not isinstance(layer, BatchAugmentation) and holds_mixer(layer):
             fail(
-                "A mixer inside a model does not see the labels. Pass the layers of the model in a list.",
+                "A mixer inside a model does not get the labels. Pass the layers of the model in a list.",
                 layer=layer.name,
             )
     return layers
 
 
 def agreed_format(layers, data_format):
-    """The layout that all layers have: theirs where `data_format` is `None`, and never another one."""
+    """Returns the layout of all layers. Layers with another layout than `data_format`, if given, are refused."""
     data_format = check_data_format(data_format)
     parts = [layer for layer in layers if isinstance(layer, BatchAugmentation) and layer._has_layout]
     formats = {layer.data_format for layer in parts} | ({data_format} - {None})
     if len(formats) > 1:
         received = [f"{layer.name}: {layer.data_format}" for layer in parts]
-        fail("Expected `layers` of one `data_format`.", data_format=data_format, layers=received)
+        fail("All `layers` must have the same `data_format`.", data_format=data_format, layers=received)
     return formats.pop() if formats else None
 
 
 def agreed_kind(layers, kind):
-    """What samples are to the whole: what its layers say where `kind` is `None`, and never anything else."""
+    """Returns the kind of samples for all layers. Layers with another kind than `kind`, if given, are refused."""
     kind = check_choice("kind", kind, KINDS)
     kinds = {layer.kind for layer in layers if isinstance(layer, BatchAugmentation)} | {kind}
     if len(kinds - {None}) > 1:
         received = [f"{layer.name}: {layer.kind}" for layer in layers if isinstance(layer, BatchAugmentation)]
-        fail("Expected `layers` of one `kind`.", kind=kind, layers=received)
+        fail("All `layers` must have the same `kind`.", kind=kind, layers=received)
     return next(iter(kinds - {None}), None)
 
 
 def transform_part(layer, batch, u, key, select):
-    """One layer, ours or Keras' own, on the images of `select` (all where `None`)."""
+    """Applies one layer, from this package or from Keras, to the selected images. `None` selects all images."""
     if isinstance(layer, BatchAugmentation):
         return layer._apply(batch, u, key, select)
     return keep_unselected(apply_foreign(layer, batch, True), batch, select)
 
 
 def spec_after(layer, batch):
-    """The specification of the batch behind one layer."""
+    """Returns the specification of the batch after one layer in training."""
     if isinstance(layer, BatchAugmentation):
         return layer._spec_after(batch)
     return foreign_spec(layer, batch, batch.dtype)
 
 
 def inference_spec_after(layer, batch):
-    """Likewise where nothing is trained."""
+    """Returns the specification of the batch after one layer in inference."""
     if isinstance(layer, BatchAugmentation):
         return layer._spec_after(batch, False)
     return foreign_spec(layer, batch, batch.dtype, training=False)

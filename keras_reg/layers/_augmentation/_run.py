@@ -6,23 +6,26 @@ from keras_reg.layers._batch._forms import CONTENT, Batch, dtype_of, each, is_fl
 
 
 class AugmentationRun:
-    """From a batch of tensors to the augmented one: one draw, then a pure function where it runs fastest.
+    """Augments a batch of tensors: draws random numbers once, then runs a pure function at the fastest place.
 
-    `_augment` draws, `_apply` picks the place, `_run_program` compiles, `_compute` casts, `_transform` does the work.
+    `_augment` draws, `_apply` selects the place, `_run_program` compiles, `_compute` casts, `_transform` transforms.
     """
 
-    _works_on_host = False  # whether NumPy is fast enough at it where PyTorch's tensors lie in reach
-    _draws_pixels = False  # whether `_draw_noise` draws about as many numbers as there are pixels
-    _draws_pixels_inside = False  # whether `_transform` does
+    _works_on_host = False  # whether NumPy is faster than PyTorch if it can share the memory of the tensors
+    _draws_pixels = False  # whether `_draw_noise` draws about one number per pixel
+    _draws_pixels_inside = False  # whether `_transform` does so
 
     def _augment(self, batch, index=None):
-        """The augmented batch: one draw for the whole call, then the pure function."""
+        """Augments a batch: draws random numbers once for the call, then runs the pure function."""
         key = self.random.key(batch.place, index)
         u = batch.place.uniform(key, (batch.size(), max(self._columns, 1)))
         return self._apply(batch, u, key, cast=True)
 
     def _apply(self, batch, u, key, select=None, cast=False):
-        """The augmented batch for given numbers, by NumPy where it is faster; `cast`: to the layer's dtype first."""
+        """Augments a batch with the given random numbers, with NumPy if it is faster.
+
+        With `cast`, the images are first cast to the dtype of the layer.
+        """
         folding = self._folding(batch)
         if folding is not None:
             return folding.unfold(self._apply(folding.fold(), u, key, select, cast))
@@ -33,7 +36,7 @@ class AugmentationRun:
         return dataclasses.replace(done, place=batch.place)
 
     def _run_program(self, batch, u, key, select, cast=False):
-        """Likewise, as one compiled program where the batch is worth it."""
+        """Augments a batch with the given random numbers, as one compiled program if the batch is large enough."""
         noise = self._draw_noise(batch, key)
         if not self._is_worth_compiling(batch) or not self._is_one_program():
             return self._compute(batch, u, noise, select, cast)
@@ -55,7 +58,7 @@ class AugmentationRun:
         return dataclasses.replace(batch, **done)
 
     def _compute(self, batch, u, noise, select, cast):
-        """`_transform` in the dtype in which a compiler is fast."""
+        """Runs `_transform` in a dtype for which compiled code is fast."""
         batch = self._cast_images(batch) if cast else batch
         if not hasattr(batch.images, "shape"):  # several inputs
             return self._transform(batch, u, noise, select)
@@ -67,7 +70,7 @@ class AugmentationRun:
         return dataclasses.replace(done, images=batch.ops.cast(done.images, dtype))
 
     def _cast_images(self, batch):
-        """The batch with its images in the dtype that comes out."""
+        """Returns the batch with its images in the output dtype."""
 
         def cast(array):
             if not is_float(array) and self.keeps_integers:
@@ -77,31 +80,31 @@ class AugmentationRun:
         return dataclasses.replace(batch, images=map_arrays(cast, batch.images))
 
     def _dtype_of_pixels(self, array, batch):
-        """What this layer computes in: its own compute dtype, or within another layer that of the other."""
+        """Returns the dtype for these pixels: the layer's compute dtype, or inside another layer the outer one's."""
         if is_float(array) or not self.keeps_integers:
             return batch.dtype or self.compute_dtype
         return dtype_of(array)
 
     def _draw_noise(self, batch, key):
-        """Random numbers besides `u`, drawn before a program begins: TensorFlow's are slow under XLA."""
+        """Draws random numbers in addition to `u`, before a program starts: TensorFlow draws slowly under XLA."""
         if not self.normal_numbers:
             return None
         return batch.place.normal(batch.place.fold(key, 0), (batch.size(), self.normal_numbers))
 
     def _is_one_program(self):
-        """Whether `_transform` depends on its arguments alone, so that it can be compiled as a whole.
+        """Whether `_transform` depends only on its arguments, so that it can be compiled as a whole.
 
-        A program of JAX would keep the weights of a subclass, and the seeds of layers in it, as they are now.
+        A JAX program would freeze the current values of a subclass's weights and of the seeds of inner layers.
         """
         known = [*self._weights_of_strengths().values(), self.generator.state]
         return len(self.variables) == len(known)
 
     def _walk(self):
-        """This layer and those in it."""
+        """Returns this layer and the layers in it."""
         return [self]
 
     def _arguments(self):
-        """What a program is made for: attributes may be set anew, and then another program is needed."""
+        """Returns the settings that a program depends on. If an attribute changes, a new program is compiled."""
         given = {name: plain(value) for name, value in vars(self).items() if name not in self._not_arguments}
         return [self, self.compute_dtype, given]
 

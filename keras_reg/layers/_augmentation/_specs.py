@@ -10,7 +10,7 @@ from keras_reg.layers._batch._terms import resized_spec
 
 
 class AugmentationSpecs:
-    """The shapes and dtypes of what comes out, as Keras asks for them."""
+    """The shapes and dtypes of the output, as Keras requests them."""
 
     def compute_output_spec(
         self,
@@ -20,18 +20,18 @@ class AugmentationSpecs:
         training: bool | None = True,
         index: Tensor = None,
     ) -> Any:
-        """The specification of what a call returns."""
+        """Returns the specification of the output of a call."""
         form = Form(data, labels, sample_weight, several=self._any_rank)
         batch, single = self._read(form.batch, training)
         spec = self._spec_after(batch, training)
         if single:
             spec = each(spec, lambda array: spec_of(array.shape[1:], dtype_of(array)))
         spec = dataclasses.replace(spec, others=form.batch.others)
-        # New objects even for what passes through: a graph could not tell an input from the output that it is.
+        # Unchanged entries become new objects too. Otherwise, a graph could not distinguish input and output.
         return map_arrays(lambda array: keras.KerasTensor(array.shape, array.dtype), form.restore(spec))
 
     def compute_output_shape(self, input_shape: Any, *args: Any) -> Any:
-        """The shape of the images that come out; what belongs to them keeps its own."""
+        """Returns the shape of the output images. All other shapes are unchanged."""
         if isinstance(input_shape, dict):
             return {**input_shape, "images": self.compute_output_shape(input_shape["images"])}
         if isinstance(input_shape[0], (tuple, list)):
@@ -43,14 +43,14 @@ class AugmentationSpecs:
         return shape[1:] if single else shape
 
     def _spec_after(self, batch, training=True):
-        """The specification of the batch behind this layer, whatever its kind."""
+        """Returns the specification of a batch of any kind after this layer."""
         folding = self._folding(batch)
         inner = batch if folding is None else folding.fold()
         done = self._inference_spec(inner) if training is False else self._output_spec(inner)
         return done if folding is None else folding.unfold(done)
 
     def _output_spec(self, batch):
-        """The specification of the batch that training returns; a subclass changes what it changes."""
+        """Returns the specification of the output in training. Subclasses override it if they change more."""
         done = self._cast_spec(batch)
         if not self._overrides("compute_image_shape"):
             return done
@@ -58,11 +58,11 @@ class AugmentationSpecs:
         return resized_spec(batch, spec_of(shape, done.images.dtype), self.data_format)
 
     def _inference_spec(self, batch):
-        """The specification of the batch that inference returns."""
+        """Returns the specification of the output in inference."""
         return self._cast_spec(batch)
 
     def _cast_spec(self, batch):
-        """The specification of the batch with its images in the dtype that comes out."""
+        """Returns the specification of the batch with its images in the output dtype."""
 
         def cast(array):
             return spec_of(tuple(array.shape), self._dtype_of_pixels(array, batch))

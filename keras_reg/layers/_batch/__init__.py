@@ -1,1 +1,1 @@
-"""One batch: the form in which it was given, its labels as terms, its maps and boxes, and what is refused."""
+"""One batch: its call form, its labels as terms, its maps and boxes, and the checks of its contents."""

@@ -1,4 +1,4 @@
-"""What a caller gave, as arrays that the backend holds exactly: lists, other byte orders, foreign objects."""
+"""Converts lists, other byte orders and foreign objects to arrays that the backend can hold exactly."""
 
 import functools
 import numbers
@@ -20,9 +20,9 @@ from keras_reg.layers._batch._forms import FIELDS, KEYS, arrays_of, leaves, map_
 
 
 def accept(form, several=False):
-    """Makes each array of the call one that the backend can take, or says what is wrong with it.
+    """Converts each array of the call to one that the backend accepts, or raises an error.
 
-    `several` is whether the images may be a nest of inputs.
+    `several` tells whether the images may be a nest of inputs.
     """
     batch = form.batch
     if is_compiling():
@@ -40,14 +40,14 @@ def accept(form, several=False):
 
 
 def array_of(value, name):
-    """One array that the backend holds exactly, or a `ValueError` that names it."""
+    """Returns an array that the backend can hold exactly, or raises a `ValueError` that names the argument."""
     if value is None or (isinstance(value, (dict, tuple, list, set)) and not _is_nested_numbers(value)):
         fail("Expected one array of numbers.", **{name: type(value).__name__})
     return _held(from_foreign(_accepted(value, name)), name)
 
 
 def hold(structure, name):
-    """Each array of a nest, where a list of numbers is an array, as one that the backend holds exactly."""
+    """Converts each array of a nest to one that the backend can hold exactly. A list of numbers is an array."""
     return structure if is_compiling() else each_array(structure, functools.partial(array_of, name=name))
 
 
@@ -59,7 +59,7 @@ def _put(batch, field, value):
 
 
 def check_call(training, index):
-    """The flag and the number of a call, as plain Python has them; tensors of integers pass as an index."""
+    """Checks `training` and `index` and returns them as Python values. An index may also be an integer tensor."""
     training = None if training is None else check_flag("training", training)
     if index is None or is_compiling():
         return training, index
@@ -73,12 +73,12 @@ def check_call(training, index):
 
 
 def written_out(data):
-    """A number or a list of numbers as the array that it stands for; anything else as it is."""
+    """Converts a number or a list of numbers to an array. Other objects are returned unchanged."""
     if not _is_nested_numbers(data):
         return data
     try:
         array = np.asarray(data)
-    except ValueError:  # lists of several lengths: a structure of arrays, if anything
+    except ValueError:  # lists of different lengths may be a structure of arrays
         return data
     return array.astype(keras.config.floatx()) if array.dtype.kind == "f" else array
 
@@ -102,7 +102,7 @@ def _check_masks(masks):
 
 
 def _check_is_no_list_of_images(images, others):
-    """[images, labels], as data loaders collate it, is no list of images; where it could be one, nobody can tell."""
+    """Refuses a list that could be either [images, labels], as data loaders collate it, or a list of images."""
     rank = len(images.shape)
     alike = [x for x in others if rank >= 3 and (x.shape == images.shape or len(x.shape) == rank == 3)]
     if alike:
@@ -114,7 +114,7 @@ def _check_is_no_list_of_images(images, others):
 
 
 def check_weights(batch):
-    """Refuses images in the place of sample weights."""
+    """Refuses images that are passed as sample weights."""
     for weights in leaves(batch.sample_weights):
         shape = tuple(weights.shape)
         images = [tuple(array.shape) for array in leaves(batch.images) if len(array.shape) >= 3]
@@ -123,7 +123,7 @@ def check_weights(batch):
 
 
 def set_apart(batch):
-    """Takes out of `others`, and returns, what the backend cannot hold: names, identifiers of 64 bits under JAX."""
+    """Removes from `others`, and returns, what the backend cannot hold, such as names, or 64-bit ids under JAX."""
     apart = {key: value for key, value in batch.others.items() if not all(map(_can_be_held, keras.tree.flatten(value)))}
     batch.others = {key: value for key, value in batch.others.items() if key not in apart}
     return apart
@@ -141,7 +141,7 @@ def _is_same(array, other):
 
 
 def each_array(value, function):
-    """`function` of every array in a nest, where a list of numbers is an array."""
+    """Applies `function` to every array in a nest. A list of numbers is an array."""
 
     def visit(node):
         if isinstance(node, (dict, tuple, list)) and not _is_nested_numbers(node):
@@ -171,13 +171,13 @@ def _to_numpy(value, name):
         _refuse(name, value, "object")
     try:
         array = np.asarray(written_out(value))
-    except Exception as error:  # whatever the object raises
+    except Exception as error:  # the object may raise any exception
         raise ValueError(f"Expected an array of numbers. Received: {name}={type(value).__name__}") from error
     return array
 
 
 def _in_native_form(array, name):
-    """The same numbers in the byte order of this machine, and those of `longdouble` where float64 holds them."""
+    """Returns the same numbers in native byte order. `longdouble` becomes float64 if this is exact."""
     if array.dtype == np.longdouble and array.dtype.itemsize > 8:
         return _converted(array, np.dtype("float64"), name, exact=True)
     if not _is_number(array.dtype):
@@ -186,7 +186,7 @@ def _in_native_form(array, name):
 
 
 def _held(array, name):
-    """A NumPy array in the dtype that the backend makes of it, if the numbers are the same there."""
+    """Returns a NumPy array in the dtype to which the backend converts it. The numbers must fit in this dtype."""
     if not isinstance(array, (np.ndarray, np.generic)):
         return array
     dtype = NATIVE.held_dtype(array.dtype)
@@ -205,7 +205,7 @@ def _converted(array, dtype, name, exact=False):
             found = array.astype(dtype)
         right = (found == array) | np.isnan(array) if exact else np.isfinite(found) | ~np.isfinite(array)
     if not np.all(right):
-        expected = f"Expected numbers that fit in {dtype}, to which {array.dtype} is converted on this backend."
+        expected = f"Expected numbers that fit in {dtype}, since this backend converts {array.dtype} to {dtype}."
         fail(expected, **{name: array}, **ends)
     return found
 
@@ -219,6 +219,6 @@ def _is_number(dtype):
 
 
 def _refuse(name, value, dtype):
-    """Strings, objects, complex numbers, dates and records."""
+    """Raises an error for strings, objects, complex numbers, dates and records."""
     kind = "strings or objects" if getattr(dtype, "kind", "") in tuple("USOT") else dtype
     fail("Expected an array of numbers.", **{name: f"{type(value).__name__} of {kind}"})

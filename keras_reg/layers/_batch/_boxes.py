@@ -8,15 +8,15 @@ from keras_reg._validation import fail
 from keras_reg.layers._batch._forms import CLASS_KEYS, dtype_of, height_width, spec_of, spread
 
 FORMATS = ("xyxy", "yxyx", "xywh", "center_xywh", "rel_xyxy", "rel_yxyx", "rel_xywh")
-SLIVER = 1e-3  # pixels: what rounding leaves of a box that just left the image
-PADDING = -1  # the class, and the coordinates, of a row that holds no box
+SLIVER = 1e-3  # in pixels: rounding may leave this much of a box that is outside the image
+PADDING = -1  # the class and the coordinates of a row without a box
 
 
 def check_boxes(batch, cuts=False, layer=""):
-    """A dict of boxes and their classes, and a mixer that knows what to do with them."""
+    """Checks that the boxes are a valid dict. A mixer that `cuts` refuses boxes."""
     if cuts:
         fail(
-            f"`{layer}` cannot mix bounding boxes: a box half covered by a cut has no right answer. Use `MixUp`.",
+            f"`{layer}` cannot mix bounding boxes: a box that is partly covered has no correct result. Use `MixUp`.",
             bounding_boxes=sorted(batch.boxes) if isinstance(batch.boxes, dict) else type(batch.boxes).__name__,
         )
     boxes = batch.boxes
@@ -34,7 +34,7 @@ def check_boxes(batch, cuts=False, layer=""):
     for name in ("boxes", class_key(boxes)):
         if dtype_of(boxes[name]) == "bool" or dtype_of(boxes[name]).startswith("uint"):
             fail(
-                f'Expected "{name}" of a dtype that can hold {PADDING}, which marks boxes that are gone.',
+                f'Expected "{name}" of a dtype that can hold {PADDING}, which marks removed boxes.',
                 dtype=dtype_of(boxes[name]),
             )
     for name, value in boxes.items():
@@ -47,7 +47,7 @@ def class_key(boxes):
 
 
 def drop(boxes, gone, ops):
-    """The boxes, with those that are `gone` (batch, n) turned into padding."""
+    """Returns the boxes with the ones that are `gone`, (batch, n), replaced by padding."""
     classes = class_key(boxes)
     padded = dict(boxes)
     padded["boxes"] = ops.where(ops.expand_dims(gone, -1), PADDING, boxes["boxes"])
@@ -56,7 +56,7 @@ def drop(boxes, gone, ops):
 
 
 def concatenate_boxes(boxes, plan, ops):
-    """The boxes of both images of a blend; those of an image that takes no part become padding."""
+    """Returns the boxes of both images of a blend. If an image has weight 0, its boxes become padding."""
     own = drop(boxes, ops.broadcast_to(ops.expand_dims(plan.blend <= 0, -1), ops.shape(boxes[class_key(boxes)])), ops)
     other = {key: ops.take(value, plan.partner, axis=0) for key, value in boxes.items()}
     absent = ops.broadcast_to(ops.expand_dims(plan.blend >= 1, -1), ops.shape(boxes[class_key(boxes)]))
@@ -73,7 +73,7 @@ def spec_of_concatenated(boxes):
 
 
 def to_pixel_corners(boxes, box_format, height, width, ops):
-    """(left, top, right, bottom) in pixels, each (batch, n), float32."""
+    """Converts boxes to (left, top, right, bottom) in pixels, each (batch, n), float32."""
     a, b, c, d = (ops.cast(boxes[..., i], "float32") for i in range(4))
     if box_format.endswith("yxyx"):
         a, b, c, d = b, a, d, c
@@ -101,10 +101,10 @@ def from_pixel_corners(corners, box_format, height, width, dtype, ops):
 
 
 def crop_boxes(batch, top, left, scale_down, scale_across, size, box_format, data_format, still=None):
-    """Boxes moved along with a crop: shifted, scaled, clipped to the new image, and dropped where nothing is left.
+    """Moves boxes along with a crop: shifts, scales and clips them, and drops those of which nothing is left.
 
-    A point (x, y) in pixels goes to ((x - left) * scale_across, (y - top) * scale_down); all four are (batch,). Boxes
-    of the images that stand `still`, (batch,), stay as they are.
+    A point (x, y) in pixels moves to ((x - left) * scale_across, (y - top) * scale_down); all four are (batch,). The
+    boxes of images that are `still`, (batch,), are not changed.
     """
     ops = batch.ops
     new_height, new_width = (ops.cast(n, "float32") for n in size)
@@ -120,13 +120,13 @@ def crop_boxes(batch, top, left, scale_down, scale_across, size, box_format, dat
     moved = from_pixel_corners((x1, y1, x2, y2), box_format, new_height, new_width, boxes.dtype, ops)
     gone = (x2 - x1 < SLIVER) | (y2 - y1 < SLIVER) | (classes == PADDING)
     found = drop({**batch.boxes, "boxes": moved}, gone, ops)
-    if still is not None:  # what has not moved is not computed with
+    if still is not None:  # the original values, without rounding
         found = {name: ops.where(spread(still, array, ops), batch.boxes[name], array) for name, array in found.items()}
     return dataclasses.replace(batch, boxes=found)
 
 
 def drop_erased(batch, erased, box_format, data_format):
-    """Boxes that lie wholly inside one erased box (top, left, height, width) are dropped: nothing of them is seen."""
+    """Drops the boxes that lie completely inside the erased box (top, left, height, width)."""
     ops = batch.ops
     height, width = (ops.cast(n, "float32") for n in height_width(batch.images, data_format, ops))
     x1, y1, x2, y2 = to_pixel_corners(batch.boxes["boxes"], box_format, height, width, ops)

@@ -1,4 +1,4 @@
-"""Checks of numbers that go into arrays: what their dtype can hold, and one number per channel."""
+"""Checks of numbers that are written to arrays: the dtype must hold them, and their count must fit the channels."""
 
 import keras
 import numpy as np
@@ -8,12 +8,12 @@ from keras_reg.layers._batch._forms import dtype_of, is_map, leaves, static
 
 
 def check_num_classes(num_classes, low=2):
-    """`None`, or a number of classes that float32 can draw from."""
+    """Checks `num_classes`: `None`, or a number small enough to draw classes with float32."""
     return check_integer("num_classes", num_classes, low=low, high=2**23, optional=True)
 
 
 def check_fill(name, values, dtype):
-    """Numbers that a dtype can hold: casting would make a silent 0 of 0.5 in whole numbers, or wrap 300 around."""
+    """Checks that a dtype can hold the values. A cast to integers would silently turn 0.5 into 0 or wrap 300 around."""
     for value in values if isinstance(values, (tuple, list)) else [values]:
         if not holds(dtype, value):
             fail(f"Expected a `{name}` that {dtype} can hold.", **{name: values})
@@ -29,21 +29,21 @@ def holds(dtype, value):
 
 
 def check_fill_of_maps(value, batch, data_format):
-    """Checks what masks, and labels that are dense maps, are filled with."""
+    """Checks that masks and dense label maps can hold their fill value."""
     for array in (*leaves(batch.masks), *leaves(batch.labels)):
         if value is not None and is_map(array, batch.images, data_format):
             check_fill("mask_fill", value, dtype_of(array))
 
 
 def exact(values, dtype):
-    """Numbers that `check_fill` has let pass, for casting: a whole number as a float may be rounded on its way."""
+    """Converts checked values for a cast to `dtype`. Integers become `int`, since floats could be rounded."""
     if not keras.backend.is_int_dtype(dtype):
         return values
     return list(map(int, values)) if isinstance(values, (tuple, list)) else int(values)
 
 
 def check_channels(name, values, batch, data_format):
-    """Checks that there are as many values as channels, where there is one per channel."""
+    """Checks that a list of values has one value per channel."""
     channels = static(batch.images, -1 if data_format == "channels_last" else -3)
     channels = channels if channels is None else channels // batch.frames
     if isinstance(values, (tuple, list)) and channels not in (None, len(values)):

@@ -1,7 +1,8 @@
-"""Videos and signals as images: a video has the channels of all its frames, or its frames below one another.
+"""Videos and signals as images.
 
-So what is written for images draws once per clip, and moves, cuts and erases all frames alike. A signal is an image one
-pixel wide: a box in it is an interval.
+A video becomes an image with the channels of all frames, or with the frames below one another. Code for images then
+draws once per clip, and moves, cuts and erases all frames alike. A signal becomes an image of width 1, in which a box
+is an interval.
 """
 
 import dataclasses
@@ -15,17 +16,17 @@ from keras_reg.layers._batch._forms import dtype_of, each, map_arrays, spec_of, 
 
 @dataclasses.dataclass(frozen=True)
 class Fold:
-    """How one array is folded: each group of its axes becomes one axis; a group of none is a new axis of size 1."""
+    """How one array is folded: each group of axes is merged into one axis. An empty group adds an axis of size 1."""
 
     groups: tuple
 
     @property
     def order(self):
-        """The axes in the order in which they are taken."""
+        """The axes in the order of the groups."""
         return tuple(axis for group in self.groups for axis in group)
 
     def fold(self, array, ops):
-        """The folded array, or its specification."""
+        """Returns the folded array or specification."""
         if self is AS_IT_IS:
             return array
         sizes = tuple(array.shape) if _is_spec(array) else ops.shape(array)
@@ -35,7 +36,7 @@ class Fold:
         return ops.reshape(_transposed(array, self.order, ops), shape)
 
     def unfold(self, array, like, ops):
-        """The inverse; `like` is what was folded, whose merged axes come back. Others may have another size now."""
+        """Inverts `fold`. `like` is the original array, which gives the sizes of merged axes. Others may change."""
         if self is AS_IT_IS:
             return array
         sizes = tuple(like.shape) if _is_spec(array) else ops.shape(like)
@@ -49,7 +50,7 @@ class Fold:
 
 
 AS_IT_IS = Fold(())
-# By kind, whether channels stand last, and the number of axes: with channels, and without them.
+# Keys: the kind and whether channels are last; then the number of axes, with and without channels.
 FOLDS = {
     ("signal", True): {3: ((0,), (1,), (), (2,)), 2: ((0,), (1,), ())},
     ("signal", False): {3: ((0,), (1,), (2,), ()), 2: ((0,), (1,), ())},
@@ -61,18 +62,18 @@ FOLDS = {
 
 
 class Folding:
-    """A batch of videos or signals as images, and back.
+    """Converts a batch of videos or signals to images and back.
 
     Args:
         batch: The `Batch`, of arrays or specifications.
         data_format: "channels_last" or "channels_first".
-        frames: "channels" if the channels of all frames become those of one image, "rows" if the frames stand below
-            one another, for what computes with the channels of a pixel.
+        frames: "channels" if one image gets the channels of all frames, or "rows" if the frames are placed below one
+            another. Use "rows" for layers that compute with the channels of a pixel.
     """
 
     def __init__(self, batch, data_format, frames="channels"):
         if batch.boxes is not None:
-            fail("Bounding boxes belong to images.", kind=batch.kind)
+            fail("Bounding boxes are only supported for images.", kind=batch.kind)
         self.batch, self.last = batch, data_format == "channels_last"
         self.folds = FOLDS["signal" if batch.kind == "signal" else frames, self.last]
         time = 1 if self.last else 2
@@ -86,7 +87,7 @@ class Folding:
         self.masks = map_arrays(self._of_mask, batch.masks)
 
     def fold(self):
-        """The batch as one of images."""
+        """Returns the batch as images."""
         batch, ops = self.batch, self.batch.ops
 
         def of(arrays, folds):
@@ -103,7 +104,7 @@ class Folding:
         )  # fmt: skip
 
     def unfold(self, done):
-        """What became of the folded batch, as videos or signals again."""
+        """Converts the processed images back to videos or signals."""
         batch, ops = self.batch, self.batch.ops
 
         def of(arrays, folds, like):
@@ -124,8 +125,8 @@ class Folding:
         if rank == 2 and self.batch.kind == "signal":
             if static(array, 1) == time and time not in (None, 1):
                 fail(
-                    "Labels of shape (batch, time) may be one label per step, or one row per sample. Pass labels of "
-                    "steps as (batch, time, 1).",
+                    "Labels of shape (batch, time) may be one label per step or one row per sample. Pass one label "
+                    "per step as (batch, time, 1).",
                     labels=tuple(array.shape), images=tuple(self.batch.images.shape),
                 )  # fmt: skip
             return AS_IT_IS
@@ -138,13 +139,13 @@ class Folding:
         fold = self._of_map(array)
         if fold is None:
             fail(
-                "Expected `segmentation_masks` of the size of the inputs.",
+                "Expected `segmentation_masks` with the size of the inputs.",
                 segmentation_masks=tuple(array.shape), images=tuple(self.batch.images.shape),
             )  # fmt: skip
         return fold
 
     def _of_map(self, array):
-        """The fold of an array with an entry for each pixel or step, else `None`."""
+        """Returns the fold of an array with one entry per pixel or step, or `None` for other arrays."""
         rank, whole = len(array.shape), len(self.batch.images.shape)
         if rank not in self.folds:
             return None
@@ -154,7 +155,7 @@ class Folding:
 
 
 def specs_of(batch):
-    """The batch with the specifications of images and maps; labels keep their values, which may be checked."""
+    """Replaces images and maps by their specifications. Labels keep their values, so that they can be checked."""
 
     def spec(array):
         return spec_of(tuple(array.shape), dtype_of(array)) if len(array.shape) > 1 else array
@@ -163,7 +164,7 @@ def specs_of(batch):
 
 
 def over_frames(values, batch, data_format):
-    """Values (..., channels) as (..., channels of all frames), where a video is an image with these channels."""
+    """Repeats values (..., channels) for all frames, if the image is a video folded into channels."""
     if isinstance(batch.frames, int) and batch.frames == 1:
         return values
     ops, before = batch.ops, [1] * (len(values.shape) - 1)

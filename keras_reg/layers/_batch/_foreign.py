@@ -1,4 +1,4 @@
-"""Layers of Keras on a whole batch: what belongs to the pixels goes where they go."""
+"""Applies Keras layers to a whole batch: masks, weights and boxes move with the pixels."""
 
 import dataclasses
 
@@ -10,7 +10,7 @@ from keras_reg.layers._batch._folding import Folding
 from keras_reg.layers._batch._forms import dtype_of, leaves, map_arrays
 from keras_reg.layers._batch._terms import map_pixels
 
-# Image layers of Keras that leave every pixel where it is. Any other that knows masks counts as one that moves pixels.
+# Keras image layers that do not move pixels. All others that support masks are assumed to move pixels.
 _STILL = (
     "AutoContrast", "ContrastLimitedAdaptiveHistogramEqualization", "Equalization", "RandomBrightness",
     "RandomColorDegeneration", "RandomColorJitter", "RandomContrast", "RandomErasing", "RandomGaussianBlur",
@@ -21,40 +21,40 @@ STILL = tuple(getattr(keras.layers, name) for name in _STILL if hasattr(keras.la
 
 
 def moves(layer, training=True):
-    """Whether a layer of Keras moves pixels, and masks and boxes with them.
+    """Whether a Keras layer moves pixels, and thus masks and boxes.
 
-    `RandomCrop` leaves images as they are in inference, but not their masks, and states the shape that it crops to.
+    In inference, `RandomCrop` does not change images, but it changes masks and reports the cropped shape.
     """
     still = STILL if training else (*STILL, keras.layers.RandomCrop)
     return hasattr(layer, "transform_segmentation_masks") and not isinstance(layer, still)
 
 
-# Of these, those that compute with the channels of a pixel: frames of a video are rows to them.
+# Those that compute with the channels of a pixel. They get the frames of a video as rows.
 _OF_COLOURS = ("RandomColorDegeneration", "RandomColorJitter", "RandomGrayscale", "RandomHue", "RandomSaturation")
 OF_COLOURS = tuple(getattr(keras.layers, name) for name in _OF_COLOURS if hasattr(keras.layers, name))
 
 
 def is_image_layer(layer):
-    """Whether a layer of Keras is one for images, which knows masks and boxes too."""
+    """Whether a layer is a Keras image layer, which supports masks and boxes."""
     return isinstance(layer, keras.layers.Layer) and hasattr(layer, "transform_images") and not hasattr(layer, "kinds")
 
 
 def foreign_folding(layer, batch):
-    """How a video becomes an image for an image layer of Keras, so that it draws once per clip; else `None`."""
+    """Returns the `Folding` with which a Keras image layer draws once per clip, or `None` for other input."""
     if batch.kind not in ("video", "signal") or not is_image_layer(layer):
         return None
     if batch.kind == "signal":
-        fail(f"`{layer.name}` takes images and videos.", kind=batch.kind)
+        fail(f"`{layer.name}` accepts images and videos.", kind=batch.kind)
     if getattr(keras.layers, type(layer).__name__, None) is not type(layer):
-        fail("Expected images: only image layers of Keras itself are known to treat all frames of a video alike.",
+        fail("Expected images: only Keras' own image layers are known to treat all frames of a video alike.",
              kind="video", layer=layer.name)  # fmt: skip
     return Folding(batch, layer.data_format, "rows" if isinstance(layer, OF_COLOURS) else "channels")
 
 
 def apply_foreign(layer, batch, training):
-    """A layer of Keras on the images and, where it moves them, on masks, label maps, weights of pixels and boxes."""
+    """Applies a Keras layer to images and, if it moves pixels, to masks, label maps, pixel weights and boxes."""
     if not hasattr(batch.images, "shape"):
-        fail(f"`{layer.name}` takes one input.", inputs=len(leaves(batch.images)))
+        fail(f"`{layer.name}` accepts one input.", inputs=len(leaves(batch.images)))
     folding = foreign_folding(layer, batch)
     if folding is None:
         return _apply_to_images(layer, batch, training)
@@ -89,7 +89,7 @@ def _apply_to_images(layer, batch, training):
 
 
 def _of_pixels(images, batch):
-    """Images that a layer of Keras made, whatever its dtype, in that of the composite."""
+    """Casts the images that a Keras layer returned to the dtype of the composite layer."""
     return batch.ops.cast(batch.place.from_keras(images), batch.dtype)
 
 
@@ -102,10 +102,10 @@ def into(found):
 
 
 class _Stack:
-    """Maps as the channels of one, since a layer of Keras moves one mask along with the images.
+    """Stacks maps as channels of one mask, since a Keras layer moves only one mask with the images.
 
-    Weights of pixels from outside the image are 0. Where the layer fills with another number, one more channel tells
-    them: it is that number plus 1 inside.
+    Pixels from outside the image must get weight 0. If the layer fills with another number, an additional channel marks
+    these pixels: inside the image, it is that number plus 1.
     """
 
     def __init__(self, arrays, layer, ops):
@@ -115,7 +115,7 @@ class _Stack:
         self.marked = False
 
     def masks(self, marked):
-        """The mask that the layer is given, if any; `marked` is whether there are weights among the maps."""
+        """Returns the mask for the layer, if there is one. `marked` tells whether the maps include weights."""
         if not self.arrays:
             return {}
         self.marked = marked and self.fill != 0
@@ -133,7 +133,7 @@ class _Stack:
         return array[..., start:end] if self.axis == -1 else array[:, start:end]
 
     def taken_apart(self, moved):
-        """An iterator over the moved maps, each as it was given, and what sets weights from outside to 0."""
+        """Returns an iterator over the moved maps, and a function that sets weights from outside the image to 0."""
         ops, found, start = self.ops, [], 0
         for array in self.arrays:
             lifted = len(array.shape) == 3

@@ -1,4 +1,4 @@
-"""What comes out behind a layer of Keras, and what it must refuse because it could not do right by it."""
+"""The output specification of a Keras layer, and checks that it can process the whole batch correctly."""
 
 import dataclasses
 
@@ -24,12 +24,12 @@ from keras_reg.layers._batch._terms import map_pixels
 
 
 def foreign_spec(layer, batch, dtype, training=True):
-    """The specification of the batch behind a layer of Keras, which can do right by all that is in it.
+    """Returns the specification of the batch after a Keras layer. Raises an error if the layer cannot process it.
 
-    `dtype` is that of the images behind it.
+    `dtype` is the dtype of the output images.
     """
     if not hasattr(batch.images, "shape"):
-        fail(f"`{layer.name}` takes one input.", inputs=len(leaves(batch.images)))
+        fail(f"`{layer.name}` accepts one input.", inputs=len(leaves(batch.images)))
     folding = foreign_folding(layer, batch)
     if folding is not None:
         folding = foreign_folding(layer, specs_of(batch))
@@ -70,7 +70,7 @@ def _check_boxes(layer, batch):
 
 
 def _check_ids_are_not_resized(layer, batch):
-    """What these layers cannot cut out they resize smoothly, and would invent classes between two ids."""
+    """Refuses crops larger than the image: Keras resizes the image then, and would average the ids in masks."""
     if not isinstance(layer, (keras.layers.CenterCrop, keras.layers.RandomCrop)):
         return
     size, axes, maps = (layer.height, layer.width), spatial_axes(layer.data_format), []
@@ -84,11 +84,11 @@ def _check_ids_are_not_resized(layer, batch):
 
 
 def _check_leaves_nothing_behind(layer, batch, shape):
-    """A layer that knows nothing of masks and boxes must keep the size of the images that have them."""
+    """Refuses a layer without support for masks and boxes if it changes the size of images that have them."""
     layout = getattr(layer, "data_format", None) or keras.config.image_data_format()
     if len(batch.images.shape) != 4:
         if tuple(shape) != tuple(batch.images.shape) and leaves(batch.masks):
-            fail(f"`{layer.name}` changes the size of what has `segmentation_masks`.", shape=tuple(shape))
+            fail(f"`{layer.name}` changes the size of inputs with `segmentation_masks`.", shape=tuple(shape))
         return
     before = [batch.images.shape[axis] for axis in spatial_axes(layout)]
     if len(shape) == 4 and before == [shape[axis] for axis in spatial_axes(layout)]:
@@ -98,5 +98,6 @@ def _check_leaves_nothing_behind(layer, batch, shape):
     if found or batch.boxes is not None:
         names = [name for field, name in zip(FIELDS[1:], KEYS[1:], strict=True) if leaves(getattr(batch, field))]
         fail(
-            f"`{layer.name}` changes the size of the images and cannot move what belongs to their pixels.", given=names
+            f"`{layer.name}` changes the size of the images but not of the data that belong to their pixels.",
+            given=names,
         )

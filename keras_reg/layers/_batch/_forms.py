@@ -1,4 +1,4 @@
-"""One batch in whatever form it was given: found, checked, and put back together."""
+"""The call forms of a batch: how the parts are read, and how the result gets the same form."""
 
 import dataclasses
 from typing import Any
@@ -8,23 +8,25 @@ import keras
 from keras_reg._backend import NATIVE, Place, place_of
 from keras_reg._validation import fail
 
-FIELDS = ("images", "labels", "sample_weights", "masks", "boxes")  # what a call gives, in a `Batch`
-CONTENT = ("images", "terms", "dominant", "sample_weights", "masks", "boxes")  # where its arrays are
-CLASS_KEYS = ("classes", "labels")  # what the classes of bounding boxes are called
+FIELDS = ("images", "labels", "sample_weights", "masks", "boxes")  # the fields of a `Batch` that a call provides
+CONTENT = ("images", "terms", "dominant", "sample_weights", "masks", "boxes")  # the fields that hold arrays
+CLASS_KEYS = ("classes", "labels")  # the possible keys for the classes of bounding boxes
 KEYS = ("images", "labels", "sample_weights", "segmentation_masks", "bounding_boxes")
 
 
 @dataclasses.dataclass
 class Batch:
-    """What belongs to the samples of one batch, while it is being augmented.
+    """The data of one batch during augmentation.
 
-    Labels are `terms`: a list of (labels, weight of shape (batch,), or `None` for 1), each a nest of arrays as the call
-    gave it (a model may have several outputs). Mixing integer labels makes two terms of one. They collapse to one-hot
-    labels at once, except in a training step, where `keeps_ids` is true: the loss takes the terms one by one.
-    `dominant` is what the metrics see where that is not the first term:
-    (labels, weight of each of them, or `None` for 1), the original labels that weigh most. `strengths` are the present
-    values of the weights behind `Strength` arguments, by the id of the weight, where they were read beforehand. `fresh`
-    is whether the memory of the images was taken in this call and is nobody else's, so that it may be written to.
+    Labels are stored as `terms`, a list of pairs (labels, weight). The labels are a nest of arrays, since a model may
+    have several outputs. The weight has shape (batch,), or is `None` for 1. Mixing integer labels turns one term into
+    two, which are collapsed to one-hot labels at once. In a training step, `keeps_ids` is true, and the terms are kept:
+    the loss uses them one by one.
+
+    `dominant` is a pair (labels, weights) for the metrics: the original labels with the largest weight, and the weight
+    of each of them, or `None` for 1. If `dominant` is `None`, metrics use the first term. `strengths` maps ids of
+    `Strength` weights to values that were read before the call. `fresh` tells whether the memory of the images was
+    allocated in this call and nothing else uses it, so that it can be overwritten.
     """
 
     place: Place = NATIVE
@@ -39,14 +41,14 @@ class Batch:
     keeps_ids: bool = False
     strengths: dict = dataclasses.field(default_factory=dict)
     fresh: bool = False
-    kind: str | None = None  # what a sample is: "image", "video" or "signal"; `None` where it does not matter
-    frames: Any = 1  # how many frames the channels of an image are those of, where it is a folded video
-    is_signal: bool = False  # whether images are signals, one pixel wide
-    dtype: str | None = None  # what pixels are computed in: the layer that was called says it for those in it
+    kind: str | None = None  # the kind of sample: "image", "video" or "signal"; `None` if it does not matter
+    frames: Any = 1  # the number of frames in the channels of an image that is a folded video
+    is_signal: bool = False  # whether images are folded signals, of width 1
+    dtype: str | None = None  # the dtype for pixels inside a composite layer, set by the outermost layer
 
     @classmethod
     def of(cls, images, labels=None, boxes=None, **fields):
-        """A batch that nothing has happened to. Labels that are boxes and their classes are its boxes."""
+        """Creates a batch from the data of a call. Labels that consist of boxes and classes become its boxes."""
         if not is_boxes(labels):
             return cls(images=images, terms=[(labels, None)], boxes=boxes, **fields)
         if boxes is not None:
@@ -55,11 +57,11 @@ class Batch:
 
     @property
     def labels(self):
-        """The labels of the first term; those of the others have the same structure, shapes and dtypes."""
+        """The labels of the first term. All terms have the same structure, shapes and dtypes."""
         return self.terms[0][0]
 
     def given(self, name):
-        """One of `FIELDS` as the call gave it and gets it back."""
+        """Returns one of `FIELDS` in the role that it has in the call."""
         if self.boxes_are_labels and name in ("labels", "boxes"):
             name = "boxes" if name == "labels" else "labels"
         return getattr(self, name)
@@ -78,7 +80,7 @@ class Batch:
         return self.place.is_in_reach([*arrays_of(self), *leaves(more)])
 
     def on_host(self, *more):
-        """This batch, and more tensors or `None`, as NumPy's arrays, once `is_in_reach` has said that they can be."""
+        """Returns this batch, and more tensors or `None`, as NumPy arrays. `is_in_reach` must hold for them."""
         arrays, place = self.place.on_host([*arrays_of(self), *leaves(more)])
         arrays = iter(arrays)
         batch = dataclasses.replace(each(self, lambda _: next(arrays)), place=place)
@@ -86,10 +88,10 @@ class Batch:
 
 
 class Form:
-    """The form in which a call gave its data, so that the result comes back in the same one."""
+    """The form of the data in a call, so that the result gets the same form."""
 
     def __init__(self, data, labels=None, sample_weight=None, several=False):
-        """`several` is whether the images may be a nest of inputs, which comes apart from the labels, or in a tuple."""
+        """Reads the data. `several` tells whether the images may be a nest of inputs, with labels passed separately."""
         self.kind, self.batch = type(data), Batch()
         apart = labels is not None or sample_weight is not None
         if several and apart and (isinstance(data, (tuple, list)) or (isinstance(data, dict) and "images" not in data)):
@@ -134,7 +136,7 @@ class Form:
         self.batch = Batch.of(**dict(zip(("images", "labels", "sample_weights"), data, strict=False)))
 
     def arguments(self):
-        """(data, labels, sample_weight) as in the call, of the arrays that are in the batch now."""
+        """Returns (data, labels, sample_weight) in the form of the call, with the current arrays of the batch."""
         batch = self.batch
         apart = self.kind is None
         return (
@@ -142,11 +144,11 @@ class Form:
         )
 
     def put_back(self, done, others):
-        """The result of a call on a dict, with entries that did not take part in it."""
+        """Returns the result of a call on a dict, with the entries that were set apart."""
         return {key: others[key] if key in others else done[key] for key in self.keys}
 
     def restore(self, batch):
-        """The result in the form of the call."""
+        """Returns the result in the form of the call."""
         if self.kind is not None and issubclass(self.kind, dict):
             found = {key: batch.given(name) for key, name in zip(KEYS, FIELDS, strict=True)} | batch.others
             return {key: found[key] for key in self.keys if key in found}
@@ -157,7 +159,7 @@ class Form:
 
 
 def to_tensors(batch):
-    """The batch with every array as a tensor of the place where it is handled."""
+    """Converts every array of the batch to a tensor of the place that processes it."""
     place = place_of(arrays_of(batch))
     return dataclasses.replace(each(batch, _converter(place)), place=place)
 
@@ -173,7 +175,7 @@ def _converter(place):
 
 
 def is_boxes(labels):
-    """Whether labels are the nest of bounding boxes that Keras' layers take: "boxes" with "labels" or "classes"."""
+    """Whether labels are a dict of bounding boxes as in Keras: "boxes" with "labels" or "classes"."""
     return isinstance(labels, dict) and "boxes" in labels and any(key in labels for key in CLASS_KEYS)
 
 
@@ -190,18 +192,21 @@ def dtype_of(array):
 
 
 def one_number_each(array):
-    """Whether labels are one number for each sample, (batch,) or (batch, 1), as class ids are."""
+    """Whether labels have one number per sample, (batch,) or (batch, 1), like class ids."""
     return len(array.shape) == 1 or (len(array.shape) == 2 and static(array, 1) == 1)
 
 
 def static(array, axis):
-    """The size of an axis where it is known before the call runs, else `None`."""
+    """Returns the size of an axis if it is known statically, or `None`."""
     size = array.shape[axis]
     return size if isinstance(size, int) else None
 
 
 def spec_of(shape, dtype):
-    """A specification, with a name: Keras counts those without, and torch.compile compiles anew for each count."""
+    """Returns a specification with a fixed name.
+
+    Keras numbers unnamed specifications, and torch.compile would recompile for each number.
+    """
     return keras.KerasTensor(shape, dtype, name="spec")
 
 
@@ -210,7 +215,7 @@ def spatial_axes(data_format):
 
 
 def channels_first(array, data_format):
-    """Whether the channels stand in front; those of a map may be missing."""
+    """Whether channels come first. Maps may have no channels."""
     return len(array.shape) == 4 and data_format == "channels_first"
 
 
@@ -220,7 +225,7 @@ def height_width(images, data_format, ops):
 
 
 def is_map(array, images, data_format):
-    """Whether labels are a dense map: one label for each pixel of the images."""
+    """Whether labels are a dense map, with one label per pixel of the images."""
     rank = len(array.shape)
     if rank < 3 or not hasattr(images, "shape") or len(images.shape) != 4:
         return False
@@ -233,26 +238,26 @@ def is_map(array, images, data_format):
 
 
 def spread(values, like, ops):
-    """(batch,) as (batch, 1, ..., 1), to broadcast over an array of the rank of `like`."""
+    """Reshapes (batch,) to (batch, 1, ..., 1), to broadcast over an array with the rank of `like`."""
     return ops.reshape(values, [-1] + [1] * (len(like.shape) - 1))
 
 
 def leaves(structure):
-    """The arrays of a structure, without `None`."""
-    if structure is None or hasattr(structure, "shape"):  # nearly always; `keras.tree` takes its time
+    """Returns the arrays of a structure, without `None`."""
+    if structure is None or hasattr(structure, "shape"):  # the most frequent case; `keras.tree` is slow
         return [] if structure is None else [structure]
     return [array for array in keras.tree.flatten(structure) if array is not None]
 
 
 def map_arrays(function, *structures):
-    """`keras.tree.map_structure` that leaves `None` alone."""
+    """Maps a function over structures like `keras.tree.map_structure`, but keeps `None`."""
     if structures[0] is None or hasattr(structures[0], "shape"):
         return None if structures[0] is None else function(*structures)
     return keras.tree.map_structure(lambda *leaves: None if leaves[0] is None else function(*leaves), *structures)
 
 
 def each(batch, function):
-    """The batch with `function` applied to every array of it."""
+    """Applies `function` to every array of the batch."""
     done = {name: map_arrays(function, getattr(batch, name)) for name in CONTENT if name not in ("terms", "dominant")}
     done["terms"] = [_each_of(pair, function) for pair in batch.terms]
     done["dominant"] = batch.dominant and _each_of(batch.dominant, function)
@@ -264,7 +269,7 @@ def _each_of(pair, function):
 
 
 def arrays_of(batch):
-    """All arrays, in the order in which `each` comes to them: `keras.tree.flatten` has another one for a dict."""
+    """Returns all arrays in the order of `each`. For dicts, it differs from the order of `keras.tree.flatten`."""
     found = []
     each(batch, found.append)
     return found

@@ -1,4 +1,4 @@
-"""What one sample of a batch is, an image, a video, a signal or anything, and whether a call gives one or a batch."""
+"""The kind of samples (image, video, signal or any), and whether a call passes a batch or a single sample."""
 
 import dataclasses
 
@@ -16,28 +16,28 @@ SHAPES = {
     "image": "(batch, height, width, channels)",
     "video": "(batch, time, height, width, channels)",
 }
-CHANNELS = 4  # what an image has at most where nothing else tells an image from a batch
+CHANNELS = 4  # the most channels of an image, if nothing else distinguishes an image from a batch
 HOW_TO_SAY = (
-    "Grey images need a channel axis, `images[..., None]`; a single image needs a batch axis, `images[None]`, or "
+    "Grayscale images need a channel axis, `images[..., None]`; a single image needs a batch axis, `images[None]`, or "
     '`kind="image"`; signals (batch, time, channels) need `kind="signal"`.'
 )
 
 
 def check_kinds(kinds):
-    """Checks what a subclass says that it accepts."""
+    """Checks the `kinds` of a subclass."""
     if not isinstance(kinds, (tuple, list)) or not kinds or not all(kind in SHAPES for kind in kinds):
         fail(f"`kinds` must be a tuple with any of {tuple(SHAPES)}.", kinds=kinds)
 
 
 def kind_of(batch, layer, called=True, training=True):
-    """(what the samples are, whether there is one sample without the axis of the batch).
+    """Returns the kind of the samples, and whether the batch is a single sample without a batch axis.
 
-    `called` is whether the layer itself was called, which may be on one sample; in a training step there is always a
-    batch. The kind is `None` where it does not matter.
+    `called` tells whether the layer itself was called: then a single sample is possible. In a training step, there is
+    always a batch. The kind is `None` if it does not matter.
     """
     inputs = leaves(batch.images)
     if len(inputs) != 1 and not layer._any_rank:
-        fail(f"`{type(layer).__name__}` takes one array of images.", images=[tuple(x.shape) for x in inputs])
+        fail(f"`{type(layer).__name__}` accepts one array of images.", images=[tuple(x.shape) for x in inputs])
     if any(len(array.shape) == 0 for array in inputs):
         fail("Expected `images`, or other inputs, with a batch axis.", images=[tuple(x.shape) for x in inputs])
     alone = called and (training is False or not layer._mixes)
@@ -49,7 +49,7 @@ def kind_of(batch, layer, called=True, training=True):
         return None, called and _is_one_of_anything(batch, layer, alone, training)
     if kind not in layer._all_kinds():
         taken = " or ".join(f"{name}s {SHAPES[name]}" for name in layer._all_kinds())
-        fail(f"`{type(layer).__name__}` takes {taken}.", kind=kind, shape=tuple(inputs[0].shape))
+        fail(f"`{type(layer).__name__}` accepts {taken}.", kind=kind, shape=tuple(inputs[0].shape))
     return kind, single
 
 
@@ -58,12 +58,12 @@ def _kind_as_given(layer, array, alone):
     if len(shape) == RANKS[kind] - 1 and alone:
         return kind, True
     if len(shape) != RANKS[kind]:
-        fail(f'Expected inputs of shape {SHAPES[kind]}, as `kind="{kind}"` says.', shape=shape)
+        fail(f'Expected inputs of shape {SHAPES[kind]} for `kind="{kind}"`.', shape=shape)
     return kind, False
 
 
 def _is_one_of_anything(batch, layer, alone, training):
-    """Whether there is one sample, for layers that treat a sample as a whole."""
+    """Whether there is a single sample, for layers that accept samples of any shape."""
     inputs, labelled = leaves(batch.images), [*leaves(batch.labels), *leaves(batch.sample_weights)]
     if alone and any(len(array.shape) == 0 for array in labelled) and all(len(x.shape) <= 3 for x in inputs):
         return True
@@ -86,7 +86,10 @@ def _is_one_of_anything(batch, layer, alone, training):
 
 
 def _kind_of_images(batch, layer, alone):
-    """By the rank, for layers to which it matters where pixels are. Three axes are one image if nothing else fits."""
+    """Returns `kind_of` by the rank, for layers that use pixel positions.
+
+    Input with three axes is a single image if no other interpretation is possible.
+    """
     array = leaves(batch.images)[0]
     shape = tuple(array.shape)
     kind = {4: "image", 5: "video"}.get(len(shape))
@@ -101,12 +104,16 @@ def _kind_of_images(batch, layer, alone):
     if shown == "one":
         return "image", True
     if shown is not None:
-        what = "a batch, or a single image and its label" if shown == "either" else "a batch of grey images or signals"
+        what = (
+            "a batch, or a single image and its label"
+            if shown == "either"
+            else "a batch of grayscale images or signals"
+        )
         fail(f"This may be {what}. {HOW_TO_SAY}", shape=shape, labels=_shapes_of_labels(batch))
     if _has_few_channels(array, layer.data_format) is False:
         fail(
-            "This may be a single image (height, width, channels), a batch of grey images without a channel axis, or a "
-            f"batch of signals. {HOW_TO_SAY}",
+            "This may be a single image (height, width, channels), a batch of grayscale images without a channel axis, "
+            f"or a batch of signals. {HOW_TO_SAY}",
             shape=shape, data_format=layer.data_format,
         )  # fmt: skip
     return "image", True
@@ -118,15 +125,15 @@ def _shapes_of_labels(batch):
 
 
 def _has_few_channels(array, data_format):
-    """Whether the axis of an image that would be its channels is as short as channels are; `None` if unknown."""
+    """Whether the channel axis, if this is an image, has a plausible size. Returns `None` if it is unknown."""
     channels = static(array, -1 if data_format == "channels_last" else 0)
     return None if channels is None else channels <= CHANNELS
 
 
 def what_labels_show(batch):
-    """Whether labels, weights or masks show that an array of three axes is "one" image, or a "batch".
+    """Infers from labels, weights or masks whether an array with three axes is "one" image or a "batch".
 
-    "either" where they could belong to both, `None` where they show nothing.
+    Returns "either" if both are possible, and `None` if there is no information.
     """
     (array,) = leaves(batch.images)
     size = static(array, 0)
@@ -141,7 +148,7 @@ def what_labels_show(batch):
     if any(is_integer(x) for x in rows):
         return "batch"
     if any(len(x.shape) == 2 and None not in _seconds(x, array) and len(set(_seconds(x, array))) == 2 for x in apart):
-        return "batch"  # rows of classes, since a map would have the width of the image
+        return "batch"  # rows of classes: a map would have the width of the image
     return "either" if rows else None
 
 
@@ -150,7 +157,7 @@ def _seconds(*arrays):
 
 
 def lifted(batch):
-    """The specification of one sample as a batch of one; labels whose values can be read keep them."""
+    """Returns the specification of a single sample as a batch. Labels keep their values if these can be read."""
 
     def lift(array):
         if len(array.shape) <= 1 and is_concrete(array):

@@ -1,22 +1,22 @@
-"""What belongs to pixels and does not go where a layer moves them: refused by name, never left behind."""
+"""Checks of layers that move pixels: data with positions in the images that cannot be moved are refused."""
 
 import keras
 
 from keras_reg._validation import fail
 from keras_reg.layers._batch._forms import is_boxes, is_map, leaves, spec_of
 
-POINTS = ("box", "keypoint", "landmark", "polygon")  # parts of names of what holds places in an image
-COORDINATES = (2, 3, 4)  # numbers of a point, of a point and whether it is seen, or of a box
+POINTS = ("box", "keypoint", "landmark", "polygon")  # parts of names of entries with positions in an image
+COORDINATES = (2, 3, 4)  # the numbers of a point, of a point with its visibility, and of a box
 
 
 def check_moves(batch, data_format, layer):
-    """A layer that moves pixels knows how to move everything in the batch that has a place in the images."""
+    """Checks that a layer that moves pixels can move all entries with positions in the images."""
     shapes = {name: _shapes(value) for name, value in batch.others.items()}
     left = [name for name, found in shapes.items() if _has_a_place(name, found, batch, data_format)]
     if left:
         fail(
             f"`{layer}` moves pixels and cannot move these entries with them. It moves `segmentation_masks`, "
-            "`bounding_boxes`, and `labels` and `sample_weights` of the size of the images. Leave the others out.",
+            "`bounding_boxes`, and `labels` and `sample_weights` of the size of the images. Remove other entries.",
             keys=left,
         )  # fmt: skip
     check_masks(batch, data_format)
@@ -29,14 +29,14 @@ def check_moves(batch, data_format, layer):
 
 
 def check_masks(batch, data_format):
-    """Masks have the size of the images."""
+    """Checks that masks have the size of the images."""
     for array in leaves(batch.masks):
         if not is_map(array, batch.images, data_format) or len(array.shape) > 4:
             fail("Expected `segmentation_masks` with the height and width of the images.", shape=tuple(array.shape))
 
 
 def check_no_boxes_within(labels, layer):
-    """Boxes are known as `bounding_boxes`, or where they are all the labels, not as a part of a nest of labels."""
+    """Refuses boxes inside nested labels. They must be `bounding_boxes`, or the whole `labels`."""
     if is_boxes(labels):
         fail(
             f"`{layer}` takes bounding boxes as `bounding_boxes` or as all of `labels`, not inside nested labels.",
@@ -48,12 +48,12 @@ def check_no_boxes_within(labels, layer):
 
 
 def _shapes(value):
-    """The shapes of the arrays of an entry that no layer knows."""
+    """Returns the shapes of the arrays of an additional entry."""
     return [tuple(array.shape) for array in keras.tree.flatten(value) if hasattr(array, "shape")]
 
 
 def _has_a_place(name, shapes, batch, data_format):
-    """Whether an entry holds pixels, points or boxes, by its shapes or by its name."""
+    """Whether an entry holds pixels, points or boxes, according to its shapes or its name."""
     if any(part in str(name).lower() for part in POINTS) and any(len(shape) >= 2 for shape in shapes):
         return True
     specs = [spec_of(shape, "float32") for shape in shapes if len(shape) >= 3]

@@ -1,4 +1,4 @@
-"""Sizes and layouts of a batch: one size for all that belongs to it, and what looks like another layout."""
+"""Checks of the sizes and the layout of a batch."""
 
 import warnings
 
@@ -6,23 +6,23 @@ from keras_reg._validation import fail
 from keras_reg.layers._batch._forms import FIELDS, KEYS, leaves, static
 from keras_reg.layers._batch._kinds import CHANNELS
 
-FAR = 8  # times as long as the channels: what looks like height and width
+FAR = 8  # how many times longer than the channels an axis must be to look like height or width
 
 
 def check_sizes(batch):
-    """Checks that everything has an entry for each sample, as far as sizes are known."""
+    """Checks that all arrays have one entry per sample, as far as sizes are known."""
     size = next((static(array, 0) for array in leaves(batch.images)), None)
     for field, name in zip(FIELDS, KEYS, strict=True):
         for array in leaves(getattr(batch, field)):
             if len(array.shape) == 0 or (None not in (size, static(array, 0)) and static(array, 0) != size):
                 fail(
-                    f"Expected `{name}` for a batch of {size} images, the size of the first axis.",
+                    f"Expected `{name}` for a batch of {size} images: the first axis must have this size.",
                     shape=tuple(array.shape), images=[tuple(x.shape) for x in leaves(batch.images)],
                 )  # fmt: skip
 
 
 def warn_of_other_layout(images, data_format, layer):
-    """Says so where the axis taken for the channels is far longer than the one that the other layout has for them."""
+    """Warns if the channel axis is far longer than the channel axis of the other layout would be."""
     if not _looks_like_other_layout(images, data_format):
         return
     other = "channels_first" if data_format == "channels_last" else "channels_last"

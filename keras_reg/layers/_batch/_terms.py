@@ -1,4 +1,4 @@
-"""What a layer does to labels or to pixels is done to all of them: each term, what the metrics see, masks, weights."""
+"""Applies functions to all labels, including those of the metrics, or to all arrays with one value per pixel."""
 
 import dataclasses
 
@@ -16,9 +16,9 @@ from keras_reg.layers._batch._forms import (
 
 
 def map_labels(batch, function, *others, shown=True):
-    """The batch with every array of labels changed; what the metrics see stays the original where not `shown`.
+    """Applies a function to every array of labels. If not `shown`, the metrics keep the original labels.
 
-    `others` are nests like the labels, of further arguments of the function.
+    `others` are nests like the labels that hold further arguments of the function.
     """
     terms = [(map_arrays(function, labels, *others), weight) for labels, weight in batch.terms]
     dominant = batch.dominant
@@ -30,10 +30,10 @@ def map_labels(batch, function, *others, shown=True):
 
 
 def map_pixels(batch, data_format, images=None, maps=None, weights=None):
-    """The batch with functions applied to its images and to what has one value for each of their pixels.
+    """Applies functions to the images and to all arrays with one value per pixel.
 
-    `maps` is for masks and for labels that are dense maps, `weights` for sample weights of that form; `None` leaves
-    them as they are.
+    `maps` is applied to masks and dense label maps, `weights` to sample weights per pixel. With `None`, the arrays are
+    not changed.
     """
 
     def of_pixels(function):
@@ -52,7 +52,7 @@ def map_pixels(batch, data_format, images=None, maps=None, weights=None):
 
 
 def keep_unselected(done, batch, select):
-    """`done` for the images of `select`, `batch` for the others."""
+    """Returns `done` for the selected images and `batch` for the others."""
     if select is None:
         return done
     ops, before = batch.ops, iter(arrays_of(batch))
@@ -66,14 +66,14 @@ def keep_unselected(done, batch, select):
 
 
 def check_same_size(before, after, expected="A layer applied to some images must keep their size.", end=None):
-    """Compares every size that is known of both, of the axes in front of `end`."""
+    """Checks that all known sizes of the axes before `end` are equal."""
     pairs = zip(tuple(before.shape)[:end], tuple(after.shape)[:end], strict=False)
     if len(before.shape) != len(after.shape) or any(None not in pair and pair[0] != pair[1] for pair in pairs):
         fail(expected, before=tuple(before.shape), after=tuple(after.shape))
 
 
 def resized_spec(batch, images, data_format):
-    """The specification of a batch whose images become `images`, and whose maps take their height and width."""
+    """Returns the specification of the batch with new `images`. Maps get the new height and width too."""
     axes = (-3, -2) if data_format == "channels_last" else (-2, -1)
     sizes = [images.shape[axis] for axis in axes]
 
