@@ -322,6 +322,16 @@ def public_objects():
 # Processes.
 
 
+def child_environment(**more):
+    """The environment of a new process that tests what this one tests: its backend, and the same `keras_reg`.
+
+    The tests can be imported there. The working directory cannot: the source tree that stands in it must not hide the
+    installed package.
+    """
+    path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "KERAS_BACKEND": BACKEND, "PYTHONSAFEPATH": "1", "PYTHONPATH": path, **more}
+
+
 def run_in_fresh_process(code, env=None, timeout=HANGS_AFTER):
     """Runs Python `code` (indented as you like) in a new interpreter and returns its standard output.
 
@@ -333,11 +343,9 @@ def run_in_fresh_process(code, env=None, timeout=HANGS_AFTER):
         env: Extra environment variables, such as `{"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}`.
         timeout: Seconds until it counts as hung.
     """
-    environment = {**os.environ, "KERAS_BACKEND": BACKEND, "PYTHONSAFEPATH": "1", **(env or {})}
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)],
-        env=environment,
+        env=child_environment(**(env or {})),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -1,7 +1,6 @@
 import contextlib
 import copy
 import json
-import os
 import pathlib
 import pickle
 import shutil
@@ -16,7 +15,7 @@ import pytest
 from callbacks import persisted_training
 from callbacks.helpers import Script, make_model
 from callbacks.persisted_training import At, train
-from harness import BACKEND, HANGS_AFTER, TESTS, raises_received
+from harness import HANGS_AFTER, child_environment, raises_received
 
 from keras_reg.callbacks import SmoothedEarlyStopping, persist
 
@@ -61,11 +60,7 @@ def killed():
 
 
 def test_a_killed_process_starts_again_and_ends_like_one_that_was_not(uninterrupted, tmp_path):
-    environment = {
-        **os.environ,
-        "KERAS_BACKEND": BACKEND,
-        "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]),
-    }
+    environment = child_environment()
     command = [sys.executable, persisted_training.__file__, str(tmp_path / "backup")]
     pause = tmp_path / "in_epoch_5"
     with subprocess.Popen([*command, str(pause)], env=environment) as process:

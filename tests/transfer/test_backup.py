@@ -8,7 +8,7 @@ import time
 import keras
 import numpy as np
 import pytest
-from harness import BACKEND, HANGS_AFTER, TESTS, raises_received
+from harness import HANGS_AFTER, child_environment, raises_received
 from transfer import resumed_transfer
 from transfer.networks import flat_backbone, images
 from transfer.resumed_transfer import NAMES, train
@@ -49,7 +49,7 @@ def assert_same(actual, expected):
 
 
 def test_a_process_that_was_killed_goes_on_in_its_phase(uninterrupted, tmp_path):
-    environment = {**os.environ, "KERAS_BACKEND": BACKEND, "PYTHONPATH": os.pathsep.join([str(TESTS), os.getcwd()])}
+    environment = child_environment()
     command = [sys.executable, resumed_transfer.__file__, str(tmp_path)]
     pause = tmp_path / "paused"
     with subprocess.Popen([*command, str(pause), "top"], env=environment, stdout=subprocess.DEVNULL) as process:
