@@ -45,11 +45,11 @@ SLOTS = {
     "segmentation_masks": odd.MASKS, "bounding_boxes": odd.BOXES, "index": odd.INDEX, "training": odd.TRAINING,
 }  # fmt: skip
 NAMES = {
-    "images": ("images", "data", "fill", "`scale`"),
+    "images": ("images", "data", "fill=", "fill_value", "`scale`"),
     "data": ("images", "data", "labels", "sample_weight", "keys"),
-    "labels": ("labels", "fill", "num_classes", "boxes"),
+    "labels": ("labels", "fill=", "fill_value", "num_classes", "boxes"),
     "sample_weights": ("sample_weight",),
-    "segmentation_masks": ("mask", "fill"),
+    "segmentation_masks": ("mask", "fill=", "fill_value"),
     "bounding_boxes": ("box",),
     "index": ("index",),
     "training": ("training",),

@@ -113,6 +113,7 @@ def test_several_inputs_are_mixed_with_one_partner_and_one_weight():
     ):
         found, labels = to_numpy(tuple(call(MixUp(1.0, seed=1))))
         kept, given, partner = decoded(labels)
+        assert (given > 0).any()
         keras.tree.assert_same_structure(found, inputs)
         for x, mixed in zip(keras.tree.flatten(inputs), keras.tree.flatten(found), strict=True):
             np.testing.assert_allclose(mixed, spread(kept, x) * x + spread(given, x) * x[partner], rtol=1e-5)
@@ -232,6 +233,7 @@ def test_label_noise_needs_no_images(name):
             np.testing.assert_array_equal(labels, expected)
     (mapped,) = map_in_tf_data(LabelNoise(1.0, 4, seed=3), (x, ids), batch_size=COUNT)
     assert_same_bits(mapped[0], x)
+    assert (mapped[1] != ids).any() and mapped[1].max() < 4
 
 
 @pytest.mark.parametrize("noisy", ["kind", ["kind", "hot"], 1, [0, 1]])
@@ -298,6 +300,7 @@ def test_resizing_and_colours_of_videos():
     np.testing.assert_allclose(found, np.repeat(found[:, :1], TIME, axis=1), atol=1e-5)
     assert Pipeline([RandomResizedCrop((4, 3))])(keras.Input(x.shape[1:])).shape == (None, TIME, 4, 3, CHANNELS)
     shifts = augment(PCAColorJitter(1.0, seed=1), x) - x
+    assert len(np.unique(shifts[:, 0, 0, 0], axis=0)) == COUNT
     np.testing.assert_allclose(shifts, np.broadcast_to(shifts[:, :1, :1, :1], x.shape), atol=1e-5)
 
 
@@ -313,6 +316,7 @@ def test_in_the_training_step_ids_stay_terms(name):
     model = RegularizedModel(network, Pipeline(parts, kind="signal" if name == "signals" else None, seed=5))
     mixed, labels, _ = model.augment(x, ids)
     assert tuple(mixed.shape) == x.shape and len(labels.labels) >= 2
+    assert (to_numpy(mixed) != x).reshape(COUNT, -1).any(1).all()
     np.testing.assert_allclose(to_numpy(labels.weights).sum(1), 1, rtol=1e-5)
 
 
@@ -327,6 +331,7 @@ def test_a_model_of_several_inputs_trains_on_all_of_them_mixed():
     for data in (x, list(x.values())):
         mixed, labels, _ = model.augment(data, coded(COUNT))
         kept, given, partner = decoded(to_numpy(labels.labels[0]))
+        assert (given > 0).any()
         for old, new in zip(x.values(), mixed.values() if isinstance(mixed, dict) else mixed, strict=True):
             expected = spread(kept, old) * old + spread(given, old) * old[partner]
             np.testing.assert_allclose(to_numpy(new), expected, rtol=1e-5)
@@ -343,6 +348,11 @@ def test_tf_data_with_unknown_sizes():
         layer = Pipeline([RandomErasing(1.0, scale=(0.2, 0.5)), CutMix(1.0)], **options(name))
         batches = map_in_tf_data(layer, (x, coded(COUNT)), batch_size=3)
         assert [images.shape for images, _ in batches] == [(n, *x.shape[1:]) for n in (3, 3, 2)]
+        for (images, labels), given in zip(batches, (x[:3], x[3:6], x[6:]), strict=True):
+            erased = images == 0
+            assert 0 < erased.mean() < 0.6 and (images != given)[~erased].any()
+            assert (erased | (images[:, None] == given[None]).any(1)).all()  # else from a sample of the batch
+            np.testing.assert_allclose(labels.sum(1), coded(COUNT)[0].sum(), rtol=1e-6)
 
 
 def test_one_sample_of_a_kind_comes_back_as_one():

@@ -172,8 +172,10 @@ def test_a_loss_with_one_value_for_each_sequence():
 def test_everything_at_once_with_nested_data():
     """Dicts in and out, sample weights, steps_per_execution; and one output with class_weight."""
     x, y = batch()
-    heads = two_heads()
-    net = keras.Model({"image": heads.inputs[0]}, {name: heads.get_layer(name).output for name in "ab"})
+    heads, image = two_heads(), keras.Input((4, 4, 1), name="image")
+    net = keras.Model({"image": image}, heads(image))
+    if keras.__version__.startswith("3.10."):  # which names the outputs of a nested model after it
+        net = keras.Model({"image": heads.inputs[0]}, {name: heads.get_layer(name).output for name in "ab"})
     model = around(net, layers.CutMix(1.0, seed=1))
     options = {"steps_per_execution": 1 if BACKEND == "torch" else 2, "metrics": {"a": ["accuracy"]}}
     model.compile(keras.optimizers.SGD(0.05), {"a": CE(), "b": "mse"}, {"a": 1.0, "b": 0.1}, **options)
