@@ -23,6 +23,7 @@ BASE = {
     "_optimizers",
     "_messages",
     "_renamed",
+    "_outputs",
 }
 
 # Part of the package -> the parts it may import. A part is a namespace or a file beside them.
@@ -34,6 +35,7 @@ ARROWS = {
     "_storage": set(),
     "_messages": set(),
     "_renamed": {"_validation"},
+    "_outputs": set(),
     "_random_state": {"_validation", "_backend"},
     "_optimizers": set(),
     "layers": BASE,

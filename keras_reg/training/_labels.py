@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_reg._backend import is_concrete
+from keras_reg._outputs import by_output, losses_by_output, names_of_outputs
 from keras_reg._validation import fail, have_shape_of_ids
 from keras_reg.losses import LabelSmoothingCrossentropy
 from keras_reg.losses._targets import check_ids
@@ -22,17 +23,12 @@ def check_classes(labels, model, losses):
 
 
 def _pairs(labels, model, losses):
-    """[(labels, output, loss)] for each output, where labels and losses are given by the same names or positions."""
-    outputs = list(getattr(model, "outputs", None) or ())
-    if len(outputs) == 1:
-        return zip(*(keras.tree.flatten(nest) for nest in (labels, outputs, losses)), strict=False)
-    if outputs and isinstance(labels, dict) and isinstance(losses, dict):
-        named = dict(zip(model.output_names, outputs, strict=True))
-        named |= model.output if isinstance(model.output, dict) else {}
-        return [(labels[name], named[name], losses[name]) for name in labels if name in named and name in losses]
-    if all(isinstance(nest, (list, tuple)) and len(nest) == len(outputs) for nest in (labels, losses)):
-        return zip(labels, outputs, losses, strict=True)
-    return []
+    """Returns [(labels, output, loss)] of all outputs, or nothing if labels or losses do not fit them."""
+    if not getattr(model, "outputs", None):
+        return []
+    names = names_of_outputs(model)
+    labels, losses = by_output(names, labels), losses_by_output(names, losses)
+    return zip(labels, model.outputs, losses, strict=True) if labels and losses else []
 
 
 def _check_classes_of(labels, shape, loss):

@@ -67,7 +67,7 @@ def assemble(backbone, head, preprocess, augmentation):
         trainer=model if augmentation is None else RegularizedModel(model, augmentation),
         extractor=keras.Model(inputs, features, name=f"{backbone.name}_features"),
         head=head,
-        head_model=keras.Model(one, head(one), name=f"{backbone.name}_head"),
+        head_model=keras.Model(one, _call_head(head, one), name=f"{backbone.name}_head"),
         notes=(f"Inputs: {note}.", *more),
     )
 
@@ -164,7 +164,15 @@ def _wants_vectors(head, rank):
 
 def _call_head(head, features):
     try:
-        return head(features)
+        outputs = head(features)
     except (ValueError, TypeError, AssertionError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         fail(f"The head must take the features of the backbone: {reason}", features=tuple(features.shape))
+    names = getattr(head, "output_names", ())
+    if not isinstance(outputs, (list, tuple)) or len(outputs) < 2 or len({*names}) != len(outputs):
+        return outputs
+    # Keras would name all of these outputs after the head, so losses, labels and logs could not tell them apart.
+    return [
+        keras.layers.Identity(name=name, dtype=output.dtype)(output)
+        for name, output in zip(names, outputs, strict=True)
+    ]

@@ -39,7 +39,8 @@ class Batches(keras.utils.PyDataset):
     def __getitem__(self, index):
         start, stop = self.bounds[index], self.bounds[index + 1]
         rows = self._shuffled()[start:stop] if self.shuffle else slice(start, stop)
-        return tree.map_structure(lambda array: np.asarray(array[rows]), self.arrays)
+        # Keras' `fit` on TensorFlow accepts no lists in a batch of a `PyDataset`.
+        return tree.lists_to_tuples(tree.map_structure(lambda array: np.asarray(array[rows]), self.arrays))
 
     def _shuffled(self):
         if self._order[0] != self.epoch:

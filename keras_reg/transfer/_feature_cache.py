@@ -16,13 +16,13 @@ class FeatureCache:
     Args:
         parts: The `Assembly`, whose `extractor` computes features.
         plan: The `Plan`.
-        target: What the loss expects of labels, which are checked while features are computed.
+        targets: What the losses expect of labels, which are checked while features are computed.
         limit: Bytes of features that are kept in memory; more are kept in a file.
     """
 
-    def __init__(self, parts, plan, target, limit):
+    def __init__(self, parts, plan, targets, limit):
         self.parts, self.plan = parts, plan
-        self.target, self.limit = target, limit
+        self.targets, self.limit = targets, limit
         self._found = None
 
     def get(self, phase):
@@ -67,7 +67,7 @@ class FeatureCache:
             if self.plan.verbose:
                 say(f"Computing the features of the {'training' if name == 'train' else 'validation'} data:")
             store = Store(self.limit, folder and folder / f"{short}_features.npy")
-            check = functools.partial(check_batch, name, target=self.target)
+            check = functools.partial(check_batch, name, targets=self.targets)
             shuffled = self._shuffled and name == "train"
             found[name] = extract(self.parts.extractor, data, store, shuffled, self.plan.verbose, check)
         return found["train"], found.get("validation_data")

@@ -3,8 +3,8 @@
 import itertools
 
 import numpy as np
-from keras import tree
 
+from keras_reg._outputs import by_output
 from keras_reg._storage import without_bfloat16
 from keras_reg._validation import are_class_ids, fail, fits, have_shape_of_ids
 from keras_reg.transfer._batches import Batches
@@ -15,27 +15,43 @@ from keras_reg.transfer._stream import Stream
 SHOWN = 5  # wrong labels that a message shows
 
 
-def check_every_batch(name, data, target, steps=None):
+def check_every_batch(name, data, targets, steps=None):
     """Checks the labels of a whole dataset in a pass of its own, or those of `steps` batches if it is infinite.
 
     The labels of arrays have been checked before, and a `Stream` checks its own.
     """
-    if isinstance(data, (Batches, Stream)) or target is None or target.form is None:
+    if isinstance(data, (Batches, Stream)) or all(target.form is None for target in targets):
         return
     if is_finite(data) or steps is not None:
         for _, labels, _ in itertools.islice(batches_of(data), steps):
-            check_batch(name, labels, target)
+            check_batch(name, labels, targets)
 
 
-def check_batch(name, labels, target):
-    """Checks the labels of one batch, or those of arrays."""
-    if target is None:
+def check_batch(name, labels, targets):
+    """Checks the labels of one batch, or those of arrays, for each output of the head."""
+    if labels is None:
+        fail(f"`{name}` must contain labels.", labels=labels)
+    outputs = [target.output for target in targets]
+    parts = by_output(outputs, labels)
+    if parts is None and len(outputs) == 1:
+        fail(f"`{name}` must have one array of labels, since the head has one output.", labels=type(labels).__name__)
+    if parts is None:
+        fail(f"`{name}` must have one array of labels per output of the head, {outputs}.", labels=_keys(labels))
+    for part, target in zip(parts, targets, strict=True):
+        _check_output(name if len(outputs) == 1 else f"{name}: {target.output}", part, target)
+
+
+def _keys(labels):
+    return list(labels) if isinstance(labels, dict) else type(labels).__name__
+
+
+def _check_output(name, labels, target):
+    """Checks the labels of one output, if there are any: Keras does not need labels for an output without a loss."""
+    if labels is None and target.form is None:
         return
     if labels is None:
         fail(f"`{name}` must contain labels.", labels=labels)
-    if len(tree.flatten(labels)) != 1:
-        fail(f"`{name}` must have one array of labels, since the head has one output.", labels=type(labels).__name__)
-    labels = without_bfloat16(np.asarray(tree.flatten(labels)[0]))
+    labels = without_bfloat16(np.asarray(labels))
     if labels.dtype.kind not in "biuf":
         fail(
             f"Labels of `{name}` must be numbers. `np.unique(labels, return_inverse=True)[1]` converts names.",

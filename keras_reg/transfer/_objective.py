@@ -4,7 +4,7 @@ import numpy as np
 
 from keras_reg._validation import is_integer
 from keras_reg.transfer._arguments import ACCURACIES, accuracy_of_logits, as_list, check_compile_arguments
-from keras_reg.transfer._targets import check_loss, check_outputs, default_loss, target_of
+from keras_reg.transfer._targets import check_loss, check_outputs, default_loss, targets_of
 
 
 class Objective:
@@ -28,9 +28,9 @@ class Objective:
         self.compile_arguments = check_compile_arguments(compile_arguments)
 
     @property
-    def target(self):
-        """What the loss expects of labels, a `Target`."""
-        return target_of(self.model, self.loss, self.is_chosen)
+    def targets(self):
+        """What the losses expect of labels: a list with the `Target` of each output."""
+        return targets_of(self.model, self.loss, self.is_chosen)
 
     def choose_loss(self, labels):
         """Chooses the loss by the form of some labels, if none was given."""

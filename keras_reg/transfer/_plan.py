@@ -47,7 +47,7 @@ class Plan:
         for name, data in self.data.items():
             x, y, _ = first_batch(data)
             check_inputs(name, x, objective.model)
-            check_batch(name, y, objective.target)
+            check_batch(name, y, objective.targets)
         self._check_streams()
 
     def _check_streams(self):

@@ -39,10 +39,10 @@ class Run:
         self.before = TrainableMap(parts.trainer)
         self.kept_frozen = self.before.frozen_beside_others(parts.backbone)
         self.memories, self.loss_scale = {}, None
-        self.features = FeatureCache(parts, plan, objective.target, cache_memory)
+        self.features = FeatureCache(parts, plan, objective.targets, cache_memory)
         for name, data in plan.data.items():
             if isinstance(data, Stream):
-                data.checked(functools.partial(check_batch, name, target=objective.target))
+                data.checked(functools.partial(check_batch, name, targets=objective.targets))
 
     def go(self):
         """Runs all phases, and afterwards restores what is trainable, also after an error."""
@@ -147,7 +147,7 @@ class Run:
     def _check_all_labels(self):
         steps = {"train": "steps_per_epoch", "validation_data": "validation_steps"}
         for name, data in self.plan.data.items():
-            check_every_batch(name, data, self.objective.target, self.plan.fit_arguments.get(steps[name]))
+            check_every_batch(name, data, self.objective.targets, self.plan.fit_arguments.get(steps[name]))
 
 
 def _bring_state_back(callback):

@@ -5,6 +5,7 @@ import warnings
 
 import keras
 
+from keras_reg._outputs import losses_by_output, names_of_outputs
 from keras_reg._validation import fail
 from keras_reg.losses import LabelSmoothingCrossentropy
 
@@ -31,16 +32,18 @@ TRANSPARENT = (keras.layers.Dropout, keras.layers.Flatten, keras.layers.Reshape)
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """The labels that a loss expects.
+    """The labels that the loss of one output expects.
 
     Attributes:
+        output: The name of the output.
         form: "ids", "distributions", "ids or distributions", "shares" (a number from 0 to 1 per output), or `None` for
             an unknown loss.
-        shape: The shape of the outputs.
+        shape: The shape of the output.
         ignored: A class id that the loss ignores, or `None`.
         chosen: Whether the loss was chosen by the form of the labels.
     """
 
+    output: str
     form: str | None
     shape: tuple
     ignored: int | None = None
@@ -51,14 +54,18 @@ class Target:
         return self.shape[-1]
 
 
-def target_of(model, loss, chosen=False):
-    """Returns the `Target` of a loss for a model of one output, or `None` if there are several outputs."""
-    if len(model.outputs) != 1:
-        return None
-    loss = _only(loss)
+def targets_of(model, loss, chosen=False):
+    """Returns a list with the `Target` of each output of a model, given the `loss` argument of `compile`."""
+    names = names_of_outputs(model)
+    losses = losses_by_output(names, loss) or [None] * len(names)
+    return [_target(*each, chosen) for each in zip(names, model.outputs, losses, strict=True)]
+
+
+def _target(name, output, loss, chosen):
+    loss, shape = _only(loss), tuple(output.shape)
     axis = getattr(loss, "axis", -1)
-    form = _form(loss) if axis in (-1, len(model.output.shape) - 1) else None
-    return Target(form, tuple(model.output.shape), getattr(loss, "ignore_class", None), chosen)
+    form = _form(loss) if axis in (-1, len(shape) - 1) else None
+    return Target(name, form, shape, getattr(loss, "ignore_class", None), chosen)
 
 
 def default_loss(form):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from harness import assert_close, raises_received
 
-from keras_reg import layers, training
+from keras_reg import layers, losses, training
 
 IMAGES = np.round(np.random.default_rng(0).random((8, 4, 4, 1)) * 256).astype("float32") / 256
 IDS, WEIGHTS = np.arange(8) % 3, np.linspace(0.5, 2, 8, dtype="float32")
@@ -82,3 +82,20 @@ def test_labels_and_weights_have_the_form_of_the_outputs():
     for weights in (WEIGHTS[:1], WEIGHTS[0], 1.0):
         with raises_received("sample_weight="):
             made.test_on_batch(IMAGES, IDS, weights)
+
+
+@pytest.mark.parametrize("form", [dict, list])
+def test_class_ids_of_each_output_are_checked_before_training(form):
+    """With the loss of each output, given by name or by position, or with one loss for all of them."""
+    image = keras.Input((4, 4, 1))
+    flat = keras.layers.Flatten()(image)
+    outputs = {"age": keras.layers.Dense(1, name="age")(flat), "kind": keras.layers.Dense(3, name="kind")(flat)}
+    network = keras.Model(image, outputs if form is dict else list(outputs.values()))
+    loss = losses.LabelSmoothingCrossentropy(from_logits=True)
+    labels = {"age": WEIGHTS[:, None] / 2, "kind": IDS + 1}
+    for given in ({"age": "mse", "kind": loss}, ["mse", loss], loss):
+        made = training.RegularizedModel(network, layers.MixUp(1.0, seed=4))
+        made.compile("sgd", given)
+        for y in (labels, labels if form is dict else list(labels.values())):
+            with pytest.raises(ValueError, match=r"class ids from 0 to 2.*Received: y_true=\[3"):
+                made.fit(IMAGES, y, verbose=0)
