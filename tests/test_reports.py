@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from harness import BACKEND, assert_close, gradients, jit, map_in_tf_data, only, raises_received, to_numpy
 from keras import ops
+from layers.batches import MOVERS
 
 from keras_reg import layers
 from keras_reg.callbacks import SmoothedEarlyStopping
@@ -167,22 +168,12 @@ def test_keras_19208_lora_stays_frozen():
 # Augmentation.
 
 
-def movers():
-    return [
-        layers.RandomPadCrop(2, seed=1),
-        layers.RandomResizedCrop((4, 4), seed=1),
-        Pipeline([keras.layers.RandomFlip(seed=1)]),
-        layers.RandomApply(keras.layers.RandomRotation(0.1, seed=1)),
-        layers.RandomChoice([layers.PCAColorJitter(), keras.layers.RandomTranslation(0.1, 0.1, seed=1)]),
-    ]
-
-
 def test_kornia_2684_and_keras_cv_518_keypoints_are_not_left_behind():
     """Behind any layer in a chain, in a tf.data graph too; a chain that moves nothing lets them pass."""
     data = {"images": images(6, 8, 6, 3), "keypoints": np.full((6, 5, 2), 3.0, "float32")}
-    for mover in movers():
+    for mover in MOVERS.values():
         with raises_received("keys=['keypoints']"):
-            map_in_tf_data(Pipeline([RandomErasing(), mover]), data, batch_size=2)
+            map_in_tf_data(Pipeline([RandomErasing(), mover()]), data, batch_size=2)
     found = to_numpy(Pipeline([RandomErasing(), keras.layers.RandomBrightness(0.1)])(data))
     np.testing.assert_array_equal(found["keypoints"], data["keypoints"])
 

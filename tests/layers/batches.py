@@ -1,8 +1,11 @@
-"""What the tests of batch augmentations share: batches that tell where each pixel and each label came from."""
+"""What the tests of batch augmentations share: the layers, and batches that tell where pixels and labels came from."""
 
+import keras
 import numpy as np
 from harness import BACKEND, jit, to_numpy
 from hypothesis import Phase, settings
+
+from keras_reg import layers
 
 # What the statistics must not fall below. Seeds are fixed, so a test either always passes or always fails; of honest
 # ones, one in ten thousand would fail.
@@ -16,6 +19,33 @@ properties = settings(
     database=None,
     phases=[Phase.explicit, Phase.generate, Phase.shrink],
 )
+
+# Tables of layers that change every sample, as functions of further arguments. A choice hands them on to its layers.
+MIXERS = {
+    "MixUp": lambda **k: layers.MixUp(1.0, **k),
+    "CutMix": lambda **k: layers.CutMix(1.0, **k),
+    "RandomChoice": lambda seed=None, **k: layers.RandomChoice(
+        [layers.MixUp(1.0, **k), layers.CutMix(1.0, **k)], mode="sample", seed=seed
+    ),
+}
+AUGMENTATIONS = {
+    **MIXERS,
+    "RandomErasing": lambda **k: layers.RandomErasing(1.0, **k),
+    "PCAColorJitter": lambda **k: layers.PCAColorJitter(0.1, **k),
+    "RandomPadCrop": lambda **k: layers.RandomPadCrop(1, **k),
+    "RandomResizedCrop": lambda size=(8, 6), **k: layers.RandomResizedCrop(size, **k),
+    "LabelNoise": lambda **k: layers.LabelNoise(1.0, **k),
+}
+# Layers that move pixels.
+MOVERS = {
+    "RandomPadCrop": lambda: layers.RandomPadCrop(2, seed=1),
+    "RandomResizedCrop": lambda: layers.RandomResizedCrop((4, 4), seed=1),
+    "a flip by Keras": lambda: layers.Pipeline([keras.layers.RandomFlip(seed=1)]),
+    "a rotation of some": lambda: layers.RandomApply(keras.layers.RandomRotation(0.1, seed=1)),
+    "a choice": lambda: layers.RandomChoice(
+        [layers.PCAColorJitter(), keras.layers.RandomTranslation(0.1, 0.1, seed=1)]
+    ),
+}
 
 
 def augmenter(layer, **options):

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from harness import BACKEND, dtype_of, jit, to_numpy
+from layers.batches import AUGMENTATIONS
 
 from keras_reg.layers import (
     CutMix,
@@ -19,12 +20,9 @@ from keras_reg.layers import (
     RandomResizedCrop,
 )
 
+PLAIN = ("RandomErasing", "RandomPadCrop", "MixUp", "PCAColorJitter", "RandomResizedCrop")
 PARTS = {
-    "erasing": lambda dtype: RandomErasing(1.0, dtype=dtype),
-    "padding": lambda dtype: RandomPadCrop(1, dtype=dtype),
-    "mixing": lambda dtype: MixUp(dtype=dtype),
-    "colours": lambda dtype: PCAColorJitter(dtype=dtype),
-    "resizing": lambda dtype: RandomResizedCrop((8, 6), dtype=dtype),
+    **{name: AUGMENTATIONS[name] for name in PLAIN},
     "keras moving": lambda dtype: keras.layers.RandomFlip(dtype=dtype),
     "keras colours": lambda dtype: keras.layers.Rescaling(0.5, dtype=dtype),
     "keras still": lambda dtype: keras.layers.Identity(dtype=dtype),
@@ -40,7 +38,7 @@ COMPOSITES = {
 ROWS = [
     (composite, part)
     for composite, part in itertools.product(COMPOSITES, PARTS)
-    if composite != "choice of mixers" or part == "mixing"
+    if composite != "choice of mixers" or part == "MixUp"
 ]
 
 
@@ -68,7 +66,7 @@ def symbolic_result_of(layer, x, **kwargs):
 def test_symbolic_and_eager_calls_agree(composite, part):
     pairs = [("float32", "float16"), ("mixed_bfloat16", "float32"), ("float16", "mixed_bfloat16")]
     for of_whole, of_part in pairs[:1] if part == "keras moving" else pairs:
-        layer = COMPOSITES[composite](PARTS[part](of_part), of_whole)
+        layer = COMPOSITES[composite](PARTS[part](dtype=of_part), of_whole)
         for given, training in itertools.product(("float32", "uint8"), (True, False)):
             x = images(given)
             symbolic = symbolic_result_of(layer, x, training=training)
@@ -81,7 +79,7 @@ def test_symbolic_and_eager_calls_agree(composite, part):
 
 @pytest.mark.parametrize("given", ["float32", "uint8"])
 def test_compiled_calls_agree_too(given):
-    parts = [PARTS[name]("float16") for name in ("erasing", "mixing", "keras colours")]
+    parts = [PARTS[name](dtype="float16") for name in ("RandomErasing", "MixUp", "keras colours")]
     layer = Pipeline(parts, dtype="float32", seed=0)
     x = images(given)
     compiled = jit(lambda x: layer((x, LABELS))[0], layer)

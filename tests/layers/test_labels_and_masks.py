@@ -1,19 +1,18 @@
 """What belongs to a sample is mixed with it: every kind of label, weights, masks, maps, and bounding boxes."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
 from harness import BACKEND, dtype_of, to_numpy
+from layers import batches
 from layers.batches import assert_same_bits, augment, boxes_of, coded, decoded, numbered
 
 from keras_reg.layers import CutMix, MixUp, RandomChoice, RandomErasing, RandomPadCrop, RandomResizedCrop
 
 COUNT, CLASSES = 40, 5
-MIXERS = {
-    "MixUp": lambda **options: MixUp(1.0, seed=1, **options),
-    "CutMix": lambda **options: CutMix(1.0, seed=1, **options),
-    "RandomChoice": lambda **options: RandomChoice([MixUp(1.0, **options), CutMix(**options)], mode="sample", seed=1),
-}
+MIXERS = {name: functools.partial(make, seed=1) for name, make in batches.MIXERS.items()}
 each_mixer = pytest.mark.parametrize("make", MIXERS.values(), ids=MIXERS)
 IMAGES = numbered(COUNT, 8, 6)
 

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from harness import map_in_tf_data, raises_received, to_numpy
-from layers.batches import assert_same_bits, augment
+from layers.batches import MIXERS, MOVERS, assert_same_bits, augment
 
 from keras_reg.layers import (
     CutMix,
@@ -12,8 +12,6 @@ from keras_reg.layers import (
     MixUp,
     PCAColorJitter,
     Pipeline,
-    RandomApply,
-    RandomChoice,
     RandomErasing,
     RandomPadCrop,
     RandomResizedCrop,
@@ -22,13 +20,6 @@ from keras_reg.training import RegularizedModel
 
 COUNT, HEIGHT, WIDTH = 6, 8, 6
 IMAGES = np.random.default_rng(0).random((COUNT, HEIGHT, WIDTH, 3), "float32")
-MOVERS = {
-    "RandomPadCrop": lambda: RandomPadCrop(2, seed=1),
-    "RandomResizedCrop": lambda: RandomResizedCrop((4, 4), seed=1),
-    "a flip by Keras": lambda: Pipeline([keras.layers.RandomFlip(seed=1)]),
-    "a rotation of some": lambda: RandomApply(keras.layers.RandomRotation(0.1, seed=1)),
-    "a choice": lambda: RandomChoice([PCAColorJitter(), keras.layers.RandomTranslation(0.1, 0.1, seed=1)]),
-}
 STANDING = {
     "RandomErasing": lambda: RandomErasing(1.0, seed=1),
     "PCAColorJitter": lambda: PCAColorJitter(seed=1),
@@ -223,7 +214,7 @@ def test_shapes_behind_layers_of_keras_in_inference():
 # Labels with an axis of positions.
 
 
-@pytest.mark.parametrize("make", [CutMix, MixUp, lambda **k: RandomChoice([MixUp(), CutMix()], mode="sample", **k)])
+@pytest.mark.parametrize("make", MIXERS.values(), ids=MIXERS)
 def test_labels_of_positions_are_mixed_by_the_share_that_is_kept(make):
     """(batch, positions, classes) is no map of the images: each position keeps what the image keeps."""
     labels = np.random.default_rng(1).random((COUNT, 5, 4), "float32")

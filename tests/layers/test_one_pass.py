@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 from harness import BACKEND, assert_close, map_in_tf_data, only, to_numpy
-from layers.batches import assert_same_bits
+from layers.batches import MIXERS, assert_same_bits
 
 import keras_reg
 from keras_reg.layers import (
@@ -210,13 +210,10 @@ def test_masks_go_along_on_the_host_as_elsewhere(name, layout, channels, monkeyp
     images, _ = batch(channels_first=bool(layout))
     mask = np.random.default_rng(1).integers(0, 3, (9, 6, 10)).astype("int32")
     mask = mask if channels is None else np.expand_dims(mask, 1 if layout else -1)
-    makers = {"MixUp": lambda **k: MixUp(0.7, num_classes=3, **k), "CutMix": lambda **k: CutMix(num_classes=3, **k)}
+    makers = {name: functools.partial(make, num_classes=3) for name, make in MIXERS.items()}
     makers["RandomPadCrop"] = lambda **k: RandomPadCrop((7, 4), mask_fill=5, **k)
     makers["reflect"] = lambda **k: RandomPadCrop(3, fill_mode="reflect", **k)
     makers["RandomErasing"] = lambda **k: RandomErasing(0.7, count=2, mask_fill=5, **k)
-    makers["RandomChoice"] = lambda seed, **k: RandomChoice(
-        [makers[n](**k) for n in ("MixUp", "CutMix")], None, "sample", seed=seed
-    )
     layer = makers[name](seed=2, **layout)
 
     def call():

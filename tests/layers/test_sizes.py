@@ -1,11 +1,13 @@
 """One image or a batch, with channels or without them, first or last: what is taken, what is refused, what is said."""
 
+import functools
 import warnings
 
 import keras
 import numpy as np
 import pytest
 from harness import map_in_tf_data, raises_received, to_numpy
+from layers import batches
 from layers.batches import assert_same_bits
 
 from keras_reg.layers import (
@@ -14,7 +16,6 @@ from keras_reg.layers import (
     MixUp,
     PCAColorJitter,
     Pipeline,
-    RandomChoice,
     RandomErasing,
     RandomPadCrop,
     RandomResizedCrop,
@@ -28,10 +29,7 @@ SINGLE = {
     "RandomResizedCrop": lambda **k: RandomResizedCrop(4, **k),
     "Pipeline": lambda **k: Pipeline([RandomErasing(**k), RandomPadCrop(1, **k)]),
 }
-MIXERS = {
-    "MixUp": lambda: MixUp(1.0, num_classes=4),
-    "CutMix": lambda: CutMix(1.0, num_classes=4),
-    "RandomChoice": lambda: RandomChoice([MixUp(num_classes=4), CutMix(num_classes=4)], mode="sample"),
+MIXERS = {name: functools.partial(make, num_classes=4) for name, make in batches.MIXERS.items()} | {
     "Pipeline": lambda: Pipeline([RandomErasing(1.0), MixUp(num_classes=4)]),
 }
 

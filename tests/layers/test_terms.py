@@ -1,9 +1,12 @@
 """What a layer does to labels and pixels reaches every term of mixed labels, the metrics, masks and weights."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
 from harness import to_numpy
+from layers import batches
 from layers.batches import augment
 
 from keras_reg.layers import (
@@ -20,11 +23,7 @@ from keras_reg.layers import (
 from keras_reg.training import RegularizedModel
 
 COUNT, CLASSES, HEIGHT, WIDTH = 12, 4, 8, 6
-MIXERS = {
-    "MixUp": lambda: MixUp(1.0, num_classes=CLASSES),
-    "CutMix": lambda: CutMix(1.0, num_classes=CLASSES),
-    "RandomChoice": lambda: RandomChoice([MixUp(1.0, num_classes=CLASSES), CutMix(num_classes=CLASSES)], mode="sample"),
-}
+MIXERS = {name: functools.partial(make, num_classes=CLASSES) for name, make in batches.MIXERS.items()}
 each_mixer = pytest.mark.parametrize("name", MIXERS)
 
 
