@@ -6,24 +6,24 @@ from keras import ops
 
 from keras_reg._backend import AugmentedStep
 from keras_reg._renamed import renamed
-from keras_reg._typing import Config, Tensor, Tensors
+from keras_reg._typing import Config, Tensors
 from keras_reg._validation import fail
 from keras_reg.layers import Pipeline
 from keras_reg.layers._batch._arrays import hold
 from keras_reg.layers._batch._forms import Batch, map_arrays
 from keras_reg.layers._batch_augmentation import BatchAugmentation
-from keras_reg.losses._hint import warn_of_nan
-from keras_reg.training._arrays import hold_inputs, in_form_of, labels_in_form
+from keras_reg.training._arrays import hold_inputs
 from keras_reg.training._as_network import AsNetwork
+from keras_reg.training._augmented_input import computed_once, find_images, put_images
 from keras_reg.training._checked_data import ChecksData
-from keras_reg.training._labels import check_not_ids
-from keras_reg.training._mixture import Mixing, Mixture, wrap_losses
+from keras_reg.training._mixture import Mixture
+from keras_reg.training._mixture_model import MixtureModel
 
 STEPS = ("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics")
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
-class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):  # type: ignore[misc, valid-type]
+class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, MixtureModel):  # type: ignore[misc, valid-type]
     """Trains a model on augmented batches. Images, labels and sample weights are augmented inside the compiled step.
 
     `evaluate`, `predict` and `export` use the plain model, and outputs, layers and logs have its names. They do not
@@ -95,8 +95,6 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):  # ty
         ready = augmentation is None or isinstance(augmentation, BatchAugmentation)
         self.augmentation = augmentation if ready else Pipeline([augmentation])
         self.model, self.augmented_input = model, augmented_input
-        self._mixing = Mixing()
-        self._told_of_nan = False
         if model.built and (self.augmentation is None or self.augmentation.built):
             self.built = True
 
@@ -149,95 +147,11 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, keras.Model):  # ty
         batch, _ = self.augmentation._read(batch, called=False)
         self._build_augmentation(found)
         batch = self.augmentation._augment(batch)
-        _, images = batch.place.computed_once(found, batch.images)  # a network reads them forward and backward
-        return self._put_images(x, place, images), Mixture.of(batch), batch.sample_weights
+        images = computed_once(batch.place, found, batch.images)
+        return put_images(x, place, images), Mixture.of(batch), batch.sample_weights
 
     def _find_images(self, x):
-        """Returns (the place of the images in x, the images). The place is `None` if x itself is the images."""
-        if not isinstance(x, (dict, list, tuple)):
-            return None, x
-        places = list(x) if isinstance(x, dict) else list(range(len(x)))
-        if len(places) > 1 and self.augmentation._mixes and (self.augmented_input is not None or not self._takes_all):
-            fail(
-                "Samples must be mixed as a whole. With several inputs, use mixers that take inputs of any shape, such "
-                "as `MixUp`, without `augmented_input`.",
-                augmented_input=self.augmented_input, inputs=places,
-            )  # fmt: skip
-        if len(places) > 1 and self._takes_all and self.augmented_input is None:
-            return None, x
-        place = places[0] if self.augmented_input is None and len(places) == 1 else self.augmented_input
-        names = [tensor.name for tensor in getattr(self.model, "inputs", ())]
-        if isinstance(place, str) and not isinstance(x, dict) and place in names:
-            place = names.index(place)
-        if place not in places:
-            fail(
-                "`augmented_input` must be the name or the position of one of the inputs.",
-                augmented_input=self.augmented_input, inputs=places,
-            )  # fmt: skip
-        return place, x[place]
-
-    @property
-    def _takes_all(self):
-        """Whether the augmentation takes all inputs of the model, of whatever shape they are."""
-        return self.augmentation._any_rank
-
-    @staticmethod
-    def _put_images(x, place, images):
-        if place is None:
-            return images
-        if isinstance(x, dict):
-            return {**x, place: images}
-        parts = [*x[:place], images, *x[place + 1 :]]
-        return type(x)(*parts) if hasattr(x, "_fields") else type(x)(parts)
-
-    def compile(self, optimizer: Any = "rmsprop", loss: Any = None, *args: Any, **kwargs: Any) -> None:
-        """Compiles like `keras.Model.compile`, with the losses and metrics of `model`."""
-        super().compile(optimizer, wrap_losses(loss, self._mixing), *args, **kwargs)
-        self._mixing.given = loss
-        self._told_of_nan = False
-        if loss is not None:
-            object.__setattr__(self, "loss", loss)  # the user's object, which Keras would replace to track it
-
-    def get_compile_config(self) -> Config | None:
-        config = super().get_compile_config()
-        if config:
-            config["loss"] = keras.saving.serialize_keras_object(self._mixing.given)
-        return config
-
-    def compile_from_config(self, config: Config) -> None:
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        if self.optimizer is not None and self.built:
-            self.optimizer.build(self.trainable_variables)
-
-    def compute_loss(
-        self,
-        x: Tensors = None,
-        y: Tensors = None,
-        y_pred: Tensor = None,
-        sample_weight: Tensors = None,
-        training: bool | None = True,
-    ) -> Tensor:
-        if isinstance(y, Mixture):
-            self._mixing.weights = y.weights
-            y = y.labels[0] if y.weights is None else y.stacked()
-            if self._mixing.weights is None:
-                check_not_ids(y, y_pred)
-        try:
-            if self._mixing.given is not None:
-                y, sample_weight = labels_in_form(y_pred, y), in_form_of(y_pred, sample_weight, "sample_weight")
-            return super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
-        finally:
-            self._mixing.weights = None
-
-    def get_metrics_result(self) -> dict[str, Any]:
-        results = super().get_metrics_result()
-        if not self._told_of_nan and "loss" in results:
-            self._told_of_nan = warn_of_nan(self._mixing.given, results["loss"])
-        return results
-
-    def compute_metrics(self, x: Tensors, y: Tensors, y_pred: Tensor, sample_weight: Tensors = None) -> dict[str, Any]:
-        y = y.dominant if isinstance(y, Mixture) else y
-        return super().compute_metrics(x, y, y_pred, sample_weight)
+        return find_images(x, self.model, self.augmentation, self.augmented_input)
 
     def get_config(self) -> Config:
         parts = {"dtype": self.dtype_policy, "model": self.model, "augmentation": self.augmentation}

@@ -207,7 +207,8 @@ def test_the_network_runs_once_a_step_and_its_losses_count_once():
 
 
 @only("jax", why="XLA fuses what it compiles as one program, a training step on JAX")
-def test_a_step_augments_the_images_once():
+@pytest.mark.parametrize("inputs", ["one input", "several inputs"])
+def test_a_step_augments_the_images_once(inputs):
     """The first convolution reads them forward and backward: fused into both, they would be augmented twice. In the
     compiled step stand as many operations on rows of pixels as where the augmentation is compiled alone."""
     import jax
@@ -218,8 +219,13 @@ def test_a_step_augments_the_images_once():
         program = jax.jit(function).lower(*arguments).compile().as_text()
         return re.findall(r" = f32\[10,8,18\]\S* (\w+)\(", program)  # 6 columns of 3 channels are one axis
 
-    model = augmented(augmentation=layers.MixUp(0.8))
-    model.build(images.shape)
+    net = network()
+    if inputs == "several inputs":
+        image, size = keras.Input((8, 6, 3)), keras.Input((2,))
+        net = keras.Model([image, size], keras.layers.Dense(CLASSES)(size) + net(image))
+        images = [images, np.ones((10, 2), "float32")]
+    model = augmented(net, layers.MixUp(0.8))
+    model.build(keras.tree.map_structure(np.shape, images))
     model.optimizer.build(model.trainable_variables)
     parts = model.trainable_variables, model.non_trainable_variables, model.optimizer.variables, model.metrics_variables
     state = tuple([variable.value for variable in variables] for variables in parts)

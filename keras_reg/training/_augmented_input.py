@@ -1,0 +1,56 @@
+"""The inputs that an augmentation takes: finding them among those of a model, and putting them back."""
+
+from keras_reg._validation import fail
+from keras_reg.layers._batch._forms import leaves, map_arrays
+
+
+def find_images(x, model, augmentation, augmented_input):
+    """Returns (the place of the images in x, the images). The place is `None` if x itself is the images."""
+    if not isinstance(x, (dict, list, tuple)):
+        return None, x
+    places = list(x) if isinstance(x, dict) else list(range(len(x)))
+    takes_all = augmentation._any_rank  # inputs of any shape
+    if len(places) > 1 and augmentation._mixes and (augmented_input is not None or not takes_all):
+        fail(
+            "Samples must be mixed as a whole. With several inputs, use mixers that take inputs of any shape, such "
+            "as `MixUp`, without `augmented_input`.",
+            augmented_input=augmented_input,
+            inputs=places,
+        )
+    if len(places) > 1 and takes_all and augmented_input is None:
+        return None, x
+    place = places[0] if augmented_input is None and len(places) == 1 else augmented_input
+    names = [tensor.name for tensor in getattr(model, "inputs", ())]
+    if isinstance(place, str) and not isinstance(x, dict) and place in names:
+        place = names.index(place)
+    if place not in places:
+        fail(
+            "`augmented_input` must be the name or the position of one of the inputs.",
+            augmented_input=augmented_input,
+            inputs=places,
+        )
+    return place, x[place]
+
+
+def put_images(x, place, images):
+    """Returns the inputs with other images at the place that `find_images` has returned."""
+    if place is None:
+        return images
+    if isinstance(x, dict):
+        return {**x, place: images}
+    parts = [*x[:place], images, *x[place + 1 :]]
+    return type(x)(*parts) if hasattr(x, "_fields") else type(x)(parts)
+
+
+def computed_once(place, before, after):
+    """Returns augmented images or inputs that a compiler computes once, for the forward and the backward pass.
+
+    Args:
+        place: The `Place` of the batch.
+        before: The images before the augmentation.
+        after: The augmented images, an array or a nest of arrays.
+    """
+    known, arrays = leaves(before), []
+    map_arrays(arrays.append, after)
+    done = iter(place.computed_once(*known, *arrays)[len(known) :])
+    return map_arrays(lambda _: next(done), after)
