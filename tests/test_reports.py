@@ -9,6 +9,7 @@ import pytest
 from harness import BACKEND, assert_close, gradients, jit, map_in_tf_data, only, raises_received, to_numpy
 from keras import ops
 from layers.batches import MOVERS
+from stochastic import STOCHASTIC
 
 from keras_reg import layers
 from keras_reg.callbacks import SmoothedEarlyStopping
@@ -214,15 +215,6 @@ def test_keras_19108_what_is_served_is_what_predict_gives(kind, tmp_path):
 
 
 # Rematerialization.
-
-STOCHASTIC = {
-    "DropPath": lambda: layers.DropPath(0.5, seed=1),
-    "DropBlock2D": lambda: layers.DropBlock2D(0.5, (2, 3), seed=1),
-    "FractionalMaxPooling2D": lambda: layers.FractionalMaxPooling2D(1.5, seed=1),
-    "NoisyBatchNormalization": lambda: layers.NoisyBatchNormalization(0.5, seed=1),
-    "statistics": lambda: layers.NoisyBatchNormalization(noise="statistics", virtual_batch_size=2, seed=1),
-    "GhostBatchNormalization": lambda: layers.GhostBatchNormalization(2),
-}
 
 
 @pytest.mark.parametrize("name", STOCHASTIC)

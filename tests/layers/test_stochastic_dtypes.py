@@ -5,27 +5,16 @@ import numpy as np
 import pytest
 from harness import BACKEND, dtype_of, gradients, only, raises_received, to_numpy
 from keras import ops
+from stochastic import STOCHASTIC
 
 from keras_reg.layers import (
-    DropBlock2D,
     DropConnect,
-    DropPath,
-    FractionalMaxPooling2D,
-    GhostBatchNormalization,
-    NoisyBatchNormalization,
     WeightNoise,
 )
 
 IMAGES = np.random.default_rng(0).integers(1, 9, (4, 6, 5, 3))
 LAYERS = {
-    "DropPath": lambda **k: DropPath(0.5, seed=1, **k),
-    "DropBlock2D": lambda **k: DropBlock2D(0.5, (2, 3), seed=1, **k),
-    "FractionalMaxPooling2D": lambda **k: FractionalMaxPooling2D(1.5, seed=1, **k),
-    "NoisyBatchNormalization": lambda **k: NoisyBatchNormalization(0.5, seed=1, **k),
-    "NoisyBatchNormalization of statistics": lambda **k: NoisyBatchNormalization(
-        noise="statistics", virtual_batch_size=2, seed=1, **k
-    ),
-    "GhostBatchNormalization": lambda **k: GhostBatchNormalization(2, **k),
+    **STOCHASTIC,
     "DropConnect": lambda **k: DropConnect(keras.layers.EinsumDense("abcd,de->abce", (6, 5, 2), **k), 0.5, seed=1),
     "WeightNoise": lambda **k: WeightNoise(keras.layers.Dense(2, **k), 0.5, seed=1),
 }
