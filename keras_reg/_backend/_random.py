@@ -93,7 +93,7 @@ class RandomSource:
     def call_words(self):
         """Returns numbers that identify this call.
 
-        Workers share one counter for all layers, since a worker process may receive a new copy of a layer repeatedly.
+        A worker process uses one counter for all layers, since it may receive new copies of the same layer.
         """
         worker = worker_words()
         return (next(_WORKER_CALLS if worker else self._counter), *worker)

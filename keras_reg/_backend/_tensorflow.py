@@ -134,7 +134,7 @@ def is_in_graph():
 
 
 def as_written(function):
-    """Returns `function`, excluded from AutoGraph. Converting everything it calls would slow down a first tf.data map.
+    """Returns `function`, excluded from AutoGraph. In the first tf.data map, the conversion would take seconds.
 
     Keras does not convert the `call` of its layers either.
     """

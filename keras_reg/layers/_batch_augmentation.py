@@ -32,8 +32,8 @@ class BatchAugmentation(
     A subclass implements `get_random_transformation`, which converts random numbers to the parameters of a batch, and
     one hook for each part that it changes: `transform_images`, `transform_labels`, `transform_segmentation_masks`,
     `transform_bounding_boxes`, `transform_sample_weights`. All hooks are pure functions. They must compute with
-    `batch.ops`, which has a part of the names of `keras.ops`. In a `tf.data` graph with the JAX or PyTorch backend, and
-    in data-loading workers, the arrays do not belong to the backend, so `keras.ops` fails.
+    `batch.ops`, which has a part of the operations of `keras.ops`. In a `tf.data` graph with the JAX or PyTorch
+    backend, and in data-loading workers, the arrays do not belong to the backend, so `keras.ops` fails.
 
     A call returns tensors of the backend, with two exceptions. Tensors of another framework are returned as tensors of
     that framework. In worker processes, and in all threads except the main thread, NumPy arrays are returned as NumPy
@@ -57,8 +57,8 @@ class BatchAugmentation(
 
     Args:
         rate: Probability that the layer is applied to an image, in [0, 1], or a `keras_reg.Strength`.
-        kind: What one sample is: "image", "video", "signal", or `None`, which takes inputs with four axes for images
-            and inputs with five axes for videos. Signals need "signal", since three axes may also be one image.
+        kind: Kind of sample: "image", "video", "signal", or `None`, which treats inputs with four axes as images
+            and inputs with five axes as videos. Signals need "signal", since three axes may also be one image.
         data_format: "channels_last", "channels_first", or `None` for Keras' setting.
         seed: Integer of at least 0, or `None`. With a seed, the random numbers are reproducible.
         **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`.
@@ -105,11 +105,11 @@ class BatchAugmentation(
     kinds: tuple[str, ...] = ("image",)
 
     _has_rate = True
-    _mixes = False  # whether images meet each other
+    _mixes = False  # whether the result for an image depends on other images
     _calls_hooks = True  # whether `_transform` calls the hooks of a subclass
-    _has_layout = True  # whether it matters where the channels stand
-    _selects = False  # whether the parameters leave alone what is not selected, so that nothing need be put back
-    _makes_images = False  # whether `transform_images` returns memory that is nobody else's
+    _has_layout = True  # whether the position of the channel axis matters
+    _selects = False  # whether the parameters already leave unselected samples unchanged
+    _makes_images = False  # whether `transform_images` returns new memory that nothing else uses
 
     def __init__(
         self,
@@ -177,18 +177,18 @@ class BatchAugmentation(
         """Returns the shape of the resulting images, if their size changes. The rate must then be 1."""
         return image_shape
 
-    # What the base class makes of them.
+    # The base class.
 
     def spatial_axes(self, array: Tensor) -> tuple[int, int]:
-        """The axes of rows and columns of a batch of images, masks or pixel weights: (1, 2) or (2, 3)."""
+        """Returns the axes of rows and columns of a batch of images, masks or pixel weights: (1, 2) or (2, 3)."""
         return (2, 3) if channels_first(array, self.data_format) else (1, 2)
 
     def _overrides(self, hook):
-        """Whether a subclass has written this hook."""
+        """Whether a subclass overrides this hook."""
         return getattr(type(self), hook) is not getattr(BatchAugmentation, hook)
 
     def strength(self, name: str, batch: Any) -> Any:
-        """The present value of an argument for this batch: a number, or what the weight of a `Strength` holds."""
+        """Returns the current value of an argument: a number, or the value of the weight of a `Strength`."""
         value = self._value_or_weight(name)
         if not isinstance(value, keras.Variable):
             return value
@@ -196,11 +196,11 @@ class BatchAugmentation(
 
     @property
     def _columns(self):
-        """Uniform numbers for each sample: one for the rate, then those of the subclass."""
+        """The number of uniform numbers per sample: one for the rate, and those of the subclass."""
         return self.uniform_numbers + self._has_rate
 
     def _transform(self, batch, u, noise=None, select=None):
-        """A pure function from a batch and random numbers to a batch."""
+        """Transforms a batch with the given random numbers. It is a pure function."""
         if self._has_rate:
             if self._is_plain("rate", 0):
                 return batch
@@ -211,11 +211,11 @@ class BatchAugmentation(
         return apply_hooks(self, batch, transformation, None if self._selects else select)
 
     def _changes(self, labels):
-        """Whether `transform_labels` is called on each array of the labels, a nest like them."""
+        """Returns a nest like the labels that tells for each array whether `transform_labels` is called on it."""
         return map_arrays(lambda _: True, labels)
 
     def _check(self, batch):
-        """Refuses what this layer cannot do rightly with images."""
+        """Refuses images that this layer cannot process correctly, and entries that it cannot move with them."""
         check_hooks(self, batch)
 
     def get_config(self) -> Config:
@@ -225,13 +225,13 @@ class BatchAugmentation(
 
     @classmethod
     def from_config(cls, config: Config) -> Self:
-        """The layer again."""
+        """Creates a layer from its config."""
         if not isinstance(config, dict):
             fail("Expected a config, a dict of arguments.", config=config)
         return cls(**{name: deserialize(value) for name, value in config.items()})
 
 
 def selected(u, rate, select):
-    """Which samples this call touches, (batch,)."""
+    """Returns which samples this call changes, (batch,)."""
     chosen = u < rate
     return chosen if select is None else chosen & select

@@ -1,4 +1,4 @@
-"""Layers made of layers: one draw and one key for all of them, Keras' own image layers among them."""
+"""Layers that contain other layers, including Keras' own image layers. All of them share one draw and one key."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -24,11 +24,11 @@ from keras_reg.layers._batch_augmentation import BatchAugmentation
 
 
 class Composite(BatchAugmentation):
-    """What `Pipeline`, `RandomChoice` and `RandomApply` share."""
+    """Base class of `Pipeline`, `RandomChoice` and `RandomApply`."""
 
     _own_columns = 0
     _calls_hooks = False
-    keeps_size = False  # whether each layer meets some of the images only, so that it must keep their size
+    keeps_size = False  # whether layers must keep the size of the images, since each is applied to some images only
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Composite(BatchAugmentation):
         seeds = [getattr(layer, "seed", None) for layer in layers if isinstance(layer, BatchAugmentation)]
         derived = seed
         if seed is None and seeds and None not in seeds:
-            derived = seed_words(*seeds)  # seeded parts make a seeded whole
+            derived = seed_words(*seeds)  # if all layers have a seed, this one is seeded too
         super().__init__(rate, agreed_kind(layers, kind), data_format, derived, **kwargs)
         self.seed = seed
         self.layers = list(layers)
@@ -77,7 +77,7 @@ class Composite(BatchAugmentation):
 
     @property
     def _folds(self):
-        """Each layer folds what it needs."""
+        """Each inner layer folds its own input."""
         return False
 
     def _all_kinds(self):
@@ -90,7 +90,7 @@ class Composite(BatchAugmentation):
         return all(isinstance(layer, BatchAugmentation) and layer.keeps_integers for layer in self.layers)
 
     def _draw_noise(self, batch, key):
-        """The key, from which each layer draws when its turn has come."""
+        """Returns the key. Each layer draws its own noise from it."""
         return key
 
     @property
@@ -104,7 +104,7 @@ class Composite(BatchAugmentation):
         return [self, *(x for layer in self.layers if isinstance(layer, BatchAugmentation) for x in layer._walk())]
 
     def parts(self, batch, u, key):
-        """Each layer with the uniform numbers and the key that are its own."""
+        """Yields each layer with its uniform numbers and its key."""
         start = self._own_columns
         for i, layer in enumerate(self.layers):
             end = start + getattr(layer, "_columns", 0)
@@ -112,7 +112,7 @@ class Composite(BatchAugmentation):
             start = end
 
     def within(self, batch):
-        """The batch as the layers meet it, which compute in the dtype of this one."""
+        """Returns the batch for the inner layers, which compute in the dtype of this layer."""
         return dataclasses.replace(batch, dtype=batch.dtype or self.compute_dtype)
 
     def _compute(self, batch, u, noise, select, cast):
@@ -136,7 +136,7 @@ class Composite(BatchAugmentation):
             batch = inference_spec_after(layer, batch)
 
     def _cast_spec(self, batch):
-        """The specification of the batch before the first layer."""
+        """Returns the specification of the batch before the first layer."""
         return super()._cast_spec(self.within(batch))
 
     def _output_spec(self, batch):
@@ -163,5 +163,5 @@ class Composite(BatchAugmentation):
 
     @classmethod
     def from_config(cls, config: Config) -> Self:
-        """The layer again."""
+        """Creates a layer from its config."""
         return cls(**layers_of_config(config, "layers"))

@@ -22,8 +22,8 @@ class CutMix(Mixer):
             one logit with labels 0 and 1, which are returned as (batch, 1). Not required for float labels, or inside
             `keras_reg.training.RegularizedModel`, where integer labels stay integers.
         mode: "sample" draws a lambda per image, "batch" draws one per batch.
-        kind: What one sample is: "image", "video", "signal", or `None`, which takes inputs with four axes for images
-            and inputs with five axes for videos. Signals need "signal", since three axes may also be one image.
+        kind: Kind of sample: "image", "video", "signal", or `None`, which treats inputs with four axes as images
+            and inputs with five axes as videos. Signals need "signal", since three axes may also be one image.
         data_format: "channels_last", "channels_first", or `None` for Keras' setting.
         seed: Integer of at least 0, or `None`. With a seed, the random numbers are reproducible.
         **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`.
@@ -49,8 +49,8 @@ class CutMix(Mixer):
 
     Raises:
         ValueError: For arguments out of range, images that are not a batch, batch sizes that differ, bounding boxes
-            (there is no right answer for a box that is partly covered), and integer labels without `num_classes` or out
-            of its range (in compiled code, their one-hot rows are NaN instead).
+            (a box that is partly covered has no correct result), and integer labels without `num_classes` or out of its
+            range (in compiled code, their one-hot rows are NaN instead).
 
     Example:
 

@@ -13,8 +13,8 @@ from keras_reg._validation import check_data_format, check_flag, check_seed, fai
 from keras_reg.layers._noise._one_array import TakesOneArray
 from keras_reg.layers._noise._random_layer import RandomLayer, in_compute_dtype
 
-NEWTON_STEPS = 24  # twice what any rate below 1 needs in float32
-LARGEST_SCALE = 1000.0  # for units that almost surely drop; float16 ends at 65504
+NEWTON_STEPS = 24  # twice the number that any rate below 1 needs in float32
+LARGEST_SCALE = 1000.0  # limits the scale of units that are almost always dropped; the float16 maximum is 65504
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
@@ -93,7 +93,7 @@ class DropBlock2D(TakesOneArray, RandomLayer, keras.layers.Layer):
         channels = shape[1 if first else 3] if self.per_channel else 1
         block_rate, scale = self._solve(height, width)
 
-        # Pooling on CPU knows channels last alone: with channels first they are part of the batch meanwhile.
+        # On CPU, pooling only supports channels last. With channels first, the channels are moved to the batch axis.
         outer, inner = (batch * channels, 1) if first else (batch, channels)
         starts = (outer, *map(_starts, (height, width), self._sides), inner)
         dropped = _grow(uniform(self.random.key(), starts) < block_rate, (height, width), self._sides)
@@ -124,7 +124,7 @@ class DropBlock2D(TakesOneArray, RandomLayer, keras.layers.Layer):
 
 
 def _sides(block_size):
-    """The height and width of a block."""
+    """Returns the height and width of a block."""
     found = native(block_size)
     sides = tuple(found) if isinstance(found, (tuple, list)) else (found, found)
     if len(sides) != 2 or not all(is_integer(side) and side >= 1 for side in sides):
@@ -140,23 +140,23 @@ def _least(a, b):
 
 
 def _starts(size, block):
-    """How many positions a block has along a side."""
+    """Returns the number of positions of a block along a side."""
     return size - _least(block, size) + 1
 
 
 def _coverage(xp, size, block):
-    """How many positions of a block cover each index of a side."""
+    """Returns the number of block positions that cover each index of a side."""
     index = xp.arange(size)
     least = xp.minimum(xp.minimum(index + 1, size - index), xp.minimum(block, _starts(size, block)))
     return xp.minimum(least, size)
 
 
 def _solve(xp, height, width, sides, rate):
-    """The probability of a block at each position, and what to multiply the units that are kept by: (height, width).
+    """Returns the probability of a block at each position, and the scale of the kept units, (height, width).
 
-    A unit that c positions cover is kept with probability (1 - p)^c = exp(-t c). Newton's method finds the t at which
-    minus the logarithm of the mean of that is -log(1 - rate). It is concave and rises, nearly a line, so that t rises
-    from 0 and never passes the root.
+    A unit that is covered by c positions is kept with probability (1 - p)^c = exp(-t c). Newton's method finds the t
+    for which the mean of this probability is 1 - rate. Minus the logarithm of the mean is concave, increasing and
+    nearly linear in t, so t increases from 0 and never passes the root.
     """
     covers = _coverage(xp, height, sides[0])[:, None] * _coverage(xp, width, sides[1])[None, :]
     covers = ops.cast(covers, "float32") if xp is ops else covers.astype("float64")
@@ -177,7 +177,7 @@ def _solve_once(height, width, sides, rate):
 
 
 def _grow(seeds, sizes, sides):
-    """Each seed (batch, starts, starts, channels) becomes the block that starts there: (batch, height, width, ...)."""
+    """Turns each seed into the block that starts there: (batch, starts, starts, ...) to (batch, height, width, ...)."""
     dropped = ops.cast(seeds, "float32")
     for axis, (size, block) in enumerate(zip(sizes, sides, strict=True), 1):
         side = _least(block, size)

@@ -12,7 +12,7 @@ from keras_reg.layers._strength_weight import given, scale_of_kept
 
 @keras.saving.register_keras_serializable(package="keras_reg")
 class DropConnect(WeightWrapper):
-    """Calls a layer with dropout on its weights: a random part is kept and scaled by 1 / (1 - rate).
+    """Calls a layer with dropout on its weights: a random part of them is kept and scaled by 1 / (1 - rate).
 
     Each training call draws one mask per kernel, which all examples of the batch share. Kernels are all float weights
     whose names end in "kernel"; biases are not changed. The expectation of the kernel is the stored kernel, which is

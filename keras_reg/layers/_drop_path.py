@@ -69,7 +69,7 @@ class DropPath(TakesOneArray, RandomLayer, keras.layers.Layer):
         draws = ops.shape(inputs)[0] if self.mode == "sample" else 1
         keep = uniform(self.random.key(), (draws, *[1] * (len(inputs.shape) - 1))) >= rate
         scale = ops.cast(ops.where(keep, scale_of_kept(rate), 0), inputs.dtype)
-        return ops.where(keep, inputs * scale, 0)  # of what is dropped neither infinities nor NaN remain
+        return ops.where(keep, inputs * scale, 0)  # `where` also removes infinities and NaN
 
     def compute_output_shape(self, input_shape: Shape) -> Any:
         return input_shape

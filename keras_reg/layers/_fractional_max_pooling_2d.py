@@ -97,10 +97,10 @@ class FractionalMaxPooling2D(TakesOneArray, RandomLayer, keras.layers.Layer):
         return (2, 3) if self.data_format == "channels_first" else (1, 2)
 
     def _bounds(self, size, count, key):
-        """The boundaries 0 = a_0 < ... < a_count = size of the regions along one side, int32."""
+        """Returns the boundaries 0 = a_0 < ... < a_count = size of the regions along one side, int32."""
         if self.pseudo_random or key is None:
-            # ceil(alpha (i + u)) - 1 for alpha = size / count and u in (0, 1 / alpha], so that a_0 = 0: in integers,
-            # since u counts only by the step of 1 / size that it lies in.
+            # ceil(alpha (i + u)) - 1 with alpha = size / count and u in (0, 1 / alpha], so that a_0 = 0. Integers are
+            # enough, since the result only depends on the step of size 1 / size in which u lies.
             step = count // 2 if key is None else _integer(uniform(key, ()), count)
             return (size * ops.arange(count + 1, dtype="int32") + step) // count
         order = ops.argsort(ops.argsort(uniform(key, (count,))))
@@ -125,19 +125,19 @@ class FractionalMaxPooling2D(TakesOneArray, RandomLayer, keras.layers.Layer):
 
 
 def _pooled(size, ratio):
-    """floor(size / ratio), at least 1, where 33 / 1.1 is 30."""
+    """Returns floor(size / ratio), but at least 1. The tolerance makes 33 / 1.1 equal to 30."""
     if isinstance(size, int):
         return max(1, int(size / ratio + 1e-6))
     return ops.maximum(ops.cast(ops.cast(size, "float32") / ratio + 1e-5, "int32"), 1)
 
 
 def _integer(u, count):
-    """A random integer below `count`, from u in [0, 1)."""
+    """Returns a random integer below `count`, from u in [0, 1)."""
     return ops.minimum(ops.cast(u * ops.cast(count, "float32"), "int32"), count - 1)
 
 
 def _pool(x, axis, size, count, bounds, overlapping):
-    """The maximum over the region from each boundary to the next: one row of all regions after the other."""
+    """Computes the maximum over each region, by one gather per row of the largest region."""
     starts, ends = bounds[:-1], bounds[1:]
     if overlapping:
         ends = ops.minimum(ends + 1, size)
@@ -149,7 +149,7 @@ def _pool(x, axis, size, count, bounds, overlapping):
 
 
 def _maximum(a, b):
-    """`ops.maximum`, which would round float64 to float32."""
+    """Computes `ops.maximum`, but does not round float64 to float32."""
     if keras.backend.standardize_dtype(a.dtype) != "float64":
         return ops.maximum(a, b)
     return ops.where(ops.logical_or(a > b, ops.isnan(a)), a, b)

@@ -67,7 +67,9 @@ class GhostBatchNormalization(TakesOneArray, NotRematerialized, keras.layers.Bat
         virtual_batch_size = check_integer("virtual_batch_size", virtual_batch_size, low=1, high=2**20)
         for name in ("renorm", "synchronized"):
             if kwargs.get(name):
-                fail(f"`{name}` must be False: statistics are those of one virtual batch.", **{name: kwargs[name]})
+                fail(
+                    f"`{name}` must be False, since each virtual batch has its own statistics.", **{name: kwargs[name]}
+                )
         super().__init__(**kwargs)
         self.virtual_batch_size = virtual_batch_size
 
@@ -82,23 +84,23 @@ class GhostBatchNormalization(TakesOneArray, NotRematerialized, keras.layers.Bat
         x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
         weights = to_weights(mask, x)
         counts = self._sum_parts(example_counts(x, self.axis, weights))
-        counted = ops.maximum(counts, 1)  # a part may be masked as a whole
+        counted = ops.maximum(counts, 1)  # a part may be masked completely
         mean = self._sum_parts(example_sums(x, self.axis, weights)) / counted
-        centred = x - self._spread(mean, x)
-        variance = self._sum_parts(example_sums(ops.square(centred), self.axis, weights)) / counted
+        centered = x - self._spread(mean, x)
+        variance = self._sum_parts(example_sums(ops.square(centered), self.axis, weights)) / counted
         share = counts / ops.maximum(ops.sum(counts, 0), 1)
         move_statistics(self, ops.sum(share * mean, 0), ops.sum(share * variance, 0))
 
         scale = ops.rsqrt(variance + self.epsilon)
         if self.scale:
             scale = scale * ops.cast(self.gamma, x.dtype)
-        outputs = centred * self._spread(scale, x)
+        outputs = centered * self._spread(scale, x)
         if self.center:
             outputs = outputs + along_channels(ops.cast(self.beta, x.dtype), x, self.axis)
         return ops.cast(outputs, self.compute_dtype)
 
     def _sum_parts(self, values):
-        """(batch, channels) to (parts, channels)."""
+        """Sums (batch, channels) over the examples of each part, to (parts, channels)."""
         batch, channels = ops.shape(values)[0], values.shape[1]
         missing = -batch % self.virtual_batch_size
         if not isinstance(missing, int) or missing:
@@ -106,7 +108,7 @@ class GhostBatchNormalization(TakesOneArray, NotRematerialized, keras.layers.Bat
         return ops.sum(ops.reshape(values, (-1, self.virtual_batch_size, channels)), 1)
 
     def _spread(self, parts, x):
-        """(parts, channels), each for all examples of its part, shaped to broadcast against `x`."""
+        """Repeats (parts, channels) for all examples of each part, shaped to broadcast against `x`."""
         return along_channels(ops.repeat(parts, self.virtual_batch_size, 0)[: ops.shape(x)[0]], x, self.axis)
 
     def get_config(self) -> Config:

@@ -88,15 +88,15 @@ class LabelNoise(BatchAugmentation):
         named = self.noisy_output if isinstance(self.noisy_output, list) else [self.noisy_output]
         if not all(name in known for name in named):
             named = self.noisy_output
-            fail("`noisy_output` must say which of several labels are redrawn.", noisy_output=named, labels=known)
+            fail("`noisy_output` must select the labels to redraw.", noisy_output=named, labels=known)
         chosen = [name in named for name in known for _ in keras.tree.flatten(labels[name])]
-        if isinstance(labels, dict):  # which `keras.tree` sorts
+        if isinstance(labels, dict):  # `keras.tree` sorts its keys
             return {name: keras.tree.map_structure(lambda _, name=name: name in named, labels[name]) for name in known}
         return keras.tree.pack_sequence_as(labels, chosen)
 
     def _check(self, batch):
         if not leaves(batch.labels):
-            raise ValueError("Expected labels, to put noise on. Received: images alone")
+            raise ValueError("Expected labels to add noise to. Received: images without labels")
         changes = self._changes(batch.labels)
         map_arrays(lambda array, changed: self._check_label(array, batch) if changed else None, batch.labels, changes)
 
@@ -137,14 +137,14 @@ class LabelNoise(BatchAugmentation):
 
 
 def _names(labels):
-    """Keys or positions of several labels."""
+    """Returns the keys or positions of several labels."""
     if isinstance(labels, dict):
         return list(labels)
     return list(range(len(labels))) if isinstance(labels, (list, tuple)) else []
 
 
 def _check_noisy_output(noisy_output):
-    """`None`, a name or a position, or a list of these."""
+    """Checks `noisy_output`: `None`, a name or a position, or a list of these."""
     names = native(noisy_output)
     if isinstance(names, (list, tuple)) and not names:
         fail("`noisy_output` must name at least one of the labels.", noisy_output=noisy_output)

@@ -22,7 +22,7 @@ class MixUp(Mixer):
             one logit with labels 0 and 1, which are returned as (batch, 1). Not required for float labels, or inside
             `keras_reg.training.RegularizedModel`, where integer labels stay integers.
         mode: "sample" draws a lambda per image, "batch" draws one per batch.
-        kind: What one sample is: "image", "video", "signal" or `None`. It is required without labels, if inputs with
+        kind: Kind of sample: "image", "video", "signal" or `None`. It is required without labels, if inputs with
             three axes may be signals (batch, time, channels) or one image.
         data_format: "channels_last", "channels_first", or `None` for Keras' setting.
         seed: Integer of at least 0, or `None`. With a seed, the random numbers are reproducible.
@@ -47,7 +47,7 @@ class MixUp(Mixer):
 
     Output shape:
         The shape of the input. Integer labels and blended integer masks become one-hot. Bounding boxes of both images
-        are kept, as (batch, 2 n, 4). Boxes of images that are not mixed in have class -1.
+        are kept, as (batch, 2 n, 4). Boxes of images with weight 0 have class -1.
 
     Raises:
         ValueError: For arguments out of range, images that are not a batch, batch sizes that differ, integer labels

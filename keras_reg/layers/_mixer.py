@@ -15,7 +15,7 @@ from keras_reg.layers._pixels._mixing import COLUMNS, check_inputs, check_labels
 
 
 class Mixer(BatchAugmentation):
-    """What MixUp and CutMix share: all but whether the partner is blended in or cut in."""
+    """Base class of `MixUp` and `CutMix`, which differ in whether the partner is blended or pasted into the image."""
 
     cuts = False
     kinds = ("image", "video", "signal")
@@ -44,7 +44,7 @@ class Mixer(BatchAugmentation):
 
     @property
     def quantile(self):
-        """The inverse distribution function of lambda. Its table is kept from call to call."""
+        """The inverse distribution function of lambda. Its table is cached between calls."""
         return BetaQuantile(plain(self.alpha), moves=isinstance(self.alpha, Strength))
 
     @property
@@ -53,7 +53,7 @@ class Mixer(BatchAugmentation):
 
     @property
     def _any_rank(self):
-        """Samples of any shape can be blended; for a box it matters where pixels are."""
+        """Samples of any shape can be blended. Boxes need pixel positions."""
         return not self.cuts
 
     def _check(self, batch):
@@ -64,7 +64,7 @@ class Mixer(BatchAugmentation):
             check_boxes(batch, cuts=self.cuts, layer=type(self).__name__)
 
     def draw(self, batch, u, select=None):
-        """Which images are mixed, and what each keeps (lambda)."""
+        """Draws which images are mixed, and the share that each keeps (lambda)."""
         numbers = u[:1, 1] if self.mode == "batch" else u[:, 1]
         alpha = self.strength("alpha", batch) if isinstance(self.alpha, Strength) else None
         kept = self.quantile(numbers, batch.ops, alpha)
@@ -84,7 +84,7 @@ class Mixer(BatchAugmentation):
 
 
 def mixed_spec(spec, batch, layer):
-    """The specification of a mixed batch; `layer` is a mixer or a choice of mixers."""
+    """Returns the specification of a mixed batch. `layer` is a mixer or a `RandomChoice` of mixers."""
 
     def label(array):
         if batch.keeps_ids:

@@ -97,13 +97,13 @@ class NoisyBatchNormalization(TakesOneArray, RandomLayer, keras.layers.BatchNorm
         if isinstance(stddev, Strength):
             fail('`stddev` is not used with noise="statistics", so it must not be a `Strength`.', stddev=stddev)
         if getattr(self, "renorm", False):
-            fail('`renorm` must be False where noise="statistics".', renorm=self.renorm)
+            fail('`renorm` must be False with noise="statistics".', renorm=self.renorm)
 
     def build(self, input_shape: Shape) -> None:
         if self.noise == "statistics":
             check_axis(self.axis, len(input_shape))
         super().build(input_shape)
-        # After the four of the plain layer, so that these stay where they are.
+        # After the four weights of the plain layer, so that these keep their positions.
         self.set_strength("stddev", self.stddev)
 
     def call(self, inputs: Tensors, training: bool | None = None, mask: Tensors = None) -> Tensors:
@@ -130,7 +130,7 @@ class NoisyBatchNormalization(TakesOneArray, RandomLayer, keras.layers.BatchNorm
             mean, variance = ops.moments(x, axes, synchronized=True)
         else:
             mean, variance = _share(sums, counts), None
-        # Moments about the mean of the batch: E[x^2] - E[x]^2 would lose the variance of data far from zero.
+        # Moments about the batch mean: E[x^2] - E[x]^2 would lose the variance of data far from zero.
         first = sums - counts * mean
         second = example_sums(ops.square(x - along_channels(mean, x, self.axis)), self.axis, weights)
         variance = _share(second, counts) if variance is None else variance
@@ -139,7 +139,7 @@ class NoisyBatchNormalization(TakesOneArray, RandomLayer, keras.layers.BatchNorm
         times = self._draw(ops.shape(x)[0], x.dtype)
         shift = _share(first, counts, times) - _share(first, counts)
         change = _share(second, counts, times) - _share(second, counts)
-        if mask is not None:  # a draw of fully masked examples says nothing
+        if mask is not None:  # a draw that contains only masked examples has no statistics
             some = ops.sum(times * counts, 0) > 0
             shift, change = ops.where(some, shift, 0), ops.where(some, change, 0)
         outputs = ops.batch_normalization(
@@ -154,7 +154,7 @@ class NoisyBatchNormalization(TakesOneArray, RandomLayer, keras.layers.BatchNorm
         return ops.cast(outputs, self.compute_dtype)
 
     def _draw(self, batch, dtype):
-        """How many times each example is drawn: (batch, 1)."""
+        """Draws how many times each example is used, (batch, 1)."""
         u = uniform(self.random.key(), (self.virtual_batch_size, 1))
         drawn = ops.cast(u * ops.cast(batch, "float32"), "int32")
         drawn = ops.minimum(drawn, batch - 1)  # the product may round up
@@ -171,5 +171,5 @@ class NoisyBatchNormalization(TakesOneArray, RandomLayer, keras.layers.BatchNorm
 
 
 def _share(sums, counts, times=1):
-    """The mean over examples of given weight: (channels,)."""
+    """Returns the mean over weighted examples, (channels,)."""
     return ops.sum(times * sums, 0) / ops.maximum(ops.sum(times * counts, 0), 1)

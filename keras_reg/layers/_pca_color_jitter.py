@@ -13,7 +13,7 @@ from keras_reg.layers._batch._forms import dtype_of, static
 from keras_reg.layers._batch_augmentation import BatchAugmentation
 from keras_reg.layers._strength_weight import given
 
-# Of the pixels of ImageNet in [0, 1], as everybody uses them since Krizhevsky et al. (2012).
+# For ImageNet pixels in [0, 1], as in common use since Krizhevsky et al. (2012).
 IMAGENET_STDDEVS = (0.2175, 0.0188, 0.0045)
 IMAGENET_EIGENVECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
 
@@ -103,7 +103,7 @@ class PCAColorJitter(BatchAugmentation):
         if values is None and vectors is None:
             return
         if values is None or vectors is None:
-            fail("Give `stddevs` and `eigenvectors` together.", stddevs=values, eigenvectors=vectors)
+            fail("Expected both `stddevs` and `eigenvectors`, or neither.", stddevs=values, eigenvectors=vectors)
         try:
             deviations, matrix = np.asarray(values, "float64"), np.asarray(vectors, "float64")
         except (TypeError, ValueError, OverflowError):
@@ -122,7 +122,7 @@ class PCAColorJitter(BatchAugmentation):
 
     @property
     def components(self) -> Any:
-        """(standard deviations, matrix whose columns are the components)."""
+        """The standard deviations, and the matrix whose columns are the components."""
         if self.stddevs is None:
             return np.asarray(IMAGENET_STDDEVS, "float32"), np.asarray(IMAGENET_EIGENVECTORS, "float32")
         return np.asarray(self.stddevs, "float32"), np.asarray(self.eigenvectors, "float32")
@@ -151,7 +151,7 @@ class PCAColorJitter(BatchAugmentation):
             pixels = images.reshape(-1, images.shape[-1])
             count, total, product = count + len(pixels), total + pixels.sum(0), product + pixels.T @ pixels
         if count < 2:
-            raise ValueError(f"Expected images to adapt to. Received: {count} pixels")
+            raise ValueError(f"Expected images with at least 2 pixels. Received: {count} pixels")
         mean = total / count
         values, vectors = np.linalg.eigh(product / count - np.outer(mean, mean))
         self.stddevs = np.sqrt(np.maximum(values[::-1], 0)).tolist()
@@ -170,7 +170,7 @@ class PCAColorJitter(BatchAugmentation):
         return len(self.components[0])
 
     def get_random_transformation(self, batch: Any, random: Any) -> Any:
-        """The shift of each image, (batch, channels)."""
+        """Returns the shift of each image, (batch, channels)."""
         deviations, vectors = self.components
         a = random.normal * self.strength("stddev", batch)
         return batch.computed_once(batch.ops.matmul(a, batch.ops.convert_to_tensor((vectors * deviations).T)))[0]

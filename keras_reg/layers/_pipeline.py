@@ -19,8 +19,8 @@ class Pipeline(Composite):
     Args:
         layers: List of layers, one layer, or a `keras.Sequential`. Keras' own `MixUp` and `CutMix` are refused, since
             they do not mix sample weights.
-        kind: What one sample is: "image", "video", "signal", or `None`, which takes inputs with four axes for images
-            and inputs with five axes for videos. Signals need "signal", since three axes may also be one image.
+        kind: Kind of sample: "image", "video", "signal", or `None`, which treats inputs with four axes as images
+            and inputs with five axes as videos. Signals need "signal", since three axes may also be one image.
         data_format: "channels_last", "channels_first", or `None` for Keras' setting.
         seed: Integer of at least 0 that seeds all layers of this package. With `None`, the seeds of the layers are used
             if all layers have one. Keras layers use their own seeds.
@@ -38,7 +38,7 @@ class Pipeline(Composite):
             only on `seed` and `index`.
 
     Input shape:
-        What all layers accept: inputs of any shape (batch, ...) for `MixUp` and `LabelNoise`; images
+        Inputs that all layers accept: any shape (batch, ...) for `MixUp` and `LabelNoise`; images
         (batch, height, width, channels), videos (batch, time, height, width, channels) and signals
         (batch, time, channels) for others. With "channels_first", the channels are the second axis.
 
@@ -86,7 +86,7 @@ def _parts(layer):
 
 
 def taken_apart(layer):
-    """A `keras.Sequential`, which knows images alone, as a `Pipeline` of its layers; any other layer as it is."""
+    """Converts a `keras.Sequential`, which only processes images, to a `Pipeline`. Other layers are unchanged."""
     if not isinstance(layer, keras.Sequential):
         return layer
     parts = _parts(layer)

@@ -21,8 +21,8 @@ class RandomApply(Composite):
             selected images are used.
         rate: Probability that the layer is applied to an image, in [0, 1], or a `keras_reg.Strength`. It is
             multiplied by the rate of the layer, if there is one.
-        kind: What one sample is: "image", "video", "signal", or `None`, which takes inputs with four axes for images
-            and inputs with five axes for videos. Signals need "signal", since three axes may also be one image.
+        kind: Kind of sample: "image", "video", "signal", or `None`, which treats inputs with four axes as images
+            and inputs with five axes as videos. Signals need "signal", since three axes may also be one image.
         data_format: "channels_last", "channels_first", or `None` for Keras' setting.
         seed: Integer of at least 0. With `None`, the seed of the layer is used.
         **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`. All computations use the
@@ -39,7 +39,7 @@ class RandomApply(Composite):
             only on `seed` and `index`.
 
     Input shape:
-        What all layers accept: inputs of any shape (batch, ...) for `MixUp` and `LabelNoise`; images
+        Inputs that the layer accepts: any shape (batch, ...) for `MixUp` and `LabelNoise`; images
         (batch, height, width, channels), videos (batch, time, height, width, channels) and signals
         (batch, time, channels) for others. With "channels_first", the channels are the second axis.
 
@@ -90,5 +90,5 @@ class RandomApply(Composite):
 
     @classmethod
     def from_config(cls, config: Config) -> Self:
-        """The layer again."""
+        """Creates a layer from its config."""
         return cls(**layers_of_config(config, "layer"))

@@ -31,8 +31,8 @@ class RandomChoice(Composite):
         probabilities: Probability of each layer, at least 0 and not all 0. They are divided by their sum. With `None`,
             all layers have the same probability.
         mode: "batch" draws a layer per batch. "sample" draws one per sample, if all layers are `MixUp` or `CutMix`.
-        kind: What one sample is: "image", "video", "signal", or `None`, which takes inputs with four axes for images
-            and inputs with five axes for videos. Signals need "signal", since three axes may also be one image.
+        kind: Kind of sample: "image", "video", "signal", or `None`, which treats inputs with four axes as images
+            and inputs with five axes as videos. Signals need "signal", since three axes may also be one image.
         data_format: "channels_last", "channels_first", or `None` for Keras' setting.
         seed: Integer of at least 0 that seeds all layers of this package. With `None`, the seeds of the layers are used
             if all layers have one.
@@ -50,7 +50,7 @@ class RandomChoice(Composite):
             only on `seed` and `index`.
 
     Input shape:
-        What all layers accept: inputs of any shape (batch, ...) for `MixUp` and `LabelNoise`; images
+        Inputs that all layers accept: any shape (batch, ...) for `MixUp` and `LabelNoise`; images
         (batch, height, width, channels), videos (batch, time, height, width, channels) and signals
         (batch, time, channels) for others. With "channels_first", the channels are the second axis.
 
@@ -95,10 +95,10 @@ class RandomChoice(Composite):
         self.probabilities, self.mode = self._check_probabilities(probabilities), mode
         if mode == "sample" and not self.fused:
             names = [type(layer).__name__ for layer in self.layers]
-            fail('Mode "sample" needs layers that are all mixers (`MixUp`, `CutMix`).', layers=names)
+            fail('Mode "sample" requires that all layers are mixers (`MixUp`, `CutMix`).', layers=names)
         classes = {layer.num_classes for layer in self.layers if isinstance(layer, Mixer)}
         if len(classes) > 1:
-            fail("Expected `layers` whose mixers have one `num_classes`.", num_classes=sorted(classes, key=str))
+            fail("All mixers in `layers` must have the same `num_classes`.", num_classes=sorted(classes, key=str))
 
     @property
     def fused(self) -> bool:
@@ -132,10 +132,10 @@ class RandomChoice(Composite):
         return self.fused or super()._is_one_program()
 
     def draw(self, batch: Any, u: Any) -> Any:
-        """The number of the layer that each sample goes through, (batch,) or (1,), as a float."""
+        """Draws the index of the layer for each sample, (batch,) or (1,), as a float."""
         ops = batch.ops
         weights = np.asarray([1.0] * len(self.layers) if self.probabilities is None else self.probabilities)
-        weights = weights / np.max(weights)  # so that no sum leaves the floats
+        weights = weights / np.max(weights)  # so that the sum does not overflow
         u = u[:, 0] if self.mode == "sample" else u[:1, 0]
         which = ops.zeros_like(u)
         for bound in (np.cumsum(weights) / np.sum(weights))[:-1]:
@@ -147,12 +147,12 @@ class RandomChoice(Composite):
         if self.fused:
             return self._mix(batch, u[:, 1:], which, select)
         for i, (layer, numbers, part_key) in enumerate(self.parts(batch, u, key)):
-            chosen = (which == float(i)) & (u[:, 0] >= 0)  # (1,) spread over the batch
+            chosen = (which == float(i)) & (u[:, 0] >= 0)  # (1,) is broadcast over the batch
             batch = transform_part(layer, batch, numbers, part_key, chosen if select is None else chosen & select)
         return batch
 
     def _mix(self, batch, u, which, select):
-        """All mixers at once: their parameters from the same numbers, one plan, one pass over the pixels."""
+        """Applies all mixers at once: the same random numbers, one plan, and one pass over the pixels."""
         ops = batch.ops
         chosen, kept = self.layers[0].draw(batch, u, select)
         cut = (which >= 0) & self.layers[0].cuts
@@ -172,7 +172,7 @@ class RandomChoice(Composite):
         return self._cast_spec(batch)
 
     def _check_inference(self, batch):
-        """What is not touched cannot be wrong."""
+        """Accepts every batch, since inference does not change it."""
 
     def _check(self, batch):
         batch = self._cast_spec(batch)

@@ -27,7 +27,7 @@ from keras_reg.layers._pixels._filling import Filling
 from keras_reg.layers._pixels._kernels import kernels_for
 from keras_reg.layers._pixels._random_boxes import RandomBoxes
 
-MOST_BOXES = 256  # each has a draw and a pass of its own
+MOST_BOXES = 256  # each box needs its own draw and its own pass
 NOISE = ("channel_noise", "pixel_noise")
 
 
@@ -48,9 +48,9 @@ class RandomErasing(BatchAugmentation):
         ratio: Least and most aspect ratio, width / height in pixels, both > 0. (1, 1) erases squares, as Cutout does.
         count: Number of boxes, which share the area: an integer from 1 to 256, or a pair (least, most), from
             which the number is drawn per image. Boxes may overlap.
-        fill: What the boxes are filled with: a number or one number per channel, in the units of the images, which
-            their dtype must be able to hold; "channel_noise" (one random color per box); or "pixel_noise" (one random
-            color per pixel; the images of a batch share one tile of noise, which is shifted at random for each image).
+        fill: Content of the boxes: a number or one number per channel, in the units of the images, which their dtype
+            must be able to hold; "channel_noise" (one random color per box); or "pixel_noise" (one random color per
+            pixel; the images of a batch share one tile of noise, which is shifted at random for each image).
         value_range: Range (least, most) of the pixels. With `None`, noise is N(0, 1), which suits standardized
             images. Otherwise, noise is uniform in this range. Noise in integer images requires a range that their dtype
             can hold, within 2^24 of 0.
@@ -58,8 +58,8 @@ class RandomErasing(BatchAugmentation):
             they are not changed.
         bounding_box_format: "xyxy" (pixels), "yxyx", "xywh", "center_xywh", "rel_xyxy" (shares), "rel_yxyx" or
             "rel_xywh". Boxes are not moved. Boxes that are erased completely get class -1.
-        kind: What one sample is: "image", "video", "signal", or `None`, which takes inputs with four axes for images
-            and inputs with five axes for videos. Signals need "signal", since three axes may also be one image.
+        kind: Kind of sample: "image", "video", "signal", or `None`, which treats inputs with four axes as images
+            and inputs with five axes as videos. Signals need "signal", since three axes may also be one image.
         data_format: "channels_last", "channels_first", or `None` for Keras' setting.
         seed: Integer of at least 0, or `None`. With a seed, the random numbers are reproducible.
         **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`.
@@ -180,12 +180,12 @@ class RandomErasing(BatchAugmentation):
             return  # an interval of any length fits
         if height and width and self.scale[0] > self._boxes.largest_area(height, width) / (height * width) + 1e-6:
             fail(
-                f"No box with an area in `scale` and an aspect in `ratio` fits into {height} x {width} pixels.",
+                f"No box with an area in `scale` and an aspect ratio in `ratio` fits into {height} x {width} pixels.",
                 scale=self.scale, ratio=self.ratio,
             )  # fmt: skip
 
     def _check_noise(self, dtype):
-        """Noise is drawn in float32, and cast to the dtype of the images."""
+        """Checks the range of the noise, which is drawn in float32 and cast to the dtype of the images."""
         if self.value_range is None and not keras.backend.is_float_dtype(dtype):
             fail("Noise in integer images needs a `value_range`.", value_range=None, dtype=dtype)
         if self.value_range is None:
@@ -215,7 +215,7 @@ class RandomErasing(BatchAugmentation):
         return Filling(mode, self.fill, self.value_range, self.data_format)
 
     def get_random_transformation(self, batch: Any, random: Any) -> Any:
-        """(boxes, noise that fills them); a box is (top, left, height, width) in whole pixels, each (batch,)."""
+        """Returns boxes and the noise for them. A box is (top, left, height, width) in whole pixels, each (batch,)."""
         return self._boxes.draw(batch, random.uniform, random.selected, self.data_format), random.normal
 
     def transform_images(self, images: Tensor, transformation: Any, batch: Any) -> Tensor:

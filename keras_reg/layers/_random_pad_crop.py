@@ -22,7 +22,7 @@ class RandomPadCrop(BatchAugmentation):
     time. In inference, the layer is the identity.
 
     Args:
-        padding: Pixels on each side: an integer from 0 to 2^20, or a pair (vertical, horizontal); for signals, an
+        padding: Pixels on each side: an integer from 0 to 2^20, or a pair (vertical, horizontal). For signals, an
             integer, the number of steps.
         rate: Probability that an image is shifted, in [0, 1], or a `keras_reg.Strength`.
         fill_mode: "constant", or "reflect", which mirrors the image without repeating its border.
@@ -31,8 +31,8 @@ class RandomPadCrop(BatchAugmentation):
             "reflect", they are reflected like the images.
         bounding_box_format: "xyxy" (pixels), "yxyx", "xywh", "center_xywh", "rel_xyxy" (shares), "rel_yxyx" or
             "rel_xywh". Boxes are clipped. Boxes that are cut off completely get class -1.
-        kind: What one sample is: "image", "video", "signal", or `None`, which takes inputs with four axes for images
-            and inputs with five axes for videos. Signals need "signal", since three axes may also be one image.
+        kind: Kind of sample: "image", "video", "signal", or `None`, which treats inputs with four axes as images
+            and inputs with five axes as videos. Signals need "signal", since three axes may also be one image.
         data_format: "channels_last", "channels_first", or `None` for Keras' setting.
         seed: Integer of at least 0, or `None`. With a seed, the random numbers are reproducible.
         **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`.
@@ -95,7 +95,7 @@ class RandomPadCrop(BatchAugmentation):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        padding = check_integer_or_pair("padding", padding, low=0, high=2**20)  # all its offsets can be drawn
+        padding = check_integer_or_pair("padding", padding, low=0, high=2**20)  # float32 can draw all offsets
         fill_mode = check_choice("fill_mode", fill_mode, ("constant", "reflect"))
         fill_value = check_number("fill_value", fill_value)
         mask_fill = check_number("mask_fill", mask_fill)
@@ -105,7 +105,7 @@ class RandomPadCrop(BatchAugmentation):
         self.mask_fill, self.bounding_box_format = mask_fill, bounding_box_format
 
     def _paddings(self, batch):
-        """(vertical, horizontal); a signal is padded along time alone."""
+        """Returns the vertical and horizontal padding. Signals are only padded along time."""
         if isinstance(self.padding, (tuple, list)):
             return tuple(self.padding)
         return (self.padding, 0 if batch.is_signal else self.padding)
@@ -113,7 +113,7 @@ class RandomPadCrop(BatchAugmentation):
     def _check(self, batch):
         super()._check(batch)
         if batch.is_signal and isinstance(self.padding, (tuple, list)):
-            fail("Expected one integer, by which a signal is padded along time.", padding=self.padding)
+            fail("Expected one integer, since a signal is only padded along time.", padding=self.padding)
         if self.fill_mode == "constant":
             check_fill("fill_value", self.fill_value, self._dtype_of_pixels(batch.images, batch))
             check_fill_of_maps(self.mask_fill, batch, self.data_format)
@@ -124,7 +124,7 @@ class RandomPadCrop(BatchAugmentation):
                 fail(f"Padding by reflection must be smaller than the image, {size} pixels.", padding=self.padding)
 
     def get_random_transformation(self, batch: Any, random: Any) -> Any:
-        """How far each image moves up and to the left, in whole pixels: two arrays (batch,)."""
+        """Returns how far each image moves up and to the left, in whole pixels: two arrays (batch,)."""
         ops = batch.ops
         down, across = (
             ops.where(random.selected, ops.minimum(ops.floor(u * (2 * padding + 1)), 2.0 * padding) - padding, 0.0)
@@ -139,7 +139,7 @@ class RandomPadCrop(BatchAugmentation):
         return self._move(segmentation_masks, offsets, self.mask_fill, batch)
 
     def transform_sample_weights(self, sample_weights: Tensor, offsets: Any, batch: Any) -> Tensor:
-        return self._move(sample_weights, offsets, 0, batch)  # pixels from outside count for nothing
+        return self._move(sample_weights, offsets, 0, batch)  # pixels from outside the image have weight 0
 
     def transform_bounding_boxes(self, bounding_boxes: Boxes, offsets: Any, batch: Any) -> Boxes:
         ops, size = batch.ops, height_width(batch.images, self.data_format, batch.ops)

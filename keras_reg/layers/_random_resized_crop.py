@@ -11,7 +11,7 @@ from keras_reg.layers._batch._forms import channels_first, dtype_of, height_widt
 from keras_reg.layers._batch_augmentation import BatchAugmentation
 from keras_reg.layers._pixels._gather import gather_pixels
 
-LEAST_AREA = 1e-12  # of a crop, in pixels: below, positions in an image are no longer told apart
+LEAST_AREA = 1e-12  # of a crop, in pixels; below it, float32 cannot distinguish positions in an image
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
@@ -93,7 +93,7 @@ class RandomResizedCrop(BatchAugmentation):
 
     @property
     def sizes(self) -> tuple[int, int]:
-        """(height, width)."""
+        """The height and width of the output."""
         return tuple(self.size) if isinstance(self.size, (tuple, list)) else (self.size, self.size)
 
     def compute_image_shape(self, image_shape: Shape) -> Shape:
@@ -109,7 +109,7 @@ class RandomResizedCrop(BatchAugmentation):
         return self._output_spec(batch)
 
     def _inference(self, batch):
-        """The whole image, resized."""
+        """Resizes the whole image."""
         ops = batch.ops
         batch = self._cast_images(batch)
         height, width = (ops.cast(n, "float32") for n in height_width(batch.images, self.data_format, ops))
@@ -117,10 +117,10 @@ class RandomResizedCrop(BatchAugmentation):
         return apply_hooks(self, batch, (0.0 * ones, 0.0 * ones, height * ones, width * ones), None)
 
     def get_random_transformation(self, batch: Any, random: Any) -> Any:
-        """The box that is cropped: (top, left, height, width) in pixels, each (batch,) float32."""
+        """Returns the box to crop: (top, left, height, width) in pixels, each (batch,) float32."""
         ops, u = batch.ops, random.uniform
         height, width = (ops.cast(n, "float32") for n in height_width(batch.images, self.data_format, ops))
-        # Width / height is at most `ratio[1]` and the crop at most the image: the largest area that fits.
+        # The largest area of a crop that lies inside the image and has an aspect ratio in `ratio`.
         ratio = usable_ratio(self.ratio)
         limit = ops.minimum(height * width, ops.minimum(height * height * ratio[1], width * width / ratio[0]))
         limit = ops.minimum(limit, self.scale[1] * height * width)
@@ -134,7 +134,7 @@ class RandomResizedCrop(BatchAugmentation):
         return u[:, 2] * (height - tall), u[:, 3] * (width - wide), tall, wide
 
     def transform_segmentation_masks(self, segmentation_masks: Tensor, crops: Any, batch: Any) -> Tensor:
-        """The nearest pixels."""
+        """Resizes the crops of masks or label maps to the nearest pixels."""
         ops, (top, left, tall, wide), (new_height, new_width) = batch.ops, crops, self.sizes
         first = channels_first(segmentation_masks, self.data_format)
         masks = ops.transpose(segmentation_masks, (0, 2, 3, 1)) if first else segmentation_masks
@@ -149,7 +149,7 @@ class RandomResizedCrop(BatchAugmentation):
         return crop_boxes(batch, top, left, *scales, self.sizes, self.bounding_box_format, self.data_format).boxes
 
     def transform_images(self, images: Tensor, crops: Any, batch: Any) -> Tensor:
-        """Resampled bilinearly, by a product of matrices along each axis."""
+        """Resizes the crops bilinearly, by one matrix product along each axis."""
         ops, (top, left, tall, wide) = batch.ops, crops
         new_height, new_width = self.sizes
         last = self.data_format == "channels_last"
@@ -165,24 +165,25 @@ class RandomResizedCrop(BatchAugmentation):
 
 
 def _bilinear(start, length, new_size, size, ops):
-    """Weights (batch, new_size, size) that resample [start, start + length): triangles, wider where it shrinks.
+    """Returns triangular weights (batch, new_size, size) that resample [start, start + length).
 
-    A pixel is a square whose value sits in its centre. The crop is cut out first: pixels beyond it weigh nothing.
+    The triangles are wider if the crop shrinks. A pixel is a square with its value at the center. Pixels outside the
+    crop have weight 0.
     """
     step = ops.reshape(length / new_size, [-1, 1, 1])
     start, end = (ops.reshape(x, [-1, 1, 1]) for x in (start, start + length))
-    centres = (
+    centers = (
         start + (ops.reshape(ops.cast(ops.arange(0, new_size, dtype="int32"), "float32"), [1, -1, 1]) + 0.5) * step
     )
     sources = ops.reshape(ops.cast(ops.arange(0, size, dtype="int32"), "float32"), [1, 1, -1]) + 0.5
     inside = (sources > start - 0.5) & (sources < end + 0.5)
-    weights = ops.maximum(1.0 - ops.abs(sources - centres) / ops.maximum(step, 1.0), 0.0)
+    weights = ops.maximum(1.0 - ops.abs(sources - centers) / ops.maximum(step, 1.0), 0.0)
     weights = ops.where(inside, weights, 0.0)
     return weights / ops.sum(weights, axis=-1, keepdims=True)
 
 
 def _nearest(start, length, new_size, size, ops):
-    """The pixel in which the centre of each new pixel lies, (batch, new_size)."""
+    """Returns the pixel that contains the center of each new pixel, (batch, new_size)."""
     places = (ops.expand_dims(ops.cast(ops.arange(0, new_size, dtype="int32"), "float32"), 0) + 0.5) / new_size
     index = ops.floor(ops.expand_dims(start, 1) + places * ops.expand_dims(length, 1))
     limit = ops.cast(size - 1, "float32")

@@ -1,4 +1,4 @@
-"""A rate or stddev that is either a plain number or a `Strength`."""
+"""Arguments, such as a rate or stddev, that are either a plain number or a `Strength`."""
 
 import keras
 from keras import ops
@@ -8,7 +8,10 @@ from keras_reg._validation import check_number
 
 
 def given(name, value, low=0, high=LARGEST, open_low=False, open_high=False):
-    """A Python number, or the `Strength` that was given or that its config describes, in the interval."""
+    """Checks that a number or `Strength` lies in the interval. Returns a Python number or the `Strength`.
+
+    `value` may also be the config of a `Strength`.
+    """
     value = deserialize(value)
     number = check_number(name, plain(value), low, high, open_low, open_high)
     return value if isinstance(value, Strength) else number
@@ -18,19 +21,19 @@ class HoldsStrengths:
     """A mixin for layers with arguments that may each be a number or a `keras_reg.Strength`."""
 
     def set_strength(self, name, value, low=0, high=LARGEST, open_low=False, open_high=False):
-        """Checks and stores an argument that may be a number or a `keras_reg.Strength`; after `super().__init__`.
+        """Checks and stores an argument that may be a number or a `keras_reg.Strength`.
 
-        A `Strength` becomes a new non-trainable float32 weight, which `keras_reg.callbacks.StrengthSchedule` finds by
-        its attribute `strength`.
+        Call it after `super().__init__`. For a `Strength`, it adds a non-trainable float32 weight, which
+        `keras_reg.callbacks.StrengthSchedule` finds by its attribute `strength`.
 
         Args:
             name: Name of the argument, and of the attribute.
             value: The number or `Strength`.
-            low, high: The interval that the number must lie in.
+            low, high: The interval in which the number must lie.
             open_low, open_high: Whether `low` or `high` itself is refused.
 
         Returns:
-            What was stored, `value` as plain Python.
+            The stored value, a Python number or a `Strength`.
         """
         value = given(name, value, low, high, open_low, open_high)
         setattr(self, name, value)
@@ -43,21 +46,24 @@ class HoldsStrengths:
         return value
 
     def _weights_of_strengths(self):
-        """The weights behind the arguments that are a `Strength`, by their names. A number may be set in its place."""
+        """Returns the weights of the arguments that are still a `Strength`, by their names.
+
+        A user may replace a `Strength` by a number.
+        """
         held = getattr(self, "_held", {})
         return {name: weight for name, weight in held.items() if isinstance(getattr(self, name), Strength)}
 
     def _value_or_weight(self, name):
-        """The present value of an argument: a plain number, or the weight of a `Strength`."""
+        """Returns the value of an argument: a plain number, or the weight of a `Strength`."""
         return self._weights_of_strengths().get(name, plain(getattr(self, name)))
 
     def _is_plain(self, name, number):
-        """Whether an argument is this very number, which no schedule will move."""
+        """Whether an argument is a plain number, which no schedule changes, and equal to `number`."""
         return name not in self._weights_of_strengths() and plain(getattr(self, name)) == number
 
 
 def scale_of_kept(rate):
-    """What keeps an expectation where a share `rate` is dropped: 1 / (1 - rate), and 0 where nothing is kept."""
+    """Returns the scale that keeps the expectation if a share `rate` is dropped: 1 / (1 - rate), or 0 for rate 1."""
     if isinstance(rate, keras.Variable):
         some = rate < 1
         return ops.where(some, 1 / ops.where(some, 1 - rate, 1), 0)

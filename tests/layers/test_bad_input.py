@@ -53,7 +53,7 @@ SHAPES = {
         lambda: RandomErasing(fill="pixel_noise"), IMAGES.astype("uint8"), ["value_range=None", "uint8"],
     ),
     "a fill that integers cannot hold": (lambda: RandomErasing(fill=0.5), IMAGES.astype("uint8"), ["fill="]),
-    "label noise without labels": (lambda: LabelNoise(0.5, 4), IMAGES, ["images alone"]),
+    "label noise without labels": (lambda: LabelNoise(0.5, 4), IMAGES, ["images without labels"]),
     "label noise on floats": (lambda: LabelNoise(0.5, 4), (IMAGES, np.ones(4, "float32")), ["float32"]),
     "a size that a choice changes": (lambda: RandomApply(RandomResizedCrop(4)), IMAGES, ["before", "after"]),
 }  # fmt: skip

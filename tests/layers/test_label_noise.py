@@ -88,7 +88,7 @@ def test_noise_before_a_mixer_leaves_the_metrics_the_class_that_weighs_most():
 
 def test_bad_labels():
     layer = LabelNoise(0.5, CLASSES)
-    with raises_received("images alone"):
+    with raises_received("images without labels"):
         layer(blank(2))
     for labels, named in (
         (np.array([0, CLASSES]), "most=5"),

@@ -167,7 +167,7 @@ def test_cuts_refuse_boxes_as_labels_and_noise_does_not_take_them_for_classes():
     nest = {"boxes": BOXES, "classes": CLASSES}
     with raises_received("bounding_boxes"):
         CutMix()(IMAGES, nest)
-    with raises_received("images alone"):
+    with raises_received("images without labels"):
         LabelNoise(0.5, 9)(IMAGES, nest)
 
 

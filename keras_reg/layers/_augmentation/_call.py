@@ -65,7 +65,7 @@ class AugmentationCall:
         return form.restore(each(batch, batch.place.returned))
 
     def _read(self, batch, training=True, called=True):
-        """Checks a batch. Returns the batch with its kind and a batch axis, and whether this axis was missing.
+        """Checks a batch. Returns the batch with its kind and a batch axis, and whether it was a single sample.
 
         Invalid input raises an error. The batch may hold arrays, tensors or specifications.
         """

@@ -30,8 +30,8 @@ def moves(layer, training=True):
 
 
 # Those that compute with the channels of a pixel. They get the frames of a video as rows.
-_OF_COLOURS = ("RandomColorDegeneration", "RandomColorJitter", "RandomGrayscale", "RandomHue", "RandomSaturation")
-OF_COLOURS = tuple(getattr(keras.layers, name) for name in _OF_COLOURS if hasattr(keras.layers, name))
+_OF_COLORS = ("RandomColorDegeneration", "RandomColorJitter", "RandomGrayscale", "RandomHue", "RandomSaturation")
+OF_COLORS = tuple(getattr(keras.layers, name) for name in _OF_COLORS if hasattr(keras.layers, name))
 
 
 def is_image_layer(layer):
@@ -48,7 +48,7 @@ def foreign_folding(layer, batch):
     if getattr(keras.layers, type(layer).__name__, None) is not type(layer):
         fail("Expected images: only Keras' own image layers are known to treat all frames of a video alike.",
              kind="video", layer=layer.name)  # fmt: skip
-    return Folding(batch, layer.data_format, "rows" if isinstance(layer, OF_COLOURS) else "channels")
+    return Folding(batch, layer.data_format, "rows" if isinstance(layer, OF_COLORS) else "channels")
 
 
 def apply_foreign(layer, batch, training):

@@ -64,8 +64,8 @@ def _kind_as_given(layer, array, alone):
 
 def _is_one_of_anything(batch, layer, alone, training):
     """Whether there is a single sample, for layers that accept samples of any shape."""
-    inputs, labelled = leaves(batch.images), [*leaves(batch.labels), *leaves(batch.sample_weights)]
-    if alone and any(len(array.shape) == 0 for array in labelled) and all(len(x.shape) <= 3 for x in inputs):
+    inputs, labeled = leaves(batch.images), [*leaves(batch.labels), *leaves(batch.sample_weights)]
+    if alone and any(len(array.shape) == 0 for array in labeled) and all(len(x.shape) <= 3 for x in inputs):
         return True
     if len(inputs) != 1 or len(inputs[0].shape) != 3:
         return False

@@ -1,1 +1,1 @@
-"""What the layers with noise inside a network share."""
+"""Shared code of the layers that add noise inside a network."""

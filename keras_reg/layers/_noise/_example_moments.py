@@ -1,4 +1,4 @@
-"""What normalization layers need to know of each example: how much of it counts, and its sums over the positions."""
+"""Statistics per example for normalization layers: the number of unmasked positions, and sums over positions."""
 
 from keras import ops
 
@@ -6,7 +6,7 @@ from keras_reg._validation import fail
 
 
 def to_weights(mask, x):
-    """The mask of `keras.layers.BatchNormalization`, one dimension less than `x`, as booleans of the shape of `x`."""
+    """Broadcasts a mask as in `keras.layers.BatchNormalization`, without the last axis, to booleans shaped like `x`."""
     if mask is None:
         return None
     if len(mask.shape) != len(x.shape) - 1:
@@ -18,20 +18,20 @@ def to_weights(mask, x):
 
 
 def positions(x, axis):
-    """The axes of `x` that are neither the batch nor the channels."""
+    """Returns the axes of `x` that are neither the batch nor the channels."""
     rank = len(x.shape)
     return [i for i in range(1, rank) if i != axis % rank]
 
 
 def example_sums(x, axis, weights=None):
-    """Sums over the positions of each example: (batch, channels)."""
+    """Sums over the positions of each example, to (batch, channels)."""
     x = x if weights is None else ops.where(weights, x, 0)
     axes = positions(x, axis)
     return ops.sum(x, axes) if axes else x
 
 
 def example_counts(x, axis, weights=None):
-    """How many positions of each example count: (batch, channels) under a mask, else (batch, 1)."""
+    """Counts the unmasked positions of each example: (batch, channels) with a mask, (batch, 1) without."""
     if weights is not None:
         return example_sums(ops.cast(weights, x.dtype), axis)
     shape = ops.shape(x)
@@ -42,7 +42,7 @@ def example_counts(x, axis, weights=None):
 
 
 def along_channels(values, x, axis):
-    """(channels,) or (batch, channels), shaped to broadcast against `x`."""
+    """Reshapes (channels,) or (batch, channels) to broadcast against `x`."""
     rank = len(x.shape)
     shape = [1] * rank
     shape[axis % rank] = x.shape[axis]
@@ -52,11 +52,11 @@ def along_channels(values, x, axis):
 
 
 def move_statistics(layer, mean, variance):
-    """One step of the moving statistics of a batch normalization."""
+    """Updates the moving statistics of a batch normalization by one step."""
     for weight, value in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
         weight.assign(ops.cast(weight, value.dtype) * layer.momentum + value * (1.0 - layer.momentum))
 
 
 def check_axis(axis, rank):
     if axis % rank == 0:
-        fail("`axis` must not be that of the batch.", axis=axis)
+        fail("`axis` must not be the batch axis.", axis=axis)

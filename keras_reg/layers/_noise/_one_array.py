@@ -1,4 +1,4 @@
-"""The door of layers inside a network: what comes in is an array of numbers, and `training` a flag."""
+"""Checks of a call of layers inside a network: the input must be an array of numbers, and `training` a flag."""
 
 from typing import Any
 
@@ -9,7 +9,10 @@ from keras_reg.layers._batch._arrays import array_of
 
 
 class TakesOneArray:
-    """A mixin for layers of one input: Keras takes any `training`, and does not name the input that is no tensor."""
+    """A mixin that checks the call of layers with one input.
+
+    Keras accepts any value of `training`, and its errors do not name an input that is not a tensor.
+    """
 
     least_rank = 1
 
@@ -24,7 +27,7 @@ class TakesOneArray:
 
 
 def with_flag(arguments):
-    """Keyword arguments of a call, with `training` as a bool or `None`; a tensor is left to the backend."""
+    """Returns the keyword arguments with `training` as a bool or `None`. A tensor is not changed."""
     training = arguments.get("training")
     if training is None or is_tensor(training):
         return arguments

@@ -1,4 +1,4 @@
-"""What layers with noise inside the network share."""
+"""Mixins of the layers that add noise inside a network."""
 
 from keras import ops
 
@@ -8,10 +8,10 @@ from keras_reg.layers._strength_weight import HoldsStrengths
 
 
 class NotRematerialized:
-    """A mixin for layers whose call must run once: it draws numbers, or moves statistics."""
+    """A mixin for layers whose call must run only once, since it draws random numbers or updates statistics."""
 
     def rematerialized_call(self, layer_call, *args, **kwargs):
-        """The call as it is: under `keras.RematScope` a second call would draw other numbers than the first."""
+        """Returns the call unchanged. Under `keras.RematScope`, a second call would draw other numbers."""
         return layer_call
 
 
@@ -20,7 +20,7 @@ class RandomLayer(NotRematerialized, KeepsPosition, HoldsStrengths):
 
 
 def in_compute_dtype(layer, inputs):
-    """`inputs` in the dtype that `layer` says it returns: Keras casts floats alone, and not under `autocast=False`."""
+    """Casts `inputs` to the output dtype of `layer`. Keras only casts floats, and nothing with `autocast=False`."""
     dtype = str(getattr(inputs, "dtype", None))
     if "complex" in dtype:
         fail(f"`inputs` of {type(layer).__name__} must be real numbers.", dtype=dtype)

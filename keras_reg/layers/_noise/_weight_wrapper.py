@@ -22,9 +22,9 @@ from keras_reg.layers._noise._wrapped_call import (
 
 
 class WeightWrapper(RandomLayer, keras.layers.Wrapper):
-    """A layer that in training is called with other kernels than it stores. It takes all that the layer takes.
+    """A wrapper that calls a layer with modified kernels in training. It accepts all arguments of the layer.
 
-    A subclass writes `disturb(kernel, key, strength)`, a pure function: the kernel of one call.
+    A subclass implements `disturb(kernel, key, strength)`, a pure function that returns the kernel for one call.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class WeightWrapper(RandomLayer, keras.layers.Wrapper):
         seed = check_seed(seed)
         _check_layer(layer, type(self).__name__, kwargs)
         self.__dict__["call"] = WrappedCall(self, layer)  # Keras reads its signature in the next line
-        # Inputs are cast by the wrapped layer alone, and its policy says what comes out.
+        # Only the wrapped layer casts inputs, and its policy determines the output dtype.
         super().__init__(layer, **{**kwargs, "dtype": policy_of(layer), "autocast": False})
         self.supports_masking = layer.supports_masking
         self.input_spec = getattr(layer, "input_spec", None)
@@ -46,7 +46,7 @@ class WeightWrapper(RandomLayer, keras.layers.Wrapper):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensors:
         if not any(map(is_tensor, tree.flatten((args, kwargs)))):
-            fail(f"`{self.name}` must be called on tensors, as its `layer`.", inputs=(*args, *kwargs.values()))
+            fail(f"`{self.name}` must be called on tensors, like its `layer`.", inputs=(*args, *kwargs.values()))
         if not is_compiling():
             args, kwargs = tree.map_structure(_checked, args), with_flag(kwargs)
         if self.built:
@@ -56,7 +56,7 @@ class WeightWrapper(RandomLayer, keras.layers.Wrapper):
 
     @contextlib.contextmanager
     def _built_by(self, builder):
-        """Within, `build` knows more than the shape of the first argument."""
+        """Lets `build` use `builder`, which knows more than the shape of the first argument."""
         self._builder = builder
         try:
             yield
@@ -68,7 +68,7 @@ class WeightWrapper(RandomLayer, keras.layers.Wrapper):
             if not self.layer.built and self._builder is not None:
                 self._builder()
             super().build(input_shape)
-        except Exception as error:  # whatever a layer makes of inputs that it does not know
+        except Exception as error:  # layers may raise any exception for unsuitable inputs
             raise ValueError(f"`layer` cannot be built for these `inputs`. Received: shape={input_shape}") from error
         if not self._named_kernels():
             fail("`layer` must have a weight whose name ends in 'kernel'.", layer=self.layer)
@@ -87,7 +87,7 @@ class WeightWrapper(RandomLayer, keras.layers.Wrapper):
         return [v for v in self.layer.weights if v.name.endswith("kernel")]
 
     def _kernels(self):
-        """Those of a quantized layer are integers, which no training moves."""
+        """Returns the float kernels. Those of a quantized layer are integers and do not train."""
         return [v for v in self._named_kernels() if keras.backend.is_float_dtype(v.dtype)]
 
     # Calling.
@@ -95,20 +95,20 @@ class WeightWrapper(RandomLayer, keras.layers.Wrapper):
     def call_wrapped(self, args, kwargs, training):
         if not training or self._is_plain(self._name_of_strength, 0) or not self._kernels():
             return self.layer(*args, **kwargs)
-        if rematerializes(self.layer, args, kwargs):  # it would be called with its stored kernels for its gradient
+        if rematerializes(self.layer, args, kwargs):  # the gradient would use the stored kernels
             fail("`layer` must be created outside of a `keras.RematScope`.", layer=self.layer)
-        # A scope knows no variables of the scope around it: it needs them all.
+        # A scope does not see the variables of an outer scope, so it needs all of them.
         scope = Scope(self._values(self.layer.variables))
         with scope:
             outputs = self.layer(*args, **kwargs)
         for variable in scope.updated:
             variable.assign(scope.get_current_value(variable))
         for loss in scope.losses:
-            self.add_loss(loss * 1.0)  # a tensor of its own, since the wrapped layer claims the one that it added
+            self.add_loss(loss * 1.0)  # a new tensor, since the original one belongs to the wrapped layer
         return outputs
 
     def _values(self, variables):
-        """Pairs of a variable and its value in this call."""
+        """Yields each variable with its value in this call."""
         key = self.random.key()
         numbers = {id(kernel): number for number, kernel in enumerate(self._kernels())}
         for variable in variables:
@@ -132,10 +132,10 @@ class WeightWrapper(RandomLayer, keras.layers.Wrapper):
 def _check_layer(layer, wrapper, kwargs):
     if not isinstance(layer, keras.layers.Layer):
         fail("`layer` must be a `keras.layers.Layer`.", layer=layer)
-    if "go_backwards" in kwargs:  # what `Bidirectional` makes of the config of the layer that it is given
+    if "go_backwards" in kwargs:  # `Bidirectional` adds it to the config of its layer
         fail(f"`{wrapper}` must wrap `Bidirectional` from outside: `{wrapper}(Bidirectional(layer))`.", layer=layer)
     dtype = kwargs.get("dtype")
-    is_model = isinstance(layer, keras.Model)  # whose policy says nothing about what its layers compute in
+    is_model = isinstance(layer, keras.Model)  # its policy does not determine the dtypes of its layers
     if dtype is not None and not is_model and keras.dtype_policies.get(dtype).compute_dtype != layer.compute_dtype:
         fail(f"`dtype` must be that of `layer`, {layer.compute_dtype}, or left out.", dtype=dtype)
 

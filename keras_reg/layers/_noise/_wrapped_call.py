@@ -1,18 +1,18 @@
-"""A wrapper that takes the arguments of the layer in it: several tensors, masks and states, by place and by name."""
+"""The call of a wrapper with the arguments of its layer: tensors, masks and states, positional or by keyword."""
 
 import inspect
 
 import keras
 from keras import tree
 
-ADDED = ("mask", "training")  # what a wrapper takes beside that
+ADDED = ("mask", "training")  # the additional arguments of a wrapper
 
 
 class WrappedCall:
-    """The `call` of a wrapper, with the signature of its layer's.
+    """The `call` of a wrapper, with the signature of its layer's `call`.
 
-    Keras reads from the signature which arguments are tensors, which masks belong to them, and whether there is a
-    `training`. The wrapper does the work in `call_wrapped(args, kwargs, training)`.
+    Keras inspects the signature to find tensor arguments, their masks, and `training`. The work is done in
+    `call_wrapped(args, kwargs, training)` of the wrapper.
     """
 
     def __init__(self, wrapper, layer):
@@ -26,7 +26,7 @@ class WrappedCall:
         return self.wrapper.call_wrapped(args, self.known(kwargs), training)
 
     def known(self, kwargs):
-        """The keyword arguments that the layer takes itself."""
+        """Returns the keyword arguments that the layer itself accepts."""
         return {name: value for name, value in kwargs.items() if name not in self.added}
 
 
@@ -39,13 +39,15 @@ def _with_keywords(signature, names):
 
 
 def is_tensor(value):
-    """Whether a layer can be called on it: a tensor of some framework, a symbolic one, or an array."""
+    """Whether `value` is a tensor of any framework, a symbolic tensor, or an array."""
     return hasattr(value, "shape") and hasattr(value, "dtype")
 
 
 class Scope(keras.StatelessScope):
-    """Calls a layer with other values of its variables, and knows which ones it assigns: a stateful RNN has some that
-    are not among its `variables`."""
+    """A scope that calls a layer with other values of its variables, and records the variables that it assigns.
+
+    A stateful RNN assigns variables that are not among its `variables`.
+    """
 
     def __init__(self, values):
         super().__init__(values, collect_losses=True)
@@ -58,19 +60,19 @@ class Scope(keras.StatelessScope):
 
 
 def rematerializes(layer, args, kwargs):
-    """Whether `layer` is called a second time for its gradient."""
+    """Whether `layer` is called a second time to compute its gradient."""
 
     def call():
         return None
 
     try:
         return layer.rematerialized_call(call, *args, **kwargs) is not call
-    except AttributeError:  # Keras 3.10 can only ask layers that were made in a scope
+    except AttributeError:  # Keras 3.10 only supports this for layers that were created in a scope
         return False
 
 
 def policy_of(layer):
-    """The dtype policy of a wrapper: that of its layer, which may be quantized where the wrapper cannot be."""
+    """Returns the dtype policy of a wrapper: that of its layer, but without quantization."""
     if layer.quantization_mode is None:
         return layer.dtype_policy
     compute, variables = layer.compute_dtype, layer.variable_dtype
@@ -78,7 +80,7 @@ def policy_of(layer):
 
 
 def builds_by_call(layer):
-    """Whether `layer` has no `build`: its parts are built when they are called."""
+    """Whether `layer` has no `build` of its own, so that its parts are built by their first call."""
     return type(layer).build is keras.layers.Layer.build
 
 

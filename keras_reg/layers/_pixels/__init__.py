@@ -1,1 +1,1 @@
-"""What is done to pixels: how they are mixed, filled and moved, for compilers and for the host."""
+"""Operations on pixels: mixing, filling and moving, with kernels for compilers and for the host."""

@@ -1,4 +1,4 @@
-"""Beta(alpha, alpha) by its inverse distribution function, from a table: one uniform number in, one lambda out."""
+"""Samples from Beta(alpha, alpha): a table of the inverse distribution function maps a uniform number to lambda."""
 
 import functools
 
@@ -6,19 +6,20 @@ import numpy as np
 
 from keras_reg._backend import not_compiled
 
-KNOTS = 1025  # knots per table; lambda and 1 - lambda come out to about 1e-6 of themselves
-LEAST_ALPHA, MOST_ALPHA = 1e-10, 1e12  # beyond, float32 numbers are 0 or 1, and 1/2, as at these
-STRENGTH_STEPS = 97  # tables for an alpha that moves: from alpha / 64 to 4 alpha, 12 to the octave
+KNOTS = 1025  # knots per table; the relative error of lambda and 1 - lambda is about 1e-6
+LEAST_ALPHA, MOST_ALPHA = 1e-10, 1e12  # in float32, lambda is 0 or 1 at and below the first, 1/2 from the second on
+STRENGTH_STEPS = 97  # tables for an alpha that changes: from alpha / 64 to 4 alpha, 12 per octave
 
 
 def _log_ratios(alpha):
-    """log g at the knots s, where quantile(u) = w^(1 / alpha) g(s) for w = 2 u <= 1 and s = w^(1 / min(alpha, 4)).
+    """Returns log g at the knots s.
 
-    The lower tail of Beta(alpha, alpha) goes like u^(1 / alpha), so that g is smooth and nearly constant where the
-    quantile itself falls through a hundred orders of magnitude: a table of g is accurate in the tails. At most the
-    fourth root is taken, or a large alpha would crowd every w into the last few knots.
+    The quantile is w^(1 / alpha) g(s), with w = 2 u <= 1 and s = w^(1 / min(alpha, 4)). The lower tail of
+    Beta(alpha, alpha) is proportional to u^(1 / alpha). So g is smooth and nearly constant there, while the quantile
+    falls by a hundred orders of magnitude, and a table of g is accurate in the tails. At most the fourth root is taken,
+    since a large alpha would otherwise move every w to the last few knots.
     """
-    # Integrate z^(alpha - 1) (1 - z)^(alpha - 1) dz over log z = log(1/2) - depth, below which it is z^alpha / alpha.
+    # Integrate z^(alpha - 1) (1 - z)^(alpha - 1) dz over log z. Below the first edge, the integral is z^alpha / alpha.
     edges = np.log(0.5) - (40 / alpha + 1) * np.linspace(1, 0, 8193) ** 2
     nodes, weights = np.polynomial.legendre.leggauss(4)
     half = np.diff(edges)[:, None] / 2
@@ -55,7 +56,7 @@ class BetaQuantile:
 
     Args:
         alpha: The largest alpha (float > 0).
-        moves: Whether `alpha` will be given with each call, as a scalar tensor of at most 4 times this one.
+        moves: Whether each call passes its own `alpha`, a scalar tensor of at most 4 times this one.
     """
 
     def __init__(self, alpha, moves=False):

@@ -1,4 +1,4 @@
-"""What boxes can be filled with, for both kernels."""
+"""The possible contents of filled boxes, for both kernels."""
 
 import dataclasses
 import functools
@@ -15,13 +15,13 @@ from keras_reg.layers._batch._forms import dtype_of
 
 @dataclasses.dataclass
 class Constant:
-    """A number, or one for each channel. `over_frames` repeats values (..., channels) for the frames of a video."""
+    """One number, or one number per channel. `over_frames` repeats values (..., channels) for all frames of a video."""
 
     value: Any
     over_frames: Callable = lambda values: values
 
     def over(self, rows, regions):
-        """(region, what goes there) for each pass over the pixels of `rows`."""
+        """Yields a region and its new values for each pass over the pixels of `rows`."""
         ops, dtype = rows.ops, dtype_of(rows.pixels)
         value = exact(self.value, dtype)
         if is_number(value):
@@ -31,7 +31,7 @@ class Constant:
             yield union(regions), rows.of_channels(value)
 
     def for_host(self, array, channels_first):
-        """A function of (image, number of the box, its slices) that returns what goes there, to broadcast."""
+        """Returns a function of (image, number of the box, its slices). It returns values that broadcast to the box."""
         value = np.asarray(exact(self.value, dtype_of(array))).astype(array.dtype)
         value = self.over_frames(value) if value.ndim else value
         value = value[:, None, None] if channels_first and value.ndim else value
@@ -39,34 +39,34 @@ class Constant:
 
 
 @dataclasses.dataclass
-class Colours:
-    """One colour per box: (batch, boxes, channels)."""
+class Colors:
+    """One color per box: (batch, boxes, channels)."""
 
-    colours: Any
+    colors: Any
 
     def over(self, rows, regions):
-        (colours,) = rows.place.computed_once(self.colours)
+        (colors,) = rows.place.computed_once(self.colors)
         for i, region in enumerate(regions):
-            yield region, rows.ops.cast(rows.of_channels(colours[:, i]), dtype_of(rows.pixels))
+            yield region, rows.ops.cast(rows.of_channels(colors[:, i]), dtype_of(rows.pixels))
 
     def for_host(self, array, channels_first):
-        colours = self.colours.astype(array.dtype)
+        colors = self.colors.astype(array.dtype)
 
         def in_box(image, box, region):
             if channels_first:
-                return colours[image, box][:, None, None]
-            # A whole row of the box: NumPy copies rows at once, and three channels one by one.
-            return np.repeat(colours[image, box][None], region[-1].stop - region[-1].start, axis=0)
+                return colors[image, box][:, None, None]
+            # A whole row of the box: NumPy copies a row at once, but three channels one by one.
+            return np.repeat(colors[image, box][None], region[-1].stop - region[-1].start, axis=0)
 
         return in_box
 
 
 @dataclasses.dataclass
 class Tile:
-    """One colour per pixel, from a tile twice as high as the images: each image takes it from a row of its own.
+    """One color per pixel, from a tile twice as high as the images. Each image uses the tile from its own start row.
 
-    The tile has shape (2 * height, width, channels) or (2 * height, channels, width). `starts` of shape (batch, 1) says
-    which of its rows the first row of each image takes; the others follow in order.
+    The tile has shape (2 * height, width, channels) or (2 * height, channels, width). `starts`, of shape (batch, 1),
+    holds the row of the tile for the first row of each image. The other rows follow in order.
     """
 
     tile: Any
@@ -91,5 +91,5 @@ class Tile:
 
 
 def union(regions):
-    """Where any of the regions is."""
+    """Returns the union of the regions."""
     return functools.reduce(operator.or_, regions)

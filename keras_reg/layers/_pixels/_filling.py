@@ -1,4 +1,4 @@
-"""What goes into the boxes that RandomErasing erases: a constant, or noise that is drawn here."""
+"""The contents of the boxes of `RandomErasing`: a constant, or noise, which is drawn here."""
 
 import dataclasses
 import math
@@ -6,12 +6,12 @@ from typing import Any
 
 from keras_reg.layers._batch._folding import over_frames
 from keras_reg.layers._batch._forms import height_width, is_float
-from keras_reg.layers._pixels._contents import Colours, Constant, Tile
+from keras_reg.layers._pixels._contents import Colors, Constant, Tile
 
 
 @dataclasses.dataclass
 class Filling:
-    """A constant, one colour per box, or one colour per pixel; the arguments are those of RandomErasing."""
+    """A constant, one color per box, or one color per pixel. The arguments are those of `RandomErasing`."""
 
     mode: str
     value: Any
@@ -23,7 +23,7 @@ class Filling:
         return self.data_format == "channels_last"
 
     def draw(self, batch, count, key):
-        """Colours (batch, count, channels), or one tile twice as high as the images and (batch, 1) in [0, 1)."""
+        """Draws colors (batch, count, channels), or a tile twice as high as the images and (batch, 1) in [0, 1)."""
         if self.mode == "constant":
             return None
         channels, inner = batch.ops.shape(batch.images)[3 if self.last else 1], batch.place.fold(key, 0)
@@ -35,7 +35,7 @@ class Filling:
         return self._noise(inner, (2 * height, *row), batch), shifts
 
     def _noise(self, key, shape, batch):
-        """N(0, 1), or uniform in `value_range`, with both ends for integers: float32, not yet in the images' dtype."""
+        """Draws float32 noise: N(0, 1), or uniform in `value_range`, which includes both ends for integers."""
         ops = batch.ops
         if self.value_range is None:
             return batch.place.normal(key, shape)
@@ -47,15 +47,15 @@ class Filling:
         return ops.minimum(low + ops.floor(values * (high - low + 1)), 1.0 * high)
 
     def content(self, batch, noise):
-        """What `draw` has drawn, or the constant, as a content that the kernels can fill boxes with."""
+        """Returns the constant, or the noise from `draw`, as a content for the kernels."""
         if self.mode == "constant":
             return Constant(self.value, lambda values: over_frames(values, batch, self.data_format))
         if self.mode == "channel_noise":
-            return Colours(over_frames(noise, batch, self.data_format))
+            return Colors(over_frames(noise, batch, self.data_format))
         return Tile(noise[0], self._starts(batch, noise[1]))
 
     def _starts(self, batch, shifts):
-        """The row of the tile that the first row of each image takes, (batch, 1); the others follow in order."""
+        """Returns the row of the tile for the first row of each image, (batch, 1). The other rows follow in order."""
         ops = batch.ops
         height, _ = height_width(batch.images, self.data_format, ops)
         shifts = ops.cast(ops.floor(shifts * ops.cast(height + 1, "float32")), "int32")

@@ -1,4 +1,4 @@
-"""Kernels for compilers: every pixel is compared with its box, which costs nothing where passes are fused."""
+"""Kernels for compilers: every pixel is compared with its box, which costs nothing if passes are fused."""
 
 from keras_reg.layers._batch._forms import channels_first
 from keras_reg.layers._pixels._gather import shifted
@@ -6,21 +6,21 @@ from keras_reg.layers._pixels._rows import Rows
 
 
 class ForCompilers:
-    """The kernels as plain operations on whole arrays, of images, masks or label maps."""
+    """The kernels as plain operations on whole arrays: images, masks or label maps."""
 
     def __init__(self, place, data_format):
         self.place, self.ops, self.data_format = place, place.ops, data_format
 
     def mix(self, array, partner, kept=None, box=None, source=None, fresh=False):
-        """Each image blended with that of its partner, then cut from it.
+        """Blends each image with its partner, and then pastes the box of the partner.
 
         Args:
             array: The images.
-            partner: Index of the partner of each, (batch,).
-            kept: What an image keeps of itself, (batch,), or `None`.
-            box: Where the partner shows: (top, left, height, width), each (batch,), or `None`.
-            source: Where the partners are, if not in `array`.
-            fresh: Whether `array` may be written to. Here it is not.
+            partner: Index of the partner of each image, (batch,).
+            kept: The weight of the image itself, (batch,), or `None` for no blending.
+            box: The box that shows the partner: (top, left, height, width), each (batch,), or `None`.
+            source: The array that holds the partners. Defaults to `array`.
+            fresh: Whether `array` may be overwritten. This kernel ignores it.
         """
         rows = Rows(array, self.place, self.data_format)
         other = self.ops.take(rows.pixels if source is None else rows.join(source), partner, axis=0)
@@ -32,7 +32,7 @@ class ForCompilers:
         return rows.restore(result)
 
     def fill(self, array, boxes, content, fresh=False):
-        """The images with their boxes filled by a content of `_contents`."""
+        """Fills the boxes of the images with a content of `_contents`."""
         rows = Rows(array, self.place, self.data_format)
         pixels = rows.pixels
         for region, new in content.over(rows, [rows.inside(box) for box in boxes]):
@@ -40,14 +40,14 @@ class ForCompilers:
         return rows.restore(pixels)
 
     def move(self, array, offsets, fill, reflect=False):
-        """The images moved up and to the left by `offsets`, two arrays (batch,), in whole pixels.
+        """Moves the images up and to the left by `offsets`, two arrays (batch,), in whole pixels.
 
-        What comes in from outside is `fill`, or the image itself where it is mirrored at its border.
+        Pixels from outside the image are `fill`. With `reflect`, the image is mirrored at its border instead.
         """
         return shifted(array, offsets, fill, reflect, channels_first(array, self.data_format), self.ops)
 
 
 def blended(own, other, weight, ops):
-    """weight * own + (1 - weight) * other: exact at 0 and 1, where nothing of the other leaks in, NaN included."""
+    """Returns weight * own + (1 - weight) * other. At 0 and 1 it is exact, even if the unused value is NaN."""
     mixed = weight * own + (1 - weight) * other
     return ops.where(weight >= 1, own, ops.where(weight <= 0, other, mixed))

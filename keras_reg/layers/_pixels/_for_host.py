@@ -1,7 +1,7 @@
-"""Kernels for the host: one fresh array, and then only the pixels that change.
+"""Kernels for the host: they copy the array once, and then write only the pixels that change.
 
-Where a compiler fuses, comparing every pixel with its box is free; where each operation is a pass over memory, slices
-are several times as fast. NumPy also asks for large pages, which PyTorch does not: fresh memory costs a quarter.
+If a compiler fuses operations, comparing every pixel with its box is free. If each operation is a pass over memory,
+slices are several times as fast. NumPy also requests huge pages, unlike PyTorch, so new memory costs only a quarter.
 """
 
 import numpy as np
@@ -9,20 +9,21 @@ import numpy as np
 from keras_reg.layers._batch._forms import channels_first
 from keras_reg.layers._pixels._gather import shifted
 
-_LARGE = 2**16  # bytes of an image from which on a call for each costs little
+_LARGE = 2**16  # the size of an image, in bytes, from which one call per image costs little
 
 
 class ForHost:
-    """The kernels of `ForCompilers` on NumPy's arrays, box by box.
+    """The kernels of `ForCompilers` on NumPy arrays, one box at a time.
 
-    Arrays that are `fresh`, made by the layer before and seen by nobody else, are changed where they lie.
+    An array that is `fresh`, which means that the layer before allocated it and nothing else uses it, is changed in
+    place.
     """
 
     def __init__(self, place, data_format):
         self.place, self.data_format = place, data_format
 
     def mix(self, array, partner, kept=None, box=None, source=None, fresh=False):
-        """Each image blended with that of its partner, then cut from it."""
+        """Blends each image with its partner, and then pastes the box of the partner."""
         if array.size == 0:
             return np.copy(array)
         kept = None if kept is None else kept.astype(array.dtype)[:, None]
@@ -38,7 +39,7 @@ class ForHost:
         return out
 
     def fill(self, array, boxes, content, fresh=False):
-        """The images with their boxes filled by a content of `_contents`."""
+        """Fills the boxes of the images with a content of `_contents`."""
         first = channels_first(array, self.data_format)
         out, values = array if fresh else self.place.copy(array), content.for_host(array, first)
         for number, box in enumerate(boxes):
@@ -47,9 +48,9 @@ class ForHost:
         return out
 
     def move(self, array, offsets, fill, reflect=False):
-        """The images moved up and to the left by `offsets`."""
+        """Moves the images up and to the left by `offsets`."""
         first = channels_first(array, self.data_format)
-        if reflect:  # which takes pixels from all over an image
+        if reflect:  # slices are not enough
             return shifted(array, offsets, fill, reflect, first, self.place.ops)
         out, channels = np.full(array.shape, fill, array.dtype), _channels(first)
         height, width = array.shape[2:4] if first else array.shape[1:3]
@@ -61,9 +62,9 @@ class ForHost:
 
 
 def _mixed_one_by_one(own, partner, kept, regions, out, blend):
-    """Image by image, into `out`, which is `own` or a copy: what is cut into an image finds it in the cache."""
+    """Mixes one image at a time into `out`, which is `own` or a copy. The image is still in the cache for its box."""
     for i, other in _from_partner_to_partner(own, partner) if out is own else enumerate(own[i] for i in partner):
-        if kept is not None and kept[i] <= 0:  # exactly its partner, whatever its own holds
+        if kept is not None and kept[i] <= 0:  # exactly the partner, even if the image itself has NaN
             out[i] = other
         elif kept is not None and kept[i] < 1:
             blend(*(image.reshape(1, -1) for image in (own[i], other)), kept[i : i + 1], out[i].reshape(1, -1))
@@ -73,7 +74,10 @@ def _mixed_one_by_one(own, partner, kept, regions, out, blend):
 
 
 def _from_partner_to_partner(images, partner):
-    """(i, its partner as it was) for each image, which may then be changed: only the first of a round is kept aside."""
+    """Yields the index and the original partner of each image, which may then be overwritten.
+
+    It follows the cycles of partners, so that only the first image of each cycle has to be copied.
+    """
     done = np.zeros(len(images), bool)
     for first in range(len(images)):
         i, saved = first, None if done[first] else images[first].copy()
@@ -86,25 +90,25 @@ def _from_partner_to_partner(images, partner):
 def _blended(own, partner, kept, blend):
     rows, out = own.reshape(len(own), -1), np.empty(own.shape, own.dtype)
     flat = out.reshape(rows.shape)
-    # Partners that lie behind one another, as a cyclic shift has them twice, are used where they lie.
+    # Runs of consecutive partners are used without a copy. A cyclic shift has two of them.
     starts = np.flatnonzero(np.diff(partner, prepend=-2) != 1).tolist()
     for start, end in zip(starts, [*starts[1:], len(own)], strict=True):
         first, run = int(partner[start]), slice(start, end)
         blend(rows[run], rows[first : first + end - start], kept[run], flat[run])
-    # Exactly itself or exactly its partner, whatever the other holds.
+    # Exactly the image or exactly its partner, even if the other one has NaN.
     for i in np.flatnonzero((kept >= 1) | (kept <= 0)).tolist():
         out[i] = own[i] if kept[i] >= 1 else own[partner[i]]
     return out
 
 
 def _overlap(offset, size):
-    """The places, first and behind the last, that are still in the image when `offset` is added."""
+    """Returns the start and end of the positions that are still inside the image after adding `offset`."""
     first = min(max(0, -offset), size)
     return first, max(first, min(size, size - offset))
 
 
 def _regions(box, channels_first):
-    """(index of the image, slices of its box) for each image that has one."""
+    """Yields the index and the slices of the box for each image that has one."""
     top, left, height, width = box
     channels = _channels(channels_first)
     bottom, right = (top + height).tolist(), (left + width).tolist()
@@ -114,5 +118,5 @@ def _regions(box, channels_first):
 
 
 def _channels(first):
-    """What selects all channels, where they stand between the image and its rows."""
+    """Returns the slice that selects all channels if they are the second axis, or nothing."""
     return (slice(None),) if first else ()

@@ -1,21 +1,21 @@
-"""Pixels gathered by rows and columns, whole pixels at a time."""
+"""Gathers pixels by rows and columns."""
 
 from keras_reg.layers._batch._forms import dtype_of
 
 
 def gather_pixels(array, rows, columns, ops):
-    """array[b, rows[b, i], columns[b, j]] for (batch, H, W) or (batch, H, W, C): one gather of whole pixels."""
+    """Returns array[b, rows[b, i], columns[b, j]] of (batch, H, W) or (batch, H, W, C), in one gather of pixels."""
     shape = ops.shape(array)
     starts = ops.reshape(ops.arange(0, shape[0], dtype="int32") * shape[1], [-1, 1, 1])
     index = (starts + ops.expand_dims(rows, 2)) * shape[2] + ops.expand_dims(columns, 1)
-    # Not -1, which JAX cannot tell where there are no channels.
+    # The size is explicit, since JAX cannot infer -1 if there are no channels.
     found = ops.take(ops.reshape(array, (shape[0] * shape[1] * shape[2], *shape[3:])), index, axis=0)
-    # JAX takes from an empty batch without a look at the shape of the index.
+    # For an empty batch, JAX ignores the shape of the index.
     return ops.reshape(found, (shape[0], ops.shape(rows)[1], ops.shape(columns)[1], *shape[3:]))
 
 
 def shifted(array, offsets, fill, reflect, channels_first, ops):
-    """The images moved up and to the left by `offsets`; from outside comes `fill`, or their mirror image."""
+    """Moves the images up and to the left by `offsets`. Pixels from outside are `fill` or the mirrored image."""
     pixels = ops.transpose(array, (0, 2, 3, 1)) if channels_first else array
     shape = ops.shape(pixels)
     rows, rows_in = _sources(shape[1], offsets[0], reflect, ops)
@@ -29,7 +29,7 @@ def shifted(array, offsets, fill, reflect, channels_first, ops):
 
 
 def _sources(size, offset, reflect, ops):
-    """Where each new row (or column) comes from, (batch, size), and whether that lies in the image."""
+    """Returns the source of each new row or column, (batch, size), and whether it lies inside the image."""
     index = ops.expand_dims(ops.arange(0, size, dtype="int32"), 0) + ops.expand_dims(offset, 1)
     within = (index >= 0) & (index < size)
     if reflect:

@@ -1,17 +1,17 @@
-"""How pixels are mixed, filled and moved. Each has two kernels behind one interface, which a layer picks once per call.
+"""The choice of kernels that mix, fill and move pixels. Both kinds have the same interface.
 
-The routes of a batch from the call to its pixels, by the place where it lives (see `keras_reg._backend._place`):
+The place where a batch lives (see `keras_reg._backend._place`) determines how a call processes its pixels:
 
     Batch                                             Place              How the call runs           Kernels
     ------------------------------------------------  -----------------  --------------------------  --------------
-    JAX or TensorFlow, many pixels                    `...Program`       one program of our own      `ForCompilers`
+    JAX or TensorFlow, many pixels                    `...Program`       one compiled program        `ForCompilers`
     JAX or TensorFlow, few pixels                     `...Place`         operation by operation      `ForCompilers`
-    inside a function that the user compiles          `...Place`         a part of that function     `ForCompilers`
+    inside a function that the user compiles          `...Place`         part of that function       `ForCompilers`
     tf.data under JAX or PyTorch                      `TensorFlowGraph`  as under TensorFlow         `ForCompilers`
     PyTorch on a GPU, or with gradients               `TorchPlace`       operation by operation      `ForCompilers`
-    PyTorch on a CPU                                  `TorchHost`        NumPy on the same memory    `ForHost`
+    PyTorch on a CPU                                  `TorchHost`        NumPy in the same memory    `ForHost`
     NumPy in data-loading workers                     `NumpyPlace`       NumPy                       `ForHost`
-    PyTorch's tensors under another backend           `ForeignTorch`     NumPy on the same memory    `ForHost`
+    PyTorch's tensors under another backend           `ForeignTorch`     NumPy in the same memory    `ForHost`
 """
 
 from keras_reg.layers._pixels._for_compilers import ForCompilers
@@ -19,5 +19,5 @@ from keras_reg.layers._pixels._for_host import ForHost
 
 
 def kernels_for(batch, data_format):
-    """The kernels `mix`, `fill` and `move` for the place where the batch lives."""
+    """Returns the kernels `mix`, `fill` and `move` for the place where the batch lives."""
     return (ForHost if batch.place.is_host else ForCompilers)(batch.place, data_format)

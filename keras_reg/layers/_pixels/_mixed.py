@@ -1,4 +1,4 @@
-"""Every part of a batch mixed by one plan: pixels, labels, sample weights and boxes."""
+"""Mixes every part of a batch by one plan: pixels, labels, sample weights and boxes."""
 
 import dataclasses
 
@@ -10,7 +10,7 @@ from keras_reg.layers._pixels._mixing import one_hot, one_hot_map
 
 
 def mix(batch, plan, num_classes, data_format):
-    """The batch with every part of every sample mixed by one plan."""
+    """Mixes every part of every sample by one plan."""
     mixing = _Mixing(batch, plan, num_classes, data_format, kernels_for(batch, data_format))
     return dataclasses.replace(
         batch,
@@ -26,7 +26,7 @@ def mix(batch, plan, num_classes, data_format):
 
 @dataclasses.dataclass
 class _Mixing:
-    """One batch, its plan and what is known of its labels."""
+    """A batch, its plan, and the settings for its labels."""
 
     batch: object
     plan: object
@@ -39,21 +39,21 @@ class _Mixing:
         return self.batch.ops
 
     def other(self, array):
-        """The same of each sample's partner."""
+        """Returns the values of each sample's partner."""
         return self.ops.take(array, self.plan.partner, axis=0)
 
     # Pixels.
 
     def combine(self, array, weight, fresh=False):
-        """Blended, then cut."""
+        """Blends the pixels, and then pastes the boxes."""
         return self.kernels.mix(array, self.plan.partner, weight, self.plan.box, fresh=fresh)
 
     def cut(self, array, other):
-        """`array`, and in the box what the partners have there in `other`."""
+        """Returns `array` with the partners' values from `other` in the box."""
         return self.kernels.mix(array, self.plan.partner, box=self.plan.box, source=None if other is array else other)
 
     def pixels(self, array):
-        """A mask or map of labels: ids become one-hot where they are blended."""
+        """Mixes a mask or label map. Ids become one-hot if they are blended."""
         if self.plan.blend is None:
             return self.combine(array, None)
         if is_float(array):
@@ -64,14 +64,14 @@ class _Mixing:
     # Labels and weights.
 
     def linear(self, array):
-        """In float32 at least, back in the dtype that it came in."""
+        """Mixes values linearly, in float32 or float64, and casts them back to their dtype."""
         dtype = dtype_of(array) if is_float(array) else "float32"
         array = self.ops.cast(array, at_least_float32(dtype))
         weight = spread(self.ops.cast(self.plan.weight, array.dtype), array, self.ops)
         return self.ops.cast(blended(array, self.other(array), weight, self.ops), dtype)
 
     def weight(self, array):
-        """Sample weights are mixed like labels; those of pixels go with their pixels."""
+        """Mixes sample weights like labels, and weights of pixels like their pixels."""
         if not self.is_map(array):
             return self.linear(array)
         return self.pixels(array if is_float(array) else self.ops.cast(array, "float32"))
@@ -83,28 +83,28 @@ class _Mixing:
         return self.plan.box is not None and self.is_map(array)
 
     def is_split(self, array):
-        """Whether a label becomes two, because the mixture of integers is not an integer."""
+        """Whether a label is split into two, because a mixture of integers is not an integer."""
         whole = self.is_cut(array) and self.plan.blend is None
         return not is_float(array) and not whole
 
     def own(self, array, other):
-        """The part of a label that comes from its sample; where pixels are cut in, with those of the partner."""
+        """Returns the label of the sample itself. If pixels are cut, the map includes the partner's pixels."""
         if is_float(array):
             return self.pixels(array) if self.is_map(array) else self.linear(array)
         return self.cut(array, other) if self.is_cut(array) else array
 
     def given(self, own, other):
-        """The part that comes from the partner."""
+        """Returns the label of the partner."""
         if not self.is_split(own):
             return own
         given = self.other(other)
         return self.ops.where(spread(self.plan.box[2] > 0, own, self.ops), own, given) if self.is_cut(own) else given
 
     def terms(self):
-        """Two terms for each where labels are split, and one where they hold the mixture themselves.
+        """Returns the terms of the mixed labels: two per term if labels are split, one if labels hold the mixture.
 
-        A map that is cut has its own label of one term and its partner's of another: every pair is then a term, as
-        likely as if both were drawn by their weights.
+        A map that is cut combines its own label from one term with its partner's from another. Then every pair of
+        terms becomes a term, weighted by the product of their weights.
         """
         arrays, terms = leaves(self.batch.labels), self.batch.terms
         split = any(map(self.is_split, arrays))
@@ -123,7 +123,7 @@ class _Mixing:
         return found
 
     def collapsed(self, terms):
-        """One term instead of two: labels that were split become one-hot mixtures."""
+        """Replaces two terms by one: split labels become one-hot mixtures."""
         if len(terms) == 1:
             return terms
         (own, _), (given, _) = terms
@@ -143,10 +143,10 @@ class _Mixing:
     def weights(self, weights):
         return self.ops.ones_like(self.plan.weight) if weights is None else weights
 
-    # What the metrics see.
+    # Labels for the metrics.
 
     def dominant(self):
-        """The original labels that weigh most and their weights."""
+        """Returns the original labels with the largest weights, and these weights."""
         labels, weights = self.batch.dominant or self.batch.terms[0]
         if weights is None:
             ones = self.weights(None)
@@ -166,7 +166,7 @@ class _Mixing:
     def weight_of_choice(self, array, weight):
         mine, theirs = self.shares(weight)
         most = self.ops.maximum(mine, theirs)
-        # A map that was cut shows both, each where it is.
+        # A map that was cut contains both labels, each at its own pixels.
         return self.ops.where(self.plan.box[2] > 0, mine + theirs, most) if self.is_cut(array) else most
 
 

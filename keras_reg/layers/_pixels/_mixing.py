@@ -1,4 +1,4 @@
-"""MixUp and CutMix as one plan: what a sample keeps and takes from its partner, and which labels can be mixed."""
+"""The plan of MixUp and CutMix: the shares of each sample and its partner, and checks of the labels to mix."""
 
 import dataclasses
 from typing import Any
@@ -25,11 +25,11 @@ COLUMNS = 5  # chosen or not, lambda, shift of the partner, top and left of the 
 
 @dataclasses.dataclass
 class Mix:
-    """How one batch is mixed. Every array has shape (batch,).
+    """The plan for mixing one batch. Every array has shape (batch,).
 
-    `partner` is an index; `blend` is what an image keeps of itself where it is blended, `weight` what its label keeps;
-    `box` is (top, left, height, width) in whole pixels, of height 0 where nothing is cut. `blend` or `box` is `None`
-    where no image of the batch can be blended, or cut.
+    `partner` is the index of the partner. `blend` is the weight of the image itself in a blend, and `weight` is the
+    weight of its label. `box` is (top, left, height, width) in whole pixels, with height 0 if nothing is cut. `blend`
+    is `None` if no image of the batch can be blended, and `box` is `None` if no image can be cut.
     """
 
     partner: Any
@@ -39,7 +39,7 @@ class Mix:
 
 
 def partners(u, size, ops):
-    """The index of each sample's partner: a cyclic shift, the same for all, never by nothing (batch > 1)."""
+    """Returns the index of each sample's partner. All are shifted cyclically by the same number, never by 0."""
     size = ops.cast(size, "int32") if not isinstance(size, int) else size
     count = ops.cast(size - 1, "float32")
     shift = ops.minimum(1 + ops.cast(ops.floor(u * count), "int32"), size - 1)
@@ -47,9 +47,9 @@ def partners(u, size, ops):
 
 
 def draw_box(kept, u_top, u_left, height, width, ops, is_signal=False):
-    """A box of area share 1 - kept and of the image's shape, wholly inside, its corner uniform over what is valid.
+    """Draws a box with the area share 1 - kept and the aspect ratio of the image, at a uniform position inside it.
 
-    In a signal, an image one pixel wide, it is an interval of that share of its length.
+    In a signal, an image of width 1, the box is an interval with this share of the length.
     """
     high, wide = (ops.cast(size, "float32") for size in (height, width))
     side = 1.0 - kept if is_signal else ops.sqrt(1.0 - kept)
@@ -61,16 +61,16 @@ def draw_box(kept, u_top, u_left, height, width, ops, is_signal=False):
 
 
 def share_kept(box, height, width, ops):
-    """The exact share of the pixels that stay, (batch,) float32."""
+    """Returns the exact share of the pixels outside the box, (batch,) float32."""
     area = ops.cast(height, "int32") * ops.cast(width, "int32")
     return ops.cast(area - box[2] * box[3], "float32") / ops.cast(area, "float32")
 
 
 def make_plan(batch, u, chosen, kept, cut, data_format):
-    """The plan of a batch from its uniform numbers.
+    """Returns the plan of a batch, computed from its uniform numbers.
 
-    `chosen` says which images are mixed and `kept` is their lambda; `cut` is whether they are cut rather than blended:
-    True, False, or an array (batch,) that says it for each.
+    `chosen` tells which images are mixed, and `kept` is their lambda. `cut` tells whether images are cut instead of
+    blended: `True`, `False`, or an array (batch,) with one value per image.
     """
     ops, size = batch.ops, batch.size()
     kept = ops.where(chosen & (size > 1), kept, 1.0)
@@ -88,9 +88,9 @@ def make_plan(batch, u, chosen, kept, cut, data_format):
 
 
 def one_hot(labels, num_classes, ops):
-    """Class ids (batch,) or (batch, 1) as float32 (batch, num_classes); out of range gives NaN, never a wrong label.
+    """Converts class ids (batch,) or (batch, 1) to float32 (batch, num_classes). Ids out of range give rows of NaN.
 
-    With `num_classes=1`, 0 and 1 stay what they are, as one logit knows them.
+    With `num_classes=1`, the labels 0 and 1 of a single logit keep their values.
     """
     if dtype_of(labels) == "bool" or len(labels.shape) > 2 or (len(labels.shape) == 2 and static(labels, 1) != 1):
         return ops.cast(labels, "float32")
@@ -100,19 +100,22 @@ def one_hot(labels, num_classes, ops):
 
 
 def in_range(ids, num_classes):
-    """Which ids are classes: compared in their own dtype, since another one could make a class of any number."""
+    """Returns which ids are classes. Ids are compared in their own dtype, since a cast could turn them into classes."""
     most = np.iinfo(dtype_of(ids)).max
     count = 2 if is_one_logit(num_classes) else num_classes
     return (ids >= 0) & (ids < count) if count <= most else ids >= 0
 
 
 def is_one_logit(num_classes):
-    """Whether labels are 0 and 1, as one logit knows them: one number stands for both classes."""
+    """Whether labels are 0 and 1 for a single logit: one number represents both classes."""
     return isinstance(num_classes, int) and num_classes == 1
 
 
 def hot_rows(ids, num_classes, ops):
-    """Integers (...) as float32 (..., num_classes): zeros for those out of range, over which `one_hot` may stumble."""
+    """Converts integers (...) to one-hot float32 (..., num_classes).
+
+    Ids out of range become zeros. `ops.one_hot` may not support them.
+    """
     first, last = (1, 2) if is_one_logit(num_classes) else (0, num_classes)
     classes = ops.arange(first, last, dtype="int32")
     ids = ops.where(in_range(ids, num_classes), ops.cast(ids, "int32"), -1)
@@ -120,7 +123,7 @@ def hot_rows(ids, num_classes, ops):
 
 
 def one_hot_map(array, num_classes, data_format, ops):
-    """Ids out of range, as the usual 255 for "void", belong to no class: a row of zeros."""
+    """Converts a map of ids to one-hot. Ids out of range, such as 255 for "void", become rows of zeros."""
     last = data_format == "channels_last"
     if len(array.shape) == 4:
         array = ops.squeeze(array, -1 if last else 1)
@@ -130,7 +133,7 @@ def one_hot_map(array, num_classes, data_format, ops):
 
 
 def check_inputs(batch, layer):
-    """Refuses ids among the inputs that are to be blended."""
+    """Refuses inputs that may be ids, since they cannot be blended."""
     for array in leaves(batch.images):
         rank = len(array.shape)
         if rank < 2:
@@ -140,14 +143,14 @@ def check_inputs(batch, layer):
             )
         if is_integer(array) and (rank < 3 or (rank == 3 and dtype_of(array) != "uint8")):
             fail(
-                f"`{layer}` blends inputs. Integers of shape (batch, time) are taken for token ids, which cannot be "
-                "blended: mix what they are embedded to, or cast features that are numbers to floats.",
+                f"`{layer}` blends inputs. Integers of shape (batch, time) are treated as token ids, which cannot be "
+                "blended: mix their embeddings, or cast numeric features to floats.",
                 dtype=dtype_of(array), shape=tuple(array.shape),
             )  # fmt: skip
 
 
 def check_labels(batch, num_classes, blends, data_format, layer):
-    """What a mixer must know before it mixes: integer labels need `num_classes`, maps the size of the images."""
+    """Checks the labels of a mixer: integer labels need `num_classes`, and maps need the size of the images."""
     for array in leaves(batch.labels):
         _check_label(array, batch, num_classes, blends, data_format, layer)
     check_masks(batch, data_format)
@@ -156,7 +159,9 @@ def check_labels(batch, num_classes, blends, data_format, layer):
         if blends and not is_float(array):
             _check_integer_map(array, num_classes, "segmentation_masks", data_format, layer)
     if batch.others:
-        fail(f"`{layer}` mixes what belongs to a sample and does not know how to mix these.", keys=list(batch.others))
+        fail(
+            f"`{layer}` mixes all data of a sample and does not know how to mix these entries.", keys=list(batch.others)
+        )
 
 
 def _check_label(array, batch, num_classes, blends, data_format, layer):
@@ -172,15 +177,15 @@ def _check_label(array, batch, num_classes, blends, data_format, layer):
             dtype=dtype, shape=tuple(array.shape),
         )  # fmt: skip
     if rank >= 4 and not blends:
-        fail("Expected dense labels of the height and width of the images.", shape=tuple(array.shape))
+        fail("Expected dense labels with the height and width of the images.", shape=tuple(array.shape))
     if is_float(array) or dtype == "bool" or batch.keeps_ids:
         if num_classes is not None and is_float(array) and rank == 2 and static(array, 1) not in (None, 1, num_classes):
             fail(f"Expected labels of shape (batch, {num_classes}).", shape=tuple(array.shape))
         return
     if num_classes is None:
         fail(
-            f"`{layer}` needs `num_classes` to mix integer labels (they come back one-hot); "
-            "labels that are one-hot already should be floats.",
+            f"`{layer}` needs `num_classes` to mix integer labels, which become one-hot. "
+            "Labels that are already one-hot should be floats.",
             num_classes=None, dtype=dtype, shape=tuple(array.shape),
         )  # fmt: skip
     if rank > 2 or (rank == 2 and static(array, 1) not in (1, num_classes)):
@@ -193,9 +198,9 @@ def _check_label(array, batch, num_classes, blends, data_format, layer):
 
 
 def check_ids(array, num_classes):
-    """Class ids that can be read are in range."""
+    """Checks that class ids are in range. Their values must be readable."""
     ids = np.asarray(array)
-    top = max(num_classes - 1, 1)  # one logit stands for two classes
+    top = max(num_classes - 1, 1)  # a single logit represents two classes
     if ids.size and not 0 <= ids.min() <= ids.max() <= top:
         fail(f"Expected labels from 0 to {top}.", least=int(ids.min()), most=int(ids.max()))
 
@@ -209,7 +214,7 @@ def _check_integer_map(array, num_classes, name, data_format, layer):
 
 
 def label_spec(array, batch, num_classes, blends, data_format):
-    """What `mix` makes of one label array."""
+    """Returns the specification of one label array after `mix`."""
     if is_map(array, batch.images, data_format):
         return mask_spec(array, num_classes, blends, data_format)
     if is_float(array):
@@ -220,7 +225,7 @@ def label_spec(array, batch, num_classes, blends, data_format):
 
 
 def mask_spec(array, num_classes, blends, data_format):
-    """What `mix` makes of one mask or dense map."""
+    """Returns the specification of one mask or dense map after `mix`."""
     if is_float(array) or not blends:
         return array
     last = data_format == "channels_last"

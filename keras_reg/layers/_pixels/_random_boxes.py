@@ -6,7 +6,7 @@ from keras_reg.layers._batch._forms import height_width
 
 @dataclasses.dataclass
 class RandomBoxes:
-    """Boxes of random area, aspect and position in each image; the arguments are those of RandomErasing.
+    """Boxes of random area, aspect ratio and position in each image. The arguments are those of `RandomErasing`.
 
     A box is (top, left, height, width) in whole pixels, each an array (batch,). It lies inside the image. Its height is
     0 if nothing is erased.
@@ -19,17 +19,17 @@ class RandomBoxes:
 
     @property
     def uniform_numbers(self):
-        """How many uniform numbers each image needs: for the count and the area, and three for each box."""
+        """The number of uniform numbers per image: one for the count, one for the area, and three for each box."""
         return 2 + 3 * self.most
 
     def largest_area(self, height, width, minimum=min):
-        """The largest total area, in pixels, for which boxes with an aspect in `ratio` fit into the image."""
+        """Returns the largest total area, in pixels, at which boxes with an aspect ratio in `ratio` fit the image."""
         ratio = usable_ratio(self.ratio)
         fits = minimum(ratio[1] * height * height, width * width / ratio[0])
         return minimum(height * width, self.least * fits)
 
     def draw(self, batch, u, chosen, data_format):
-        """The boxes of a batch, from uniform numbers (batch, uniform_numbers), in the images that are `chosen`."""
+        """Draws the boxes of the images that are `chosen`, from uniform numbers (batch, uniform_numbers)."""
         ops = batch.ops
         size = tuple(ops.cast(n, "float32") for n in height_width(batch.images, data_format, ops))
         number = ops.minimum(self.least + ops.floor(u[:, 0] * (self.most - self.least + 1)), 1.0 * self.most)
@@ -38,14 +38,14 @@ class RandomBoxes:
         for i in range(self.most):
             exists = chosen if i < self.least else chosen & (number > i)
             shape, top, left = (u[:, 2 + 3 * i + k] for k in range(3))
-            sides = (area, ops.ones_like(area))  # those of an interval
+            sides = (area, ops.ones_like(area))  # an interval
             if not batch.is_signal:
                 sides = self._draw_sides(shape, area, size, ops)
             boxes.append(batch.computed_once(*_placed((top, left), sides, exists, size, ops)))
         return boxes
 
     def _draw_area(self, u, size, batch):
-        """The area of all boxes of an image, uniform in the part of `scale` that fits."""
+        """Draws the total area of the boxes of an image, uniform in the part of `scale` that fits."""
         ops, (height, width) = batch.ops, size
         limit = self.scale[1] * height * width
         if not batch.is_signal:
@@ -54,7 +54,10 @@ class RandomBoxes:
         return first + u * (limit - first)
 
     def _draw_sides(self, u, area, size, ops):
-        """Height and width of a box of this area; log(width / height) is uniform in the part of `ratio` that fits."""
+        """Draws height and width of a box of this area.
+
+        log(width / height) is uniform in the part of `ratio` that fits.
+        """
         ratio, (height, width) = usable_ratio(self.ratio), size
         low = ops.log(ops.maximum(ratio[0], area / (height * height)))
         high = ops.log(ops.minimum(ratio[1], width * width / ops.maximum(area, 1e-6)))
@@ -63,7 +66,7 @@ class RandomBoxes:
 
 
 def _placed(corner, sides, exists, size, ops):
-    """A box of these sides in whole pixels, at a uniform position inside the image."""
+    """Returns a box with these sides in whole pixels, at a uniform position inside the image."""
     sides = [ops.minimum(ops.maximum(ops.round(side), 1.0), n) for side, n in zip(sides, size, strict=True)]
     starts = [
         ops.minimum(ops.floor(u * (n - side + 1)), n - side) for u, side, n in zip(corner, sides, size, strict=True)

@@ -1,18 +1,18 @@
-"""The pixels of a batch as a compiler works on them fastest: in long rows."""
+"""The pixels of a batch in long rows, which compilers process fastest."""
 
 from keras_reg.layers._batch._forms import channels_first, spread
 
 
 class Rows:
-    """An array of pixels: images, masks or label maps. Channels that stand last are one axis with the columns.
+    """An array of pixels: images, masks or label maps. If channels are last, they are merged with the columns.
 
-    A loop whose innermost axis is three channels leaves a compiler little to do in vectors: along whole rows XLA
-    compares pixels with boxes up to four times as fast. Without a compiler channels stay apart, and the region of a box
-    has one number a pixel rather than one a channel.
+    A compiler cannot vectorize well if the innermost axis is three channels. Along whole rows, XLA compares pixels with
+    boxes up to four times as fast. Without a compiler, the channels are not merged, and the region of a box has one
+    number per pixel instead of one per channel.
 
     Args:
-        array: Of shape (batch, H, W), or (batch, H, W, C) or (batch, C, H, W) as `data_format` says.
-        place: The `Place` where it lives.
+        array: Array of shape (batch, H, W), or (batch, H, W, C) or (batch, C, H, W), depending on `data_format`.
+        place: The `Place` where the array lives.
         data_format: "channels_last" or "channels_first".
     """
 
@@ -25,11 +25,11 @@ class Rows:
 
     @property
     def sizes(self):
-        """(height, width), of an array that has them: one of features has not."""
+        """The height and width. Arrays of features have none."""
         return self.shape[2:4] if self.channels_first else self.shape[1:3]
 
     def join(self, array):
-        """`array`, whose last two axes are columns and channels, with these as one."""
+        """Merges the last two axes of `array`, columns and channels, if the rows are joined."""
         if not self.joined:
             return array
         *others, columns, channels = self.ops.shape(array)
@@ -39,7 +39,7 @@ class Rows:
         return self.ops.reshape(pixels, self.shape) if self.joined else pixels
 
     def inside(self, box):
-        """Which pixels lie in the box (top, left, height, width), each (batch,): to broadcast over `pixels`."""
+        """Returns which pixels lie in the box (top, left, height, width), each (batch,), to broadcast over `pixels`."""
         ops = self.ops
         height, width = self.sizes
         step = self.shape[3] if self.joined else 1
@@ -48,7 +48,7 @@ class Rows:
         columns = ops.reshape(ops.arange(0, width * step, dtype="int32"), [1, 1, -1])
         left, right = left * step, (left + wide) * step
         beside = (rows >= top) & (rows < top + tall)
-        if self.joined:  # bounds for each row: two comparisons a pixel instead of four
+        if self.joined:  # bounds per row: two comparisons per pixel instead of four
             left, right = ops.where(beside, left, width * step), ops.where(beside, right, 0)
             return (columns >= left) & (columns < right)
         found = beside & (columns >= left) & (columns < right)
@@ -57,7 +57,7 @@ class Rows:
         return found
 
     def of_channels(self, values):
-        """(batch or 1, channels), to broadcast over `pixels`."""
+        """Reshapes (batch or 1, channels) to broadcast over `pixels`."""
         ops = self.ops
         if not self.joined:
             values = ops.expand_dims(ops.expand_dims(values, 1), 1)
@@ -65,5 +65,5 @@ class Rows:
         return ops.expand_dims(ops.tile(values, (1, self.sizes[1])), 1)
 
     def of_images(self, values):
-        """(batch,), to broadcast over `pixels`."""
+        """Reshapes (batch,) to broadcast over `pixels`."""
         return spread(values, self.pixels, self.ops)
