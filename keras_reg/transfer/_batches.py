@@ -29,12 +29,8 @@ class Batches(keras.utils.PyDataset):
         """Returns the same batches, in other orders if they are shuffled."""
         return Batches(self.arrays, self.sizes, self.shuffle, seed)
 
-    @property
-    def num_batches(self):
-        return len(self.bounds) - 1
-
     def __len__(self):
-        return self.num_batches
+        return len(self.bounds) - 1
 
     def __getitem__(self, index):
         start, stop = self.bounds[index], self.bounds[index + 1]

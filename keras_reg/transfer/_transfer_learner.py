@@ -103,10 +103,10 @@ class TransferLearner:
         *,
         validation_data: Any = None,
         validation_split: float = 0.0,
-        phases: Sequence[Phase] | None = None,
+        phases: Phase | Sequence[Phase] | None = None,
         backup_dir: Path | None = None,
         delete_checkpoint: bool = False,
-        batch_size: int | None = 32,
+        batch_size: int = 32,
         shuffle: bool = True,
         seed: int | None = None,
         callbacks: Callbacks = (),
@@ -124,8 +124,9 @@ class TransferLearner:
             sample_weight: One weight per example, if `train` is only inputs.
             validation_data: (x, y), (x, y, sample_weight) or a dataset; or `None`.
             validation_split: Fraction of the arrays to validate with instead, taken from their end before shuffling.
-            phases: List of `Phase`, such as that of `suggest_phases`. By default the head is warmed up for 10 epochs
-                with SGD(1e-3, momentum=0.9), then everything trains for 10 epochs with SGD(1e-4, momentum=0.9).
+            phases: A `Phase` or a list of them, such as that of `suggest_phases`. By default the head is warmed up
+                for 10 epochs with SGD(1e-3, momentum=0.9), then everything trains for 10 epochs with SGD(1e-4,
+                momentum=0.9).
             backup_dir: Folder for backups of this training. Start the same program again after a crash, and it resumes
                 at the phase and the epoch where it stopped. Backups are kept after the end, so nothing is lost if the
                 process is killed before you have saved the model: the program, run again, gets the trained model at
