@@ -57,7 +57,7 @@ def assemble(backbone, head, preprocess, augmentation):
     features = _features(backbone, backbone(prepared))
     head = _make_head(head)
     features, *more = _pool_if_needed(features, head, backbone)
-    outputs = _call_head(head, features)
+    outputs = _call_head(head, features, inputs)
     one = keras.Input(features.shape[1:], dtype=features.dtype, name="features")
     model = keras.Model(inputs, outputs, name=f"{backbone.name}_transfer")
     return Assembly(
@@ -67,7 +67,7 @@ def assemble(backbone, head, preprocess, augmentation):
         trainer=model if augmentation is None else RegularizedModel(model, augmentation),
         extractor=keras.Model(inputs, features, name=f"{backbone.name}_features"),
         head=head,
-        head_model=keras.Model(one, _call_head(head, one), name=f"{backbone.name}_head"),
+        head_model=keras.Model(one, _call_head(head, one, one), name=f"{backbone.name}_head"),
         notes=(f"Inputs: {note}.", *more),
     )
 
@@ -162,17 +162,28 @@ def _wants_vectors(head, rank):
     return False
 
 
-def _call_head(head, features):
+def _call_head(head, features, inputs):
     try:
         outputs = head(features)
     except (ValueError, TypeError, AssertionError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         fail(f"The head must take the features of the backbone: {reason}", features=tuple(features.shape))
-    names = getattr(head, "output_names", ())
-    if not isinstance(outputs, (list, tuple)) or len(outputs) < 2 or len({*names}) != len(outputs):
+    return _named(outputs, head, inputs)
+
+
+def _named(outputs, head, inputs):
+    """Returns several outputs under their own names.
+
+    Keras would name all of them after the head, so losses, metrics, labels and logs could not tell them apart.
+    """
+    if isinstance(outputs, dict):
+        names, found = tuple(outputs), tuple(outputs.values())
+    else:
+        names, found = tuple(getattr(head, "output_names", ())), tree.flatten(outputs)
+    taken = {layer.name for layer in keras.Model(inputs, outputs).layers}
+    if len(found) < 2 or len({*names}) != len(found) or any(map(tree.is_nested, found)) or taken.intersection(names):
         return outputs
-    # Keras would name all of these outputs after the head, so losses, labels and logs could not tell them apart.
-    return [
-        keras.layers.Identity(name=name, dtype=output.dtype)(output)
-        for name, output in zip(names, outputs, strict=True)
+    named = [
+        keras.layers.Identity(name=name, dtype=output.dtype)(output) for name, output in zip(names, found, strict=True)
     ]
+    return dict(zip(names, named, strict=True)) if isinstance(outputs, dict) else named

@@ -49,6 +49,15 @@ def test_losses_metrics_and_logs_have_the_names_of_the_outputs(form):
         assert_close([history[f"val_{name}"][0] for name in names], [found[name] for name in names], rtol=1e-4)
 
 
+def test_an_output_may_have_the_name_of_the_head():
+    features = keras.Input((6,))
+    made = keras.Model(
+        features, {"top": keras.layers.Dense(3)(features), "age": keras.layers.Dense(1)(features)}, name="top"
+    )
+    learned = TransferLearner(flat_backbone(), made, loss={"top": crossentropy(), "age": "mse"})
+    assert set(learned.predict(PIXELS, verbose=0)) == {"top", "age"}
+
+
 def test_outputs_keep_their_dtype_under_mixed_precision_and_their_names_in_a_file(tmp_path):
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
