@@ -4,7 +4,8 @@
 #   make test                   run all tests on all three backends, against the built wheel
 #   make test BACKEND=jax       run them on one backend; ARGS="-k mix_up" goes to pytest, JOBS=4 uses four processes
 #   make test-oldest            run them on the oldest supported Keras
-#   make docs                   build the documentation into site/
+#   make docs                   build the documentation into site/, which opens from a file or a server
+#   make docs-serve             build it, serve it at localhost:8000 and rebuild it after changes
 #   make lint                   run ruff and mypy; `make format` fixes what ruff can
 #   make bench                  compare speed and memory with other packages on each backend (ARGS=--quick)
 #   make notebooks              run the notebooks at smoke size
@@ -47,7 +48,7 @@ BACKENDS = $(or $(BACKEND),tensorflow jax torch)
 PARALLEL = -n $(JOBS) --dist loadfile --no-loadscope-reorder
 say = @printf '\033[1m-- %s\033[0m\n' "$(1)"
 
-.PHONY: quickstart test test-oldest docs lint format bench notebooks notebooks-rebuild wheel clean help
+.PHONY: quickstart test test-oldest docs docs-serve lint format bench notebooks notebooks-rebuild wheel clean help
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
@@ -74,7 +75,10 @@ test-oldest: $(VENV)-oldest/done
 
 docs: $(DONE)/extra-docs $(DONE)/package
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
-	$(call say,The documentation is in site/index.html)
+	$(call say,Open site/index.html; `make docs-serve` serves it)
+
+docs-serve: $(DONE)/extra-docs $(DONE)/package
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --livereload $(ARGS)
 
 lint: $(DONE)/lint
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

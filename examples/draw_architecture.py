@@ -86,7 +86,7 @@ def box(x, y, width, title, text, inner):
     for name in inner:
         wide = 10 + 6 * len(name)
         parts.append(f'<rect x="{at}" y="{y + 60}" width="{wide}" height="24" rx="5" fill="white" stroke="#3a76af"/>')
-        parts.append(f'<text x="{at + 6}" y="{y + 76}" font-size="11">{escape(name)}</text>')
+        parts.append(f'<text x="{at + 6}" y="{y + 76}" font-size="10">{escape(name)}</text>')
         at += wide + 6
     return parts
 

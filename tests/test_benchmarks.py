@@ -65,7 +65,8 @@ def test_every_benchmark_runs_and_is_reported(bench, tmp_path, monkeypatch, caps
     bench.draw.main([str(path), "--out", str(tmp_path)])
     for name in ("performance", "scale", "users"):
         assert_is_drawn(pyplot.imread(tmp_path / f"{name}.png"))
-    page = bench.report.fill((ROOT / "docs" / "performance.md").read_text(encoding="utf-8"), results)
+    pages = "\n".join(path.read_text(encoding="utf-8") for path in bench.report.PAGES)
+    page = bench.report.fill(pages, results)
     ours = next(
         row for row in results["layers"][BACKEND]["rows"] if row["layer"] == "CutMix" and row["who"] == "keras_reg"
     )

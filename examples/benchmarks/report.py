@@ -1,6 +1,6 @@
-"""Writes the tables of docs/performance.md from what the benchmarks found, between its markers.
+"""Writes the tables of docs/performance.md and its log from what the benchmarks found, between their markers.
 
-python examples/benchmarks/report.py [docs/results/performance.json] [--page docs/performance.md]
+python examples/benchmarks/report.py [docs/results/performance.json] [--pages docs/performance.md ...]
 """
 
 import argparse
@@ -13,6 +13,7 @@ from draw import BACKENDS, best, images_per_second, more_a_step, peaks
 from rows import CHAIN, TARGETED
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "docs" / "performance.md", ROOT / "docs" / "performance_log.md"]
 
 
 def table(head, rows):
@@ -145,7 +146,7 @@ def summary(results):
         listed = ", ".join(f"{100 * value:+.1f} % on {name}".replace("-0.0", "+0.0") for name, value in found.items())
         steps += [f"{listed}, for {network}"] if found else []
     if steps:
-        lines.append(f"- **A training step** with augmentation takes more processor time: {'; '.join(steps)}.")
+        lines.append(f"- **A training step** with augmentation changes its processor time by {'; '.join(steps)}.")
     if "tf_data" in results:
         size, rates = images_per_second(results)
         listed = "; ".join(f"{ours:.0f} (Keras {keras:.0f}) under {name}" for name, (ours, keras) in rates.items())
@@ -210,11 +211,12 @@ def fill(page, results):
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("results", nargs="?", type=pathlib.Path, default=ROOT / "docs/results/performance.json")
-    parser.add_argument("--page", type=pathlib.Path, default=ROOT / "docs/performance.md")
+    parser.add_argument("--pages", nargs="+", type=pathlib.Path, default=PAGES)
     given = parser.parse_args(argv)
-    filled = fill(given.page.read_text(encoding="utf-8"), json.loads(given.results.read_text()))
-    given.page.write_text(filled, encoding="utf-8")
-    print(f"Written: {given.page}")
+    results = json.loads(given.results.read_text())
+    for page in given.pages:
+        page.write_text(fill(page.read_text(encoding="utf-8"), results), encoding="utf-8")
+        print(f"Written: {page}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,137 @@
+"""The documentation has a page per public name, a search that knows other names, and opens from a file."""
+
+import importlib.util
+import json
+import re
+import sys
+import types
+
+import harness
+import pytest
+from harness import public_objects
+
+pytestmark = pytest.mark.once
+DOCS, INDEX = harness.ROOT / "docs", harness.ROOT / "site" / "search" / "search_index.json"
+CONFIG = (harness.ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+# What people type -> the page that must come first.
+SEARCHED = {
+    "overfitting": "which", "label smoothing": "methods/label_smoothing_crossentropy",
+    "weight decay": "methods/regularize", "early stopping": "methods/smoothed_early_stopping",
+    "stochastic depth": "methods/drop_path", "cutout": "methods/random_erasing", "dropout": "methods/drop_block_2d",
+    "mixup": "methods/mix_up", "random erasing": "methods/random_erasing", "cut mix": "methods/cut_mix",
+    "fine-tuning": "methods/transfer_learner", "disturblabel": "methods/label_noise",
+    "batch normalization": "methods/noisy_batch_normalization", "warmup": "methods/exponential_lr",
+}  # fmt: skip
+
+
+class Stub(types.ModuleType):
+    """A module of mkdocs or griffe, of which the functions under test need nothing: the tests run without them."""
+
+    def __getattr__(self, name):
+        return lambda *args, **kwargs: lambda function: function
+
+
+def hook(name, monkeypatch):
+    for module in ("griffe", "mkdocs", "mkdocs.plugins", "mkdocs.structure", "mkdocs.structure.files", "mkdocs.utils"):
+        monkeypatch.setitem(sys.modules, module, Stub(module))
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def search_words(monkeypatch):
+    return hook("_search_words", monkeypatch)
+
+
+@pytest.fixture
+def api_pages(monkeypatch):
+    return hook("_api_pages", monkeypatch)
+
+
+def test_every_public_name_has_a_page_and_a_card(api_pages):
+    assert set(api_pages.NAMES) == set(public_objects())
+    pages = [api_pages.page_of(name) for name in api_pages.NAMES]
+    assert len(set(pages)) == len(pages)
+    assert set(api_pages.cards()) == set(public_objects())
+
+
+def test_links_lead_to_the_page_of_a_name(api_pages):
+    text = (
+        "[a](../api/layers.md#keras_reg.layers.CutMix) [b](api/training.md#keras_reg.training.RegularizedModel.augment)"
+    )
+    text += " [c](api/layers.md)"
+    found = api_pages.on_page_markdown(text, types.SimpleNamespace(file=types.SimpleNamespace(src_uri="x.md")), {}, [])
+    page = "api/training/RegularizedModel.md#keras_reg.training.RegularizedModel.augment"
+    assert found == f"[a](../api/layers/CutMix.md) [b]({page}) [c](api/layers.md)"
+
+
+def test_the_navigation_lists_every_name(api_pages):
+    config = types.SimpleNamespace(nav=[{"Home": "index.md"}, {"API": [{"keras_reg.losses": "api/losses.md"}]}])
+    (entry,) = api_pages.on_config(config).nav[1]["API"]
+    assert [next(iter(page)) for page in entry["keras_reg.losses"]] == [
+        "Overview", "LabelSmoothingCrossentropy", "label_smoothing_crossentropy",
+    ]  # fmt: skip
+
+
+def test_search_knows_other_names(search_words):
+    found = search_words.aliases()
+    assert {"Cutout", "CoarseDropout"} <= set(found["methods/random_erasing.html"])
+    assert not any("RandAugment" in names for names in found.values())  # in the table of what is not included
+    missing = [page for page in found if not (DOCS / page.replace(".html", ".md")).exists()]
+    assert not missing
+    entries = [
+        {"location": "methods/drop_block_2d.html", "title": "DropBlock2D", "text": ""},
+        {"location": "methods/drop_block_2d.html#cost", "title": "Cost", "text": ""},
+        {"location": "performance_log.html", "title": "Log", "text": ""},
+    ]
+    card, section, log = search_words.improve({"docs": entries}, {"methods/drop_block_2d.html": ["dropblock"]})["docs"]
+    assert card["tags"] == ["dropblock", "Drop Block 2D"] and "tags" not in section
+    assert card["boost"] == section["boost"] > 1 > log["boost"]
+
+
+@pytest.mark.parametrize("words", SEARCHED)
+def test_words_that_people_type_are_names_of_one_page(search_words, words):
+    """In a browser that page comes first, since names weigh more than titles, and titles more than text."""
+    page = f"{SEARCHED[words]}.html"
+    title = (DOCS / f"{SEARCHED[words]}.md").read_text(encoding="utf-8").split("\n# ")[-1].split("\n")[0].lstrip("# ")
+    names = [*search_words.aliases().get(page, []), title, search_words.words_of(title)]
+    assert any(words == name.lower() for name in names)
+
+
+def test_the_glossary_says_what_is_not_included():
+    text = (DOCS / "glossary.md").read_text(encoding="utf-8")
+    included, left_out = text.split("## Not included")
+    short = {name.rsplit(".", 1)[1].lower() for name in public_objects()}
+    for name in re.findall(r"^\| ([^|]+) \|", left_out, re.MULTILINE):
+        assert not short & {part.strip().lower() for part in name.split(",")}, "included by now"
+    assert "RandAugment" in left_out and "RandAugment" not in included
+
+
+def test_pages_open_from_a_file_and_without_a_network():
+    """No page asks for anything elsewhere: the script that makes the search run from a file is ours."""
+    assert "use_directory_urls: false" in CONFIG and re.search(r"^  - offline$", CONFIG, re.MULTILINE)
+    (script,) = re.findall(r"polyfills: \[(.*)\]", CONFIG)
+    assert "iframe-worker" in script and (DOCS / script).exists()  # without this name the plugin adds one from a CDN
+    for path in [*(DOCS / "javascripts").glob("*.js"), *(DOCS / "stylesheets").glob("*.css")]:
+        assert "//unpkg" not in path.read_text(encoding="utf-8") and "https:" not in path.read_text(encoding="utf-8")
+
+
+def is_built():
+    """Whether `make docs` has been run since the pages were changed."""
+    sources = [path for path in DOCS.rglob("*") if path.suffix in (".md", ".py", ".js")]
+    return INDEX.exists() and INDEX.stat().st_mtime > max(path.stat().st_mtime for path in sources)
+
+
+@pytest.mark.skipif(not is_built(), reason="make docs has not been run")
+def test_the_index_that_was_built(search_words):
+    index = json.loads(INDEX.read_text(encoding="utf-8"))
+    entries = {entry["location"]: entry for entry in index["docs"]}
+    assert index["config"]["pipeline"] == ["stopWordFilter"]  # no stemmer, see mkdocs.yml
+    for page, names in search_words.aliases().items():
+        assert set(names) <= set(entries[page]["tags"])
+        assert entries[page]["boost"] >= 1
+    text = INDEX.with_suffix(".js").read_text(encoding="utf-8")
+    assert json.loads(text.removeprefix("var __index = ")) == index
+    assert "unpkg.com" not in (INDEX.parents[1] / "index.html").read_text(encoding="utf-8")
