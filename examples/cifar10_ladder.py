@@ -100,11 +100,15 @@ def fit(model, on, size, data, seed):
 
 def run(name, size, data, seed):
     """Trains one rung with one seed. Returns the accuracies of the trained network and the time."""
+    return {"rung": name, "seed": seed, **train(recipe(name), size, data, seed)}
+
+
+def train(on, size, data, seed):
+    """Trains one recipe. Returns the accuracies of the trained network and the time."""
     keras.utils.clear_session()
     keras.config.set_dtype_policy(size.dtype)
     start = time.perf_counter(), time.process_time()
     try:
-        on = recipe(name)
         model = build(on, size, data.x_train.shape[1:], data.classes, seed)
         running = fit(model, on, size, data, seed)
         seconds, cpu_seconds = time.perf_counter() - start[0], time.process_time() - start[1]
@@ -113,7 +117,7 @@ def run(name, size, data, seed):
     finally:
         keras.config.set_dtype_policy("float32")
     return {
-        "rung": name, "seed": seed, **found, "running": running, "epochs": size.epochs, "seconds": seconds,
+        **found, "running": running, "epochs": size.epochs, "seconds": seconds,
         "cpu_seconds": cpu_seconds, "parameters": model.count_params(),
     }  # fmt: skip
 

@@ -15,7 +15,7 @@ class Recipe:
 
     capacity: int = 0  # index into `Size.networks`
     noise: float = 0.0  # standard deviation of the noise that is added to half of the images
-    erasing: bool = False
+    share_erased: float = 0.0  # rate of random erasing
     normalization: str = "none"  # "batch" or "instance"
     dropout: float = 0.0
     l2: float = 0.0
@@ -23,7 +23,7 @@ class Recipe:
     gamma: float = 1.0
     rotation: float = 0.0  # degrees
     skips: bool = False
-    mix: bool = False
+    share_mixed: float = 0.0  # rate of MixUp or CutMix
     smoothing: float = 0.0
     bn_noise: float = 0.0
     drop_path: float = 0.0
@@ -60,7 +60,7 @@ Rung = collections.namedtuple("Rung", "name adds base course")
 
 PLAIN = "plain convolutional network"
 STEPS = [
-    ("+ random erasing", {"erasing": True}, (80, None)),
+    ("+ random erasing", {"share_erased": 0.75}, (80, None)),
     ("+ batch normalization", {"normalization": "batch"}, (84, None)),
     ("+ dropout 0.2 in each block", {"dropout": 0.2}, (86.6, None)),
     ("+ L2 5e-4", {"l2": 5e-4}, None),
@@ -70,7 +70,7 @@ STEPS = [
     ("+ capacity", {"capacity": 1}, (93, 96)),
     ("+ skip connections", {"skips": True}, (93, 97)),
     ("+ capacity once more", {"capacity": 2}, (94.5, 98.3)),
-    ("+ MixUp or CutMix", {"mix": True}, None),
+    ("+ MixUp or CutMix", {"share_mixed": 0.5}, None),
     ("+ label smoothing 0.1", {"smoothing": 0.1}, None),
     ("+ noisy batch normalization 0.1", {"bn_noise": 0.1}, None),
     ("+ stochastic depth, up to 0.1", {"drop_path": 0.1}, None),
@@ -146,9 +146,9 @@ def augmentation(recipe, seed=None):
         found.append(keras.layers.RandomRotation(turn, fill_mode="constant", fill_value=0.0))
     if recipe.noise:
         found.append(layers.RandomApply(keras.layers.GaussianNoise(recipe.noise), rate=0.5))
-    if recipe.erasing:
-        found.append(layers.RandomErasing(rate=0.75, scale=(0.01, 0.3), ratio=(1, 1), fill=0.0))
-    if recipe.mix:
-        mixers = [layers.MixUp(0.2, rate=0.5), layers.CutMix(1.0, rate=0.5)]
+    if recipe.share_erased:
+        found.append(layers.RandomErasing(rate=recipe.share_erased, scale=(0.01, 0.3), ratio=(1, 1), fill=0.0))
+    if recipe.share_mixed:
+        mixers = [layers.MixUp(0.2, rate=recipe.share_mixed), layers.CutMix(1.0, rate=recipe.share_mixed)]
         found.append(layers.RandomChoice(mixers, mode="sample"))
     return layers.Pipeline(found, seed=seed) if found else None

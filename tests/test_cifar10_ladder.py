@@ -231,3 +231,39 @@ def test_the_page_shows_what_was_measured(ladder):
     size = json.loads(json.dumps(dataclasses.asdict(ladder.SIZES["small"])))
     assert {key: done["settings"][key] for key in size} == size
     assert {run["rung"] for run in done["runs"]} == set(ladder.RUNGS)
+
+
+@pytest.fixture
+def sweep(ladder):
+    return importlib.import_module("cifar10_sweep")
+
+
+@pytest.mark.once
+def test_the_sweep_judges_by_images_that_no_run_trains_on(ladder, sweep, monkeypatch, tmp_path, capsys):
+    asked = []
+
+    def train(on, size, data, seed):
+        asked.append((on, size.epochs, seed))
+        shared = {image.tobytes() for image in data.x_train} & {image.tobytes() for image in data.x_val}
+        assert not shared and len(data.x_train) == len(data.x_val) == 64
+        return {"train": 0.9, "validation": 0.5 + 0.1 * size.epochs, "seconds": 1.0}
+
+    monkeypatch.setattr(sweep, "train", train)
+    done = sweep.main(out=tmp_path, smoke=True)
+    assert [run["epochs"] for run in done["runs"]] == [1] * 4 + [2] * 4 and {seed for _, _, seed in asked} == {100}
+    assert "| + average of the weights | 0.5 | 60.0 (90.0) | 70.0 (90.0) |" in capsys.readouterr().out
+    assert sweep.main(out=tmp_path, show=tmp_path / "ladder_sweep_smoke.json") == done
+    assert (tmp_path / "ladder_sweep.png").stat().st_size > 10_000
+
+
+@pytest.mark.once
+def test_a_weaker_recipe_has_all_of_its_parts_weaker(ladder, sweep):
+    top = ladder.recipe("+ average of the weights")
+    half = sweep.weakened(top, 0.5, epochs=160, usual=40)
+    scaled = {"share_erased": 0.375, "dropout": 0.1, "l2": 2.5e-4, "rotation": 2.5, "share_mixed": 0.25}
+    assert half == dataclasses.replace(
+        top, **scaled, smoothing=0.05, bn_noise=0.05, drop_path=0.05, gamma=pytest.approx(0.96**0.25)
+    )
+    numbers = {name for name, value in vars(top).items() if isinstance(value, float)} - {"gamma", "noise"}
+    assert all(getattr(half, name) == getattr(top, name) / 2 for name in numbers)  # none is forgotten
+    assert sweep.weakened(top, 1.0, 40, 40) == top
