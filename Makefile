@@ -10,6 +10,7 @@
 #   make bench                  compare speed and memory with other packages on each backend (ARGS=--quick)
 #   make notebooks              run the notebooks at smoke size
 #   make notebooks-rebuild      rebuild them from their scripts, with outputs; ARGS=03 rebuilds one of them
+#   make release-check          check wheel and sdist, and run the README's code with each in an empty environment per backend
 #   make clean                  remove everything that the other targets created
 
 BACKEND ?=
@@ -40,15 +41,26 @@ PYTHON ?= $(firstword $(foreach python,python3 python3.13 python3.12 python3.11,
 
 BIN = $(VENV)/bin
 DONE = $(VENV)/done
-PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP_OF = bin/python -m pip install --quiet --disable-pip-version-check
+PIP = $(VENV)/$(PIP_OF)
+RELEASE = $(VENV)-release
 WHEEL = $$(ls dist/*.whl)
-SOURCES := $(shell find keras_reg -name '*.py') keras_reg/py.typed pyproject.toml README.md LICENSE
+SOURCES := $(shell find keras_reg -name '*.py') keras_reg/py.typed pyproject.toml hatch_build.py README.md LICENSE
 BACKENDS = $(or $(BACKEND),tensorflow jax torch)
 # The tests of one file stay together: some share what is slow to make. tests/conftest.py puts the longest files first.
 PARALLEL = -n $(JOBS) --dist loadfile --no-loadscope-reorder
+# How each backend is installed, by the command $(1). PyTorch comes from wherever pip looks first, then from PyTorch's own
+# index of CPU builds; on macOS every build is one.
+install-tensorflow = $(1) $(TENSORFLOW)
+install-jax = $(1) jax
+ifeq ($(firstword $(SYSTEM)),Linux)
+install-torch = { $(1) "torch==$(TORCH)+cpu" 2>/dev/null || $(1) --index-url $(TORCH_CPU_INDEX) "torch==$(TORCH)"; }
+else
+install-torch = $(1) "torch==$(TORCH)"
+endif
 say = @printf '\033[1m-- %s\033[0m\n' "$(1)"
 
-.PHONY: quickstart test test-oldest docs docs-serve lint format bench notebooks notebooks-rebuild wheel clean help
+.PHONY: quickstart test test-oldest docs docs-serve lint format bench notebooks notebooks-rebuild wheel release-check clean help
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
@@ -99,8 +111,30 @@ notebooks notebooks-rebuild: $(DONE)/$(or $(BACKEND),tensorflow) $(DONE)/extra-e
 
 wheel: dist/done
 
+# `python -m build` makes the wheel in dist/ from the sdist; the one that is made here comes from the checkout.
+release-check: dist/done $(DONE)/twine
+	@$(BIN)/twine check --strict dist/*.whl dist/*.tar.gz
+	@rm -rf $(RELEASE) && $(BIN)/python -m build --wheel --outdir $(RELEASE) . > $(DONE)/build.log 2>&1 || { cat $(DONE)/build.log; exit 1; }
+	@$(BIN)/python tests/release.py dist $(RELEASE)/*.whl
+	@for backend in $(BACKENDS); do $(MAKE) --no-print-directory release-of-$$backend || exit 1; done
+	@rm -rf $(RELEASE)
+	$(call say,Wheel and sdist are fit for a release; the changelog begins with: $(shell sed -n 's/^## //p' docs/changelog.md | head -1))
+
+# An environment that has the backend, and what the package brings; and matplotlib, which the README's `plot` needs.
+release-of-%:
+	$(call say,The README's code with the wheel and with the sdist on $*)
+	@rm -rf $(RELEASE)/$* && $(PYTHON) -m venv $(RELEASE)/$*
+	@$(call install-$*,$(RELEASE)/$*/$(PIP_OF))
+	@$(RELEASE)/$*/$(PIP_OF) matplotlib
+	@for artifact in dist/*.whl dist/*.tar.gz; do \
+		$(RELEASE)/$*/$(PIP_OF) $$artifact && $(RELEASE)/$*/bin/python -m pip check && \
+		KERAS_BACKEND=$* TF_CPP_MIN_LOG_LEVEL=3 MPLBACKEND=Agg $(RELEASE)/$*/bin/python tests/release.py README.md && \
+		$(RELEASE)/$*/bin/python -m pip --quiet uninstall --yes keras-reg || exit 1; \
+	done
+	@rm -rf $(RELEASE)/$*
+
 clean:
-	rm -rf $(VENV) $(VENV)-oldest build dist site runs .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-oldest $(RELEASE) build dist site runs .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What it needs ------------------------------------------------------------------------------------------------------
@@ -112,6 +146,10 @@ $(DONE)/venv:
 
 $(DONE)/build: | $(DONE)/venv
 	@$(PIP) build && touch $@
+
+# With what renders Markdown.
+$(DONE)/twine: | $(DONE)/venv
+	@$(PIP) twine "readme-renderer[md]" && touch $@
 
 dist/done: $(SOURCES) | $(DONE)/build
 	$(call say,Building the wheel)
@@ -128,21 +166,15 @@ $(DONE)/extra-%: pyproject.toml | $(DONE)/package
 
 $(DONE)/tensorflow: | $(DONE)/venv
 	$(call say,Installing $(TENSORFLOW): a minute or two)
-	@$(PIP) $(TENSORFLOW) && touch $@
+	@$(call install-tensorflow,$(PIP)) && touch $@
 
 $(DONE)/jax: | $(DONE)/venv
 	$(call say,Installing jax)
-	@$(PIP) jax && touch $@
+	@$(call install-jax,$(PIP)) && touch $@
 
-# From wherever pip looks first, then from PyTorch's own index of CPU builds; on macOS every build is one.
 $(DONE)/torch: | $(DONE)/venv
 	$(call say,Installing the CPU build of torch $(TORCH): a minute or two)
-ifeq ($(firstword $(SYSTEM)),Linux)
-	@$(PIP) "torch==$(TORCH)+cpu" 2>/dev/null || $(PIP) --index-url $(TORCH_CPU_INDEX) "torch==$(TORCH)"
-else
-	@$(PIP) "torch==$(TORCH)"
-endif
-	@touch $@
+	@$(call install-torch,$(PIP)) && touch $@
 
 # For comparison in the tests on PyTorch. Without its dependencies, which would bring another torch.
 $(DONE)/torchvision: $(if $(filter torch,$(BACKENDS)),$(DONE)/torch) | $(DONE)/venv

@@ -1,4 +1,7 @@
-"""The names that stand in the documentation's code without being made there, as small as they can be."""
+"""The code of the documentation, and the names that stand in it without being made there, as small as they can be."""
+
+import re
+import textwrap
 
 import keras
 import numpy as np
@@ -8,6 +11,28 @@ import keras_reg
 CLASSES = 10
 EPOCHS = 2  # `fit` in the documentation trains no longer than this
 EAGER = keras.backend.backend() == "tensorflow"  # which takes seconds to compile a step that runs twice
+BLOCK = re.compile(
+    r"(?P<why><!-- not run: [^>]+ -->\n+)?(<!-- on (?P<on>[\w, ]+) -->\n+)?"
+    r"^(?P<indent> *)```python\n(?P<code>.*?)^ *```$",
+    re.M | re.S,
+)
+
+
+def blocks(text):
+    """(line, code) of each block of a page that is to run on this backend."""
+    here = keras.backend.backend()
+    return [
+        (text[: block.start("code")].count("\n"), textwrap.dedent(block["code"]))
+        for block in BLOCK.finditer(text)
+        if not block["why"] and here in (block["on"] or here)
+    ]
+
+
+def run(found, page):
+    """Runs the `blocks` of a page in order, in one namespace."""
+    namespace = names("\n".join(code for _, code in found))
+    for line, code in found:
+        exec(compile("\n" * line + code, page, "exec"), namespace)
 
 
 def small_network(classes=CLASSES, name=None):

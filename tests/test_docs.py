@@ -4,7 +4,6 @@ import ast
 import importlib
 import inspect
 import re
-import textwrap
 import urllib.parse
 
 import docs_names
@@ -26,11 +25,6 @@ SECTIONS = ["When to use it", "Arguments that matter", "Cost", "Measured", "Pitf
 LARGEST_PICTURE = 125_000  # bytes
 # Pages whose code is taken, line by line, from examples that another test runs.
 EXCERPTS = {"docs/interoperation.md": "test_interoperation.py"}
-BLOCK = re.compile(
-    r"(?P<why><!-- not run: [^>]+ -->\n+)?(<!-- on (?P<on>[\w, ]+) -->\n+)?"
-    r"^(?P<indent> *)```python\n(?P<code>.*?)^ *```$",
-    re.M | re.S,
-)
 
 
 def named(path):
@@ -39,12 +33,7 @@ def named(path):
 
 def code_of(page):
     """(line, code) of each block that is to run."""
-    text = TEXTS[page]
-    return [
-        (text[: block.start("code")].count("\n"), textwrap.dedent(block["code"]))
-        for block in BLOCK.finditer(text)
-        if not block["why"] and page not in EXCERPTS and harness.BACKEND in (block["on"] or harness.BACKEND)
-    ]
+    return [] if page in EXCERPTS else docs_names.blocks(TEXTS[page])
 
 
 def new_code_of(page):
@@ -143,7 +132,7 @@ def test_links_to_elsewhere_are_well_formed(page):
 def test_few_blocks_are_left_out():
     for page, test in EXCERPTS.items():
         assert page.removeprefix("docs/") in (harness.TESTS / test).read_text(encoding="utf-8")
-    left_out = [page for page, text in TEXTS.items() for block in BLOCK.finditer(text) if block["why"]]
+    left_out = [page for page, text in TEXTS.items() for block in docs_names.BLOCK.finditer(text) if block["why"]]
     assert len(left_out) <= 2, left_out
     assert sum(len(code_of(page)) for page in TEXTS) > 40
 
@@ -154,10 +143,7 @@ def test_code_runs(page, monkeypatch, tmp_path):
     pytest.importorskip("matplotlib")
     monkeypatch.chdir(tmp_path)
     docs_names.shorten(monkeypatch)
-    blocks = new_code_of(page)
-    namespace = docs_names.names("\n".join(code for _, code in blocks))
-    for line, code in blocks:
-        exec(compile("\n" * line + code, page, "exec"), namespace)
+    docs_names.run(new_code_of(page), page)
 
 
 # Examples that draw and compare for the pages. What they show does not depend on the backend.
