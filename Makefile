@@ -110,6 +110,7 @@ notebooks notebooks-rebuild: $(DONE)/$(or $(BACKEND),tensorflow) $(DONE)/extra-e
 		$(BIN)/python examples/notebooks/make.py $(if $(filter notebooks,$@),--smoke) $(ARGS)
 
 wheel: dist/done
+	@$(BIN)/python tests/release.py dist
 
 # `python -m build` makes the wheel in dist/ from the sdist; the one that is made here comes from the checkout.
 release-check: dist/done $(DONE)/twine

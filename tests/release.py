@@ -8,6 +8,7 @@ import contextlib
 import email
 import importlib.metadata
 import importlib.util
+import io
 import pathlib
 import re
 import subprocess
@@ -122,7 +123,7 @@ def run_page(page):
     docs_names.shorten(types.SimpleNamespace(setattr=setattr))
     blocks = docs_names.blocks(page.read_text(encoding="utf-8"))
     runs = [block for block in blocks if "dataset" not in block[1] or importlib.util.find_spec("tensorflow")]
-    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()):
         docs_names.run(runs, page.name)
     backend = f"{keras.backend.backend()}, Keras {keras.__version__}"
     print(f"{page.name}: {len(runs)} of {len(blocks)} blocks of code run on {backend}")

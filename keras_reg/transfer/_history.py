@@ -63,7 +63,10 @@ def draw(histories, metrics=None):
 
 def _figure(**options):
     """Returns a figure that a notebook shows once. One of pyplot would be shown twice, and a bare one as text."""
-    from matplotlib.figure import Figure
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("`plot` needs matplotlib. Install it with `pip install matplotlib`.") from error
 
     class Curves(Figure):
         def _repr_png_(self):

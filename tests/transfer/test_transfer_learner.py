@@ -259,7 +259,7 @@ def test_the_model_loads_without_this_package(tmp_path):
     assert_close(np.load(tmp_path / "y.npy"), learner.model.predict(X, verbose=0), rtol=1e-4, atol=1e-3)
 
 
-def test_plot_marks_the_borders():
+def test_plot_marks_the_borders(monkeypatch):
     learner = scaled()
     with raises_received("metrics"):
         learner.plot()
@@ -275,6 +275,9 @@ def test_plot_marks_the_borders():
     assert len(learner.plot("loss").axes) == 1
     with raises_received("metrics"):
         learner.plot("auc")
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match="pip install matplotlib"):
+        learner.plot()
 
 
 def test_what_is_not_logged_in_an_epoch_is_none():
