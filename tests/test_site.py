@@ -135,3 +135,60 @@ def test_the_index_that_was_built(search_words):
     text = INDEX.with_suffix(".js").read_text(encoding="utf-8")
     assert json.loads(text.removeprefix("var __index = ")) == index
     assert "unpkg.com" not in (INDEX.parents[1] / "index.html").read_text(encoding="utf-8")
+
+
+# The explorer.
+
+
+@pytest.fixture
+def explorer(monkeypatch):
+    pytest.importorskip("sklearn")
+    pytest.importorskip("PIL")
+    monkeypatch.syspath_prepend(str(harness.ROOT / "examples"))
+    return importlib.import_module("explorer_pictures")
+
+
+def shown(folder):
+    """What the page shows: the sliders, from the file that its script reads."""
+    text = (folder / "pictures.js").read_text(encoding="utf-8")
+    return json.loads(text.removeprefix("window.explorerPictures = "))
+
+
+def test_the_explorer_shows_what_the_program_draws(explorer):
+    """Every slider of the program is on the page, with a picture that has a row per value and a column per image."""
+    from PIL import Image
+
+    found = shown(DOCS / "explorer")
+    assert [one["layer"] for one in found] == [one.layer for one in explorer.EXPERIMENTS]
+    sheets = {sheet["file"]: (kind, sheet) for one in found for kind, sheet in one["data"].items()}
+    files = {path.name for path in (DOCS / "explorer").iterdir()}
+    assert files == {*sheets, "pictures.js"}
+    assert sum(path.stat().st_size for path in (DOCS / "explorer").iterdir()) < 1_500_000
+    for name, (kind, sheet) in sheets.items():
+        side = {"photos": explorer.PHOTO, "digits": 8}[kind]
+        rows, columns = len(sheet["values"]), len(sheet["labels"][0])
+        with Image.open(DOCS / "explorer" / name) as image:
+            assert image.size == (columns * side, rows * side)
+        assert len(sheet["codes"]) == len(sheet["labels"]) == rows
+        for label in (label for row in sheet["labels"] for label in row):
+            assert abs(sum(percent for _, percent in label) - 100) <= 1
+    script = (DOCS / "javascripts" / "explorer.js").read_text(encoding="utf-8")
+    page = (DOCS / "explorer.md").read_text(encoding="utf-8")
+    (panel,) = re.findall(r'getElementById\("([\w-]+)"\)', script)
+    assert f'<div id="{panel}" data-pictures="explorer/">' in page and "fetch(" not in script
+
+
+@harness.only("torch")
+def test_the_code_below_the_slider_draws_its_pictures(explorer, tmp_path, capsys):
+    """CutMix is drawn anew: its label is the share of pixels that are those of the image."""
+    import numpy as np
+
+    explorer.main(tmp_path, smoke=True)
+    (one,) = shown(tmp_path)
+    for kind, sheet in shown(DOCS / "explorer")[0]["data"].items():
+        assert {**one["data"][kind], "labels": sheet["labels"]} == sheet  # whose random numbers are another backend's
+    images, labels, _ = explorer.photos()
+    for code in one["data"]["photos"]["codes"]:
+        cut, mixed = explorer.drawn(code, (images, labels, []), 2)
+        own = (np.abs(cut - images) < 1e-6).all(-1).mean((1, 2))
+        np.testing.assert_allclose(mixed[np.arange(2), np.arange(2)], own, atol=0.01)
