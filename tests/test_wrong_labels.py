@@ -1,0 +1,111 @@
+"""The example on wrong labels: what it measures, that it resumes, and that its page states what it printed."""
+
+import importlib
+import json
+
+import keras
+import numpy as np
+import pytest
+from harness import BACKEND, ROOT
+
+RESULTS = ROOT / "docs" / "results"
+PAGE = ROOT / "docs" / "wrong_labels.md"
+
+
+@pytest.fixture
+def example(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    return importlib.import_module("wrong_labels")
+
+
+@pytest.fixture
+def results(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    return importlib.import_module("wrong_labels_results")
+
+
+def features(folder):
+    """Features that are easy to separate."""
+    rng = np.random.default_rng(0)
+    y = np.arange(150) % 10
+    x = (np.eye(10)[y] + rng.normal(0, 0.05, (150, 10))).astype("float32")
+    np.savez(folder / "features.npz", x_train=x[:100], y_train=y[:100], x_test=x[100:], y_test=y[100:])
+    return folder / "features.npz"
+
+
+def test_the_program_runs_and_resumes(example, tmp_path, capsys, monkeypatch):
+    path = features(tmp_path)
+    done = example.main(path, smoke=True, out=tmp_path)
+    file = tmp_path / "wrong_labels_features_smoke.json"
+    assert [one["method"] for one in done["runs"]] == ["plain", "combination"]
+    assert json.loads(file.read_text()) == json.loads(json.dumps(done))
+    assert file.with_suffix(".png").stat().st_size > 10_000
+    assert "| plain, SmoothedEarlyStopping |" in capsys.readouterr().out
+    monkeypatch.setattr(example, "run", None)  # it would fail if something were trained again
+    plan = [(one["method"], one["strength"]) for one in done["runs"]]
+    again = example.train_all(path, done["settings"], [(0, ("symmetric", 40))], plan, file)
+    assert again == json.loads(json.dumps(done))
+    with pytest.raises(ValueError, match=r"other settings.* Received: settings="):
+        example.train_all(path, {**done["settings"], "epochs": 99}, [], plan, file)
+
+
+class Known(keras.Model):
+    """Predicts the class that the largest of the ten pixels shows."""
+
+    def call(self, x):
+        return x
+
+
+def test_remembered_and_corrected_are_counted_on_wrong_labels_only(example):
+    shown = np.array([0, 1, 2, 3, 4, 5])
+    given, correct = np.array([0, 1, 2, 9, 9, 9]), np.array([0, 8, 8, 3, 4, 9])
+    x = np.eye(10, dtype="float32")[shown]
+    curves = example.Curves(Known(), example.Split(x, given, correct, x, given, x, np.array([0, 1, 0, 0, 0, 0])))
+    curves.on_epoch_end(0, {"loss": 1.0, "val_loss": 2.0, "val_accuracy": 0.5})
+    # images 1 to 4 have wrong labels: 1 and 2 are predicted as given, 3 and 4 correctly
+    assert curves.curves["remembered"] == [0.5] and curves.curves["corrected"] == [0.5]
+    assert curves.curves["test"] == [round(2 / 6, 4)]
+
+
+@pytest.mark.once
+def test_splits_keep_wrong_labels_apart(example):
+    data = example.split(None, 500, 40, "pairs", 3)
+    assert len(data.x) == 400 and len(data.x_val) == 100 and len(data.x_test) == 600
+    wrong = data.given != data.correct
+    assert 130 < wrong.sum() < 190
+    np.testing.assert_array_equal(data.given[wrong], (data.correct[wrong] + 1) % 10)
+
+
+def test_a_watching_callback_decides_as_if_it_stopped_the_training(example):
+    """The epoch, the trained epochs and the weights are those of a training that the callback really stops."""
+    x = np.linspace(-1, 1, 8, dtype="float32")[:, None]
+
+    def train(*callbacks):
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+        model.compile(keras.optimizers.SGD(0.05), "mse", run_eagerly=BACKEND == "tensorflow")
+        kept = []
+        record = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: kept.append(model.get_weights()[0].item()))
+        # the labels of the validation contradict those of the training, so its loss rises after some epochs
+        history = model.fit(x, 3 * x, 8, 12, 0, [record, *callbacks], validation_data=(x, 0.5 * x), shuffle=False)
+        return model.get_weights()[0].item(), kept, len(history.history["loss"])
+
+    def make():
+        return example.SmoothedEarlyStopping(patience=2)
+
+    watch = example.Watch(make())
+    _, kept, trained = train(watch)
+    decision = watch.decision(trained)
+    restored, _, stopped = train(make())
+    assert trained == 12 and decision["trained"] == stopped < 12
+    assert kept[decision["kept"]] == pytest.approx(restored, rel=1e-5)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("name", ["digits"])
+def test_the_page_states_what_the_program_printed(results, name):
+    """To renew them: `python examples/wrong_labels_results.py docs/results/wrong_labels_digits.json`."""
+    done = json.loads((RESULTS / f"wrong_labels_{name}.json").read_text(encoding="utf-8"))
+    page = PAGE.read_text(encoding="utf-8")
+    for table in (results.accuracies(done), results.remembered(done), results.epochs(done)):
+        assert table in page
