@@ -44,8 +44,7 @@ CONDITIONS = [("symmetric", 40), ("symmetric", 0), ("pairs", 40), ("symmetric", 
 # Symmetric: a wrong label is any other class with the same probability. Pairs: it is always the next class, as if two
 # classes were confused. This is harder, since the wrong labels agree with each other.
 #
-# Four fifths of the labeled images are used for training, and one fifth for validation. Of the others, some are the test
-# images, which are evaluated after every epoch.
+# Four fifths of the labeled images are used for training, and one fifth for validation. The test images are others.
 
 
 # %%
@@ -294,7 +293,7 @@ def choice(done):
 # %%
 def main(features=None, labeled=None, seeds=3, epochs=None, only=None, out="runs", choose=False, smoke=False):
     name = "features" if features else "digits"
-    labeled = labeled or (2500 if features else 500)
+    labeled = labeled or (1500 if features else 500)
     epochs = epochs or (20 if features else 60)
     chosen = {method: strength for method, strength in STRENGTHS[name].items() if only is None or method in only}
     cases, plan = [(seed, condition) for condition in CONDITIONS for seed in range(seeds)], list(chosen.items())
@@ -305,7 +304,8 @@ def main(features=None, labeled=None, seeds=3, epochs=None, only=None, out="runs
     path = pathlib.Path(out) / f"wrong_labels_{name}{'_choice' if choose else ''}{'_smoke' if smoke else ''}.json"
     if smoke:
         path.unlink(missing_ok=True)
-    settings = {"data": name, "labeled": labeled, "tested": TESTED, "epochs": epochs, "backend": keras.backend.backend()}
+    settings = {"data": name, "labeled": labeled, "tested": TESTED, "epochs": epochs}
+    settings["backend"] = keras.backend.backend()
     done = train_all(features, settings, cases, plan, path)
     print(choice(done) if choose else tables(done))
     if not choose:
@@ -317,7 +317,7 @@ def main(features=None, labeled=None, seeds=3, epochs=None, only=None, out="runs
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Which methods remember wrong labels")
     parser.add_argument("--features", help="an .npz with x_train, y_train, x_test, y_test (default: digits)")
-    parser.add_argument("--labeled", type=int, help="number of labeled images (default: 500 digits or 2500 features)")
+    parser.add_argument("--labeled", type=int, help="number of labeled images (default: 500 digits or 1500 features)")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, help="default: 60 on digits, 20 on features")
     parser.add_argument("--only", nargs="+", choices=METHODS, help="only these methods")

@@ -1,4 +1,4 @@
-"""The example on wrong labels: what it measures, that it resumes, and that its page states what it printed."""
+"""The example on wrong labels: what it measures, that it resumes."""
 
 import importlib
 import json
@@ -8,20 +8,11 @@ import numpy as np
 import pytest
 from harness import BACKEND, ROOT
 
-RESULTS = ROOT / "docs" / "results"
-PAGE = ROOT / "docs" / "wrong_labels.md"
-
 
 @pytest.fixture
 def example(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
     return importlib.import_module("wrong_labels")
-
-
-@pytest.fixture
-def results(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "examples"))
-    return importlib.import_module("wrong_labels_results")
 
 
 def features(folder):
@@ -99,13 +90,3 @@ def test_a_watching_callback_decides_as_if_it_stopped_the_training(example):
     restored, _, stopped = train(make())
     assert trained == 12 and decision["trained"] == stopped < 12
     assert kept[decision["kept"]] == pytest.approx(restored, rel=1e-5)
-
-
-@pytest.mark.once
-@pytest.mark.parametrize("name", ["digits"])
-def test_the_page_states_what_the_program_printed(results, name):
-    """To renew them: `python examples/wrong_labels_results.py docs/results/wrong_labels_digits.json`."""
-    done = json.loads((RESULTS / f"wrong_labels_{name}.json").read_text(encoding="utf-8"))
-    page = PAGE.read_text(encoding="utf-8")
-    for table in (results.accuracies(done), results.remembered(done), results.epochs(done)):
-        assert table in page
