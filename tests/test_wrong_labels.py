@@ -1,4 +1,4 @@
-"""The example on wrong labels: what it measures, that it resumes."""
+"""The example on wrong labels: what it measures, and that it resumes."""
 
 import importlib
 import json
@@ -6,7 +6,7 @@ import json
 import keras
 import numpy as np
 import pytest
-from harness import BACKEND, ROOT
+from harness import BACKEND, ROOT, only
 
 
 @pytest.fixture
@@ -24,6 +24,7 @@ def features(folder):
     return folder / "features.npz"
 
 
+@only("torch")
 def test_the_program_runs_and_resumes(example, tmp_path, capsys, monkeypatch):
     path = features(tmp_path)
     done = example.main(path, smoke=True, out=tmp_path)
