@@ -72,6 +72,7 @@ def on_files(files, config):
 
 def on_page_markdown(markdown, page, config, files):
     if page.file.src_uri.startswith("api/") and page.file.src_uri.count("/") == 1:
+        page.meta["title"] = markdown.split("\n", 1)[0].removeprefix("# ")  # in the navigation, it is "Overview"
         return listed(markdown, page.file.src_uri)
     return LINK.sub(to_page, markdown)
 
