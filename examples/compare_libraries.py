@@ -12,7 +12,9 @@
 import argparse
 import importlib
 import importlib.metadata
+import json
 import os
+import pathlib
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -135,23 +137,32 @@ QUESTIONS = ("CutMix: label error", "erased at 0.5", "dropped at 0.1", "MixUp of
 
 
 # %%
-def main(names=tuple(LIBRARIES)):
-    answers = {}
+def main(names=tuple(LIBRARIES), save=None):
+    answers, versions = {}, {}
     for name in names:
         try:
             answers[name] = LIBRARIES[name]()
         except Exception as error:
             print(f"{name}: skipped, {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}\n")
             continue
-        version = keras_reg.__version__ if name == "keras_reg" else importlib.metadata.version(name.replace("_", "-"))
-        print(f"{name} {version}")
+        versions[name] = importlib.metadata.version(name.replace("_", "-"))
+        print(f"{name} {versions[name]}")
         for question, answer in zip(QUESTIONS, answers[name], strict=True):
             print(f"  {question:26} {answer or 'not available'}")
         print()
+    if save:
+        found = json.loads(save.read_text()) if save.exists() else {}
+        rows = {
+            name: {"version": versions[name]} | dict(zip(QUESTIONS, found, strict=True))
+            for name, found in answers.items()
+        }
+        save.write_text(json.dumps(dict(sorted((found | {keras.backend.backend(): rows}).items())), indent=1) + "\n")
     return answers
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", default=list(LIBRARIES), help="libraries to compare (default: all)")
-    main(parser.parse_args().names)
+    parser.add_argument("--json", type=pathlib.Path, help="file for the answers, beside those of other backends")
+    given = parser.parse_args()
+    main(given.names, given.json)

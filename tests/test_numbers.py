@@ -4,7 +4,6 @@ import importlib
 import itertools
 import json
 import re
-import statistics
 
 import numpy as np
 import pytest
@@ -79,6 +78,60 @@ def test_features_that_are_computed_once(page):
     assert {(row["images"], row["size"]) for row in rows} == {(images, size)}
     (faster,) = numbers_in(page, "MobileNetV2 # times faster")
     assert faster == int(min(row["ratio"] for row in rows))
+
+
+# The comparison of libraries. To renew it, on each backend: examples/compare_libraries.py --json docs/results/comparison.json
+
+LIBRARIES = ("keras_reg", "keras", "keras_cv", "timm", "torchvision")
+
+
+def compared(library, question):
+    """What a library answers on each backend on which it was measured."""
+    return [rows[library][question] for rows in results("comparison").values() if library in rows]
+
+
+def span(values, digits):
+    """`least to most`, or the one value that both are when rounded."""
+    rounded = sorted({f"{value:.{digits}f}" for value in values}, key=float)
+    return " to ".join([rounded[0], rounded[-1]][: len(rounded)])
+
+
+def test_the_comparison_in_the_readme():
+    table = re.findall(r"^\| .* \|$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)
+    table = [row.strip("| ").split(" | ") for row in table]
+    head = next(row for row in table if "keras_reg" in row[0] or "torchvision" in row[-1])
+    versions = {name: compared(name, "version")[0] for name in LIBRARIES[1:]}
+    for cell, version in zip(head[-4:], versions.values(), strict=True):
+        assert version.startswith(cell.split()[1]), cell
+    errors, erased, dropped = (
+        next(row for row in table if name in row[0]) for name in ("CutMix", "Erasing", "DropBlock")
+    )
+    for place, library in enumerate(LIBRARIES, 1):
+        answers = compared(library, "CutMix: label error")
+        assert errors[place] == span([float(answer.split()[0]) for answer in answers], 3), library
+        answers = [float(answer) for answer in compared(library, "erased at 0.5") if answer]
+        assert erased[place] == (span(answers, 2) if answers else "no probability"), library
+        answers = [re.findall(r": ([\d.]+)", answer) for answer in compared(library, "dropped at 0.1") if answer]
+        shares = [span(map(float, column), 2) for column in zip(*answers, strict=True)]
+        assert dropped[place] == (", ".join(shares) or "not available"), library
+
+
+def test_the_comparison_on_the_page_for_other_libraries():
+    def error(library, which):
+        return max(float(answer.split()[2 * which]) for answer in compared(library, "CutMix: label error"))
+
+    page = "docs/coming_from.md"
+    found = numbers_in(
+        page, "label weights have an error of # to # on average and # at most. In keras_reg, the error is #"
+    )
+    keras = [float(answer.split()[0]) for answer in compared("keras", "CutMix: label error")]
+    assert found == [min(keras), max(keras), round(error("keras", 1), 2), error("keras_reg", 1)]
+    found = numbers_in(page, "Its error is # on average and # at most (measured)")
+    assert found == [round(error("keras_cv", 0), 2), round(error("keras_cv", 1), 2)]
+    maps = {name: re.findall(r": ([\d.]+)", compared(name, "dropped at 0.1")[0]) for name in ("timm", "keras_cv")}
+    found = numbers_in(page, "timm drops # of a 14 x 14 map and # of an 8 x 8 map")
+    assert found == [round(float(share), 2) for share in maps["timm"][:2]]
+    assert numbers_in(page, "On a 20 x 12 map, it drops # at a rate") == [round(float(maps["keras_cv"][2]), 2)]
 
 
 # Accuracies.
