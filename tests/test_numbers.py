@@ -80,7 +80,7 @@ def test_features_that_are_computed_once(page):
     assert faster == int(min(row["ratio"] for row in rows))
 
 
-# The comparison of libraries. To renew it, on each backend: examples/compare_libraries.py --json docs/results/comparison.json
+# The comparison of libraries. To renew it: `compare_libraries.py --json docs/results/comparison.json` on each backend.
 
 LIBRARIES = ("keras_reg", "keras", "keras_cv", "timm", "torchvision")
 
