@@ -36,7 +36,7 @@
     tiles.className = `explorer-tiles ${data.value}`
     tiles.replaceChildren(
       ...labels[0].map((_, column) => {
-        const image = make("div", { className: "explorer-image" })
+        const image = make("div", { className: "explorer-image", role: "img" })
         image.style.backgroundImage = `url("${root.dataset.pictures}${file}")`
         image.style.backgroundSize = `${100 * labels[0].length}% ${100 * values.length}%`
         image.dataset.column = (100 * column) / (labels[0].length - 1)
@@ -54,6 +54,7 @@
     code.textContent = `keras_reg.layers.${codes[row]}`
     ;[...tiles.children].forEach((tile, i) => {
       const [image, caption] = tile.children
+      image.setAttribute("aria-label", labels[row][i].map(([name, percent]) => `${name} ${percent} %`).join(", "))
       image.style.backgroundPosition = `${image.dataset.column}% ${(100 * row) / (values.length - 1)}%`
       caption.replaceChildren(
         ...labels[row][i].map(([name, percent], rank) => {
