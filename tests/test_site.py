@@ -137,7 +137,22 @@ def test_the_index_that_was_built(search_words):
     assert "unpkg.com" not in (INDEX.parents[1] / "index.html").read_text(encoding="utf-8")
 
 
-# The explorer.
+# Pictures and the explorer.
+
+
+def test_pictures_lead_to_their_files_and_cards_to_the_explorer(monkeypatch):
+    module = hook("_pictures", monkeypatch)
+    monkeypatch.setattr(module, "get_relative_url", lambda url, page: f"../{url}")
+    files = types.SimpleNamespace(
+        get_file_from_path=lambda path: types.SimpleNamespace(url=path.replace(".md", ".html"))
+    )
+    file = types.SimpleNamespace(src_uri="methods/cut_mix.md")
+    given = '<p>API</p>\n<p><img alt="a" src="../cut.png" /></p>\n<p><a href="b.md"><img src="b.png" /></a></p>'
+    picture = '<p><a class="picture" href="../cut.png"><img alt="a" src="../cut.png" /></a></p>'
+    linked = '<p><a href="../explorer.html#CutMix">Try it with a slider</a></p>'
+    for title, link in (("CutMix", f"\n{linked}"), ("DropPath", "")):
+        found = module.on_page_content(given, types.SimpleNamespace(file=file, title=title, url=""), {}, files)
+        assert found == given.replace('<p><img alt="a" src="../cut.png" /></p>', picture + link)
 
 
 @pytest.fixture

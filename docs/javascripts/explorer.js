@@ -76,5 +76,12 @@
     about,
     tiles,
   )
-  chooseLayer()
+  // A link such as explorer.html#CutMix begins with that layer.
+  function chooseLinked() {
+    const linked = window.explorerPictures.findIndex((one) => `#${one.layer}` === location.hash)
+    if (linked >= 0) layer.value = linked
+    chooseLayer()
+  }
+  window.addEventListener("hashchange", chooseLinked)
+  chooseLinked()
 })()
