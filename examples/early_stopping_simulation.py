@@ -8,6 +8,7 @@
 
 # %%
 import argparse
+import json
 import os
 import pathlib
 
@@ -247,6 +248,31 @@ def draw_trade(axis, results):
 
 
 # %%
+def figures_of(results, more):
+    """Means over all curves as plain numbers: per patience and method, and for Keras' callback with as many epochs."""
+    found = {}
+    for patience, methods in results.items():
+        first = overall(next(iter(methods.values())))[:, 0]
+        found[str(patience)] = rows = {}
+        for method, families in methods.items():
+            excess, distance, epochs = overall(families).mean(0)
+            saved = overall(families)[:, 0] - first
+            error = saved.std(ddof=1) / np.sqrt(len(saved))
+            values = {
+                "excess": excess,
+                "distance": distance,
+                "epochs": epochs,
+                "difference": saved.mean(),
+                "error": error,
+            }
+            rows[method] = {name: round(float(value), 4) for name, value in values.items()}
+        if patience in more:
+            rows["Keras EarlyStopping, as many epochs"] = {
+                "excess": round(float(overall(more[patience])[:, 0].mean()), 4)
+            }
+    return found
+
+
 def main(curves=CURVES, patiences=(5, PATIENCE, 20), out="runs", compare_epochs=True, smoke=False):
     """Prints the tables and draws the figure. Returns `{patience: {method: {family: array (curves, 3)}}}`."""
     if smoke:
@@ -258,22 +284,25 @@ def main(curves=CURVES, patiences=(5, PATIENCE, 20), out="runs", compare_epochs=
     results = {patience: simulate(curves, patience, list(METHODS)) for patience in patiences}
     for patience in patiences:
         print(table(results[patience], patience) + "\n")
+    more = {}
     if compare_epochs:
         for patience in patiences:
             epochs = overall(results[patience]["smoothed, ema"])[:, 2].mean()
-            longer, more = same_epochs(curves, epochs, patience)
+            longer, more[patience] = same_epochs(curves, epochs, patience)
             print(f"Keras' callback with as many epochs as the moving average with patience {patience}:")
-            print(table({"Keras EarlyStopping": more}, longer) + "\n")
+            print(table({"Keras EarlyStopping": more[patience]}, longer) + "\n")
     path = pathlib.Path(out) / "early_stopping_simulation.png"
     draw(results, PATIENCE if PATIENCE in results else patiences[0], path)
-    print(f"Figure: {path}")
+    saved = {"curves": curves, "patience": figures_of(results, more)}
+    (path.parent / "early_stopping_simulation.json").write_text(json.dumps(saved, indent=1) + "\n")
+    print(f"Figure: {path}, numbers beside it")
     return results
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--curves", type=int, default=CURVES)
-    parser.add_argument("--out", default="runs", help="folder for the figure (default: runs)")
+    parser.add_argument("--out", default="runs", help="folder for the figure and the numbers (default: runs)")
     parser.add_argument("--smoke", action="store_true", help="a quick run with fifty curves")
     given = parser.parse_args()
     main(given.curves, out=given.out, smoke=given.smoke)

@@ -11,6 +11,7 @@
 
 # %%
 import argparse
+import json
 import math
 import os
 import pathlib
@@ -85,6 +86,7 @@ def around(best, box, share=0.25):
 
 # %%
 def report(name, study, box, epochs, batches_per_epoch):
+    """Prints what a study found, and returns its numbers."""
     pruned = [trial for trial in study.trials if trial.state == optuna.trial.TrialState.PRUNED]
     ran = sum(trial.user_attrs["batches"] for trial in study.trials)
     budget = len(study.trials) * epochs * batches_per_epoch
@@ -95,6 +97,8 @@ def report(name, study, box, epochs, batches_per_epoch):
     for trial in sorted(done, key=lambda trial: -trial.value)[:3]:
         values = "  ".join(f"{key} {value:.2e}" for key, value in trial.params.items())
         print(f"  {100 * trial.value:6.2f} %  {values}")
+    best = max(trial.value for trial in done)
+    return {"trials": len(study.trials), "stopped": len(pruned), "saved": 1 - ran / budget, "best": best}
 
 
 def draw(studies, boxes, path):
@@ -127,20 +131,22 @@ def main(source=None, trials=(40, 20), epochs=(4, 12), seed=0, out="runs", smoke
     data = load(source, labeled=320 if smoke else None, seed=seed)
     batches = math.ceil(len(data.x_train) / BATCH)
     coarse = search(data, BOX, trials[0], epochs[0], seed)
-    report("coarse", coarse, BOX, epochs[0], batches)
+    found = {"backend": keras.backend.backend()}
+    found["coarse"] = report("coarse", coarse, BOX, epochs[0], batches)
     box = around(coarse.best_params, BOX)
     fine = search(data, box, trials[1], epochs[1], seed + 1)
-    report("fine", fine, box, epochs[1], batches)
+    found["fine"] = report("fine", fine, box, epochs[1], batches)
     path = pathlib.Path(out) / "random_search.png"
     draw({"coarse": coarse, "fine": fine}, (BOX, box), path)
-    print(f"Figure: {path}")
+    (path.parent / "random_search.json").write_text(json.dumps(found, indent=1) + "\n")
+    print(f"Figure: {path}, numbers beside it")
     return coarse, fine
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", help="image folder, .npz with x_train ... y_test, or tfds:NAME (default: digits)")
-    parser.add_argument("--out", default="runs", help="folder for the figure (default: runs)")
+    parser.add_argument("--out", default="runs", help="folder for the figure and the numbers (default: runs)")
     parser.add_argument("--smoke", action="store_true", help="a quick run with a few short trials")
     given = parser.parse_args()
     main(given.data, out=given.out, smoke=given.smoke)

@@ -164,3 +164,39 @@ def test_the_ladder_in_the_readme(rungs):
     found = numbers_in("README.md", "accuracy rises from # to # % and the gap shrinks from # to # points")
     assert found[:2] == [round(plain[1], 1), round(flips[1], 1)]
     assert found[2:] == [round(plain[0] - plain[1]), round(flips[0] - flips[1])]
+
+
+def test_the_ladder_with_fewer_epochs(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    ladder = importlib.import_module("cifar10_results")
+    rows = ladder.summary(results("ladder_small_20_epochs"))
+    by_name = {row["rung"].name: round(row["validation"].mean(), 1) for row in rows}
+    stated = "# % for the plain network, # % with flips, # % at the top"
+    names = ("plain convolutional network", "+ flip, crop with padding 2", "+ average of the weights")
+    assert numbers_in("docs/ladder.md", stated) == [by_name[name] for name in names]
+
+
+# Simulations.
+
+
+def test_early_stopping_on_simulated_curves():
+    """To renew it: `examples/early_stopping_simulation.py --out docs/results`, without its picture."""
+    page, found = "docs/methods/smoothed_early_stopping.md", results("early_stopping_simulation")
+    assert found["curves"] == 1000
+    rows = found["patience"]["10"]
+    plain, smoothed = rows["Keras EarlyStopping"], rows["smoothed, ema"]
+    stated = 'by # with Keras\' callback and by # with "ema", a difference of # ± #.'
+    values = [plain["excess"], smoothed["excess"], -smoothed["difference"], smoothed["error"]]
+    assert numbers_in(page, stated) == [round(value, 3) for value in values]
+    epochs = [round(smoothed["epochs"]), round(plain["epochs"])]
+    assert numbers_in(page, "Smoothing trains for # epochs instead of #.") == epochs
+    longer = rows["Keras EarlyStopping, as many epochs"]["excess"]
+    assert numbers_in(page, "epochs, Keras' callback reaches #,") == [round(longer, 3)]
+
+
+def test_a_search_that_stops_what_diverges():
+    """To renew it: `examples/random_search.py --out docs/results`, without its picture."""
+    found = results("random_search")["coarse"]
+    stated = "with # trials and learning rates from 1e-6 to 100, it stopped # trials and saved # % of all batches"
+    values = [found["trials"], found["stopped"], round(100 * found["saved"])]
+    assert numbers_in("docs/methods/divergence_stop.md", stated) == values
