@@ -1,0 +1,251 @@
+"""The methods of `effects.py`: for each one its setting, its baseline, and the strengths to choose from."""
+
+import dataclasses
+from collections.abc import Callable
+
+import keras
+from effects_settings import DENSE, FEW, LARGE, NORMALIZED, POOLED
+
+import keras_reg
+from keras_reg import callbacks, layers, surgery
+
+PLAIN = "without"  # the label of the recipe that adds nothing
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What a run adds to the network of its setting, and how it is trained."""
+
+    parts: dict = dataclasses.field(default_factory=dict)  # arguments of the network
+    changed: Callable = lambda network: network
+    augmentation: Callable | None = None  # returns layers
+    smoothing: float = 0.0
+    callbacks: Callable = lambda epochs: []
+    optimizer: Callable = lambda rate, network: keras.optimizers.Adam(rate)
+    interrupted: bool = False  # after half of the epochs, and resumed
+
+
+@dataclasses.dataclass(frozen=True)
+class Effect:
+    """One row: recipes by the code that makes them, of which the best one on other splits is reported."""
+
+    method: str
+    setting: str
+    candidates: dict
+    baseline: dict = dataclasses.field(default_factory=lambda: {PLAIN: Recipe()})
+    measure: str = "test"
+    title: str = ""  # if a method has several rows
+
+    @property
+    def name(self):
+        return f"{self.method}, {self.title}" if self.title else self.method
+
+
+# Methods. A text, filled with each of the values, says what `make` makes of the value.
+
+
+def grid(text, make, values):
+    return {text.format(value): make(value) for value in values}
+
+
+def images(text, make, values):
+    """Augmentation by `make(value)`, a layer or a list of layers."""
+
+    def recipe(value):
+        def augmentation():
+            made = make(value)
+            return made if isinstance(made, list) else [made]
+
+        return Recipe(augmentation=augmentation)
+
+    return grid(text, recipe, values)
+
+
+def parts(text, name, make, values):
+    """A part of the network, which `make(value, *given)` makes."""
+    return grid(text, lambda value: Recipe({name: lambda *given, **more: make(value, *given, **more)}), values)
+
+
+def changed(text, change, values):
+    return grid(text, lambda value: Recipe(changed=lambda network: change(network, value)), values)
+
+
+def pipeline(erasing):
+    light = [layers.RandomErasing(0.25, scale=(0.02, 0.1))] if erasing else []
+    return [layers.RandomPadCrop(1), *light, layers.CutMix(rate=0.5)]
+
+
+def turned(rate, degrees=15):
+    turn = keras.layers.RandomRotation(degrees / 360, fill_mode="constant", fill_value=0.0)
+    return layers.RandomApply(turn, rate=rate)
+
+
+def scheduled(schedule, **recipe):
+    return Recipe(
+        callbacks=lambda epochs: [callbacks.StrengthSchedule(lambda epoch: schedule(epoch / epochs))], **recipe
+    )
+
+
+def cut():
+    return [layers.CutMix(rate=keras_reg.Strength(1.0))]
+
+
+def blocks(rate=0.1):
+    return {"dropped": lambda: layers.DropBlock2D(keras_reg.Strength(rate), block_size=3)}
+
+
+def decayed(weight_decay, excluded):
+    def optimizer(rate, network):
+        made = keras.optimizers.AdamW(rate, weight_decay=weight_decay)
+        return surgery.exclude_from_weight_decay(made, network) if excluded else made
+
+    return Recipe(optimizer=optimizer)
+
+
+def falling(gamma):
+    return Recipe(callbacks=lambda epochs: [callbacks.ExponentialLR(gamma)])
+
+
+def watched():
+    return Recipe(callbacks=lambda epochs: [callbacks.GradientHistograms()])
+
+
+def resized(least):
+    return layers.RandomResizedCrop((8, 8), scale=(least, 1))
+
+
+def erased(most):
+    return layers.RandomErasing(0.5, scale=(0.02, most))
+
+
+def mixed(alpha):
+    return layers.RandomChoice([layers.MixUp(alpha), layers.CutMix(1.0)], mode="sample")
+
+
+def dropped_blocks(rate):
+    return layers.DropBlock2D(rate, block_size=3)
+
+
+def dropped_out(network, rate):
+    return surgery.regularize(network, dropout=rate)
+
+
+def penalized(network, l2):
+    return surgery.regularize(network, kernel_l2=l2, dropout=0.3)
+
+
+def pooling(text, values, **options):
+    return grid(text, lambda ratio: Recipe({"ratio": ratio, **options}), values)
+
+
+def dropped_weights(rate, layer):
+    return layers.DropConnect(layer, rate)
+
+
+def noisy_weights(stddev, layer):
+    return layers.WeightNoise(layer, stddev)
+
+
+def noisy(stddev, **more):
+    return layers.NoisyBatchNormalization(stddev, **more)
+
+
+def small_batches(size, **more):
+    return layers.NoisyBatchNormalization(noise="statistics", virtual_batch_size=size, **more)
+
+
+DECAYS = (1.0,)
+ERASING = images("RandomErasing(0.5, scale=(0.02, {}))", erased, (0.05, 0.1, 0.2))
+SHIFTS = images("RandomPadCrop({})", layers.RandomPadCrop, (1, 2))
+CHOICE = "RandomChoice([MixUp({}), CutMix(1.0)], mode='sample')"
+TURNS = images("RandomApply(RandomRotation(15 / 360), rate={})", turned, (0.25, 0.5, 0.9))
+PIPELINES = {
+    **images("Pipeline([RandomPadCrop(1), CutMix(rate=0.5)])", pipeline, (False,)),
+    **images(
+        "Pipeline([RandomPadCrop(1), RandomErasing(0.25, scale=(0.02, 0.1)), CutMix(rate=0.5)])", pipeline, (True,)
+    ),
+}
+SMOOTHING = grid("LabelSmoothingCrossentropy({})", lambda smoothing: Recipe(smoothing=smoothing), (0.1, 0.2))
+SURGERY = {
+    **changed("regularize(network, dropout={})", dropped_out, (0.3, 0.5)),
+    **changed("regularize(network, kernel_l2={}, dropout=0.3)", penalized, (1e-4, 1e-3)),
+}
+ENDING = {
+    "StrengthSchedule, which switches CutMix off in the last fifth": scheduled(
+        lambda done: float(done < 0.8), augmentation=cut
+    )
+}
+BEGINNING = {
+    "StrengthSchedule, which raises the rate from 0 in the first half": scheduled(
+        lambda done: min(1.0, 2 * done), parts=blocks()
+    )
+}
+JITTER = images("PCAColorJitter({})", layers.PCAColorJitter, (0.3, 1.0))
+PATHS = grid("drop_path_rates({}, 12)", lambda rate: Recipe({"rate": rate}), (0.1, 0.3))
+BLOCKS = parts("DropBlock2D({}, block_size=3)", "dropped", dropped_blocks, (0.05, 0.1, 0.2))
+GHOSTS = parts("GhostBatchNormalization({})", "normalization", layers.GhostBatchNormalization, (16, 32))
+STATISTICS = "NoisyBatchNormalization(noise='statistics', virtual_batch_size={})"
+NOISES = {
+    **parts("NoisyBatchNormalization({})", "normalization", noisy, (0.1, 0.3)),
+    **parts(STATISTICS, "normalization", small_batches, (16, 32)),
+}
+POOLING = {
+    **pooling("FractionalMaxPooling2D({})", (1.41, 1.25)),
+    **pooling("FractionalMaxPooling2D({}, pseudo_random=False)", (1.41,), pseudo_random=False),
+}
+CONNECTIONS = parts("DropConnect(layer, {})", "wrap", dropped_weights, (0.1, 0.3))
+WEIGHT_NOISE = parts("WeightNoise(layer, {})", "wrap", noisy_weights, (0.01, 0.03, 0.1))
+DECAYING = grid("ExponentialLR({})", falling, (0.9, 0.95))
+
+EFFECTS = [
+    Effect("RandomErasing", FEW, ERASING),
+    Effect("RandomErasing", FEW, ERASING, measure="occluded", title="occluded images"),
+    Effect("RandomPadCrop", FEW, SHIFTS),
+    Effect("RandomPadCrop", FEW, SHIFTS, measure="shifted", title="shifted images"),
+    Effect("RandomResizedCrop", FEW, images("RandomResizedCrop((8, 8), scale=({}, 1))", resized, (0.4, 0.6, 0.8))),
+    Effect("MixUp", FEW, images("MixUp({})", layers.MixUp, (0.2, 0.4, 1.0))),
+    Effect("CutMix", FEW, images("CutMix(rate={})", lambda rate: layers.CutMix(rate=rate), (0.5, 1.0))),
+    Effect("RandomChoice", FEW, images(CHOICE, mixed, (0.2, 1.0))),
+    Effect("RandomApply", FEW, TURNS),
+    Effect("Pipeline", FEW, PIPELINES),
+    Effect("LabelSmoothingCrossentropy", FEW, SMOOTHING),
+    Effect("regularize", FEW, SURGERY),
+    Effect(
+        "StrengthSchedule", FEW, ENDING, {"CutMix(rate=Strength(1.0))": Recipe(augmentation=cut)},
+        title="CutMix that ends",
+    ),
+    Effect("GradientHistograms", FEW, {"GradientHistograms()": watched()}),
+    Effect("persist", FEW, {"persist and an interruption": Recipe(interrupted=True)}),
+    Effect("DropBlock2D", NORMALIZED, BLOCKS),
+    Effect(
+        "StrengthSchedule", NORMALIZED, BEGINNING, {"DropBlock2D(Strength(0.1), block_size=3)": Recipe(blocks())},
+        title="DropBlock2D that begins weakly",
+    ),
+    Effect("GhostBatchNormalization", LARGE, GHOSTS),
+    Effect("NoisyBatchNormalization", LARGE, NOISES),
+    Effect("FractionalMaxPooling2D", POOLED, POOLING),
+    Effect("DropConnect", DENSE, CONNECTIONS),
+    Effect("WeightNoise", DENSE, WEIGHT_NOISE),
+    Effect("WeightNoise", DENSE, WEIGHT_NOISE, measure="perturbed", title="noise on the weights"),
+]  # fmt: skip
+
+# The public names without an entry above: where their effect is measured, or why there is none.
+ELSEWHERE = {
+    "DropPath": "See the ladder on [its card](methods/drop_path.md).",
+    "ExponentialLR": "See the ladder on [its card](methods/exponential_lr.md).",
+    "PCAColorJitter": "Not measured.",
+    "exclude_from_weight_decay": "Not measured.",
+    "BatchAugmentation": "The base class of augmentations does nothing on its own.",
+    "DivergenceStop": "It saves time in a search: see [its card](methods/divergence_stop.md).",
+    "LabelNoise": "Measured with wrong labels: see [its card](methods/label_noise.md).",
+    "Phase": "A phase of `TransferLearner`.",
+    "RegularizedModel": "It trains all augmentations of this page, and adds nothing to them.",
+    "SmoothedEarlyStopping": "Measured with wrong labels: see [its card](methods/smoothed_early_stopping.md).",
+    "Strength": "Measured with `StrengthSchedule`.",
+    "TransferLearner": "See [its card](methods/transfer_learner.md).",
+    "drop_path_rates": "Measured with `DropPath`.",
+    "freeze": "Used by `TransferLearner`.",
+    "label_smoothing_crossentropy": "The function of `LabelSmoothingCrossentropy`.",
+    "suggest_phases": "Measured with `TransferLearner`.",
+    "unfreeze": "Used by `TransferLearner`.",
+}

@@ -1,0 +1,140 @@
+"""Every public name has a measured effect or a stated reason, and pages and cards state what was measured."""
+
+import importlib
+import json
+
+import keras
+import numpy as np
+import pytest
+from harness import ROOT, only, public_objects
+
+PUBLISHED = ROOT / "docs" / "results" / "effects.json"
+
+
+@pytest.fixture
+def example(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    return importlib.import_module
+
+
+@pytest.fixture
+def published(example):
+    """(found, rows) of the published results."""
+    found = json.loads(PUBLISHED.read_text(encoding="utf-8"))
+    return found, example("effects_results").rows(found, example("effects_methods").EFFECTS)
+
+
+def words(path):
+    return " ".join((ROOT / "docs" / path).read_text(encoding="utf-8").split())
+
+
+@pytest.mark.once
+def test_every_public_name_is_measured_or_has_a_reason(example):
+    methods = example("effects_methods")
+    names = [name.rsplit(".", 1)[1] for name in public_objects()]
+    measured = {effect.method for effect in methods.EFFECTS}
+    assert sorted([*measured, *methods.ELSEWHERE]) == sorted(names)
+
+
+@pytest.mark.once
+def test_every_effect_was_measured_with_three_seeds(example, published):
+    _, rows = published
+    assert [row["effect"] for row in rows] == example("effects_methods").EFFECTS
+    assert {len(row[key]) for row in rows for key in ("with", "without")} == {3}
+
+
+@pytest.mark.once
+def test_strengths_and_learning_rates_were_chosen_on_other_splits(example, published):
+    """The best one on the splits that choose is the one that the file names as chosen."""
+    effects, (found, _) = example("effects"), published
+
+    def mean(by_seed, measure):
+        return np.mean([by_seed[str(seed)][measure] for seed in effects.SPLITS_TO_CHOOSE])
+
+    for effect in example("effects_methods").EFFECTS:
+        rate = found["rates"][effect.setting]
+        for recipes, chosen in zip((effect.baseline, effect.candidates), found["chosen"][effect.name], strict=True):
+            runs = {label: found["runs"][f"{effect.setting} | {label} | {rate}"] for label in recipes}
+            if len(runs) > 1:
+                means = {label: mean(by_seed, effect.measure) for label, by_seed in runs.items()}
+                assert means[chosen] == max(means.values()), effect.name
+    for name in {effect.setting for effect in example("effects_methods").EFFECTS}:
+        setting = example("effects_settings").SETTINGS[name]
+        runs = {rate: found["runs"][f"{name} | {effects.PLAIN} | {rate}"] for rate in setting.rates}
+        assert found["rates"][name] == max(setting.rates, key=lambda rate, runs=runs: mean(runs[rate], "test"))
+    assert not set(effects.SEEDS) & set(effects.SPLITS_TO_CHOOSE)
+
+
+@pytest.mark.once
+def test_the_page_states_the_results(example, published):
+    results, (found, rows) = example("effects_results"), published
+    page = (ROOT / "docs" / "effects.md").read_text(encoding="utf-8")
+    for expected in (results.baselines(found), results.table(rows), results.elsewhere()):
+        assert expected in page, f"`python examples/effects.py --show --json {PUBLISHED.relative_to(ROOT)}`\n{expected}"
+
+
+@pytest.mark.once
+def test_cards_state_the_results(example, published):
+    """Where this fails: `python examples/effects.py --show --json docs/results/effects.json` prints the sentences."""
+    sentence = example("effects_results").sentence
+    files = {path.stem.replace("_", ""): path for path in (ROOT / "docs" / "methods").glob("*.md")}
+    for row in published[1]:
+        method = row["effect"].method
+        card = files["regularize" if method == "exclude_from_weight_decay" else method.lower().replace("_", "")]
+        assert sentence(row) in words(card), f"{card.name}: {sentence(row)}"
+
+
+@pytest.mark.once
+def test_the_guide_tests_an_effect_as_the_program_does(example, published):
+    """The program on the page, with the accuracies of DropBlock2D."""
+    row = next(row for row in published[1] if row["effect"].method == "DropBlock2D")
+    page = words("which.md")
+    for key in ("without", "with"):
+        assert f"np.array([{', '.join(f'{value:.2f}' for value in row[key])}])" in page
+    assert f"evaluated = {example('effects_settings').SETTINGS[row['effect'].setting].tested} " in page
+
+
+@pytest.mark.once
+def test_an_effect_is_clear_if_all_seeds_agree_by_more_than_two_standard_errors(example):
+    verdict = example("effects_results").verdict
+    without = np.array([90.0, 93.0, 91.0])
+    assert verdict(without, without + np.array([3, 2, 4]), 1700) == "better"
+    assert verdict(without, without - np.array([3, 2, 4]), 1700) == "worse"
+    assert verdict(without, without + np.array([9, 9, -0.1]), 1700) == "no clear effect"
+    assert verdict(without, without + np.array([9, 9, 0]), 1700) == "no clear effect"
+    assert verdict(without, without + 0, 1700) == "none"
+    # At 95 %, two standard errors of a difference of means of 3 x 1200 images are 1.03 points.
+    plain = np.full(3, 94.0)
+    assert verdict(plain, plain + 1.01, 1200) == "no clear effect"
+    assert verdict(plain, plain + 1.05, 1200) == "better"
+
+
+@pytest.mark.once
+def test_light_changes_all_channels_of_an_image_and_noise_is_half_of_the_deviation_of_a_kernel(example):
+    settings = example("effects_settings")
+    images = np.random.default_rng(0).uniform(0.2, 0.4, (6, 4, 4, 3)).astype("float32")
+    ratios = settings.relit(images) / images
+    assert np.ptp(ratios, axis=(1, 2)).max() < 1e-5 < np.ptp(ratios, axis=0).max()
+    assert settings.smaller(images).shape == (6, 2, 2, 3)
+    np.testing.assert_allclose(settings.smaller(images)[1, 0, 1], images[1, :2, 2:].mean((0, 1)), rtol=1e-5)
+    network = settings.SETTINGS[settings.DENSE].network((8, 8, 1), 10)
+    before = [keras.ops.convert_to_numpy(weight) for weight in network.weights]
+    assert len(list(settings.perturbed(network))) == 10
+    for weight, values in zip(network.weights, before, strict=True):
+        noise = keras.ops.convert_to_numpy(weight) - values
+        expected = 0.5 * values.std() if weight.path.endswith("kernel") else 0
+        assert noise.std() == pytest.approx(expected, rel=0.05)
+
+
+@only("torch")
+def test_runs_are_saved_and_not_made_again(example, tmp_path, monkeypatch, capsys):
+    effects, given = example("effects"), ["--smoke", "--only", "persist", "--json", str(tmp_path / "effects.json")]
+    given += ["--out", str(tmp_path / "effects.png")]
+    few = example("digits").load(32, 0)
+    monkeypatch.setattr(effects, "data_of", lambda *_: few._replace(x_test=few.x_test[:50], y_test=few.y_test[:50]))
+    (row,) = effects.main(given)
+    assert row["verdict"] == "none"  # the same training, interrupted and resumed
+    assert (tmp_path / "effects.png").stat().st_size > 5_000
+    monkeypatch.setattr(effects, "run", None)
+    (again,) = effects.main(given)
+    assert again["with"] == row["with"] and "persist and an interruption" in capsys.readouterr().out
