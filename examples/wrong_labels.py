@@ -28,7 +28,7 @@ import digits
 import example_data
 import keras
 import numpy as np
-from wrong_labels_results import draw, tables
+from wrong_labels_results import choice, draw, tables
 
 from keras_reg import layers
 from keras_reg.callbacks import DivergenceStop, SmoothedEarlyStopping
@@ -37,6 +37,7 @@ from keras_reg.training import RegularizedModel
 
 logging.getLogger("tensorflow").setLevel("ERROR")  # each of the many models is traced
 
+# The most interesting ones first
 CONDITIONS = [("symmetric", 40), ("symmetric", 0), ("pairs", 40), ("symmetric", 20), ("pairs", 20)]
 
 
@@ -279,15 +280,6 @@ def save(done, path):
     runs = ",\n".join(json.dumps(one) for one in done["runs"])
     partial.write_text(f'{{"settings": {json.dumps(done["settings"])}, "runs": [\n{runs}\n]}}\n', encoding="utf-8")
     partial.replace(path)
-
-
-def choice(done):
-    """One row per strength: accuracy after the last epoch and in the best epoch."""
-    lines = ["| method | strength | last epoch | best epoch |", "| --- | --: | --: | --: |"]
-    for one in done["runs"]:
-        last, best = 100 * one["test"][-1], 100 * max(one["test"])
-        lines.append(f"| {one['method']} | {one['strength']} | {last:.1f} | {best:.1f} |")
-    return "\n".join(lines)
 
 
 # %%

@@ -1,11 +1,11 @@
-"""Tables and the figure of `wrong_labels.py`, from its results.
+"""Tables and the figure of `wrong_labels.py`.
 
-python examples/wrong_labels_results.py docs/results/wrong_labels_digits.json --out docs/figures
+`python examples/wrong_labels_results.py` makes those of docs/wrong_labels.md from docs/results.
 """
 
-import argparse
 import json
 import pathlib
+import re
 
 import matplotlib
 
@@ -13,6 +13,7 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+DOCS = pathlib.Path(__file__).resolve().parents[1] / "docs"
 KINDS = {"symmetric": "any class", "pairs": "next class"}
 STOPS = {  # rows of callbacks that stop: the method that they watched, and their name in the results
     "plain, EarlyStopping of Keras": ("plain", "EarlyStopping of Keras"),
@@ -27,6 +28,7 @@ COLORS = {
     "LabelSmoothingCrossentropy": "#8c6bb1", "LabelNoise": "#999999", "MixUp": "#e08a4a", "CutMix": "#4c9a6a",
     "combination": "#d0402b",
 }  # fmt: skip
+ORDER = list(COLORS)
 THICK = ("plain", "plain, SmoothedEarlyStopping", "combination")
 
 
@@ -37,7 +39,8 @@ def cases(done, least=0):
 
 
 def methods(done):
-    return list(dict.fromkeys(one["method"] for one in done["runs"]))
+    found = {one["method"] for one in done["runs"]}
+    return sorted(found, key=lambda method: ORDER.index(method) if method in ORDER else len(ORDER))
 
 
 def runs_of(done, row, case):
@@ -94,8 +97,31 @@ def epochs(done):
     return table(done, "trained epochs", STOPS, 0, cell)
 
 
+def choice(done):
+    """One row per strength that was tried on another split."""
+    lines = ["| method | strength | last epoch | best epoch | remembered |", "| --- | --: | --: | --: | --: |"]
+    for one in done["runs"]:
+        numbers = one["test"][-1], max(one["test"]), one["remembered"][-1]
+        lines.append(f"| {one['method']} | {one['strength']} | " + " | ".join(f"{100 * n:.1f}" for n in numbers) + " |")
+    return "\n".join(lines)
+
+
+TABLES = {"accuracies": accuracies, "remembered": remembered, "epochs": epochs}
+
+
 def tables(done):
-    return "\n\n".join(make(done) for make in (accuracies, remembered, epochs))
+    return "\n\n".join(make(done) for make in TABLES.values())
+
+
+def fill(page, done, tried):
+    """The page with the tables between `<!-- digits accuracies -->` and `<!-- end -->` made anew."""
+    made = {f"{done['settings']['data']} {name}": make(done) for name, make in TABLES.items()} | {
+        "choice": choice(tried)
+    }
+    for name, text in made.items():
+        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        page = pattern.sub(lambda match, text=text: f"{match[1]}\n{text}\n\n{match[2]}", page)
+    return page
 
 
 def draw(all_done, path):
@@ -132,17 +158,22 @@ def draw_row(axes, done, row, kind):
             for case in cases(done, curve != "test")
             if kind in case or not case[1]
         }
-        means = {wrong: numbers.mean() for wrong, numbers in found.items() if len(numbers)}
-        if means:
-            axis.plot(means.keys(), means.values(), "o-", **style)
+        found = {wrong: numbers for wrong, numbers in found.items() if len(numbers)}
+        if found:
+            axis.plot(found.keys(), [numbers.mean() for numbers in found.values()], "o-", **style)
+            low, high = ([f(numbers) for numbers in found.values()] for f in (np.min, np.max))
+            axis.vlines(found.keys(), low, high, color=COLORS[row], lw=1)
+
+
+def results(name):
+    return json.loads((DOCS / "results" / f"wrong_labels_{name}.json").read_text(encoding="utf-8"))
+
+
+def main(page=DOCS / "wrong_labels.md", folder=DOCS / "figures"):
+    done = results("digits")
+    page.write_text(fill(page.read_text(encoding="utf-8"), done, results("digits_choice")), encoding="utf-8")
+    draw([done], folder / "wrong_labels.png")
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("results", nargs="+", type=pathlib.Path)
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs"))
-    given = parser.parse_args()
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in given.results]
-    for one in found:
-        print(f"{one['settings']}\n\n{tables(one)}\n")
-    draw(found, given.out / "wrong_labels.png")
+    main()

@@ -1,12 +1,15 @@
-"""The example on wrong labels: what it measures, and that it resumes."""
+"""The example on wrong labels: what it measures, that it resumes, and that the pages state its results."""
 
 import importlib
 import json
+import re
 
 import keras
 import numpy as np
 import pytest
 from harness import BACKEND, ROOT, only
+
+PAGE = ROOT / "docs" / "wrong_labels.md"
 
 
 @pytest.fixture
@@ -91,3 +94,101 @@ def test_a_watching_callback_decides_as_if_it_stopped_the_training(example):
     restored, _, stopped = train(make())
     assert trained == 12 and decision["trained"] == stopped < 12
     assert kept[decision["kept"]] == pytest.approx(restored, rel=1e-5)
+
+
+# The pages. To renew them: `python examples/wrong_labels_results.py`, then the sentences.
+
+NAMES = {
+    "plain": "plain", "smoothing": "LabelSmoothingCrossentropy", "noise": "LabelNoise", "mixup": "MixUp",
+    "combination": "combination", "stopped": "plain, SmoothedEarlyStopping", "keras": "plain, EarlyStopping of Keras",
+    "monitor": "plain, SmoothedEarlyStopping on accuracy", "short": "combination, SmoothedEarlyStopping",
+}  # fmt: skip
+# `0`, `any` and `next` are the conditions, `best` is the best epoch, and `kept` the share of remembered labels.
+STATED = {
+    "docs/wrong_labels.md": [
+        "remembers {plain.any.kept} % of the wrong labels.",
+        "falls from {plain.any.best} % in the best epoch to {plain.any} % at the end.",
+        "ends at {combination.any} % and remembers {combination.any.kept} %.",
+        "keeps a network with {stopped.any} % accuracy that remembers {stopped.any.kept} %.",
+        "Keras' own callback reaches {keras.any} %",
+        "MixUp has {mixup.any} % accuracy and remembers {mixup.any.kept} %, LabelNoise has {noise.any} % and remembers "
+        "{noise.any.kept} %.",
+        "({plain.0.spread} % plain, {combination.0.spread} % with it)",
+        "ends at {combination.next.spread} % and remembers {combination.next.kept} %",
+        "ends at {plain.next.spread} %, and early stopping keeps {stopped.next.spread} %",
+        "ends at {smoothing.any} % and remembers {smoothing.any.kept} %",
+        "labels are correct ({smoothing.0} %)",
+        "with {short.any} % accuracy instead of {combination.any} %",
+        "early stopping keeps {monitor.any} %",
+    ],
+    "docs/methods/label_noise.md": [
+        "from {plain.any.spread} to {noise.any.spread} %. The network remembered {noise.any.kept} instead of "
+        "{plain.any.kept} %",
+        "{plain.0.spread} % plain, {noise.0.spread} % with",
+    ],
+    "docs/methods/label_smoothing_crossentropy.md": [
+        "from {plain.any.spread} to {smoothing.any.spread} %, but the network remembered {smoothing.any.kept} %",
+        "from {plain.0.spread} to {smoothing.0.spread} %",
+    ],
+    "docs/methods/smoothed_early_stopping.md": [
+        "with {stopped.any.spread} % accuracy that remembered {stopped.any.kept} % of the wrong labels",
+        "the last epoch had {plain.any.spread} % and remembered {plain.any.kept} %",
+    ],
+}
+
+
+@pytest.fixture
+def results(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    return importlib.import_module("wrong_labels_results")
+
+
+def number(results, done, name):
+    """The number that a name in `STATED` stands for, as text."""
+    row, condition, *what = name.split(".")
+    case = {"0": ("symmetric", 0), "any": ("symmetric", 40), "next": ("pairs", 40)}[condition]
+    assert len(results.runs_of(done, NAMES[row], case)) == 3
+    if what == ["spread"]:
+        return results.spread(results.values(done, NAMES[row], case))
+    if what == ["best"]:
+        return f"{100 * np.mean([max(one['test']) for one in results.runs_of(done, NAMES[row], case)]):.1f}"
+    return f"{results.values(done, NAMES[row], case, 'remembered' if what == ['kept'] else 'test').mean():.1f}"
+
+
+@pytest.mark.once
+def test_the_tables_are_what_the_results_make(results):
+    page = PAGE.read_text(encoding="utf-8")
+    assert page.count("<!-- end -->") == 4
+    assert results.fill(page, results.results("digits"), results.results("digits_choice")) == page
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("page", STATED)
+def test_sentences_state_the_results(results, page):
+    done = results.results("digits")
+    text = " ".join((ROOT / page).read_text(encoding="utf-8").split())
+    for sentence in STATED[page]:
+        filled = re.sub(r"\{([^}]+)\}", lambda found: number(results, done, found[1]), sentence)
+        assert filled in text
+
+
+@pytest.mark.once
+def test_what_the_page_says_without_numbers(results):
+    """Which callback never stops, and what is better than the best epochs of the others."""
+    done = results.results("digits")
+    stops = [one["stops"] for one in done["runs"] if one["method"] == "plain"]
+    for name in ("DivergenceStop", "DivergenceStop, val_loss"):
+        assert {one[name]["trained"] for one in stops} == {done["settings"]["epochs"]}
+    combination = float(number(results, done, "combination.any"))
+    assert all(
+        float(number(results, done, f"{row}.any.best")) < combination
+        for row in ("plain", "smoothing", "noise", "mixup")
+    )
+
+
+@pytest.mark.once
+def test_the_strengths_are_the_best_of_the_choice(example, results):
+    runs = results.results("digits_choice")["runs"]
+    for method, strength in example.STRENGTHS["digits"].items():
+        last = {one["strength"]: one["test"][-1] for one in runs if one["method"] == method}
+        assert strength == max(last, key=last.get), method
