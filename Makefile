@@ -43,6 +43,8 @@ BIN = $(VENV)/bin
 DONE = $(VENV)/done
 PIP_OF = bin/python -m pip install --quiet --disable-pip-version-check
 PIP = $(VENV)/$(PIP_OF)
+# Shows what is downloaded, how far it is and how long it has taken.
+INSTALL = $(BIN)/python tools/install.py
 RELEASE = $(VENV)-release
 WHEEL = $$(ls dist/*.whl)
 SOURCES := $(shell find keras_reg -name '*.py') keras_reg/py.typed pyproject.toml hatch_build.py README.md LICENSE
@@ -60,7 +62,7 @@ install-torch = $(1) "torch==$(TORCH)"
 endif
 say = @printf '\033[1m-- %s\033[0m\n' "$(1)"
 
-.PHONY: quickstart test test-oldest docs docs-serve lint format bench notebooks notebooks-rebuild wheel release-check clean help
+.PHONY: quickstart quickstart-plan test test-oldest docs docs-serve lint format bench notebooks notebooks-rebuild wheel release-check clean help
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
@@ -70,9 +72,15 @@ help:
 
 # What is run --------------------------------------------------------------------------------------------------------
 
-quickstart: $(DONE)/$(or $(BACKEND),tensorflow) $(DONE)/extra-examples $(DONE)/package
+QUICKSTART_NEEDS = $(DONE)/$(or $(BACKEND),tensorflow) $(DONE)/extra-$(if $(findstring tfds:,$(ARGS)),examples,quickstart)
+quickstart: quickstart-plan $(QUICKSTART_NEEDS) $(DONE)/package
 	@KERAS_BACKEND=$(or $(BACKEND),tensorflow) TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python examples/quickstart.py \
 		$(if $(BACKEND),--backend $(BACKEND)) $(ARGS)
+
+quickstart-plan:
+	@test -z "$(filter-out $(wildcard $(QUICKSTART_NEEDS)),$(QUICKSTART_NEEDS))" || echo "This installs keras_reg, Keras," \
+		"$(or $(BACKEND),tensorflow), scikit-learn and matplotlib into $(VENV), once: one to five minutes, most of them for" \
+		"$(or $(BACKEND),tensorflow). The training follows, and takes a minute or two."
 
 # tensorflow and jax are there for every backend: all of them read tf.data, and models are loaded into another one.
 test: $(DONE)/tensorflow $(DONE)/jax $(BACKENDS:%=$(DONE)/%) $(DONE)/extra-test $(DONE)/torchvision $(DONE)/hub $(DONE)/package
@@ -159,23 +167,23 @@ dist/done: $(SOURCES) | $(DONE)/build
 
 $(DONE)/package: dist/done
 	$(call say,Installing the wheel with Keras)
-	@$(PIP) $(WHEEL) && $(PIP) --force-reinstall --no-deps $(WHEEL) && touch $@
+	@$(INSTALL) $(WHEEL) && $(PIP) --force-reinstall --no-deps $(WHEEL) && touch $@
 
 $(DONE)/extra-%: pyproject.toml | $(DONE)/package
 	$(call say,Installing what $* needs)
-	@$(PIP) "$(WHEEL)[$*]" && touch $@
+	@$(INSTALL) "$(WHEEL)[$*]" && touch $@
 
 $(DONE)/tensorflow: | $(DONE)/venv
-	$(call say,Installing $(TENSORFLOW): a minute or two)
-	@$(call install-tensorflow,$(PIP)) && touch $@
+	$(call say,Installing $(TENSORFLOW): one to three minutes)
+	@$(call install-tensorflow,$(INSTALL)) && touch $@
 
 $(DONE)/jax: | $(DONE)/venv
-	$(call say,Installing jax)
-	@$(call install-jax,$(PIP)) && touch $@
+	$(call say,Installing jax: about a minute)
+	@$(call install-jax,$(INSTALL)) && touch $@
 
 $(DONE)/torch: | $(DONE)/venv
-	$(call say,Installing the CPU build of torch $(TORCH): a minute or two)
-	@$(call install-torch,$(PIP)) && touch $@
+	$(call say,Installing the CPU build of torch $(TORCH): one to three minutes)
+	@$(call install-torch,$(INSTALL)) && touch $@
 
 # For comparison in the tests on PyTorch. Without its dependencies, which would bring another torch.
 $(DONE)/torchvision: $(if $(filter torch,$(BACKENDS)),$(DONE)/torch) | $(DONE)/venv

@@ -1,4 +1,4 @@
-"""What all examples on digits share: scikit-learn's digits with few or wrong labels, the network and the recipe."""
+"""What all examples on digits share: scikit-learn's digits with few or wrong labels, a network, an augmentation."""
 
 import collections
 
@@ -24,10 +24,11 @@ def network(shape=(8, 8, 1), classes=10):
     return keras.Sequential(layers)
 
 
-def augmentation(seed, padding=1):
-    """The recipe: each image is shifted by up to `padding` pixels, then mixed by either MixUp or CutMix."""
-    mix = [keras_reg.layers.MixUp(1.0), keras_reg.layers.CutMix(1.0)]
-    layers = [keras_reg.layers.RandomPadCrop(padding), keras_reg.layers.RandomChoice(mix, mode="sample")]
+def augmentation(seed, padding=1, shift=True, mix=True, alpha=1.0, rate=1.0):
+    """Shifts each image by up to `padding` pixels, then mixes it by either MixUp(alpha) or CutMix(1.0), at `rate`."""
+    mixers = [keras_reg.layers.MixUp(alpha, rate=rate), keras_reg.layers.CutMix(1.0, rate=rate)]
+    layers = [keras_reg.layers.RandomPadCrop(padding)] if shift else []
+    layers += [keras_reg.layers.RandomChoice(mixers, mode="sample")] if mix else []
     return keras_reg.layers.Pipeline(layers, seed=seed)
 
 

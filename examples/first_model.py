@@ -1,6 +1,8 @@
-"""Accuracies of the program in docs/start.md, and of its network without regularization, on 1597 unseen digits.
+"""Accuracies of the program in docs/start.md on 1697 unseen digits, with several seeds for its split and its training.
 
 KERAS_BACKEND=tensorflow python examples/first_model.py [--seeds 0 1 2] [--json docs/results/first_model.json]
+
+`make quickstart` trains the same network, with and without keras_reg.
 """
 
 import argparse
@@ -22,9 +24,11 @@ def program(seed, epochs):
     """The first code block of the page, with another seed."""
     code = re.search(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)[1]
     for found, instead in (
+        ("random_state=0\n", f"random_state={seed}\n"),
         ("set_random_seed(0)", f"set_random_seed({seed})"),
         ("seed=0\n", f"seed={seed}\n"),
-        ("epochs=100, verbose=2", f"epochs={epochs}, verbose=0"),
+        ("epochs, batch_size = 100, ", f"epochs, batch_size = {epochs}, "),
+        ("verbose=2", "verbose=0"),
         ("model.fit(", "history = model.fit("),
         ('network.save("digits.keras")\n', ""),
     ):
@@ -33,16 +37,11 @@ def program(seed, epochs):
     return code
 
 
-def accuracies(seed, epochs):
-    """Accuracies after the last epoch: of its network without this package, and of the program."""
+def accuracy(seed, epochs):
+    """Accuracy of the program after its last epoch."""
     made = {}
     exec(program(seed, epochs), made)
-    keras.utils.set_random_seed(seed)
-    network = made["make_network"]()
-    network.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
-    validation = made["x_val"], made["y_val"]
-    plain = network.fit(made["x_train"], made["y_train"], validation_data=validation, epochs=epochs, verbose=0)
-    return plain.history["val_accuracy"][-1], made["history"].history["val_accuracy"][-1]
+    return made["history"].history["val_accuracy"][-1]
 
 
 def main(argv=None):
@@ -53,18 +52,14 @@ def main(argv=None):
     given = parser.parse_args(argv)
     start, found = time.perf_counter(), []
     for seed in given.seeds:
-        found.append(accuracies(seed, given.epochs))
-        plain, regularized = (f"{100 * value:.2f} %" for value in found[-1])
-        seconds = time.perf_counter() - start
-        print(f"seed {seed}: plain {plain}, the program {regularized} ({seconds:.0f} s)", flush=True)
-    columns = dict(zip(("plain", "program"), zip(*found, strict=True), strict=True))
-    for name, values in columns.items():
-        deviation = np.std(values, ddof=len(values) > 1)
-        print(f"{name}: {100 * np.mean(values):.1f} ± {100 * deviation:.1f} %")
+        found.append(accuracy(seed, given.epochs))
+        print(f"seed {seed}: {100 * found[-1]:.2f} % ({time.perf_counter() - start:.0f} s)", flush=True)
+    deviation = np.std(found, ddof=len(found) > 1)
+    print(f"the program: {100 * np.mean(found):.1f} ± {100 * deviation:.1f} %")
+    result = {"backend": keras.backend.backend(), "epochs": given.epochs, "seeds": given.seeds, "program": found}
     if given.json:
-        entry = {"backend": keras.backend.backend(), "epochs": given.epochs, "seeds": given.seeds, **columns}
-        given.json.write_text(json.dumps(entry, indent=1) + "\n")
-    return columns
+        given.json.write_text(json.dumps(result, indent=1) + "\n")
+    return result
 
 
 if __name__ == "__main__":

@@ -1,15 +1,14 @@
 # %% [markdown]
 # # Quickstart: the same network with and without regularization
 #
-# Train a small convolutional network on a few hundred labeled images, with and without the regularization of
-# `keras_reg`, and evaluate it on all other images. Everything else stays the same.
+# Train a small network on few labels, and on labels of which 30 % are wrong, with and without the regularization of
+# `keras_reg`. Everything else stays the same. All images that are not trained on are for the test.
 
 # %%
 import json
 import os
 import pathlib
 import sys
-import time
 
 if __name__ == "__main__" and "--backend" in sys.argv:
     os.environ["KERAS_BACKEND"] = sys.argv[sys.argv.index("--backend") + 1]  # before Keras is imported
@@ -17,169 +16,150 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
-import matplotlib
-
-matplotlib.use("agg")
-import matplotlib.pyplot as plt
 import numpy as np
-from example_data import arguments, load
+from example_data import command_line
+from quickstart_choice import choose
+from quickstart_picture import draw
+from quickstart_training import PARTS, PLAIN, RECIPE, Progress, Task, load, summary, train
 
-import keras_reg
-
-EPOCHS = 200
-BATCH = 64
-
-
-# %% [markdown]
-# Both runs use the same network, the same optimizer and the same number of steps.
-
-
-# %%
-def network(shape, classes, width=24):
-    """A small convolutional network with batch normalization that returns logits."""
-    layers = [keras.Input(shape)]
-    for block, filters in enumerate((width, 2 * width)):
-        for _ in range(2):
-            layers.append(keras.layers.Conv2D(filters, 3, padding="same", use_bias=False))
-            layers.append(keras.layers.BatchNormalization(momentum=0.9))
-            layers.append(keras.layers.ReLU())
-        if block == 0 or shape[0] >= 16:
-            layers.append(keras.layers.MaxPooling2D(2))
-    return keras.Sequential([*layers, keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(classes)])
+LABELED, EPOCHS = 100, 100
+LABELED_WRONG, EPOCHS_WRONG = 800, 40  # with 30 % wrong labels
+# The parts of the recipe in each run. "plain" has the learning rate that suits it best, all others that of the recipe.
+RUNS = {"plain": (), "plain, same rate": (), "shift": PARTS[:1], "shift, mix": PARTS[:2], "keras_reg": PARTS}
+COMPARED = {
+    "few": ("plain", "keras_reg"),
+    "twice": ("plain",),
+    "wrong": ("plain", "plain, same rate", "keras_reg"),
+}
+RESULTS = pathlib.Path(__file__).resolve().parents[1] / "docs" / "results" / "quickstart.json"
 
 
 # %% [markdown]
-# `keras_reg` adds random crops that are resized, erased boxes, CutMix, and label smoothing. The labels stay integers,
-# so the metrics do not change.
+# Three tasks, each with the runs that are compared. Other images than digits get the first task alone: whether their
+# labels are wrong is not known.
 
 
 # %%
-def augmentation(size, seed):
-    return keras_reg.layers.Pipeline(
-        [
-            keras_reg.layers.RandomResizedCrop(size, scale=(0.6, 1.0)),
-            keras_reg.layers.RandomErasing(rate=0.25, scale=(0.02, 0.1)),
-            keras_reg.layers.CutMix(1.0, rate=0.2),
-        ],
-        seed=seed,
-    )
+def tasks(digits=True, labeled=LABELED, epochs=None):
+    few = Task(labeled, 0.0, epochs or EPOCHS, 5)
+    if not digits:
+        return {"few": few}
+    wrong = Task(LABELED_WRONG, 0.3, epochs or EPOCHS_WRONG, 1)
+    return {"few": few, "twice": few._replace(labeled=2 * labeled), "wrong": wrong}
 
 
-def train(data, regularized, seed, epochs, progress=None):
-    """Trains one network. Returns its history and the seconds it took."""
-    keras.utils.set_random_seed(seed)
-    model = network(data.x_train.shape[1:], data.classes)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    if regularized:
-        model = keras_reg.training.RegularizedModel(model, augmentation(data.x_train.shape[1:3], seed))
-        loss = keras_reg.losses.LabelSmoothingCrossentropy(0.1, from_logits=True)
-    steps = epochs * -(-len(data.x_train) // BATCH)
-    model.compile(
-        keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(3e-3, steps)), loss, metrics=["accuracy"]
-    )
-    start = time.perf_counter()
-    every = max(1, epochs // 10)
-    history = {"accuracy": [], "val_accuracy": [], "epoch": []}
-    for epoch in range(0, epochs, every):
-        until = min(epoch + every, epochs)
-        model.fit(data.x_train, data.y_train, batch_size=BATCH, epochs=until, initial_epoch=epoch, verbose=0)
-        history["epoch"].append(until)
-        for name, (x, y) in {"": (data.x_train, data.y_train), "val_": (data.x_val, data.y_val)}.items():
-            history[f"{name}accuracy"].append(
-                model.evaluate(x, y, batch_size=512, verbose=0, return_dict=True)["accuracy"]
-            )
-        if progress:
-            progress(until, history["val_accuracy"][-1])
-    return history, time.perf_counter() - start
+def plan(chosen, seeds, parts=False):
+    """(task, run, seed) of all runs: those of the table or, with `parts`, also those that the picture shows."""
+    return [
+        (task, run, seed)
+        for task in chosen
+        for seed in seeds
+        for run in (RUNS if parts and task != "twice" else COMPARED[task])
+    ]
+
+
+def optimizer(task, run):
+    """The learning rate of a run, and whether it falls along half a cosine."""
+    return PLAIN["wrong" if task == "wrong" else "few"] if run == "plain" else RECIPE
+
+
+# %% [markdown]
+# Each run is saved as soon as it is finished.
 
 
 # %%
-def compare(source=None, labeled=200, seeds=(0, 1, 2), epochs=EPOCHS):
-    """Trains plain and regularized networks for each seed, which also selects the labeled images."""
-    runs = []
-    for seed in seeds:
-        data = load(source, labeled, seed)
-        if not runs:
-            size = "x".join(map(str, data.x_train.shape[1:]))
-            print(f"{data.name}: {len(data.x_train)} labeled images of {size}, {len(data.x_val)} for validation")
-        for regularized in (False, True):
-            name = "keras_reg" if regularized else "plain"
-
-            def progress(epoch, accuracy, name=name, seed=seed):
-                print(
-                    f"\r  {name:9} seed {seed}  epoch {epoch:3}/{epochs}  validation {accuracy:.4f}", end="", flush=True
-                )
-
-            history, seconds = train(data, regularized, seed, epochs, progress)
-            print(f"  {seconds:5.1f} s")
-            runs.append({"run": name, "seed": seed, "seconds": seconds, **history})
-    return runs
+def compare(source, chosen, seeds, out, parts=False):
+    """Trains all networks of `plan`. The seed also selects the labeled images."""
+    todo = plan(chosen, seeds, parts)
+    progress = Progress([chosen[task] for task, _, _ in todo])
+    found = {"backend": keras.backend.backend(), "tasks": {k: t._asdict() for k, t in chosen.items()}, "runs": []}
+    for task, run, seed in todo:
+        data = load(source, chosen[task], seed)
+        progress.begin(chosen[task], f"{describe(chosen[task]):30} {run:16} seed {seed}")
+        measured = train(data, chosen[task], RUNS[run], seed, callbacks=[progress], **optimizer(task, run))
+        progress.end(f"{100 * measured['test'][-1]:5.1f} % of {len(data.x_test)} test images")
+        found["runs"].append({"task": task, "run": run, "seed": seed, **measured})
+        out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return found
 
 
-def table(runs):
-    """The results as text: means and standard deviations over the seeds."""
-    lines = [f"{'':10} {'train':>15} {'validation':>15} {'gap':>7} {'seconds':>8}"]
-    for name in ("plain", "keras_reg"):
-        chosen = [run for run in runs if run["run"] == name]
-        train, val = (np.array([run[key][-1] for run in chosen]) for key in ("accuracy", "val_accuracy"))
-        cells = [
-            f"{100 * values.mean():6.2f} ± {values.std(ddof=len(values) > 1) * 100:4.2f} %" for values in (train, val)
+def describe(task):
+    return f"{task.labeled} labels" + (f", {task.wrong:.0%} of them wrong".replace("%", " %") if task.wrong else "")
+
+
+# %% [markdown]
+# The table has the means and standard deviations over the seeds, and the gain of each seed.
+
+
+# %%
+def values(runs, task, run, key=lambda measured: measured["test"][-1]):
+    return np.array([key(measured) for measured in runs if (measured["task"], measured["run"]) == (task, run)])
+
+
+def best(measured):
+    return max(measured["test"])
+
+
+def rows(found):
+    """(label, plain, keras_reg) of each row of the table; a heading has no values."""
+    runs, chosen = found["runs"], {name: Task(**task) for name, task in found["tasks"].items()}
+    few, regularized = chosen["few"].labeled, values(runs, "few", "keras_reg")
+    yield f"{few} labels", None, None
+    yield "  test images", values(runs, "few", "plain"), regularized
+    for label, key in (("shifted by one pixel (1)", "shifted"), ("with a box hidden", "occluded")):
+        both = (values(runs, "few", run, lambda measured, key=key: measured[key]) for run in COMPARED["few"])
+        yield (f"  test images {label}", *both)
+    if "wrong" not in chosen:
+        return
+    yield f"  plain with {2 * few} labels", values(runs, "twice", "plain"), regularized
+    regularized = values(runs, "wrong", "keras_reg")
+    yield describe(chosen["wrong"]), None, None
+    yield "  last epoch", values(runs, "wrong", "plain"), regularized
+    yield "  last epoch, plain at the same rate (2)", values(runs, "wrong", "plain, same rate"), regularized
+    peaks = [values(runs, "wrong", run, best) for run in ("plain", "plain, same rate")]
+    yield "  plain at its best epoch (3)", np.maximum(*peaks), regularized
+
+
+def table(found):
+    lines = [f"{'':40} {'plain':>13} {'keras_reg':>13}   difference, of each seed"]
+    for label, plain, regularized in rows(found):
+        if plain is None:
+            lines.append(f"\n{label}")
+            continue
+        gain = 100 * (regularized - plain)
+        each = " ".join(f"{value:+.1f}" for value in gain)
+        lines.append(f"{label:40} {summary(plain):>13} {summary(regularized):>13}   {gain.mean():+5.1f}   ({each})")
+    lines.append("\n(1) The recipe shifts its training images by up to one pixel, so this is what it trains for.")
+    if "wrong" in found["tasks"]:
+        rate, recipe = PLAIN["wrong"]["learning_rate"], RECIPE["learning_rate"]
+        lines += [
+            f"(2) Elsewhere, plain has the learning rate that suits it best: {rate:g} for wrong labels. With the rate",
+            f"    of keras_reg, {recipe:g} and falling along half a cosine, it also learns the wrong labels.",
+            "(3) Of both rates, by the true labels of the test images. Without clean labels, nobody knows this epoch.",
         ]
-        gap, seconds = 100 * (train - val).mean(), np.mean([run["seconds"] for run in chosen])
-        lines.append(f"{name:10} {cells[0]:>15} {cells[1]:>15} {gap:7.2f} {seconds:8.1f}")
     return "\n".join(lines)
 
 
-# %% [markdown]
-# The figure shows the learning curves and the augmented images.
-
-
 # %%
-def draw(runs, data, path):
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.4), gridspec_kw={"width_ratios": (1, 1.15)})
-    for name, color in (("plain", "#888888"), ("keras_reg", "#d0402b")):
-        chosen = [run for run in runs if run["run"] == name]
-        for key, style in (("accuracy", ":"), ("val_accuracy", "-")):
-            curves = 100 * np.array([run[key] for run in chosen])
-            label = f"{name}, {'training' if key == 'accuracy' else 'validation'}"
-            left.plot(chosen[0]["epoch"], curves.mean(0), style, color=color, label=label)
-            left.fill_between(chosen[0]["epoch"], curves.min(0), curves.max(0), color=color, alpha=0.15, lw=0)
-    low = 100 * min(run["val_accuracy"][-1] for run in runs)
-    left.set(xlabel="epoch", ylabel="accuracy (%)", ylim=(max(0, low - 6), 100.4))
-    left.set_title("Mean and range over the seeds")
-    left.legend(loc="lower right", frameon=False)
-    left.spines[["top", "right"]].set_visible(False)
-    right.axis("off")
-    right.set_title("Augmented training images with their labels")
-    x, y = data.x_train[:BATCH], np.eye(data.classes, dtype="float32")[data.y_train[:BATCH]]
-    images, labels = (np.asarray(keras.ops.convert_to_numpy(a)) for a in augmentation(x.shape[1:3], 3)(x, y))
-    order = np.argsort(labels.max(axis=1) > 0.995, kind="stable")  # five mixed images if there are as many, then others
-    images, labels = (a[np.concatenate([order[:5], order[-5:]])] for a in (images, labels))
-    for i in range(len(images)):
-        axis = right.inset_axes([0.2 * (i % 5), 0.5 - 0.5 * (i // 5), 0.18, 0.46])
-        image = images[i]
-        axis.imshow(image if image.shape[-1] == 3 else image[..., 0], cmap="gray_r", vmin=0, vmax=1)
-        top = [k for k in np.argsort(-labels[i])[:2] if labels[i, k] > 0.005]
-        axis.set_title("\n".join(f"{k}: {labels[i, k]:.2f}" for k in top) + "\n" * (2 - len(top)), fontsize=9)
-        axis.axis("off")
-    figure.tight_layout()
-    pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-
-
-# %%
-def main(source=None, labeled=200, seeds=3, epochs=EPOCHS, out="runs", smoke=False):
+def main(source=None, labeled=LABELED, seeds=3, epochs=None, out="runs", smoke=False, parts=False):
     if smoke:
         seeds, epochs = 1, 2
-    runs = compare(source, labeled, tuple(range(seeds)), epochs)
-    print("\n" + table(runs))
     out = pathlib.Path(out)
-    draw(runs, load(source, labeled, 0), out / "quickstart.png")
-    (out / "quickstart.json").write_text(json.dumps(runs, indent=1))
-    print(f"\nLearning curves and augmented images: {out / 'quickstart.png'}")
-    return runs
+    out.mkdir(parents=True, exist_ok=True)
+    found = compare(source, tasks(source is None, labeled, epochs), range(seeds), out / "quickstart.json", parts)
+    print(f"\n{table(found)}")
+    first = load(source, Task(**found["tasks"]["few"]), 0)
+    draw(found, json.loads(RESULTS.read_text(encoding="utf-8")), first, out / "quickstart.png")
+    print(f"\nCurves, the share of each part, and training images with their labels: {out / 'quickstart.png'}")
+    return found["runs"]
 
 
 if __name__ == "__main__":
-    main(*arguments(__doc__, EPOCHS, "a quick run with one seed and two epochs"))
+    parser = command_line("The same network with and without keras_reg", None, "one seed, two epochs", LABELED)
+    parser.add_argument("--parts", action="store_true", help="also train with a part of the recipe, for the picture")
+    parser.add_argument("--choose", action="store_true", help="compare settings on seeds that are not reported")
+    given = parser.parse_args()
+    if given.choose:
+        choose(pathlib.Path(given.out) / "quickstart_choice.json", given.smoke)
+    else:
+        main(given.data, given.labeled, given.seeds, given.epochs, given.out, given.smoke, given.parts)

@@ -1,0 +1,135 @@
+"""Trains one network of the quickstart, with any part of the recipe, and measures it on the test images."""
+
+import collections
+import sys
+import time
+
+import digits
+import example_data
+import keras
+import numpy as np
+
+import keras_reg
+
+PARTS = ("shift", "mix", "smoothing")
+# Chosen by quickstart_choice.py: how often the recipe mixes, its learning rate, and the best one of the plain network.
+MIXED, LEARNING_RATE = 0.5, 3e-3
+RECIPE = {"learning_rate": LEARNING_RATE, "decay": True}
+PLAIN = {"few": {"learning_rate": 3e-3, "decay": False}, "wrong": {"learning_rate": 3e-4, "decay": False}}
+# Images, the share of wrong labels, epochs, and epochs from one test to the next.
+Task = collections.namedtuple("Task", "labeled wrong epochs every")
+
+
+def load(source, task, seed):
+    """The images of a task as `Digits`, whatever they show."""
+    if source is None:
+        return digits.load(task.labeled, seed, task.wrong)
+    data = example_data.load(source, task.labeled, seed)
+    return digits.Digits(data.x_train, data.y_train, data.x_val, data.y_val, data.y_train)
+
+
+def train(data, task, parts, seed, learning_rate, decay=False, callbacks=(), **strengths):
+    """Trains a network with `parts` of the recipe, of which () is the plain network. Returns what was measured."""
+    start = time.perf_counter()
+    steps = task.epochs * -(-len(data.x_train) // digits.BATCH)
+    rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps) if decay else learning_rate
+    tested = [epoch for epoch in range(1, task.epochs + 1) if epoch % task.every == 0 or epoch == task.epochs]
+    network, model = compiled(data, parts, seed, rate, **strengths)
+    curve = model.fit(
+        data.x_train,
+        data.y_train,
+        batch_size=digits.BATCH,
+        epochs=task.epochs,
+        validation_data=(data.x_test, data.y_test),
+        validation_freq=tested,
+        validation_batch_size=1000,
+        callbacks=list(callbacks),
+        verbose=0,
+    ).history["val_accuracy"]
+    return {
+        "epochs": tested,
+        "test": [round(float(value), 5) for value in curve],
+        "shifted": accuracy(network, digits.shifted(data.x_test), data.y_test),
+        "occluded": accuracy(network, digits.occluded(data.x_test), data.y_test),
+        "remembered": remembered(network, data),
+        "seconds": round(time.perf_counter() - start, 2),
+    }
+
+
+def compiled(data, parts, seed, learning_rate, smoothing=digits.SMOOTHING, rate=MIXED):
+    """(the plain network, what is trained: the same network, or a `RegularizedModel` around it)."""
+    keras.utils.set_random_seed(seed)
+    shape, classes = data.x_train.shape[1:], int(max(data.y_train.max(), data.y_test.max())) + 1
+    network = model = digits.network(shape, classes)
+    if {"shift", "mix"} & set(parts):
+        # One pixel of 8, as many in proportion in larger images.
+        padding = max(1, min(shape[:2]) // 8)
+        augmentation = digits.augmentation(seed, padding, "shift" in parts, "mix" in parts, rate=rate)
+        model = keras_reg.training.RegularizedModel(network, augmentation)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    if "smoothing" in parts:
+        loss = keras_reg.losses.LabelSmoothingCrossentropy(smoothing, from_logits=True)
+    model.compile(keras.optimizers.Adam(learning_rate), loss, metrics=["accuracy"])
+    return network, model
+
+
+def predicted(network, images):
+    return network.predict(images, batch_size=1000, verbose=0).argmax(axis=-1)
+
+
+def accuracy(network, images, labels):
+    return round(float((predicted(network, images) == labels).mean()), 5)
+
+
+def remembered(network, data):
+    """The share of wrong training labels that the network gives back, or `None` if no label is wrong."""
+    wrong = data.y_train != data.clean
+    return accuracy(network, data.x_train[wrong], data.y_train[wrong]) if wrong.any() else None
+
+
+class Progress(keras.callbacks.Callback):
+    """Shows the epoch of the current run and the time that is left for all runs.
+
+    Args:
+        tasks: The task of each run, in the order of the runs.
+    """
+
+    def __init__(self, tasks):
+        super().__init__()
+        self.total = sum(self._work(task, task.epochs) for task in tasks)
+        self.done, self.start, self.shown = 0, time.perf_counter(), 0
+
+    @staticmethod
+    def _work(task, epochs):
+        """Training steps, and about as much time as six of them between two epochs."""
+        return epochs * (-(-task.labeled // digits.BATCH) + 6)
+
+    def begin(self, task, name):
+        self.task, self.name = task, name
+
+    def end(self, line):
+        self.done += self._work(self.task, self.task.epochs)
+        self._clear()
+        print(f"  {self.name}  {line}   {self._left()}", flush=True)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if sys.stdout.isatty() and time.perf_counter() > self.shown + 0.2:
+            self.shown = time.perf_counter()
+            self._clear()
+            left = self._left(self._work(self.task, epoch + 1))
+            print(f"  {self.name}  epoch {epoch + 1:3}/{self.task.epochs}   {left}", end="", flush=True)
+
+    def _left(self, more=0):
+        share = (self.done + more) / self.total
+        seconds = (time.perf_counter() - self.start) * (1 - share) / share
+        return f"about {seconds:.0f} s left" if share < 1 else f"{time.perf_counter() - self.start:.0f} s in all"
+
+    def _clear(self):
+        if sys.stdout.isatty():
+            print("\r\033[K", end="")
+
+
+def summary(values, digits=1):
+    """Mean and standard deviation over the seeds, in percent."""
+    values = 100 * np.asarray(values, float)
+    return f"{values.mean():.{digits}f} ± {values.std(ddof=len(values) > 1):.{digits}f} %"
