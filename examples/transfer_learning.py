@@ -1,16 +1,21 @@
 # %% [markdown]
 # # Comparing transfer learning recipes on a few labeled images
 #
-# A small residual network is trained on the digits 0 to 4. Then it should classify the digits 5 to 9, with only a few
-# training images per digit. The script compares five recipes over three seeds: training from scratch, a head on frozen
-# features, a warm-up of the head followed by fine-tuning, immediate fine-tuning, and the warm-up and fine-tuning with
-# batch normalization in training mode.
+# The script compares recipes for training with a few images per class: from scratch, a head on frozen features, a
+# warm-up of the head followed by fine-tuning, immediate fine-tuning, and variants. The recipes are in
+# `transfer_recipes.py`.
 #
-# With `--application MobileNetV2`, the backbone is a network of `keras.applications` with its ImageNet weights, which
-# are downloaded, and the network learns all classes of the data.
+# - By default, a small residual network is trained on the digits 0 to 4, and should then classify the digits 5 to 9.
+# - With `--backbone efficientnet_lite0 --data cifar10`, the backbone has ImageNet weights that come with the
+#   dependencies of the examples. Images are enlarged to 128 pixels.
+# - With `--backbone MobileNetV2` or another name in `keras.applications`, its ImageNet weights are downloaded.
+#
+# Each finished run is saved at once. The same command continues where it was interrupted.
 
 # %%
 import argparse
+import collections
+import dataclasses
 import json
 import os
 import pathlib
@@ -23,26 +28,26 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
-import matplotlib
-
-matplotlib.use("agg")
-import matplotlib.pyplot as plt
 import numpy as np
+import pretrained
 from example_data import load
+from transfer_recipes import CHOICES, DIGITS, plan_for, recipes, train
+from transfer_results import draw, table
 
 import keras_reg
-from keras_reg.transfer import Phase, TransferLearner
 
-EPOCHS = 30  # of each of the two phases
-BATCH = 8
+# `learn` and `judge` are pairs (x, y). `make(kind)` returns a backbone and the arguments of `TransferLearner` for it.
+Task = collections.namedtuple("Task", "learn judge classes make")
+SMALL_RESNET = "small_resnet"
+TUNING = 100  # the seed whose images `--choose` trains on
 
 
 # %% [markdown]
-# The backbone has residual blocks with batch normalization and ends in a feature vector.
+# The small backbone has residual blocks with batch normalization and ends in a feature vector.
 
 
 # %%
-def backbone_for(shape, width=16):
+def small_resnet(shape, width=16):
     inputs = keras.Input(shape)
     x = convolution(inputs, width, 1, "stem")
     for number, filters in enumerate((width, 2 * width, 4 * width)):
@@ -53,7 +58,7 @@ def backbone_for(shape, width=16):
         x = convolution(x, filters, 2 if number else 1, f"{name}_a")
         x = convolution(x, filters, 1, f"{name}_b")
         x = keras.layers.Add(name=f"{name}_add")([x, shortcut])
-    return keras.Model(inputs, keras.layers.GlobalAveragePooling2D(name="pool")(x), name="small_resnet")
+    return keras.Model(inputs, keras.layers.GlobalAveragePooling2D(name="pool")(x), name=SMALL_RESNET)
 
 
 def convolution(x, filters, strides, name):
@@ -70,222 +75,223 @@ def pretrain(backbone, x, y, epochs):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(3e-3), loss, metrics=["accuracy"])
     model.fit(x, y, batch_size=64, epochs=epochs, verbose=0)
-    return model.evaluate(x, y, batch_size=256, verbose=0)[1]
 
 
 # %% [markdown]
-# All recipes train for the same total number of epochs, with separate learning rates for new and pretrained weights.
+# A task has a few images of each class for training, and others to judge the result.
 
 
 # %%
-def recipes(epochs, only=None):
-    """`{name: (whether pretrained weights are used, phases)}` of all recipes, or of those in `only`."""
-
-    def adam(rate):
-        return keras.optimizers.Adam(rate)
-
-    def warm_up(epochs):
-        return Phase("warm up", epochs, optimizer=adam(1e-2))
-
-    def fine_tune(epochs, **arguments):
-        return Phase("fine-tune", epochs, unfreeze="all", optimizer=adam(1e-3), **arguments)
-
-    found = {
-        "from scratch": (False, [fine_tune(2 * epochs, batch_norm=True)]),
-        "frozen features": (True, [warm_up(2 * epochs)]),
-        "warm up, fine-tune": (True, [warm_up(epochs), fine_tune(epochs)]),
-        "fine-tune at once": (True, [fine_tune(2 * epochs)]),
-        "warm up, fine-tune,\nbatch norm of batches": (True, [warm_up(epochs), fine_tune(epochs, batch_norm=True)]),
-    }
-    return {name: recipe for name, recipe in found.items() if only is None or name in only}
-
-
-# %% [markdown]
-# Half of the classes are for pretraining. A few images of each other class are for training, the rest for validation.
-
-
-# %%
-def few(x, y, per_class, seed, most):
-    """Two pairs (x, y): `per_class` examples per class, and at most `most` other examples."""
+def few(x, y, per_class, seed):
+    """The indices of `per_class` examples of each class, and all others, in random order."""
     rng = np.random.default_rng(seed)
     chosen = np.concatenate([rng.permutation(np.flatnonzero(y == label))[:per_class] for label in np.unique(y)])
-    others = rng.permutation(np.setdiff1d(np.arange(len(y)), chosen))[:most]
-    return (x[chosen], y[chosen]), (x[others], y[others])
+    return chosen, rng.permutation(np.setdiff1d(np.arange(len(y)), chosen))
 
 
-def everything(source, seed):
+def new_classes(source, per_class, seed, most, epochs):
+    """Half of the classes are for pretraining the small network, the others are the task."""
     data = load(source, seed=seed)
-    x, y = np.concatenate([data.x_train, data.x_val]), np.concatenate([data.y_train, data.y_val])
-    return data.name, x, y.astype("int32"), data.classes
-
-
-def split(source, per_class, seed, most):
-    """The name, pairs (x, y) for pretraining, training and validation, and the number of new classes."""
-    name, x, y, classes = everything(source, seed)
-    old = classes // 2
-    new = y >= old
-    learn, judge = few(x[new], y[new] - old, per_class, seed, most)
-    return name, (x[~new], y[~new]), learn, judge, classes - old
-
-
-# %%
-def run_small(source, per_class, seed, epochs, pretraining, most, only):
-    """Yields (recipe, learner, phases, training data, validation data) for all recipes."""
-    _, old, learn, judge, classes = split(source, per_class, seed, most)
+    x, y = np.concatenate([data.x_train, data.x_val]), np.concatenate([data.y_train, data.y_val]).astype("int32")
+    old = y < data.classes // 2
     keras.utils.set_random_seed(seed)
-    pretrained = backbone_for(old[0].shape[1:])
-    reached = pretrain(pretrained, *old, pretraining)
-    print(f"seed {seed}: pretrained on {len(old[0])} images, accuracy {100 * reached:.1f} %")
-    for name, (uses, phases) in recipes(epochs, only).items():
-        keras.utils.set_random_seed(seed)
-        backbone = backbone_for(old[0].shape[1:])
-        if uses:
-            backbone.set_weights(pretrained.get_weights())
-        learner = TransferLearner(backbone, classes)
-        yield name, learner, phases, learn, judge
+    trained = small_resnet(x.shape[1:])
+    pretrain(trained, x[old], y[old], epochs)
+    x, y = x[~old], y[~old] - data.classes // 2
+    learn, judge = few(x, y, per_class, seed)
+
+    def make(kind):
+        backbone = small_resnet(x.shape[1:])
+        if kind == "pretrained":
+            backbone.set_weights(trained.get_weights())
+        return backbone, {}
+
+    judge = judge[:most]
+    return Task((x[learn], y[learn]), (x[judge], y[judge]), data.classes - data.classes // 2, make)
 
 
-def run_application(application, weights, size, source, per_class, seed, epochs, most, only):
-    """The same with a network of `keras.applications` and its preprocessing, on all classes."""
-    _, x, y, classes = everything(source, seed)
-    x = 255 * np.repeat(x, 3, -1) if x.shape[-1] == 1 else 255 * x
-    learn, judge = few(x, y, per_class, seed, most)
-    learn, judge = ((keras.ops.convert_to_numpy(keras.ops.image.resize(x, (size, size))), y) for x, y in (learn, judge))
-    make = getattr(keras.applications, application)
-    for name, (uses, phases) in recipes(epochs, only).items():
-        keras.utils.set_random_seed(seed)
-        backbone = make(include_top=False, weights=weights if uses else None, input_shape=(size, size, 3))
-        yield name, TransferLearner(backbone, classes, preprocess="auto"), phases, learn, judge
+def all_classes(data, per_class, seed, most, backbone, weights, size):
+    """The task of a network with ImageNet weights: all classes of the data.
 
+    Training images come from the first 80 % of the training split, in all runs. The rest of it judges the runs of
+    `--choose`, and the test split all others.
+    """
+    until = int(0.8 * len(data.x_train))
+    x, y = data.x_train[:until], data.y_train[:until]
+    learn, _ = few(x, y, per_class, seed)
+    judge = (data.x_train[until:], data.y_train[until:]) if seed == TUNING else (data.x_val, data.y_val)
 
-def compare(runs_of_seed, seeds, every):
-    """Runs all recipes for all seeds."""
-    results = []
-    for seed in seeds:
-        for name, learner, phases, learn, judge in runs_of_seed(seed):
-            start = time.perf_counter()
-            history = learner.fit(
-                learn,
-                validation_data=judge,
-                phases=phases,
-                batch_size=BATCH,
-                seed=seed,
-                validation_freq=every,
-                validation_batch_size=256,
-                verbose=0,
-            )
-            curve = history.history["val_accuracy"]
-            points = [(epoch + 1, value) for epoch, value in enumerate(curve) if value is not None]
-            seconds = time.perf_counter() - start
-            print(f"  {name.splitlines()[0]:20} {100 * points[-1][1]:6.2f} %  {seconds:5.1f} s", flush=True)
-            results.append({"recipe": name, "seed": seed, "curve": points, "seconds": seconds})
-    return results
+    def make(kind):
+        if kind == "small":
+            return small_resnet(x.shape[1:]), {"preprocess": keras.layers.Rescaling(1 / 255)}
+        if backbone == pretrained.NAME:
+            made = pretrained.efficientnet_lite0(weights=weights if kind == "pretrained" else None)
+            return made, {"preprocess": keras.layers.Resizing(size, size)}
+        network = getattr(keras.applications, backbone)
+        shape = (size, size, 3)
+        made = network(include_top=False, weights=weights if kind == "pretrained" else None, input_shape=shape)
+        return made, {"preprocess": "auto"}
 
+    def pixels(x):
+        x = 255 * (np.repeat(x, 3, -1) if x.shape[-1] == 1 else x)
+        if backbone == pretrained.NAME:
+            return x
+        return keras.ops.convert_to_numpy(keras.ops.image.resize(x, (size, size)))
 
-def table(results):
-    """The results as text: means and standard deviations over the seeds."""
-    lines = [f"{'recipe':45} {'accuracy':>17} {'seconds':>8}"]
-    for name in dict.fromkeys(result["recipe"] for result in results):
-        chosen = [result for result in results if result["recipe"] == name]
-        final = 100 * np.array([result["curve"][-1][1] for result in chosen])
-        cell = f"{final.mean():6.2f} ± {final.std(ddof=len(final) > 1):4.2f} %"
-        seconds = np.mean([result["seconds"] for result in chosen])
-        lines.append(f"{name.replace(chr(10), ' '):45} {cell:>17} {seconds:8.1f}")
-    return "\n".join(lines)
-
-
-# %% [markdown]
-# The figure shows the final accuracies and the learning curves.
+    return Task((pixels(x[learn]), y[learn]), (pixels(judge[0][:most]), judge[1][:most]), data.classes, make)
 
 
 # %%
-COLORS = ("#888888", "#3b76af", "#d0402b", "#e59a3c", "#7a52a3")
+def run(task, name, plan, seed):
+    """Trains by one recipe, and returns what was measured."""
+    recipe = recipes(plan, len(task.learn[0]))[name]
+    keras.utils.set_random_seed(seed)
+    start, cpu = time.perf_counter(), time.process_time()
+    backbone, preprocess = task.make(recipe.backbone)
+    learner = train(backbone, task.classes, task.learn, recipe, plan.batch, seed, **preprocess)
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    _, accuracy = learner.evaluate(*task.judge, batch_size=100, verbose=0)
+    keras.backend.clear_session()
+    return {"accuracy": float(accuracy), "seconds": round(seconds, 1), "cpu_seconds": round(cpu, 1)}
 
 
-def draw(results, epochs, path):
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), gridspec_kw={"width_ratios": (1, 1.2)})
-    names = list(dict.fromkeys(result["recipe"] for result in results))
-    for row, (name, color) in enumerate(zip(names, COLORS, strict=False)):
-        curves = [result["curve"] for result in results if result["recipe"] == name]
-        final = 100 * np.array([curve[-1][1] for curve in curves])
-        left.barh(row, final.mean(), color=color, alpha=0.35, height=0.6)
-        left.plot(final, [row] * len(final), "o", color=color, markersize=5)
-        left.annotate(f"{final.mean():.1f} %", (2, row), va="center", fontsize=9)
-        xs = [epoch for epoch, _ in curves[0]]
-        mean = 100 * np.mean([[value for _, value in curve] for curve in curves], axis=0)
-        right.plot(xs, mean, marker=".", color=color, label=name.replace("\n", " "))
-    left.set(yticks=range(len(names)), yticklabels=names, xlim=(0, 100), xlabel="accuracy on new classes (%)")
-    left.invert_yaxis()
-    left.set_title("Final accuracy: mean and each seed")
-    right.axvline(epochs + 0.5, color="#888888", linestyle="--", linewidth=1)
-    note = "  fine-tuning starts\n  after a warm-up"
-    right.annotate(note, (epochs + 0.5, 0.03), xycoords=("data", "axes fraction"), fontsize=8, color="#555555")
-    right.set(xlabel="epoch", ylabel="accuracy on new classes (%)")
-    right.set_title("Learning curves: mean over the seeds")
-    right.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1.0, 0.12))
-    for axis in (left, right):
-        axis.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+def settings(name, backbone, size, most, per_class, tuning):
+    """What all runs in one file have in common."""
+    plans = {str(number): dataclasses.asdict(plan) for number, plan in per_class.items()}
+    common = {"data": name, "backbone": backbone, "size": size, "judged": most, "choice": tuning}
+    return {**common, "backend": keras.backend.backend(), "plans": plans}
+
+
+class Results:
+    """The finished runs in a JSON file, which is written after each of them."""
+
+    def __init__(self, path, common):
+        self.path, self.done = pathlib.Path(path), {"settings": common, "runs": []}
+        if self.path.exists():
+            self.done = json.loads(self.path.read_text(encoding="utf-8"))
+            known = self.done["settings"]
+            plans = {**common["plans"], **known["plans"]}
+            if {**known, "plans": plans} != {**common, "plans": {**known["plans"], **common["plans"]}}:
+                raise ValueError(f"Expected a file of the same settings, or a new one. Received: {path}")
+            known["plans"] = plans
+
+    def has(self, **key):
+        return any(key.items() <= run.items() for run in self.done["runs"])
+
+    def add(self, run):
+        self.done["runs"].append(run)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        new = self.path.with_suffix(".tmp")
+        new.write_text(json.dumps(self.done, indent=1) + "\n", encoding="utf-8")
+        new.replace(self.path)
+
+
+def report(run):
+    changed = f" {run['field']} {run['value']:g}" if "field" in run else ""
+    name = f"{run['recipe']}{changed}"
+    print(
+        f"{run['per_class']:4} per class, seed {run['seed']}: {name:36} {100 * run['accuracy']:6.2f} %"
+        f"  {run['seconds']:6.1f} s",
+        flush=True,
+    )
+
+
+def compare(results, tasks, plans, seeds, only):
+    """Makes all runs that are missing in the results."""
+    for per_class, plan in plans.items():
+        for seed in seeds:
+            names = [name for name in recipes(plan, per_class) if only is None or name in only]
+            missing = [name for name in names if not results.has(per_class=per_class, seed=seed, recipe=name)]
+            task = tasks(per_class, seed) if missing else None
+            for name in missing:
+                results.add({"per_class": per_class, "seed": seed, "recipe": name, **run(task, name, plan, seed)})
+                report(results.done["runs"][-1])
+
+
+def choose(results, tasks, plans):
+    """Tries learning rates on images that no other run trains on or is judged by."""
+    for per_class, plan in plans.items():
+        task = tasks(per_class, TUNING)
+        for name, (field, values) in CHOICES.items():
+            for value in values:
+                key = {"per_class": per_class, "seed": TUNING, "recipe": name, "field": field, "value": value}
+                if not results.has(**key):
+                    results.add({**key, **run(task, name, dataclasses.replace(plan, **{field: value}), TUNING)})
+                    report(results.done["runs"][-1])
 
 
 # %%
 def main(
     source=None,
-    application=None,
+    backbone=SMALL_RESNET,
     weights="imagenet",
-    size=96,
-    per_class=3,
+    size=128,
+    per_class=None,
     seeds=3,
-    epochs=EPOCHS,
+    judged=1000,
     out="runs",
     only=None,
+    tune=False,
     smoke=False,
 ):
-    pretraining, most = 20, None
+    small = backbone == SMALL_RESNET
+    per_class = per_class or ((3,) if small else (10, 50, 500))
+    pretraining = 20
     if smoke:
-        seeds, epochs, pretraining, per_class, most = 1, 2, 1, 2, 50
-        size = 32 if application else size
-    name = everything(source, 0)[0]
-    print(f"{name}: {per_class} labeled images per new class, backbone {application or 'small_resnet'}")
+        per_class, seeds, judged, pretraining, size = (2,), 1, 50, 1, 32
+    data = load(source)
+    plans = {number: DIGITS if small else plan_for(number * data.classes) for number in per_class}
+    if smoke:
+        quick = {"head_epochs": 1, "epochs": 1, "small_epochs": 1}
+        plans = {number: dataclasses.replace(plan, **quick) for number, plan in plans.items()}
 
-    def runs(seed):
-        if application:
-            return run_application(application, weights, size, source, per_class, seed, epochs, most, only)
-        return run_small(source, per_class, seed, epochs, pretraining, most, only)
+    def tasks(number, seed):
+        if small:
+            return new_classes(source, number, seed, judged, pretraining)
+        return all_classes(data, number, seed, judged, backbone, weights, size)
 
-    results = compare(runs, range(seeds), every=max(1, epochs // 6))
-    print("\n" + table(results))
     out = pathlib.Path(out)
-    draw(results, epochs, out / "transfer.png")
-    (out / "transfer.json").write_text(json.dumps(results, indent=1))
-    print(f"\nFigure: {out / 'transfer.png'}")
-    return results
+    name = "transfer_choice" if tune else "transfer_digits" if small else "transfer"
+    common = settings(data.name, backbone, data.x_train.shape[1] if small else size, judged, plans, tune)
+    results = Results(out / f"{name}.json", common)
+    if tune:
+        choose(results, tasks, plans)
+        return results.done
+    compare(results, tasks, plans, range(seeds), only)
+    print("\n" + table(results.done))
+    draw(results.done, out / f"{name}.png")
+    print(f"\nFigure: {out / f'{name}.png'}")
+    return results.done
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Compares five transfer learning recipes.")
-    parser.add_argument("--data", help="image folder, .npz with x_train ... y_test, or tfds:NAME (default: digits)")
-    parser.add_argument("--application", help="a network of keras.applications, such as MobileNetV2")
-    parser.add_argument("--weights", default="imagenet", help="its weights: imagenet (downloaded), none, or a file")
-    parser.add_argument("--size", type=int, default=96, help="side of its images (default: 96)")
+    parser = argparse.ArgumentParser(description="Compares transfer learning recipes on a few images per class.")
+    parser.add_argument(
+        "--data", help="image folder, .npz with x_train ... y_test, tfds:NAME, cifar10 (default: digits)"
+    )
+    parser.add_argument("--backbone", default=SMALL_RESNET,
+                        help="small_resnet, efficientnet_lite0, or a name in keras.applications")  # fmt: skip
+    parser.add_argument("--weights", default="imagenet", help="imagenet, none, or a file (default: imagenet)")
+    parser.add_argument("--size", type=int, default=128, help="side to which images are resized (default: 128)")
     parser.add_argument("--backend", choices=("tensorflow", "jax", "torch"), help="default: tensorflow")
-    parser.add_argument("--per-class", type=int, default=3, help="labeled images per class (default: 3)")
+    parser.add_argument("--per-class", type=int, nargs="+", help="images per class (default: 10 50 500; of digits 3)")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=EPOCHS, help="epochs of each of the two phases")
+    parser.add_argument("--judged", type=int, default=1000, help="number of test images (default: 1000)")
+    parser.add_argument("--only", nargs="+", help="names of recipes (default: all)")
+    parser.add_argument("--choose", action="store_true", help="compare learning rates on other images")
     parser.add_argument("--out", default="runs", help="folder for the figure and the results (default: runs)")
-    parser.add_argument("--smoke", action="store_true", help="a quick run with one seed and two epochs")
+    parser.add_argument("--smoke", action="store_true", help="a quick run with one seed and one epoch")
     given = parser.parse_args()
     main(
         given.data,
-        given.application,
+        given.backbone,
         None if given.weights == "none" else given.weights,
         given.size,
         given.per_class,
         given.seeds,
-        given.epochs,
+        given.judged,
         given.out,
-        smoke=given.smoke,
+        given.only,
+        given.choose,
+        given.smoke,
     )
