@@ -149,7 +149,8 @@ def main(source=None, labeled=LABELED, seeds=3, epochs=None, out="runs", smoke=F
     found = compare(source, tasks(source is None, labeled, epochs), range(seeds), out / "quickstart.json", parts)
     print(f"\n{table(found)}")
     first = load(source, Task(**found["tasks"]["few"]), 0)
-    draw(found, json.loads(RESULTS.read_text(encoding="utf-8")), first, out / "quickstart.png")
+    with_parts = found if parts and source is None else json.loads(RESULTS.read_text(encoding="utf-8"))
+    draw(found, with_parts, first, out / "quickstart.png")
     print(f"\nCurves, the share of each part, and training images with their labels: {out / 'quickstart.png'}")
     return found["runs"]
 
