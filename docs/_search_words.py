@@ -17,7 +17,7 @@ CARD = r"methods/(?!index)\w+\.html"
 # The weight of a page among those that contain the same words. The first pattern that matches counts.
 WEIGHTS = {
     CARD: 2.0,
-    r"(which|start|recipes|glossary|wrong_labels|effects)\.html": 1.5,
+    r"(which|start|recipes|glossary|wrong_labels|effects|transfer)\.html": 1.5,
     r"(performance_log|changelog|architecture|contributing)\.html": 0.2,
     r"notebooks/": 0.5,
     r"": 1.0,
@@ -43,6 +43,7 @@ def improve(index, names):
     """Adds tags and weights to the entries of a search index. Only the first entry of a page gets tags."""
     for entry in index["docs"]:
         page, _, section = entry["location"].partition("#")
+        entry["title"] = entry["title"].rstrip("¶")  # the mark of links to the sections of notebooks
         entry["boost"] = next(weight for pattern, weight in WEIGHTS.items() if re.match(pattern, page))
         tags = list(names.get(page, []))
         title = re.sub(r"<[^>]+>", "", entry["title"])

@@ -19,7 +19,7 @@ SEARCHED = {
     "weight decay": "methods/regularize", "early stopping": "methods/smoothed_early_stopping",
     "stochastic depth": "methods/drop_path", "cutout": "methods/random_erasing", "dropout": "methods/drop_block_2d",
     "mixup": "methods/mix_up", "random erasing": "methods/random_erasing", "cut mix": "methods/cut_mix",
-    "fine-tuning": "methods/transfer_learner", "disturblabel": "methods/label_noise",
+    "fine-tuning": "methods/transfer_learner", "disturblabel": "methods/label_noise", "wrong labels": "wrong_labels",
     "batch normalization": "methods/noisy_batch_normalization", "warmup": "methods/exponential_lr",
 }  # fmt: skip
 
@@ -83,11 +83,11 @@ def test_search_knows_other_names(search_words):
     assert not missing
     entries = [
         {"location": "methods/drop_block_2d.html", "title": "DropBlock2D", "text": ""},
-        {"location": "methods/drop_block_2d.html#cost", "title": "Cost", "text": ""},
+        {"location": "methods/drop_block_2d.html#cost", "title": "Cost¶", "text": ""},
         {"location": "performance_log.html", "title": "Log", "text": ""},
     ]
     card, section, log = search_words.improve({"docs": entries}, {"methods/drop_block_2d.html": ["dropblock"]})["docs"]
-    assert card["tags"] == ["dropblock", "Drop Block 2D"] and "tags" not in section
+    assert card["tags"] == ["dropblock", "Drop Block 2D"] and "tags" not in section and section["title"] == "Cost"
     assert card["boost"] == section["boost"] > 1 > log["boost"]
 
 
