@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 
 import keras
-from effects_settings import DENSE, FEW, LARGE, NORMALIZED, POOLED
+from effects_settings import COLORS, DENSE, FEW, LARGE, NORMALIZED, POOLED
 
 import keras_reg
 from keras_reg import callbacks, layers, surgery
@@ -216,6 +216,8 @@ EFFECTS = [
     ),
     Effect("GradientHistograms", FEW, {"GradientHistograms()": watched()}),
     Effect("persist", FEW, {"persist and an interruption": Recipe(interrupted=True)}),
+    Effect("PCAColorJitter", COLORS, JITTER, measure="relit", title="other light"),
+    Effect("PCAColorJitter", COLORS, JITTER, title="the same light"),
     Effect("DropBlock2D", NORMALIZED, BLOCKS),
     Effect(
         "StrengthSchedule", NORMALIZED, BEGINNING, {"DropBlock2D(Strength(0.1), block_size=3)": Recipe(blocks())},
@@ -233,16 +235,15 @@ EFFECTS = [
 ELSEWHERE = {
     "DropPath": "See the ladder on [its card](methods/drop_path.md).",
     "ExponentialLR": "See the ladder on [its card](methods/exponential_lr.md).",
-    "PCAColorJitter": "Not measured.",
     "exclude_from_weight_decay": "Not measured.",
     "BatchAugmentation": "The base class of augmentations does nothing on its own.",
-    "DivergenceStop": "It saves time in a search: see [its card](methods/divergence_stop.md).",
-    "LabelNoise": "Measured with wrong labels: see [its card](methods/label_noise.md).",
+    "DivergenceStop": "Made for searches: see [its card](methods/divergence_stop.md).",
+    "LabelNoise": "[When labels are wrong](wrong_labels.md) has its measurements.",
     "Phase": "A phase of `TransferLearner`.",
     "RegularizedModel": "It trains all augmentations of this page, and adds nothing to them.",
-    "SmoothedEarlyStopping": "Measured with wrong labels: see [its card](methods/smoothed_early_stopping.md).",
+    "SmoothedEarlyStopping": "See [When labels are wrong](wrong_labels.md).",
     "Strength": "Measured with `StrengthSchedule`.",
-    "TransferLearner": "See [its card](methods/transfer_learner.md).",
+    "TransferLearner": "[Transfer from ImageNet](transfer.md) has its measurements.",
     "drop_path_rates": "Measured with `DropPath`.",
     "freeze": "Used by `TransferLearner`.",
     "label_smoothing_crossentropy": "The function of `LabelSmoothingCrossentropy`.",
