@@ -74,7 +74,10 @@ def compiled(data, parts, seed, learning_rate, smoothing=digits.SMOOTHING, rate=
 
 
 def predicted(network, images):
-    return network.predict(images, batch_size=1000, verbose=0).argmax(axis=-1)
+    # Called eagerly: `predict` would be compiled for each network, and TensorFlow warns of that.
+    batches = (images[start : start + 500] for start in range(0, len(images), 500))
+    logits = [keras.ops.convert_to_numpy(network(batch, training=False)) for batch in batches]
+    return np.concatenate(logits).argmax(axis=-1)
 
 
 def accuracy(network, images, labels):
