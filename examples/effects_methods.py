@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 
 import keras
-from effects_settings import COLORS, DENSE, FEW, LARGE, NORMALIZED, POOLED
+from effects_settings import COLORS, DENSE, FEW, LARGE, NORMALIZED, POOLED, SMALL
 
 import keras_reg
 from keras_reg import callbacks, layers, surgery
@@ -223,19 +223,24 @@ EFFECTS = [
         "StrengthSchedule", NORMALIZED, BEGINNING, {"DropBlock2D(Strength(0.1), block_size=3)": Recipe(blocks())},
         title="DropBlock2D that begins weakly",
     ),
+    Effect(
+        "exclude_from_weight_decay", NORMALIZED,
+        grid("exclude_from_weight_decay(AdamW(weight_decay={}))", lambda decay: decayed(decay, True), DECAYS),
+        grid("AdamW(weight_decay={})", lambda decay: decayed(decay, False), DECAYS),
+    ),
     Effect("GhostBatchNormalization", LARGE, GHOSTS),
     Effect("NoisyBatchNormalization", LARGE, NOISES),
     Effect("FractionalMaxPooling2D", POOLED, POOLING),
     Effect("DropConnect", DENSE, CONNECTIONS),
     Effect("WeightNoise", DENSE, WEIGHT_NOISE),
     Effect("WeightNoise", DENSE, WEIGHT_NOISE, measure="perturbed", title="noise on the weights"),
+    Effect("ExponentialLR", SMALL, DECAYING),
+    Effect("ExponentialLR", SMALL, DECAYING, measure="worst", title="worst of the last ten epochs"),
 ]  # fmt: skip
 
 # The public names without an entry above: where their effect is measured, or why there is none.
 ELSEWHERE = {
     "DropPath": "See the ladder on [its card](methods/drop_path.md).",
-    "ExponentialLR": "See the ladder on [its card](methods/exponential_lr.md).",
-    "exclude_from_weight_decay": "Not measured.",
     "BatchAugmentation": "The base class of augmentations does nothing on its own.",
     "DivergenceStop": "Made for searches: see [its card](methods/divergence_stop.md).",
     "LabelNoise": "[When labels are wrong](wrong_labels.md) has its measurements.",
