@@ -41,7 +41,7 @@ RESULTS = pathlib.Path(__file__).resolve().parents[1] / "docs" / "results" / "qu
 
 # %%
 def tasks(digits=True, labeled=LABELED, epochs=None):
-    few = Task(labeled, 0.0, epochs or EPOCHS, 5)
+    few = Task(labeled, 0.0, epochs or EPOCHS, 20)
     if not digits:
         return {"few": few}
     wrong = Task(LABELED_WRONG, 0.3, epochs or EPOCHS_WRONG, 1)
