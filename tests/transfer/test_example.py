@@ -123,7 +123,14 @@ def test_the_page_has_the_table_of_the_results(examples, measured):
 # What is stated in sentences: {page: [(recipe, images per class)]}.
 FEW = [("frozen features", 10), ("from scratch, small network", 10)]
 STATED = {
-    "docs/transfer.md": [*FEW, ("frozen features", 50), ("frozen features", 500), ("warm up, fine-tune", 50)],
+    "docs/transfer.md": [
+        *FEW,
+        ("warm up, fine-tune", 10),
+        ("fine-tune at once", 10),
+        ("frozen features", 50),
+        ("warm up, fine-tune", 50),
+        ("frozen features", 500),
+    ],
     "docs/methods/transfer_learner.md": [*FEW, ("warm up, fine-tune", 10), ("frozen features", 500)],
     "docs/which.md": FEW,
 }
