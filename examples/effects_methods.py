@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 
 import keras
-from effects_settings import COLORS, DENSE, FEW, LARGE, NORMALIZED, POOLED, SMALL
+from effects_settings import COLORS, DEEP, DENSE, FEW, LARGE, NORMALIZED, POOLED, SMALL
 
 import keras_reg
 from keras_reg import callbacks, layers, surgery
@@ -218,6 +218,7 @@ EFFECTS = [
     Effect("persist", FEW, {"persist and an interruption": Recipe(interrupted=True)}),
     Effect("PCAColorJitter", COLORS, JITTER, measure="relit", title="other light"),
     Effect("PCAColorJitter", COLORS, JITTER, title="the same light"),
+    Effect("DropPath", DEEP, PATHS),
     Effect("DropBlock2D", NORMALIZED, BLOCKS),
     Effect(
         "StrengthSchedule", NORMALIZED, BEGINNING, {"DropBlock2D(Strength(0.1), block_size=3)": Recipe(blocks())},
@@ -240,7 +241,6 @@ EFFECTS = [
 
 # The public names without an entry above: where their effect is measured, or why there is none.
 ELSEWHERE = {
-    "DropPath": "See the ladder on [its card](methods/drop_path.md).",
     "BatchAugmentation": "The base class of augmentations does nothing on its own.",
     "DivergenceStop": "Made for searches: see [its card](methods/divergence_stop.md).",
     "LabelNoise": "[When labels are wrong](wrong_labels.md) has its measurements.",
