@@ -44,10 +44,10 @@ DONE = $(VENV)/done
 PIP_OF = bin/python -m pip install --quiet --disable-pip-version-check
 PIP = $(VENV)/$(PIP_OF)
 # Shows what is downloaded, how far it is and how long it has taken.
-INSTALL = $(BIN)/python tools/install.py
+INSTALL = $(BIN)/python .ci/install.py
 RELEASE = $(VENV)-release
 WHEEL = $$(ls dist/*.whl)
-SOURCES := $(shell find keras_reg -name '*.py') keras_reg/py.typed pyproject.toml hatch_build.py README.md LICENSE
+SOURCES := $(shell find keras_reg -name '*.py') keras_reg/py.typed pyproject.toml docs/_pypi_description.py README.md LICENSE
 BACKENDS = $(or $(BACKEND),tensorflow jax torch)
 # The tests of one file stay together: some share what is slow to make. tests/conftest.py puts the longest files first.
 PARALLEL = -n $(JOBS) --dist loadfile --no-loadscope-reorder

@@ -19,9 +19,9 @@ import types
 import zipfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-AT_THE_TOP = {"keras_reg", "tests", "examples", "docs"}
+AT_THE_TOP = {"keras_reg", "tests", "examples", "docs", ".ci"}
 FILES_AT_THE_TOP = {
-    "README.md", "LICENSE", "pyproject.toml", "hatch_build.py", "mkdocs.yml", "Makefile", "PKG-INFO", ".gitignore",
+    "README.md", "LICENSE", "pyproject.toml", "mkdocs.yml", "Makefile", "PKG-INFO", ".gitignore",
 }  # fmt: skip
 NEVER = re.compile(r"(^|/)(__pycache__|\.ipynb_checkpoints|\.[a-z]+_cache|runs|site|dist|build|\.venv)(/|$)|\.pyc$")
 

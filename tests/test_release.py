@@ -105,13 +105,13 @@ def test_what_metadata_must_state(old, new, fault):
 
 @pytest.fixture
 def description(monkeypatch):
-    """`hatch_build.description`, without hatchling, which only a build has."""
+    """`description` of docs/_pypi_description.py, without hatchling, which only a build has."""
     hatchling = types.ModuleType("hatchling.metadata.plugin.interface")
     hatchling.MetadataHookInterface = object
     for name in ("hatchling", "hatchling.metadata", "hatchling.metadata.plugin"):
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
     monkeypatch.setitem(sys.modules, hatchling.__name__, hatchling)
-    spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
+    spec = importlib.util.spec_from_file_location("pypi_description", ROOT / "docs" / "_pypi_description.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.description

@@ -1,6 +1,6 @@
 """Runs `pip install` and shows what it downloads, how far it is and how long it has taken, in one line.
 
-python tools/install.py [arguments of pip install]
+python .ci/install.py [arguments of pip install]
 """
 
 import re
