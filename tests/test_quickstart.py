@@ -13,7 +13,7 @@ from harness import BACKEND, ROOT, digits
 @pytest.fixture
 def example(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    monkeypatch.syspath_prepend(str(ROOT / ".ci"))
     return importlib.import_module
 
 
