@@ -95,7 +95,7 @@ test-oldest: $(VENV)-oldest/done
 
 docs: $(DONE)/extra-docs $(DONE)/package
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
-	$(call say,Open site/index.html; `make docs-serve` serves it)
+	$(call say,Open site/index.html in a browser)
 
 docs-serve: $(DONE)/extra-docs $(DONE)/package
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --livereload $(ARGS)
