@@ -209,7 +209,6 @@ def test_the_code_below_the_slider_draws_its_pictures(explorer, tmp_path, capsys
         np.testing.assert_allclose(mixed[np.arange(2), np.arange(2)], own, atol=0.01)
 
 
-@pytest.mark.once
 def test_messages_of_the_makefile_run_nothing():
     """The shell runs what stands in backticks, also in a message: `make docs` would not end if it served the site."""
-    assert not re.findall(r"call say,.*`.*", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    assert not re.findall(r"call say,.*`.*", (harness.ROOT / "Makefile").read_text(encoding="utf-8"))
