@@ -61,20 +61,18 @@ def recipes(plan, images):
     def train_all(epochs=plan.epochs, rate=plan.rate, **arguments):
         return Phase("fine-tune", epochs, unfreeze="all", optimizer=adam(rate, epochs), **arguments)
 
-    found = {
+    has_layer_rates = hasattr(keras.optimizers, "MultiOptimizer")  # since Keras 3.11
+    return {
         SMALL: Recipe("small", [train_all(plan.small_epochs, plan.small_rate, batch_norm=True)]),
         SCRATCH: Recipe("new", [train_all(2 * plan.epochs, plan.scratch_rate, batch_norm=True)]),
         FROZEN: Recipe("pretrained", [warm_up(2 * plan.head_epochs)]),
         FINE_TUNE: Recipe("pretrained", [warm_up(), train_all()]),
         AT_ONCE: Recipe("pretrained", [train_all()]),
         OF_BATCHES: Recipe("pretrained", [warm_up(), train_all(batch_norm=True)]),
-        DECAY: Recipe("pretrained", [warm_up(), train_all(layer_decay=plan.decay)]),
+        **({DECAY: Recipe("pretrained", [warm_up(), train_all(layer_decay=plan.decay)])} if has_layer_rates else {}),
         MIXED: Recipe("pretrained", [warm_up(), train_all()], mixed=True),
         COURSE: Recipe("pretrained", None),  # the default of `TransferLearner`
     }
-    if not hasattr(keras.optimizers, "MultiOptimizer"):  # before Keras 3.11
-        del found[DECAY]
-    return found
 
 
 # What `--choose` compares: {recipe: (field of the plan, its values)}.
