@@ -69,7 +69,10 @@ def compiled(data, parts, seed, learning_rate, smoothing=digits.SMOOTHING, rate=
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     if "smoothing" in parts:
         loss = keras_reg.losses.LabelSmoothingCrossentropy(smoothing, from_logits=True)
-    model.compile(keras.optimizers.Adam(learning_rate), loss, metrics=["accuracy"])
+    # Several steps in one call save a tenth of the time. PyTorch has no such calls.
+    steps = 1 if keras.backend.backend() == "torch" else 5
+    optimizer = keras.optimizers.Adam(learning_rate)
+    model.compile(optimizer, loss, metrics=["accuracy"], steps_per_execution=steps)
     return network, model
 
 
