@@ -28,6 +28,7 @@ import numpy as np
 from cifar10_results import draw, merge, table
 from cifar10_rungs import RUNGS, SIZES, augmentation, network, recipe
 from example_data import command_line, load
+from saved_runs import resume, save
 
 import keras_reg
 
@@ -147,24 +148,6 @@ def climb(source, size, seeds, names, path):
             accuracies = f"train {one['train']:.4f}  validation {one['validation']:.4f}"
             print(f"  seed {seed}  {name:44} {accuracies}  {one['seconds']:6.1f} s", flush=True)
     return done
-
-
-def resume(path, settings):
-    """The results of an earlier start at `path`, which must have the same settings."""
-    if not path.exists():
-        return {"settings": settings, "runs": []}
-    done = json.loads(path.read_text())
-    if done["settings"] != settings:
-        different = {key: done["settings"].get(key) for key in settings if done["settings"].get(key) != settings[key]}
-        raise ValueError(f"{path} contains runs with other settings. Choose another --out. Received: {different}")
-    return done
-
-
-def save(done, path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(done, indent=1))
-    partial.replace(path)
 
 
 # %% [markdown]

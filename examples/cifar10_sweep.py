@@ -23,9 +23,10 @@ import matplotlib
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import numpy as np
-from cifar10_ladder import SMOKE, resume, save, standardized, train
+from cifar10_ladder import SMOKE, standardized, train
 from cifar10_rungs import SIZES, recipe
 from example_data import command_line, load
+from saved_runs import resume, save
 
 FLIPS, TOP = "+ flip, crop with padding 2", "+ average of the weights"
 EPOCHS = (20, 40, 80, 160)

@@ -25,6 +25,7 @@ import numpy as np
 from digits import occluded, shifted
 from effects_methods import EFFECTS, PLAIN, Recipe
 from effects_settings import COLORS, DENSE, FEW, SETTINGS, data_of, perturbed, relit
+from saved_runs import write
 
 import keras_reg
 
@@ -136,9 +137,8 @@ class Results:
         self.found = json.loads(path.read_text()) if path.exists() else {"rates": {}, "chosen": {}, "runs": {}}
 
     def save(self):
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         self.found["backend"] = keras.backend.backend()
-        self.path.write_text(json.dumps(self.found, indent=1, sort_keys=True) + "\n")
+        write(json.dumps(self.found, indent=1, sort_keys=True) + "\n", self.path)
 
     def runs(self, setting, label, recipe, seeds, rate=None):
         """The runs of a recipe, which are made unless the file has them."""

@@ -11,7 +11,6 @@
 
 # %%
 import argparse
-import json
 import logging
 import os
 import pathlib
@@ -28,6 +27,7 @@ import digits
 import example_data
 import keras
 import numpy as np
+from saved_runs import resume, save
 from wrong_labels_results import choice, draw, tables
 
 from keras_reg import layers
@@ -262,24 +262,6 @@ def train_all(features, settings, cases, plan, path):
             result = f"test {found['test'][-1]:.3f} (best {max(found['test']):.3f})  {found['seconds']:.0f} s"
             print(f"{percent:2} % {kind:9} seed {seed}  {method} {strength}: {result}", flush=True)
     return done
-
-
-def resume(path, settings):
-    if not path.exists():
-        return {"settings": settings, "runs": []}
-    done = json.loads(path.read_text(encoding="utf-8"))
-    if done["settings"] != settings:
-        raise ValueError(f"{path} has runs with other settings. Choose another --out. Received: settings={settings}")
-    return done
-
-
-def save(done, path):
-    """Writes one line per run."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    runs = ",\n".join(json.dumps(one) for one in done["runs"])
-    partial.write_text(f'{{"settings": {json.dumps(done["settings"])}, "runs": [\n{runs}\n]}}\n', encoding="utf-8")
-    partial.replace(path)
 
 
 # %%
