@@ -2,9 +2,10 @@
 
 from keras_reg._backend._crossentropy import fused_crossentropy, times, weighted_sum
 from keras_reg._backend._current import is_compiling, not_compiled
+from keras_reg._backend._gradients import dense, gradients_at
 from keras_reg._backend._native import NATIVE, place_of
 from keras_reg._backend._place import Place
-from keras_reg._backend._process_state import process_random_state, set_process_random_state
+from keras_reg._backend._process_state import process_random_state, same_random_numbers, set_process_random_state
 from keras_reg._backend._programs import Programs
 from keras_reg._backend._random import RandomSource, fold, normal, random_sources, seed_words, uniform
 from keras_reg._backend._statistics import bucket, count, sum_over_replicas
@@ -30,9 +31,11 @@ __all__ = [
     "bucket",
     "call_train_function",
     "count",
+    "dense",
     "fold",
     "from_foreign",
     "fused_crossentropy",
+    "gradients_at",
     "is_compiling",
     "is_concrete",
     "is_dense",
@@ -44,6 +47,7 @@ __all__ = [
     "place_of",
     "process_random_state",
     "random_sources",
+    "same_random_numbers",
     "seed_words",
     "set_process_random_state",
     "sum_over_replicas",

@@ -1,5 +1,6 @@
 """The random state of the process, which no layer owns."""
 
+import contextlib
 import random
 import sys
 
@@ -34,3 +35,32 @@ def set_process_random_state(state):
         torch.set_rng_state(torch.from_numpy(state["torch"]))
         if "cuda" in state and len(state["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all([torch.from_numpy(found) for found in state["cuda"]])
+
+
+def framework_random_state():
+    """Returns the states of PyTorch's global generators, which its unseeded dropout uses. `None` on other backends."""
+    if BACKEND != "torch":
+        return None
+    torch = sys.modules["torch"]
+    return torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+
+
+def _set_framework_random_state(state):
+    torch = sys.modules["torch"]
+    torch.set_rng_state(state[0])
+    if state[1]:
+        torch.cuda.set_rng_state_all(state[1])
+
+
+@contextlib.contextmanager
+def same_random_numbers(state):
+    """Repeats the random numbers since `framework_random_state` returned `state`. Then the generators continue."""
+    if state is None:
+        yield
+        return
+    now = framework_random_state()
+    _set_framework_random_state(state)
+    try:
+        yield
+    finally:
+        _set_framework_random_state(now)

@@ -3,6 +3,7 @@
 import keras
 
 from keras_reg._backend._current import BACKEND
+from keras_reg._backend._process_state import framework_random_state
 
 
 class _EagerStateStep:
@@ -12,7 +13,16 @@ class _EagerStateStep:
     """
 
     def train_step(self, data):
-        return super().train_step(self.augment(*keras.utils.unpack_x_y_sample_weight(data)))
+        data = self.augment(*keras.utils.unpack_x_y_sample_weight(data))
+        if not self.takes_further_passes:
+            return super().train_step(data)
+        seeds = [(variable, keras.ops.copy(variable)) for variable in self.non_trainable_variables if _is_seed(variable)]
+        with self.further_passes(data, seeds, framework_random_state()):
+            return super().train_step(data)
+
+    def call_again(self, inputs):
+        """Calls the model as the first pass of a step does."""
+        return self(inputs, training=True) if self._call_has_training_arg else self(inputs)
 
     def call_network(self, inputs, **options):
         return self.model(inputs, **options)
@@ -34,7 +44,18 @@ class _StatelessStep:
             data = self.augment(*keras.utils.unpack_x_y_sample_weight(data))
         moved = [scope.get_current_value(variable) for variable in variables]
         non_trainable = [old if new is None else new for old, new in zip(non_trainable, moved, strict=True)]
-        return super().train_step((trainable, non_trainable, *others), data)
+        if not self.takes_further_passes:
+            return super().train_step((trainable, non_trainable, *others), data)
+        with self.further_passes(data, list(zip(variables, non_trainable, strict=True))):
+            return super().train_step((trainable, non_trainable, *others), data)
+
+    def call_again(self, inputs):
+        """Calls the model as the first pass of a step does, which is stateless."""
+        self._stateless = True
+        try:
+            return self.call(inputs, training=True)
+        finally:
+            self._stateless = False
 
     def make_train_function(self, force=False):
         super().make_train_function(force)
@@ -95,6 +116,10 @@ class _ReturningState:
         found = [model.trainable_variables, model.non_trainable_variables]
         found += [model.optimizer.variables] if self.optimizer else []
         return found + ([model.metrics_variables] if self.metrics else [])
+
+
+def _is_seed(variable):
+    return not keras.backend.is_float_dtype(variable.dtype)
 
 
 AugmentedStep = _StatelessStep if BACKEND == "jax" else _EagerStateStep

@@ -16,14 +16,16 @@ from keras_reg.training._arrays import hold_inputs
 from keras_reg.training._as_network import AsNetwork
 from keras_reg.training._augmented_input import computed_once, find_images, put_images
 from keras_reg.training._checked_data import ChecksData
+from keras_reg.training._further_passes import HasFurtherPasses
 from keras_reg.training._mixture import Mixture
 from keras_reg.training._mixture_model import MixtureModel
+from keras_reg.training._sharpness_aware import SharpnessAware
 
 STEPS = ("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics")
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
-class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, MixtureModel):  # type: ignore[misc, valid-type]
+class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, HasFurtherPasses, MixtureModel):  # type: ignore[misc, valid-type]
     """Trains a model on augmented batches. Images, labels and sample weights are augmented inside the compiled step.
 
     `evaluate`, `predict` and `export` use the plain model, and outputs, layers and logs have its names. They do not
@@ -40,6 +42,7 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, MixtureModel):  # t
             becomes a `Pipeline`. With `None`, nothing is augmented.
         augmented_input: Name or position of the input to augment, if the model has several. Mixers do not support this
             argument, since they would have to mix the other inputs too. Without it, `MixUp` mixes all inputs.
+        sharpness: A `SharpnessAware`, or `None` for the plain gradient.
         **kwargs: Further arguments of `keras.Model`, such as `name`.
 
     Call arguments:
@@ -77,10 +80,13 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, MixtureModel):  # t
         self,
         model: keras.Model,
         augmentation: keras.layers.Layer | None = None,
+        sharpness: SharpnessAware | None = None,
         augmented_input: str | int | None = None,
         **kwargs: Any,
     ) -> None:
         _check_model(model)
+        if sharpness is not None and not isinstance(sharpness, SharpnessAware):
+            fail("`sharpness` must be a `SharpnessAware` or None.", sharpness=sharpness)
         if augmentation is not None and not isinstance(augmentation, keras.layers.Layer):
             fail(
                 "`augmentation` must be a Keras layer or None. Put several layers into a `Pipeline`.",
@@ -94,7 +100,7 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, MixtureModel):  # t
         super().__init__(**kwargs)
         ready = augmentation is None or isinstance(augmentation, BatchAugmentation)
         self.augmentation = augmentation if ready else Pipeline([augmentation])
-        self.model, self.augmented_input = model, augmented_input
+        self.model, self.augmented_input, self.sharpness = model, augmented_input, sharpness
         if model.built and (self.augmentation is None or self.augmentation.built):
             self.built = True
 
@@ -155,13 +161,14 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, MixtureModel):  # t
 
     def get_config(self) -> Config:
         parts = {"dtype": self.dtype_policy, "model": self.model, "augmentation": self.augmentation}
+        parts["sharpness"] = self.sharpness
         plain = {"name": self.name, "trainable": self.trainable, "augmented_input": self.augmented_input}
         return {**plain, **{name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}}
 
     @classmethod
     def from_config(cls, config: Config, custom_objects: Config | None = None) -> Self:
         config = dict(config)
-        for part in ("model", "augmentation"):
+        for part in ("model", "augmentation", "sharpness"):
             config[part] = keras.saving.deserialize_keras_object(config[part], custom_objects=custom_objects)
         return cls(**config)
 
