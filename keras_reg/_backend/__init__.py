@@ -8,8 +8,8 @@ from keras_reg._backend._place import Place
 from keras_reg._backend._process_state import process_random_state, same_random_numbers, set_process_random_state
 from keras_reg._backend._programs import Programs
 from keras_reg._backend._random import RandomSource, fold, normal, random_sources, seed_words, uniform
-from keras_reg._backend._statistics import bucket, count, sum_over_replicas
-from keras_reg._backend._step import AugmentedStep, admit_optimizer_variables, call_train_function
+from keras_reg._backend._statistics import bucket, count, share_of_replica, sum_over_replicas
+from keras_reg._backend._step import AugmentedStep, admit_optimizer_variables, call_train_function, is_seed
 from keras_reg._backend._tensorflow import as_written
 from keras_reg._backend._tensors import (
     from_foreign,
@@ -39,6 +39,7 @@ __all__ = [
     "is_compiling",
     "is_concrete",
     "is_dense",
+    "is_seed",
     "is_tensor",
     "least_of",
     "normal",
@@ -50,6 +51,7 @@ __all__ = [
     "same_random_numbers",
     "seed_words",
     "set_process_random_state",
+    "share_of_replica",
     "sum_over_replicas",
     "times",
     "uniform",

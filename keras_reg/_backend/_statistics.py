@@ -47,3 +47,12 @@ def sum_over_replicas(tensors):
     if context is None or context.num_replicas_in_sync == 1:
         return tensors
     return context.all_reduce(tf.distribute.ReduceOp.SUM, tensors)
+
+
+def share_of_replica(loss):
+    """Returns the share of a mean loss that this replica adds to the sum over all replicas of `tf.distribute`."""
+    if BACKEND != "tensorflow":
+        return loss
+    import tensorflow as tf
+
+    return loss / tf.cast(tf.distribute.get_strategy().num_replicas_in_sync, loss.dtype)

@@ -16,7 +16,7 @@ class _EagerStateStep:
         data = self.augment(*keras.utils.unpack_x_y_sample_weight(data))
         if not self.takes_further_passes:
             return super().train_step(data)
-        seeds = [(variable, keras.ops.copy(variable)) for variable in self.non_trainable_variables if _is_seed(variable)]
+        seeds = [(variable, keras.ops.copy(variable)) for variable in self.non_trainable_variables if is_seed(variable)]
         with self.further_passes(data, seeds, framework_random_state()):
             return super().train_step(data)
 
@@ -118,7 +118,8 @@ class _ReturningState:
         return found + ([model.metrics_variables] if self.metrics else [])
 
 
-def _is_seed(variable):
+def is_seed(variable):
+    """Whether a variable holds the state of a random generator, or another counter."""
     return not keras.backend.is_float_dtype(variable.dtype)
 
 

@@ -9,8 +9,9 @@ def find_images(x, model, augmentation, augmented_input):
     if not isinstance(x, (dict, list, tuple)):
         return None, x
     places = list(x) if isinstance(x, dict) else list(range(len(x)))
-    takes_all = augmentation._any_rank  # inputs of any shape
-    if len(places) > 1 and augmentation._mixes and (augmented_input is not None or not takes_all):
+    takes_all = augmentation is not None and augmentation._any_rank  # inputs of any shape
+    mixes = augmentation is not None and augmentation._mixes
+    if len(places) > 1 and mixes and (augmented_input is not None or not takes_all):
         fail(
             "Samples must be mixed as a whole. With several inputs, use mixers that take inputs of any shape, such "
             "as `MixUp`, without `augmented_input`.",

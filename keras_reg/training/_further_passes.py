@@ -6,21 +6,57 @@ import threading
 import keras
 
 from keras_reg import _backend
+from keras_reg.training._augmented_input import find_images, put_images
 from keras_reg.training._sharpness_aware import SharpenedOptimizer
 
 
 class FurtherPasses:
-    """Runs the network and the loss again on the batch of a step, without assigning anything.
+    """Runs the network again in a training step, without assigning anything.
 
     Args:
         model: The model.
-        batch: (x, y, sample_weight) after the augmentation.
-        state: (variable, value) for variables whose values before the first pass count, such as seeds.
+        batch: (x, y, sample_weight) after the augmentation, or `None` outside of a step.
+        state: (variable, value) for the variables whose values before the first pass count, such as seeds.
         process: The state of the process' random generators before the first pass, or `None`.
     """
 
-    def __init__(self, model, batch, state, process=None):
-        self.model, self.batch, self.state, self.process = model, batch, state, process
+    def __init__(self, model, batch=None, state=(), process=None):
+        self.model, self.batch, self.state, self.process = model, batch, list(state), process
+        self.is_repeated = False  # whether the loss is computed again, so that logs are not counted twice
+
+    def run(self, x, same_masks=True):
+        """Returns the outputs for other inputs, at the current weights.
+
+        Args:
+            x: Inputs of the model.
+            same_masks: Whether dropout and other random layers draw as in the first pass. Otherwise they draw anew, and
+                the next step continues after these draws.
+        """
+        model = self.model
+        known = [(variable, variable.value) for variable in model.variables]
+        if same_masks:
+            with _backend.same_random_numbers(self.process), keras.StatelessScope([*known, *self.state]):
+                return model.call_again(x)
+        with keras.StatelessScope(known) as scope:
+            outputs = model.call_again(x)
+        for variable in model.non_trainable_variables:
+            if _backend.is_seed(variable):
+                moved = scope.get_current_value(variable)
+                if moved is not None:
+                    variable.assign(moved)
+        return outputs
+
+    def loss(self, y, y_pred, sample_weight):
+        """Returns the compiled loss of these outputs, without penalties."""
+        return self.model.compute_plain_loss(self.batch[0] if self.batch else None, y, y_pred, sample_weight)
+
+    def perturbed_input(self, x):
+        """Returns (place, array): the input that a penalty may change."""
+        return find_images(x, self.model.model, None, self.model.augmented_input)
+
+    def with_input(self, x, place, array):
+        """Returns the inputs with another array at this place."""
+        return put_images(x, place, array)
 
     def gradients(self, weights, scale):
         """Returns the gradients of `scale` times the loss at other values of the trainable weights."""
@@ -30,44 +66,87 @@ class FurtherPasses:
         x, y, sample_weight = self.batch
         known = [*zip(self.model.trainable_variables, weights, strict=True), *self.state]
         with _backend.same_random_numbers(self.process), keras.StatelessScope(known, collect_losses=True):
-            y_pred = self.model.call_again(x)
-            return self.model.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=True)
+            self.is_repeated = True
+            try:
+                y_pred = self.model.call_again(x)
+                return self.model.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=True)
+            finally:
+                self.is_repeated = False
 
 
 class _OfStep(threading.local):
-    """The optimizer of `compile`, and in each thread that of its running step."""
+    """The optimizer of `compile`, and in each thread the optimizer and the passes of its running step."""
 
     def __init__(self, compiled):
-        self.compiled, self.optimizer = [compiled], None
+        self.compiled, self.optimizer, self.passes = [compiled], None, None
+        self.in_training = True
 
 
 class HasFurtherPasses:
-    """A mixin for a model whose steps take further passes. While one runs, `optimizer` replaces its gradients.
+    """A mixin for a model whose steps take further passes. During a step, `optimizer` replaces the gradients.
 
     Replicas of a step run in threads, so each thread has its own passes.
     """
 
     sharpness = None
+    penalties = ()
 
     @property
     def takes_further_passes(self):
-        return self.sharpness is not None
+        return self.sharpness is not None or bool(self.penalties)
 
     @contextlib.contextmanager
     def further_passes(self, *arguments):
-        passes = FurtherPasses(self, *arguments)
-        self._of_step.optimizer = SharpenedOptimizer(self.optimizer, self.sharpness, passes.gradients)
+        of_step = self._of_step
+        of_step.passes = FurtherPasses(self, *arguments)
+        if self.sharpness is not None:
+            of_step.optimizer = SharpenedOptimizer(self.optimizer, self.sharpness, of_step.passes.gradients)
         try:
             yield
         finally:
-            self._of_step.optimizer = None
+            of_step.passes = of_step.optimizer = None
+
+    def current_passes(self):
+        """Returns the passes of the running step. In a custom loop, masks of the first pass are not known."""
+        return self._of_step.passes or FurtherPasses(self)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Computes the compiled loss and, in training, adds the penalties."""
+        loss = self.compute_plain_loss(x, y, y_pred, sample_weight, training)
+        if not self.penalties:
+            return loss
+        self._of_step.in_training = training
+        if not training:
+            return loss
+        step = self.current_passes()
+        for penalty, tracker in zip(self.penalties, self._terms, strict=True):
+            added, term = penalty.added(step, x, y, y_pred, sample_weight)
+            loss = loss + keras.ops.cast(_backend.share_of_replica(added), loss.dtype)
+            if not step.is_repeated:
+                tracker.update_state(term)
+        return loss
+
+    def compute_plain_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Computes the compiled loss, without penalties."""
+        return super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
+
+    def get_metrics_result(self):
+        results = super().get_metrics_result()
+        if self.penalties and not self._of_step.in_training:
+            names = {tracker.name for tracker in self._terms}
+            return {name: value for name, value in results.items() if name not in names}
+        return results
+
+    def has_random_layers(self):
+        """Whether anything in the network draws random numbers."""
+        return any(_backend.is_seed(variable) for variable in self.model.non_trainable_variables)
 
     @property
     def optimizer(self):
         of_step = self.__dict__.get("_of_step")
         if of_step is None:
             raise AttributeError("The model has no optimizer before `compile`.")
-        return getattr(of_step, "optimizer", None) or of_step.compiled[0]
+        return of_step.optimizer or of_step.compiled[0]
 
     @optimizer.setter
     def optimizer(self, optimizer):

@@ -27,6 +27,11 @@ class MixtureModel(keras.Model):
         if loss is not None:
             object.__setattr__(self, "loss", loss)  # the user's object, which Keras would replace to track it
 
+    @property
+    def given_loss(self):
+        """The `loss` argument of `compile`."""
+        return self._mixing.given
+
     def get_compile_config(self) -> Config | None:
         config = super().get_compile_config()
         if config:

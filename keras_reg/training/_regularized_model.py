@@ -1,4 +1,5 @@
 import inspect
+from collections.abc import Sequence
 from typing import Any, Self
 
 import keras
@@ -19,6 +20,7 @@ from keras_reg.training._checked_data import ChecksData
 from keras_reg.training._further_passes import HasFurtherPasses
 from keras_reg.training._mixture import Mixture
 from keras_reg.training._mixture_model import MixtureModel
+from keras_reg.training._penalties._penalty import Penalty
 from keras_reg.training._sharpness_aware import SharpnessAware
 
 STEPS = ("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics")
@@ -42,6 +44,7 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, HasFurtherPasses, M
             becomes a `Pipeline`. With `None`, nothing is augmented.
         augmented_input: Name or position of the input to augment, if the model has several. Mixers do not support this
             argument, since they would have to mix the other inputs too. Without it, `MixUp` mixes all inputs.
+        penalties: A list of `Penalty`, such as `ConfidencePenalty`: terms that are added to the loss in training.
         sharpness: A `SharpnessAware`, or `None` for the plain gradient.
         **kwargs: Further arguments of `keras.Model`, such as `name`.
 
@@ -80,6 +83,7 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, HasFurtherPasses, M
         self,
         model: keras.Model,
         augmentation: keras.layers.Layer | None = None,
+        penalties: Sequence[Penalty] = (),
         sharpness: SharpnessAware | None = None,
         augmented_input: str | int | None = None,
         **kwargs: Any,
@@ -100,6 +104,8 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, HasFurtherPasses, M
         super().__init__(**kwargs)
         ready = augmentation is None or isinstance(augmentation, BatchAugmentation)
         self.augmentation = augmentation if ready else Pipeline([augmentation])
+        self.penalties = _check_penalties(penalties)
+        self._terms = [keras.metrics.Mean(penalty.name) for penalty in self.penalties]
         self.model, self.augmented_input, self.sharpness = model, augmented_input, sharpness
         if model.built and (self.augmentation is None or self.augmentation.built):
             self.built = True
@@ -161,16 +167,26 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, HasFurtherPasses, M
 
     def get_config(self) -> Config:
         parts = {"dtype": self.dtype_policy, "model": self.model, "augmentation": self.augmentation}
-        parts["sharpness"] = self.sharpness
+        parts |= {"penalties": list(self.penalties), "sharpness": self.sharpness}
         plain = {"name": self.name, "trainable": self.trainable, "augmented_input": self.augmented_input}
         return {**plain, **{name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}}
 
     @classmethod
     def from_config(cls, config: Config, custom_objects: Config | None = None) -> Self:
         config = dict(config)
-        for part in ("model", "augmentation", "sharpness"):
+        for part in ("model", "augmentation", "penalties", "sharpness"):
             config[part] = keras.saving.deserialize_keras_object(config[part], custom_objects=custom_objects)
         return cls(**config)
+
+
+def _check_penalties(penalties):
+    penalties = [penalties] if isinstance(penalties, Penalty) else penalties
+    if not isinstance(penalties, (list, tuple)) or not all(isinstance(one, Penalty) for one in penalties):
+        fail("`penalties` must be a list of `keras_reg.training.Penalty`.", penalties=penalties)
+    names = [penalty.name for penalty in penalties]
+    if len({*names}) != len(names):
+        fail("`penalties` must have different names. Pass `name`.", penalties=names)
+    return list(penalties)
 
 
 def _check_model(model):

@@ -1,0 +1,1 @@
+"""Terms that `RegularizedModel` adds to the loss."""

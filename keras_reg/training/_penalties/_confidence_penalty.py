@@ -1,0 +1,53 @@
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_reg._strength import Strength
+from keras_reg._typing import Config, Tensor, Tensors
+from keras_reg._validation import check_flag
+from keras_reg.training._penalties._distributions import distributions
+from keras_reg.training._penalties._penalty import Penalty
+
+
+@keras.saving.register_keras_serializable(package="keras_reg")
+class ConfidencePenalty(Penalty):
+    """Penalizes confident predictions: adds the negative entropy of the outputs to the loss.
+
+    Like label smoothing it keeps a network from becoming certain, but it does not pull towards the uniform distribution
+    with equal force for all classes. Labels and sample weights are not used. Several outputs are summed.
+
+    Args:
+        weight: Number of at least 0, or a `keras_reg.Strength`. The paper uses 0.1 on MNIST and CIFAR-10, and up to 2 for
+            translation.
+        from_logits: Whether the outputs are logits. With `None`, the compiled loss tells, else the last activation.
+        name: Name in the logs. By default "confidence_penalty".
+
+    Raises:
+        ValueError: If `weight` is not a number of at least 0; in training, if the outputs are not those of a
+            classifier.
+
+    Example:
+
+    >>> from keras_reg import training
+    >>> training.ConfidencePenalty(0.1).name
+    'confidence_penalty'
+
+    References:
+        - [Regularizing neural networks by penalizing confident output distributions](https://arxiv.org/abs/1701.06548)
+          (Pereyra et al., 2017).
+    """
+
+    def __init__(
+        self, weight: float | Strength = 0.1, from_logits: bool | None = None, name: str | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(weight, name, **kwargs)
+        self.from_logits = None if from_logits is None else check_flag("from_logits", from_logits)
+
+    def compute(self, step: Any, x: Tensors, y: Tensors, y_pred: Tensors, sample_weight: Tensors) -> Tensor:
+        kinds = distributions(type(self), step.model, y_pred, self.from_logits)
+        outputs = keras.tree.flatten(y_pred)
+        return -sum(kind.entropy(output) for kind, output in zip(kinds, outputs, strict=True)) + ops.zeros(())
+
+    def get_config(self) -> Config:
+        return {**super().get_config(), "from_logits": self.from_logits}

@@ -1,0 +1,49 @@
+"""Penalties that compare the outputs of two passes."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_reg._strength import Strength
+from keras_reg._typing import Config
+from keras_reg._validation import check_flag, fail
+from keras_reg.training._penalties._distributions import distributions
+from keras_reg.training._penalties._penalty import Penalty
+
+
+class ComparesPasses(Penalty):
+    """A penalty that has a divergence between the outputs of two passes."""
+
+    def __init__(
+        self,
+        weight: float | Strength = 1.0,
+        divergence: Callable[[Any, Any], Any] | None = None,
+        from_logits: bool | None = None,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(weight, name, **kwargs)
+        if divergence is not None and not callable(divergence):
+            fail("`divergence` must be a function of two outputs, or None.", divergence=divergence)
+        self.divergence = divergence
+        self.from_logits = None if from_logits is None else check_flag("from_logits", from_logits)
+
+    def between(self, step, outputs, others):
+        """Returns the divergence of `others` from `outputs`, summed over the outputs of the network."""
+        pairs = list(zip(keras.tree.flatten(outputs), keras.tree.flatten(others), strict=True))
+        if self.divergence is not None:
+            return sum(ops.mean(ops.cast(self.divergence(*pair), "float32")) for pair in pairs)
+        kinds = distributions(type(self), step.model, outputs, self.from_logits)
+        return sum(kind.divergence(*pair) for kind, pair in zip(kinds, pairs, strict=True))
+
+    def get_config(self) -> Config:
+        divergence = keras.saving.serialize_keras_object(self.divergence)
+        return {**super().get_config(), "divergence": divergence, "from_logits": self.from_logits}
+
+    @classmethod
+    def from_config(cls, config: Config):
+        config = dict(config)
+        config["divergence"] = keras.saving.deserialize_keras_object(config.get("divergence"))
+        return super().from_config(config)

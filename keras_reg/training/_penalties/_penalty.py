@@ -1,0 +1,68 @@
+import re
+from typing import Any, Self
+
+import keras
+
+from keras_reg._strength import Strength, deserialize, serialize
+from keras_reg._typing import Config, Tensor, Tensors
+from keras_reg.layers._strength_weight import HoldsStrengths
+
+
+class Penalty(HoldsStrengths, keras.layers.Layer):
+    """Base class of terms that `RegularizedModel` adds to the loss in training.
+
+    A subclass implements `compute`. The step adds `weight` times its result to the loss. The logs show the mean of the
+    result over the epoch, under the `name` of the penalty. Validation and evaluation do not compute it.
+
+    Args:
+        weight: Number of at least 0, or a `keras_reg.Strength`.
+        name: Name in the logs. By default the name of the class in snake case.
+
+    Raises:
+        ValueError: If `weight` is not a number of at least 0.
+
+    Example:
+
+    >>> from keras import ops
+    >>> from keras_reg import training
+    >>> class SmallOutputs(training.Penalty):
+    ...     def compute(self, step, x, y, y_pred, sample_weight):
+    ...         return ops.mean(ops.square(y_pred))
+    >>> SmallOutputs(0.1).name
+    'small_outputs'
+    """
+
+    def __init__(self, weight: float | Strength = 1.0, name: str | None = None, **kwargs: Any) -> None:
+        super().__init__(name=name or _snake_case(type(self).__name__), **kwargs)
+        self.set_strength("weight", weight)
+        self.built = True
+
+    def compute(self, step: Any, x: Tensors, y: Tensors, y_pred: Tensors, sample_weight: Tensors) -> Tensor:
+        """Returns the term, a scalar.
+
+        Args:
+            step: The running step. `step.run(x, same_masks=True)` returns the outputs of a further pass of the network,
+                in which nothing is assigned. With `same_masks=False`, dropout draws new masks.
+            x: The inputs after the augmentation.
+            y: The labels, or `None`.
+            y_pred: The outputs of the first pass.
+            sample_weight: The sample weights, or `None`.
+        """
+        raise NotImplementedError
+
+    def added(self, step, x, y, y_pred, sample_weight):
+        """Returns (what the step adds to the loss, what the logs show)."""
+        term = self.compute(step, x, y, y_pred, sample_weight)
+        return keras.ops.convert_to_tensor(self._value_or_weight("weight"), "float32") * term, term
+
+    def get_config(self) -> Config:
+        return {**super().get_config(), "weight": serialize(self.weight)}
+
+    @classmethod
+    def from_config(cls, config: Config) -> Self:
+        return cls(**{name: deserialize(value) for name, value in config.items()})
+
+
+def _snake_case(name):
+    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub("([a-z0-9])([A-Z])", r"\1_\2", name).lower()

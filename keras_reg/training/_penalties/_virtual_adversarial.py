@@ -1,0 +1,112 @@
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_reg import _backend
+from keras_reg._strength import Strength
+from keras_reg._typing import Config, Tensor, Tensors
+from keras_reg._validation import check_integer, check_number, fail
+from keras_reg.training._penalties._divergence import ComparesPasses
+
+
+@keras.saving.register_keras_serializable(package="keras_reg")
+class VirtualAdversarial(ComparesPasses):
+    """Virtual adversarial training: keeps outputs the same in the direction in which they change most.
+
+    For each example, the direction d starts at random, and is replaced `iterations` times by the normalized gradient of
+    KL(p(x) || p(x + xi d)). The term is KL(p(x) || p(x + epsilon d)), with p(x) constant. It needs no labels, so examples
+    of sample weight 0 count. A step with one iteration takes about three times as long.
+
+    Args:
+        epsilon: Norm of the perturbation of one example, over all its numbers, in the units of the inputs. An image of n
+            numbers, each changed by s, is changed by s * sqrt(n): begin with s at about 1 % of the range.
+        iterations: Number of steps towards the worst direction, at least 1.
+        xi: Norm of the step of the gradient, or `None` for one that the dtype resolves.
+        weight: Number of at least 0, or a `keras_reg.Strength`.
+        divergence: A function of the outputs of two passes, for losses that are no cross-entropy: one number, or one for
+            each example. By default the Kullback-Leibler divergence, for sigmoid outputs that of Bernoulli variables.
+        from_logits: Whether the outputs are logits. With `None`, the compiled loss tells, else the last activation.
+        seed: Integer seed of the first directions.
+        name: Name in the logs. By default "virtual_adversarial".
+
+    Raises:
+        ValueError: If an argument is out of range; in training, if the inputs are integers, or if the outputs are not
+            those of a classifier and there is no `divergence`.
+
+    Example:
+
+    >>> from keras_reg import training
+    >>> training.VirtualAdversarial(1.5).name
+    'virtual_adversarial'
+
+    References:
+        - [Virtual adversarial training](https://arxiv.org/abs/1704.03976) (Miyato et al., 2018).
+    """
+
+    def __init__(
+        self,
+        epsilon: float,
+        iterations: int = 1,
+        xi: float | None = None,
+        weight: float | Strength = 1.0,
+        divergence: Callable[[Any, Any], Any] | None = None,
+        from_logits: bool | None = None,
+        seed: int | None = None,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(weight, divergence, from_logits, name, **kwargs)
+        self.epsilon = check_number("epsilon", epsilon, low=0, open_low=True)
+        self.iterations = check_integer("iterations", iterations, low=1)
+        self.xi = check_number("xi", xi, low=0, open_low=True, optional=True)
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def compute(self, step: Any, x: Tensors, y: Tensors, y_pred: Tensors, sample_weight: Tensors) -> Tensor:
+        place, inputs = step.perturbed_input(x)
+        inputs = ops.convert_to_tensor(inputs)
+        if not keras.backend.is_float_dtype(keras.backend.standardize_dtype(inputs.dtype)):
+            fail(
+                "`VirtualAdversarial` needs inputs of a float dtype, which can be changed a little.", dtype=inputs.dtype
+            )
+        fixed = keras.tree.map_structure(ops.stop_gradient, y_pred)
+
+        def moved(change):
+            return step.run(step.with_input(x, place, inputs + ops.cast(change, inputs.dtype)))
+
+        direction = _unit(keras.random.normal(ops.shape(inputs), dtype="float32", seed=self.seed_generator))
+        length = self._length(inputs, step)
+        for _ in range(self.iterations):
+            (gradient,) = _backend.gradients_at(
+                lambda values: self.between(step, fixed, moved(length * values[0])), [direction]
+            )
+            direction = _unit(ops.cast(gradient, "float32"))
+        return self.between(step, fixed, moved(ops.stop_gradient(self.epsilon * direction)))
+
+    def _length(self, inputs, step):
+        """Returns the norm of the step for each example: as large a share of the inputs as the dtype resolves."""
+        if self.xi is not None:
+            return self.xi
+        least = float(np.finfo("float32").eps if step.model.compute_dtype == "float32" else 2.0**-10)
+        norm = ops.sqrt(_sum(ops.square(ops.cast(inputs, "float32"))))
+        count = ops.cast(ops.size(inputs) // ops.maximum(ops.shape(inputs)[0], 1), "float32")
+        return np.sqrt(least) * ops.maximum(norm, 1e-3 * ops.sqrt(count))
+
+    def get_config(self) -> Config:
+        plain = {"epsilon": self.epsilon, "iterations": self.iterations, "xi": self.xi, "seed": self.seed}
+        return {**super().get_config(), **plain}
+
+
+def _sum(array):
+    return ops.sum(array, axis=tuple(range(1, len(array.shape))), keepdims=True)
+
+
+def _unit(array):
+    """Returns an array of norm 1 for each example, or 0 if it is 0. Its scale does not matter."""
+    largest = ops.max(ops.abs(array), axis=tuple(range(1, len(array.shape))), keepdims=True)
+    array = array / ops.where(largest > 0, largest, 1.0)
+    norm = ops.sqrt(_sum(ops.square(array)))
+    return array / ops.where(norm > 0, norm, 1.0)
