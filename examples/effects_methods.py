@@ -242,13 +242,18 @@ EFFECTS = [
 # The public names without an entry above: where their effect is measured, or why there is none.
 ELSEWHERE = {
     "BatchAugmentation": "The base class of augmentations does nothing on its own.",
+    "ConfidencePenalty": "Not measured yet.",
+    "ConsistentDropout": "Not measured yet.",
     "DivergenceStop": "Made for searches: see [its card](methods/divergence_stop.md).",
     "LabelNoise": "[When labels are wrong](wrong_labels.md) has its measurements.",
+    "Penalty": "The base class of penalties does nothing on its own.",
     "Phase": "A phase of `TransferLearner`.",
     "RegularizedModel": "It trains all augmentations of this page, and adds nothing to them.",
+    "SharpnessAware": "Not measured yet.",
     "SmoothedEarlyStopping": "See [When labels are wrong](wrong_labels.md).",
     "Strength": "Measured with `StrengthSchedule`.",
     "TransferLearner": "[Transfer from ImageNet](transfer.md) has its measurements.",
+    "VirtualAdversarial": "Not measured yet.",
     "drop_path_rates": "Measured with `DropPath`.",
     "freeze": "Used by `TransferLearner`.",
     "label_smoothing_crossentropy": "The function of `LabelSmoothingCrossentropy`.",

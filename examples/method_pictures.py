@@ -348,6 +348,130 @@ def regularized_model():
 
 
 @picture
+def sharpness_aware():
+    figure, axis = curves(5.2, 2.4)
+    w = np.linspace(-1.3, 1.3, 200)
+
+    def loss(w):
+        return 0.6 * w**2 + 0.25 * np.cos(7 * w)
+
+    def slope(w):
+        return 1.2 * w - 1.75 * np.sin(7 * w)
+
+    axis.plot(w, loss(w), color=GREY)
+    for at, color, text in ((0.62, BLUE, "w"), (0.87, RED, "w + e")):
+        axis.plot(at + np.array([-0.2, 0.2]), loss(at) + slope(at) * np.array([-0.2, 0.2]), color=color)
+        axis.plot(at, loss(at), "o", color=color)
+        axis.annotate(text, (at, loss(at)), (at + 0.05, loss(at) - 0.13), color=color, fontsize=9)
+    axis.set(xlabel="weight", ylabel="loss")
+    return figure
+
+
+def logged(penalty, network, x, y):
+    """The logs of one step of a classifier with a penalty."""
+    model = keras_reg.training.RegularizedModel(network, penalties=[penalty])
+    model.compile(keras.optimizers.SGD(0.0), keras.losses.SparseCategoricalCrossentropy())
+    return model.train_on_batch(x, y, return_dict=True)
+
+
+@picture
+def confidence_penalty():
+    figure, axis = curves(4.4, 2.4)
+    network = keras.Sequential([keras.Input((2,)), keras.layers.Softmax()])
+    p = np.linspace(0.002, 0.998, 41)
+    logits = np.log(np.stack([p, 1 - p], axis=-1))[:, None]
+    terms = [
+        logged(keras_reg.training.ConfidencePenalty(), network, row, np.zeros(1))["confidence_penalty"]
+        for row in logits
+    ]
+    axis.plot(p, terms, color=RED)
+    axis.set(xlabel="predicted probability of the first of two classes", ylabel="term")
+    return figure
+
+
+@picture
+def consistent_dropout():
+    seen = []
+
+    class Seen(keras_reg.training.ConsistentDropout):
+        def between(self, step, outputs, others):
+            seen.append((array(outputs), array(others)))
+            return super().between(step, outputs, others)
+
+    parts = [keras.layers.Flatten(), keras.layers.Dense(64, "relu"), keras.layers.Dropout(0.5, seed=3)]
+    network = keras.Sequential([keras.Input((8, 8)), *parts, keras.layers.Dense(10, "softmax")])
+    digits = load_digits()
+    x, y = digits.images / 16, digits.target
+    network.compile("adam", "sparse_categorical_crossentropy")
+    network.fit(x, y, epochs=3, verbose=0)
+    model = keras_reg.training.RegularizedModel(network, penalties=[Seen(1.0)])
+    model.compile("sgd", "sparse_categorical_crossentropy", run_eagerly=True)
+    model.train_on_batch(x[5:6], y[5:6])
+    figure, axis = curves(5.2, 2.2)
+    for shift, color, name, p in zip((-0.2, 0.2), (BLUE, RED), ("first pass", "second pass"), seen[0], strict=True):
+        axis.bar(np.arange(10) + shift, p[0], width=0.4, color=color, label=name)
+    axis.set(xticks=range(10), xlabel="class", ylabel="probability")
+    axis.legend(frameon=False, fontsize=8)
+    return figure
+
+
+@picture
+def virtual_adversarial():
+    """The directions of a network with one hidden layer, as the penalty finds them."""
+    seen = []
+
+    class Seen(keras_reg.training.VirtualAdversarial):
+        def compute(self, step, x, y, y_pred, sample_weight):
+            def run(x, *arguments, **options):
+                seen.append(array(keras.ops.stop_gradient(x)))
+                return type(step).run(step, x, *arguments, **options)
+
+            step.run = run
+            return super().compute(step, x, y, y_pred, sample_weight)
+
+    angle = np.linspace(0, np.pi, 14)
+    first = np.stack([np.cos(angle), np.sin(angle)], -1)
+    x = np.concatenate([first, [1, 0.4] - first]).astype("float32")
+    y = np.repeat([0, 1], 14)
+    network = keras.Sequential([keras.Input((2,)), keras.layers.Dense(32, "tanh"), keras.layers.Dense(2, "softmax")])
+    network.compile(keras.optimizers.Adam(0.05), "sparse_categorical_crossentropy")
+    network.fit(x, y, epochs=150, batch_size=28, verbose=0)
+    model = keras_reg.training.RegularizedModel(network, penalties=[Seen(0.3, iterations=5, seed=1)])
+    model.compile("sgd", "sparse_categorical_crossentropy", run_eagerly=True)
+    model.train_on_batch(x, y)
+    figure, axis = curves(5.2, 2.8)
+    grid = np.stack(np.meshgrid(np.linspace(-1.6, 2.6, 80), np.linspace(-1.2, 1.7, 60)), -1)
+    p = network.predict(grid.reshape(-1, 2), verbose=0, batch_size=5000)[:, 0].reshape(60, 80)
+    axis.contourf(grid[..., 0], grid[..., 1], p, levels=9, cmap="coolwarm", alpha=0.4)
+    axis.scatter(*x.T, c=[RED if label == 0 else BLUE for label in y], s=14)
+    axis.quiver(*x.T, *(seen[-1] - x).T, angles="xy", scale_units="xy", scale=1, width=0.004)
+    axis.set(xticks=[], yticks=[])
+    return figure
+
+
+@picture
+def penalty():
+    class SmallOutputs(keras_reg.training.Penalty):
+        def compute(self, step, x, y, y_pred, sample_weight):
+            return keras.ops.mean(keras.ops.square(y_pred))
+
+    digits = load_digits()
+    figure, axes = curves(7.0, 2.3, 2)
+    for weight, color in ((0.0, GREY), (0.01, BLUE), (0.1, RED)):
+        keras.utils.set_random_seed(0)
+        network = keras.Sequential([keras.Input((64,)), keras.layers.Dense(64, "relu"), keras.layers.Dense(10)])
+        model = keras_reg.training.RegularizedModel(network, penalties=[SmallOutputs(weight)])
+        model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        history = model.fit(digits.data / 16, digits.target, epochs=8, verbose=0).history
+        for axis, name in zip(axes, ("loss", "small_outputs"), strict=True):
+            axis.plot(history[name], color=color, label=f"weight {weight}")
+            axis.set(xlabel="epoch", ylabel=name)
+    axes[1].legend(frameon=False, fontsize=8)
+    figure.tight_layout()
+    return figure
+
+
+@picture
 def regularize():
     inputs = keras.Input((16, 16, 3))
     x = keras.layers.Conv2D(8, 3, padding="same", name="conv")(inputs)

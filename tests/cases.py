@@ -401,6 +401,46 @@ CASES = [
         "model",
         bad=[{"model": None}, {"model": "resnet"}, {"augmentation": "cutmix"}, {"augmented_input": 0.5}],
     ),
+    Case(
+        training.SharpnessAware,
+        {"rho": 0.1, "adaptive": True, "every": 2, "eta": 0.1},
+        "value",
+        bad=[
+            *({"rho": value} for value in (-0.1, float("nan"), "some", None)),
+            {"adaptive": "no"},
+            {"every": 0},
+            {"every": 1.5},
+            {"eta": -1},
+        ],
+    ),
+    Case(training.Penalty, {"weight": 0.5}, "value", bad=[{"weight": -1.0}, {"weight": "some"}]),
+    Case(
+        training.ConfidencePenalty,
+        {"weight": 0.5, "from_logits": True},
+        "value",
+        bad=[{"weight": -1.0}, {"weight": None}, {"from_logits": "yes"}],
+    ),
+    Case(
+        training.ConsistentDropout,
+        {"weight": 0.5, "divergence": keras.losses.mean_squared_error, "from_logits": True},
+        "value",
+        bad=[{"weight": -1.0}, {"divergence": "kl"}, {"from_logits": 2}],
+    ),
+    Case(
+        training.VirtualAdversarial,
+        {"epsilon": 0.5, "iterations": 2, "xi": 0.1, "weight": 0.5, "from_logits": True, "seed": 1},
+        "value",
+        bad=[
+            *({"epsilon": value} for value in (0, -1.0, float("nan"), None)),
+            {"iterations": 0},
+            {"iterations": 1.5},
+            {"xi": 0.0},
+            {"weight": -1.0},
+            {"divergence": "kl"},
+            {"from_logits": "yes"},
+            {"seed": "one"},
+        ],
+    ),
     # Callbacks.
     Case(
         callbacks.SmoothedEarlyStopping,

@@ -46,6 +46,11 @@ class FurtherPasses:
                     variable.assign(moved)
         return outputs
 
+    def has_random_layers(self):
+        """Whether anything in the network draws random numbers: seeds are pairs of integers."""
+        variables = self.model.model.non_trainable_variables
+        return any(_backend.is_seed(variable) and tuple(variable.shape) == (2,) for variable in variables)
+
     def loss(self, y, y_pred, sample_weight):
         """Returns the compiled loss of these outputs, without penalties."""
         return self.model.compute_plain_loss(self.batch[0] if self.batch else None, y, y_pred, sample_weight)
@@ -136,10 +141,6 @@ class HasFurtherPasses:
             names = {tracker.name for tracker in self._terms}
             return {name: value for name, value in results.items() if name not in names}
         return results
-
-    def has_random_layers(self):
-        """Whether anything in the network draws random numbers."""
-        return any(_backend.is_seed(variable) for variable in self.model.non_trainable_variables)
 
     @property
     def optimizer(self):

@@ -17,8 +17,8 @@ class SharpnessAware:
     - SAM: e = rho * g / ||g||
     - ASAM (`adaptive=True`): e = rho * T^2 g / ||T g|| with T = |w| + eta
 
-    A step takes two forward and two backward passes, about twice the time. Both passes use the same dropout masks. Moving
-    statistics of normalization layers are updated in the first pass only.
+    A step takes two forward and two backward passes, about twice the time. Both passes use the same dropout masks.
+    Moving statistics of normalization layers are updated in the first pass only.
 
     Args:
         rho: Norm of e, at least 0. The paper uses 0.05 on CIFAR-10 and ImageNet, and 0.1 on CIFAR-100. ASAM needs

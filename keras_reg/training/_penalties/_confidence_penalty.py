@@ -18,8 +18,8 @@ class ConfidencePenalty(Penalty):
     with equal force for all classes. Labels and sample weights are not used. Several outputs are summed.
 
     Args:
-        weight: Number of at least 0, or a `keras_reg.Strength`. The paper uses 0.1 on MNIST and CIFAR-10, and up to 2 for
-            translation.
+        weight: Number of at least 0, or a `keras_reg.Strength`. The paper uses 0.1 on MNIST and CIFAR-10, and up to 2
+            for translation.
         from_logits: Whether the outputs are logits. With `None`, the compiled loss tells, else the last activation.
         name: Name in the logs. By default "confidence_penalty".
 

@@ -11,14 +11,14 @@ from keras_reg.training._penalties._divergence import ComparesPasses
 class ConsistentDropout(ComparesPasses):
     """R-Drop: trains on two passes with different dropout masks, and penalizes their difference.
 
-    The loss is the mean of the losses of both passes plus weight / 4 * (KL(p1 || p2) + KL(p2 || p1)). Metrics and moving
-    statistics come from the first pass. A step takes about twice the time.
+    The loss is the mean of the losses of both passes plus weight / 4 * (KL(p1 || p2) + KL(p2 || p1)). Metrics and
+    moving statistics come from the first pass. A step takes about twice the time.
 
     Args:
         weight: Number of at least 0, or a `keras_reg.Strength`. The paper uses 1 to 5 for classification of texts, and
             0.6 for images.
-        divergence: A function of the outputs of two passes, for losses that are no cross-entropy: one number, or one for
-            each example. By default the Kullback-Leibler divergence.
+        divergence: A function of the outputs of two passes, for losses that are no cross-entropy: one number, or one
+            for each example. By default the Kullback-Leibler divergence.
         from_logits: Whether the outputs are logits. With `None`, the compiled loss tells, else the last activation.
         name: Name in the logs. By default "consistent_dropout".
 
@@ -33,11 +33,19 @@ class ConsistentDropout(ComparesPasses):
     'consistent_dropout'
 
     References:
-        - [R-Drop](https://arxiv.org/abs/2106.14448) (Wu et al., 2021). The loss here is half of its equation 4, so that it
-          has the size of the plain loss.
+        - [R-Drop](https://arxiv.org/abs/2106.14448) (Wu et al., 2021). The loss here is half of its equation 4, so
+          that it has the size of the plain loss.
     """
 
-    def added(self, step, x, y, y_pred, sample_weight):
+    def added(
+        self, step: Any, x: Tensors, y: Tensors, y_pred: Tensors, sample_weight: Tensors
+    ) -> tuple[Tensor, Tensor]:
+        if not step.has_random_layers():
+            fail(
+                "`ConsistentDropout` needs a network with dropout or another random layer, without which both passes "
+                "are equal.",
+                model=step.model.model.name,
+            )
         others = step.run(x, same_masks=False)
         term = (self.between(step, y_pred, others) + self.between(step, others, y_pred)) / 4
         first, second = step.loss(y, y_pred, sample_weight), step.loss(y, others, sample_weight)
@@ -46,8 +54,3 @@ class ConsistentDropout(ComparesPasses):
 
     def compute(self, step: Any, x: Tensors, y: Tensors, y_pred: Tensors, sample_weight: Tensors) -> Tensor:
         return self.added(step, x, y, y_pred, sample_weight)[1]
-
-    def check(self, model):
-        """Refuses a network without random layers: both passes would be equal."""
-        if not model.has_random_layers():
-            fail("`ConsistentDropout` needs a network with dropout or another random layer.", model=model.name)

@@ -24,8 +24,8 @@ class Distribution:
     """What the numbers of one output mean.
 
     Attributes:
-        is_categorical: Whether the last axis is one distribution over classes. Otherwise each number is a probability of
-            its own.
+        is_categorical: Whether the last axis is one distribution over classes. Otherwise each number is a probability
+            of its own.
         from_logits: Whether the numbers are logits.
     """
 
@@ -65,8 +65,8 @@ def distributions(penalty, model, outputs, from_logits):
     found = [_judge(*each, from_logits) for each in zip(losses, layers, keras.tree.flatten(outputs), strict=True)]
     if None in found:
         fail(
-            f"`{penalty.__name__}` needs outputs that are probabilities or logits of a classification. The loss and the "
-            "last layer do not tell: compile a cross-entropy, or pass `from_logits` or `divergence`.",
+            f"`{penalty.__name__}` needs outputs that are probabilities or logits of a classification. The loss and "
+            "the last layer do not tell: compile a cross-entropy, or pass `divergence`.",
             loss=losses[found.index(None)],
             output=names[found.index(None)],
         )

@@ -8,6 +8,7 @@ from keras_reg._typing import Config, Tensor, Tensors
 from keras_reg.layers._strength_weight import HoldsStrengths
 
 
+@keras.saving.register_keras_serializable(package="keras_reg")
 class Penalty(HoldsStrengths, keras.layers.Layer):
     """Base class of terms that `RegularizedModel` adds to the loss in training.
 
@@ -50,7 +51,9 @@ class Penalty(HoldsStrengths, keras.layers.Layer):
         """
         raise NotImplementedError
 
-    def added(self, step, x, y, y_pred, sample_weight):
+    def added(
+        self, step: Any, x: Tensors, y: Tensors, y_pred: Tensors, sample_weight: Tensors
+    ) -> tuple[Tensor, Tensor]:
         """Returns (what the step adds to the loss, what the logs show)."""
         term = self.compute(step, x, y, y_pred, sample_weight)
         return keras.ops.convert_to_tensor(self._value_or_weight("weight"), "float32") * term, term

@@ -8,7 +8,7 @@ from keras import ops
 from keras_reg import _backend
 from keras_reg._strength import Strength
 from keras_reg._typing import Config, Tensor, Tensors
-from keras_reg._validation import check_integer, check_number, fail
+from keras_reg._validation import check_integer, check_number, check_seed, fail
 from keras_reg.training._penalties._divergence import ComparesPasses
 
 
@@ -17,17 +17,18 @@ class VirtualAdversarial(ComparesPasses):
     """Virtual adversarial training: keeps outputs the same in the direction in which they change most.
 
     For each example, the direction d starts at random, and is replaced `iterations` times by the normalized gradient of
-    KL(p(x) || p(x + xi d)). The term is KL(p(x) || p(x + epsilon d)), with p(x) constant. It needs no labels, so examples
-    of sample weight 0 count. A step with one iteration takes about three times as long.
+    KL(p(x) || p(x + xi d)). The term is KL(p(x) || p(x + epsilon d)), with p(x) constant. It needs no labels, so
+    examples of sample weight 0 count. A step with one iteration takes about three times as long.
 
     Args:
-        epsilon: Norm of the perturbation of one example, over all its numbers, in the units of the inputs. An image of n
-            numbers, each changed by s, is changed by s * sqrt(n): begin with s at about 1 % of the range.
+        epsilon: Norm of the perturbation of one example, over all its numbers, in the units of the inputs. If each
+            of n numbers changes by s, the norm is s * sqrt(n): begin with s at about 1 % of the range.
         iterations: Number of steps towards the worst direction, at least 1.
         xi: Norm of the step of the gradient, or `None` for one that the dtype resolves.
         weight: Number of at least 0, or a `keras_reg.Strength`.
-        divergence: A function of the outputs of two passes, for losses that are no cross-entropy: one number, or one for
-            each example. By default the Kullback-Leibler divergence, for sigmoid outputs that of Bernoulli variables.
+        divergence: A function of the outputs of two passes, for losses that are no cross-entropy: one number, or one
+            for each example. By default the Kullback-Leibler divergence, for sigmoid outputs that of Bernoulli
+            variables.
         from_logits: Whether the outputs are logits. With `None`, the compiled loss tells, else the last activation.
         seed: Integer seed of the first directions.
         name: Name in the logs. By default "virtual_adversarial".
@@ -62,7 +63,7 @@ class VirtualAdversarial(ComparesPasses):
         self.epsilon = check_number("epsilon", epsilon, low=0, open_low=True)
         self.iterations = check_integer("iterations", iterations, low=1)
         self.xi = check_number("xi", xi, low=0, open_low=True, optional=True)
-        self.seed = seed
+        self.seed = check_seed(seed)
         self.seed_generator = keras.random.SeedGenerator(seed)
 
     def compute(self, step: Any, x: Tensors, y: Tensors, y_pred: Tensors, sample_weight: Tensors) -> Tensor:

@@ -1,0 +1,113 @@
+"""Penalties: terms of the loss against NumPy, in the loss times their weight and in the logs."""
+
+import keras
+import numpy as np
+import pytest
+from harness import assert_close, raises_received, to_numpy
+from keras import ops
+
+import keras_reg
+from keras_reg import training
+
+X = np.random.default_rng(0).normal(size=(12, 5)).astype("float32")
+Y = np.arange(12) % 3
+
+
+def network(dropout=0.0, activation=None, units=3, hidden=True):
+    keras.utils.set_random_seed(3)
+    inside = [keras.layers.Dense(8, "tanh"), keras.layers.BatchNormalization(), keras.layers.Dropout(dropout)]
+    parts = [keras.Input((5,)), *(inside if hidden else []), keras.layers.Dense(units, activation)]
+    return keras.Sequential(parts)
+
+
+def logs_of_a_step(penalty, made, loss="sparse_categorical_crossentropy", y=Y, sharpness=None, **options):
+    model = training.RegularizedModel(made, penalties=[penalty], sharpness=sharpness)
+    model.compile(keras.optimizers.SGD(0.1), loss)
+    return model.train_on_batch(X, y, return_dict=True, **options)
+
+
+def softmax(z):
+    e = np.exp(z - z.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def divergence(p, q):
+    return (p * np.log(p / q)).sum(-1)
+
+
+@pytest.mark.parametrize("from_logits", [True, False])
+def test_the_confidence_penalty_is_minus_the_entropy(from_logits):
+    made = network(activation=None if from_logits else "softmax", hidden=False)
+    outputs = made.predict(X, verbose=0).astype("float64")
+    p = softmax(outputs) if from_logits else outputs
+    penalty = training.ConfidencePenalty(keras_reg.Strength(0.7))
+    logs = logs_of_a_step(penalty, made, keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits))
+    term = (p * np.log(p)).sum(-1).mean()
+    assert_close(logs["confidence_penalty"], term, rtol=1e-5)
+    assert_close(logs["loss"], -np.log(p[np.arange(12), Y]).mean() + 0.7 * term, rtol=1e-5)
+
+
+def test_r_drop_is_half_of_the_equation_of_the_paper():
+    found = []
+
+    class Seen(training.ConsistentDropout):
+        def between(self, step, outputs, others):
+            found.append((to_numpy(outputs), to_numpy(others)))
+            return super().between(step, outputs, others)
+
+    model = training.RegularizedModel(network(0.5), penalties=[Seen(0.6, name="drop")])
+    model.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    y_pred = model(X, training=True)
+    before = [to_numpy(v) for v in model.non_trainable_variables]
+    loss = model.compute_loss(X, Y, y_pred)
+    first, second = (softmax(z.astype("float64")) for z in found[0])
+    losses = sum(-np.log(p[np.arange(12), Y]).mean() for p in (first, second))
+    paper = losses + 0.6 / 2 * (divergence(first, second).mean() + divergence(second, first).mean())
+    assert_close(loss, paper / 2, rtol=1e-5)
+    assert abs(first - second).max() > 0.01
+    moved = [(a != to_numpy(b)).any() for a, b in zip(before, model.non_trainable_variables, strict=True)]
+    is_seed = [a.dtype.kind in "iu" for a in before]
+    assert [bool(one) for one in moved[: len(is_seed)]] == is_seed  # seeds pass the second pass, statistics stay
+
+
+def test_a_network_without_random_layers_is_refused():
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    with raises_received("`ConsistentDropout` needs", "model="):
+        logs_of_a_step(training.ConsistentDropout(), network(), loss)
+
+
+def test_for_binary_logistic_regression_the_direction_is_that_of_the_weights():
+    made = network(activation="sigmoid", units=1, hidden=False)
+    w, b = (to_numpy(weight).astype("float64") for weight in made.weights)
+    penalty = training.VirtualAdversarial(0.5, seed=1)
+    logs = logs_of_a_step(penalty, made, "binary_crossentropy", (Y[:, None] % 2).astype("float32"))
+
+    def p(x):
+        p = 1 / (1 + np.exp(-(x @ w + b)))
+        return np.concatenate([p, 1 - p], axis=-1)
+
+    both = [divergence(p(X), p(X + sign * 0.5 * w[:, 0] / np.linalg.norm(w))) for sign in (1, -1)]
+    assert np.minimum(*both).mean() <= logs["virtual_adversarial"] * (1 + 1e-5)
+    assert logs["virtual_adversarial"] * (1 - 1e-5) <= np.maximum(*both).mean()
+
+
+@pytest.mark.parametrize("penalty", [training.VirtualAdversarial(0.5), training.ConsistentDropout()])
+def test_losses_that_are_no_classification_are_refused(penalty):
+    with raises_received("`divergence`", "output="):
+        logs_of_a_step(penalty, network(0.5, units=1), "mse", np.zeros((12, 1), "float32"))
+
+
+def test_a_penalty_of_your_own():
+    class SmallOutputs(training.Penalty):
+        def compute(self, step, x, y, y_pred, sample_weight):
+            again = step.run(x)
+            return ops.mean(ops.square(y_pred)) + ops.mean(ops.abs(again - y_pred))
+
+    made = network(hidden=False)
+    expected = (made.predict(X, verbose=0).astype("float64") ** 2).mean()
+    assert_close(logs_of_a_step(SmallOutputs(), made, "mse", np.zeros((12, 3)))["small_outputs"], expected, rtol=1e-5)
+
+
+def test_names_differ():
+    with raises_received("different names", "penalties="):
+        training.RegularizedModel(network(), penalties=[training.ConfidencePenalty(), training.ConfidencePenalty()])
