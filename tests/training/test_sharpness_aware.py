@@ -96,6 +96,11 @@ def test_optax_gives_the_same():
     assert_close(found, np.asarray(w), rtol=1e-5)
 
 
+def copied(variables):
+    """The values as they are now. Arrays of PyTorch may share memory with their variable."""
+    return [np.array(to_numpy(variable)) for variable in variables]
+
+
 X = np.random.default_rng(0).normal(size=(12, 5)).astype("float32")
 Y = np.arange(12) % 3
 
@@ -114,7 +119,7 @@ def trained(sharpness, optimizer="sgd", dropout=0.0, seed=None, **options):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, loss, metrics=["accuracy"], **options)
     history = model.fit(X, Y, batch_size=6, epochs=2, shuffle=False, verbose=0).history
-    return [to_numpy(weight) for weight in made.weights], history
+    return copied(made.weights), history
 
 
 @pytest.mark.parametrize("seed", [None, 1])
@@ -136,7 +141,7 @@ def test_masks_are_those_of_the_first_pass_and_statistics_move_once(seed):
 def test_the_gradient_is_that_of_a_step_by_hand():
     """One step on a network, against plain Keras at weights that were moved by hand."""
     rho, made = 0.5, network()
-    before = [to_numpy(weight) for weight in made.trainable_weights]
+    before = copied(made.trainable_weights)
 
     def gradients(values):
         other = network()
@@ -164,7 +169,7 @@ def test_an_overflow_skips_the_step_and_moves_nothing():
         made = network()
         model = training.RegularizedModel(made, sharpness=training.SharpnessAware(0.05))
         model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-        before = [to_numpy(weight) for weight in made.trainable_weights]
+        before = copied(made.trainable_weights)
         model.train_on_batch(X, Y)
         assert all((a == to_numpy(b)).all() for a, b in zip(before, made.trainable_weights, strict=True))
         for _ in range(40):
@@ -191,7 +196,7 @@ def test_an_error_in_the_second_pass_leaves_the_weights():
     model = training.RegularizedModel(made, sharpness=training.SharpnessAware(0.5))
     model.compile("sgd", "mse", run_eagerly=BACKEND != "jax")
     model.model.layers[-1].call = Fails().call
-    before = [to_numpy(weight) for weight in made.weights]
+    before = copied(made.weights)
     with pytest.raises(RuntimeError, match="second pass"):
         model.fit(X, np.zeros((12, 3)), verbose=0)
     assert all((a == to_numpy(b)).all() for a, b in zip(before, made.weights, strict=True))
@@ -205,7 +210,7 @@ def test_frozen_weights_stay_and_sparse_gradients_work():
     made = keras.Model(inputs, outputs)
     model = training.RegularizedModel(made, sharpness=training.SharpnessAware(0.5))
     model.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    before = [to_numpy(weight) for weight in made.weights]
+    before = copied(made.weights)
     tokens = np.arange(12).reshape(3, 4)
     model.fit(tokens, np.arange(3), verbose=0)
     table, kernel = to_numpy(made.layers[1].embeddings), to_numpy(frozen.kernel)

@@ -64,7 +64,9 @@ class VirtualAdversarial(ComparesPasses):
         self.iterations = check_integer("iterations", iterations, low=1)
         self.xi = check_number("xi", xi, low=0, open_low=True, optional=True)
         self.seed = check_seed(seed)
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.seed_generator = keras.random.SeedGenerator(
+            None if seed is None else _backend.seed_words(self.seed, type(self).__name__)
+        )
 
     def compute(self, step: Any, x: Tensors, y: Tensors, y_pred: Tensors, sample_weight: Tensors) -> Tensor:
         place, inputs = step.perturbed_input(x)
