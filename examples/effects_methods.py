@@ -248,6 +248,7 @@ ELSEWHERE = {
     "LabelNoise": "[When labels are wrong](wrong_labels.md) has its measurements.",
     "Penalty": "The base class of penalties does nothing on its own.",
     "Phase": "A phase of `TransferLearner`.",
+    "RandomFlip": "Digits must not be mirrored. The [ladder](ladder.md) measures flips together with crops.",
     "RegularizedModel": "It trains all augmentations of this page, and adds nothing to them.",
     "SharpnessAware": "Not measured yet.",
     "SmoothedEarlyStopping": "See [When labels are wrong](wrong_labels.md).",

@@ -159,6 +159,13 @@ def pipeline():
 
 
 @picture
+def random_flip():
+    batch = np.repeat(photos()[:1], 4, axis=0)
+    flips = array(layers.RandomFlip("horizontal_and_vertical", seed=4)(batch))
+    return strip([batch[0], *flips], ["original", *["horizontal_and_vertical"] * 4])
+
+
+@picture
 def random_pad_crop():
     batch = np.repeat(photos()[:1], 2, axis=0)
     black = array(layers.RandomPadCrop(32, seed=1)(batch))

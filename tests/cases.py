@@ -255,6 +255,17 @@ CASES = [
         },
     ),
     augmentation(
+        layers.RandomFlip,
+        {"mode": "horizontal_and_vertical", "rate": 0.4, "bounding_box_format": "rel_xyxy", "seed": 1},
+        [
+            *BAD_RATE,
+            *BAD_SEED,
+            *BAD_FORMAT,
+            *({"mode": value} for value in ("both", None, True, ["horizontal"])),
+            {"bounding_box_format": "xxyy"},
+        ],
+    ),
+    augmentation(
         layers.RandomPadCrop,
         {"padding": (2, 3), "rate": 0.9, "fill_mode": "reflect", "mask_fill": 3, "seed": 1},
         [

@@ -201,6 +201,18 @@ class Same:
     pixel_weights = labels
 
 
+class Mirrored(Same):
+    """RandomFlip at a rate of 1: left and right of every image."""
+
+    def pixels(self, array):
+        return np.flip(array, 2)
+
+    def maps(self, array, integers):
+        return self.pixels(array)
+
+    pixel_weights = pixels
+
+
 class Tinted(Same):
     """PCAColorJitter: one shift for all pixels of an image."""
 

@@ -115,6 +115,7 @@ def test_defaults():
     assert defaults(layers.MixUp, "alpha") == (0.2,) and defaults(layers.CutMix, "alpha") == (1.0,)
     assert defaults(layers.RandomErasing, "rate", "scale", "ratio", "fill") == (0.5, (0.02, 0.33), (0.3, 3.3), 0.0)
     assert defaults(layers.RandomResizedCrop, "scale", "ratio") == ((0.08, 1.0), (3 / 4, 4 / 3))
+    assert defaults(layers.RandomFlip, "mode", "rate") == ("horizontal", 0.5)
     assert defaults(layers.GhostBatchNormalization, "virtual_batch_size") == (32,)
     assert defaults(callbacks.SmoothedEarlyStopping, "patience", "restore_best_weights") == (5, True)
     assert layers.drop_path_rates(0.2, 4)[0] == 0
@@ -122,8 +123,9 @@ def test_defaults():
 
 @pytest.mark.once
 def test_mixers_drop_path_and_choice_have_a_mode():
+    """That of `RandomFlip` says which axes it mirrors."""
     found = {name for name in layers.__all__ if "mode" in inspect.signature(getattr(layers, name)).parameters}
-    assert found == {"MixUp", "CutMix", "DropPath", "RandomChoice"}
+    assert found == {"MixUp", "CutMix", "DropPath", "RandomChoice", "RandomFlip"}
 
 
 def erased_by(layer, count=64):

@@ -47,6 +47,7 @@ def own_layer(name, dtype="float32"):
         CHAIN: lambda: layers.Pipeline([erasing(), mix_up(0.2), cut_mix(1.0)], **given),
         "MixUp, one draw a batch": lambda: mix_up(0.2, mode="batch"),
         "CutMix, one draw a batch": lambda: cut_mix(1.0, mode="batch"),
+        "RandomFlip": lambda: layers.RandomFlip(**given),
         "RandomPadCrop": lambda: layers.RandomPadCrop(4, **given),
         "RandomResizedCrop": lambda: layers.RandomResizedCrop(28, scale=(0.5, 1.0), **given),
         "PCAColorJitter": lambda: layers.PCAColorJitter(**given),
@@ -67,6 +68,7 @@ def keras_own(name, dtype="float32"):
         "RandomErasing, pixel noise": lambda: [erasing(fill_value=None)],
         "MixUp": lambda: [mix_up()],
         "CutMix": lambda: [cut_mix()],
+        "RandomFlip": lambda: [_keras("RandomFlip", "horizontal", **given)],
         CHAIN: lambda: [erasing(fill_value=0.0), mix_up(), cut_mix()],
     }
     # Before Keras 3.11 it has no such layers.

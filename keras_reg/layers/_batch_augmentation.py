@@ -199,13 +199,17 @@ class BatchAugmentation(
         """The number of uniform numbers per sample: one for the rate, and those of the subclass."""
         return self.uniform_numbers + self._has_rate
 
+    def _draw_selection(self, u, batch, select):
+        """Returns which samples this layer is applied to, of those that `select` selects, (batch,)."""
+        return selected(u[:, 0], self.strength("rate", batch), select)
+
     def _transform(self, batch, u, noise=None, select=None):
         """Transforms a batch with the given random numbers. It is a pure function."""
         if self._has_rate:
             if self._is_plain("rate", 0):
                 return batch
             if self._selects or not self._is_plain("rate", 1):
-                select = selected(u[:, 0], self.strength("rate", batch), select)
+                select = self._draw_selection(u, batch, select)
             u = u[:, 1:]
         transformation = self.get_random_transformation(batch, RandomNumbers(u, noise, select))
         return apply_hooks(self, batch, transformation, None if self._selects else select)

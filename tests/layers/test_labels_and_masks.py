@@ -9,7 +9,7 @@ from harness import BACKEND, dtype_of, to_numpy
 from layers import batches
 from layers.batches import assert_same_bits, augment, boxes_of, coded, decoded, numbered
 
-from keras_reg.layers import CutMix, MixUp, RandomChoice, RandomErasing, RandomPadCrop, RandomResizedCrop
+from keras_reg.layers import CutMix, MixUp, RandomChoice, RandomErasing, RandomFlip, RandomPadCrop, RandomResizedCrop
 
 COUNT, CLASSES = 40, 5
 MIXERS = {name: functools.partial(make, seed=1) for name, make in batches.MIXERS.items()}
@@ -219,6 +219,22 @@ def test_boxes_of_images_that_are_not_shifted_stay_to_the_bit(box_format):
     found = augment(layer, {"images": images, "bounding_boxes": boxes})["bounding_boxes"]
     assert_same_bits(found["boxes"], boxes["boxes"])
     assert_same_bits(found["classes"], boxes["classes"])
+
+
+@pytest.mark.parametrize("box_format", FORMATS)
+def test_boxes_follow_a_flip(box_format):
+    images = np.zeros((40, 8, 6, 1), "float32")
+    images[:, 1:6, :2] = 1
+    boxes = boxed(40, FORMATS[box_format](0.0, 1.0, 2.0, 6.0))
+    layer = RandomFlip("horizontal_and_vertical", 0.5, bounding_box_format=box_format, seed=2)
+    result = augment(layer, {"images": images, "bounding_boxes": boxes})
+    top, left, tall, wide = boxes_of(result["images"][..., 0] > 0)
+    assert set(zip(top.tolist(), left.tolist(), strict=True)) == {(1, 0), (2, 0), (1, 4), (2, 4)}
+    expected = np.stack(FORMATS[box_format](*(x.astype(float) for x in (left, top, left + wide, top + tall))), axis=-1)
+    found, still = result["bounding_boxes"], (top == 1) & (left == 0)
+    np.testing.assert_allclose(found["boxes"][:, 0], expected, atol=1e-6 if "rel" in box_format else 0)
+    assert_same_bits(found["boxes"][still], boxes["boxes"][still])
+    np.testing.assert_array_equal(found["classes"], boxes["classes"])
 
 
 @pytest.mark.parametrize("box_format", ["xyxy", "rel_yxyx"])

@@ -13,6 +13,7 @@ from keras_reg.layers import (
     PCAColorJitter,
     Pipeline,
     RandomErasing,
+    RandomFlip,
     RandomPadCrop,
     RandomResizedCrop,
 )
@@ -54,7 +55,7 @@ def test_what_cannot_be_moved_is_refused_by_name(name, key):
 def test_it_is_refused_symbolically_and_of_one_image_too(name):
     with raises_received("depth"):
         MOVERS[name]()({"images": keras.Input((HEIGHT, WIDTH, 3)), "depth": keras.Input((HEIGHT, WIDTH))})
-    if name in ("RandomPadCrop", "RandomResizedCrop"):
+    if name in ("RandomFlip", "RandomPadCrop", "RandomResizedCrop"):
         with raises_received("depth"):
             MOVERS[name]()({"images": IMAGES[0], "depth": PLACES["depth"][0]})
 
@@ -117,6 +118,7 @@ def test_masks_behind_a_layer_of_keras_that_changes_the_size():
 BOXES = np.tile(np.array([[1.0, 2.0, 4.0, 6.0]], "float32"), (COUNT, 1, 1))
 CLASSES = np.arange(COUNT, dtype="float32")[:, None]
 BOX_LAYERS = {
+    "RandomFlip": lambda: RandomFlip(seed=2),
     "RandomPadCrop": lambda: RandomPadCrop(5, seed=2),
     "RandomResizedCrop": lambda: RandomResizedCrop((5, 7), seed=2),
     "RandomErasing": lambda: RandomErasing(1.0, (0.9, 1.0), (0.1, 9.0), seed=2),

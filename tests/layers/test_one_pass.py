@@ -21,6 +21,7 @@ from keras_reg.layers import (
     RandomApply,
     RandomChoice,
     RandomErasing,
+    RandomFlip,
     RandomPadCrop,
 )
 
@@ -34,6 +35,7 @@ LAYERS = {
     "RandomChoice": lambda seed, **k: RandomChoice([MixUp(0.5, 0.7, **k), CutMix(**k)], None, "sample", seed=seed),
     "Pipeline": lambda **k: Pipeline([RandomErasing(0.5), MixUp(0.5), RandomPadCrop(1), LabelNoise(0.3)], **k),
     "RandomPadCrop": lambda **k: RandomPadCrop((7, 4), 0.7, fill_value=2, **k),
+    "RandomFlip": lambda **k: RandomFlip("horizontal_and_vertical", 0.6, **k),
     "Pipeline of noise": lambda **k: Pipeline(
         [RandomErasing(1.0, fill="pixel_noise", value_range=(1, 4)), CutMix()], **k
     ),
@@ -41,8 +43,10 @@ LAYERS = {
     "PCAColorJitter": lambda **k: PCAColorJitter(0.1, 0.7, **k),
 }
 LAYERS["chain"] = lambda **k: Pipeline([MixUp(1.0), CutMix(), RandomErasing(0.5, fill=7), MixUp(0.3, 0.5)], **k)
-ON_HOST = ["chain", "MixUp", "CutMix", "constant", "channel_noise", "pixel_noise", "RandomChoice", "RandomPadCrop"]
-EXACT = ("CutMix", "constant", "channel_noise", "pixel_noise", "RandomPadCrop", "RandomApply")
+FILLING = ["constant", "channel_noise", "pixel_noise"]
+MOVING = ["RandomPadCrop", "RandomFlip"]
+ON_HOST = ["chain", "MixUp", "CutMix", *FILLING, "RandomChoice", *MOVING]
+EXACT = ("CutMix", *FILLING, *MOVING, "RandomApply")
 
 
 def batch(dtype="float32", channels_first=False):
@@ -204,7 +208,7 @@ def test_what_a_layer_of_keras_returns_is_not_written_to(monkeypatch):
 
 @pytest.mark.parametrize("channels", [None, 1])
 @pytest.mark.parametrize("layout", [{}, FIRST])
-@pytest.mark.parametrize("name", ["MixUp", "CutMix", "RandomChoice", "RandomPadCrop", "reflect", "RandomErasing"])
+@pytest.mark.parametrize("name", ["MixUp", "CutMix", "RandomChoice", *MOVING, "reflect", "RandomErasing"])
 def test_masks_go_along_on_the_host_as_elsewhere(name, layout, channels, monkeypatch):
     """With an axis of channels and without one, which has a place of its own in each layout."""
     images, _ = batch(channels_first=bool(layout))
@@ -212,6 +216,7 @@ def test_masks_go_along_on_the_host_as_elsewhere(name, layout, channels, monkeyp
     mask = mask if channels is None else np.expand_dims(mask, 1 if layout else -1)
     makers = {name: functools.partial(make, num_classes=3) for name, make in MIXERS.items()}
     makers["RandomPadCrop"] = lambda **k: RandomPadCrop((7, 4), mask_fill=5, **k)
+    makers["RandomFlip"] = LAYERS["RandomFlip"]
     makers["reflect"] = lambda **k: RandomPadCrop(3, fill_mode="reflect", **k)
     makers["RandomErasing"] = lambda **k: RandomErasing(0.7, count=2, mask_fill=5, **k)
     layer = makers[name](seed=2, **layout)

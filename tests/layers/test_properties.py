@@ -15,6 +15,7 @@ from keras_reg.layers import (
     RandomApply,
     RandomChoice,
     RandomErasing,
+    RandomFlip,
     RandomPadCrop,
     RandomResizedCrop,
 )
@@ -34,6 +35,7 @@ MAKERS = {
         [MixUp(1.0, rate), CutMix(1.0, rate)], None, "sample", seed=seed
     ),
     "RandomApply": lambda size, rate, seed: RandomApply(RandomPadCrop(1), rate, seed=seed),
+    "RandomFlip": lambda size, rate, seed: RandomFlip("horizontal_and_vertical", rate, seed=seed),
     "RandomPadCrop": lambda size, rate, seed: RandomPadCrop(2, rate, fill_value=1, seed=seed),
     "RandomResizedCrop": lambda size, rate, seed: RandomResizedCrop((4, 6), (0.1, 1.0), seed=seed),
     "PCAColorJitter": lambda size, rate, seed: PCAColorJitter(0.1, rate, seed=seed),

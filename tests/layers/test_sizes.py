@@ -17,6 +17,7 @@ from keras_reg.layers import (
     PCAColorJitter,
     Pipeline,
     RandomErasing,
+    RandomFlip,
     RandomPadCrop,
     RandomResizedCrop,
 )
@@ -25,6 +26,7 @@ from keras_reg.training import RegularizedModel
 GREY = np.zeros((10, 28, 28), "float32")
 SINGLE = {
     "RandomErasing": lambda **k: RandomErasing(1.0, **k),
+    "RandomFlip": lambda **k: RandomFlip(**k),
     "RandomPadCrop": lambda **k: RandomPadCrop(2, **k),
     "RandomResizedCrop": lambda **k: RandomResizedCrop(4, **k),
     "Pipeline": lambda **k: Pipeline([RandomErasing(**k), RandomPadCrop(1, **k)]),

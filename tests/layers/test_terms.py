@@ -17,6 +17,7 @@ from keras_reg.layers import (
     RandomApply,
     RandomChoice,
     RandomErasing,
+    RandomFlip,
     RandomPadCrop,
     RandomResizedCrop,
 )
@@ -129,6 +130,7 @@ def test_noise_behind_a_mixer_redraws_a_sample_as_a_whole():
 CARRIERS = {
     **{name: (lambda make=make: make()) for name, make in MIXERS.items()},
     "RandomPadCrop": lambda: RandomPadCrop((2, 3)),
+    "RandomFlip": lambda: RandomFlip("vertical"),
     "reflected": lambda: RandomPadCrop((2, 3), fill_mode="reflect"),
     "RandomApply": lambda: RandomApply(RandomPadCrop(2), 0.5),
     "a flip by Keras": lambda: Pipeline([keras.layers.RandomFlip(seed=1)]),

@@ -106,17 +106,29 @@ def crop_boxes(batch, top, left, scale_down, scale_across, size, box_format, dat
     A point (x, y) in pixels moves to ((x - left) * scale_across, (y - top) * scale_down); all four are (batch,). The
     boxes of images that are `still`, (batch,), are not changed.
     """
+    top, left, scale_down, scale_across = (batch.ops.expand_dims(x, -1) for x in (top, left, scale_down, scale_across))
+
+    def cropped(x1, y1, x2, y2):
+        x1, x2 = ((x - left) * scale_across for x in (x1, x2))
+        y1, y2 = ((y - top) * scale_down for y in (y1, y2))
+        return x1, y1, x2, y2
+
+    return moved_boxes(batch, cropped, size, box_format, data_format, still)
+
+
+def moved_boxes(batch, move, size, box_format, data_format, still=None):
+    """Moves and clips the boxes, and drops those of which nothing is left.
+
+    `move` is a function from corners (left, top, right, bottom) in pixels, each (batch, n), to the new corners. `size`
+    is the new height and width. The boxes of images that are `still`, (batch,), are not changed.
+    """
     ops = batch.ops
     new_height, new_width = (ops.cast(n, "float32") for n in size)
     old_height, old_width = (ops.cast(n, "float32") for n in height_width(batch.images, data_format, ops))
     boxes, classes = batch.boxes["boxes"], batch.boxes[class_key(batch.boxes)]
-    x1, y1, x2, y2 = to_pixel_corners(boxes, box_format, old_height, old_width, ops)
-
-    def move(position, start, scale, limit):
-        return ops.clip((position - ops.expand_dims(start, -1)) * ops.expand_dims(scale, -1), 0.0, limit)
-
-    x1, x2 = (move(x, left, scale_across, new_width) for x in (x1, x2))
-    y1, y2 = (move(y, top, scale_down, new_height) for y in (y1, y2))
+    x1, y1, x2, y2 = move(*to_pixel_corners(boxes, box_format, old_height, old_width, ops))
+    x1, x2 = (ops.clip(x, 0.0, new_width) for x in (x1, x2))
+    y1, y2 = (ops.clip(y, 0.0, new_height) for y in (y1, y2))
     moved = from_pixel_corners((x1, y1, x2, y2), box_format, new_height, new_width, boxes.dtype, ops)
     gone = (x2 - x1 < SLIVER) | (y2 - y1 < SLIVER) | (classes == PADDING)
     found = drop({**batch.boxes, "boxes": moved}, gone, ops)

@@ -1,6 +1,6 @@
 """Kernels for compilers: every pixel is compared with its box, which costs nothing if passes are fused."""
 
-from keras_reg.layers._batch._forms import channels_first
+from keras_reg.layers._batch._forms import channels_first, spread
 from keras_reg.layers._pixels._gather import shifted
 from keras_reg.layers._pixels._rows import Rows
 
@@ -45,6 +45,14 @@ class ForCompilers:
         Pixels from outside the image are `fill`. With `reflect`, the image is mirrored at its border instead.
         """
         return shifted(array, offsets, fill, reflect, channels_first(array, self.data_format), self.ops)
+
+    def flip(self, array, flips):
+        """Mirrors the images that `flips` tells for rows and for columns: (batch,) bools, or `None` for no image."""
+        axes = (2, 3) if channels_first(array, self.data_format) else (1, 2)
+        for axis, chosen in zip(axes, flips, strict=True):
+            if chosen is not None:
+                array = self.ops.where(spread(chosen, array, self.ops), self.ops.flip(array, axis), array)
+        return array
 
 
 def blended(own, other, weight, ops):

@@ -10,6 +10,7 @@ from keras_reg.layers._batch._forms import channels_first
 from keras_reg.layers._pixels._gather import shifted
 
 _LARGE = 2**16  # the size of an image, in bytes, from which one call per image costs little
+_FEW_CHANNELS = 8  # so few that NumPy copies a mirrored row channel by channel faster than pixel by pixel
 
 
 class ForHost:
@@ -59,6 +60,24 @@ class ForHost:
             here = (i, *channels, slice(top, bottom), slice(left, right))
             out[here] = array[(i, *channels, slice(top + down, bottom + down), slice(left + across, right + across))]
         return out
+
+    def flip(self, array, flips):
+        """Mirrors the images that `flips` tells for rows and for columns."""
+        out, first = np.empty(array.shape, array.dtype), channels_first(array, self.data_format)
+        never = np.zeros(len(array), bool)
+        for i, turned in enumerate(zip(*(never if chosen is None else chosen for chosen in flips), strict=True)):
+            steps = (slice(None, None, -1 if turn else 1) for turn in turned)
+            _put(array[(i, *_channels(first), *steps)], out[i], by_channel=turned[1] and array.ndim == 4 and not first)
+        return out
+
+
+def _put(image, out, by_channel):
+    """Copies an image whose rows or columns run backwards. A few channels are copied faster one by one."""
+    if by_channel and image.shape[-1] <= _FEW_CHANNELS:
+        for channel in range(image.shape[-1]):
+            out[..., channel] = image[..., channel]
+    else:
+        out[...] = image
 
 
 def _mixed_one_by_one(own, partner, kept, regions, out, blend):
