@@ -160,9 +160,11 @@ def pipeline():
 
 @picture
 def random_flip():
-    batch = np.repeat(photos()[:1], 4, axis=0)
-    flips = array(layers.RandomFlip("horizontal_and_vertical", seed=4)(batch))
-    return strip([batch[0], *flips], ["original", *["horizontal_and_vertical"] * 4])
+    image = photos()[0]
+    found = array(layers.RandomFlip("horizontal_and_vertical", seed=7)(np.repeat(image[None], 4, axis=0)))
+    names = {"neither": image, "horizontal": image[:, ::-1], "vertical": image[::-1], "both": image[::-1, ::-1]}
+    titles = [next(name for name, expected in names.items() if (one == expected).all()) for one in found]
+    return strip([image, *found], ["original", *titles])
 
 
 @picture

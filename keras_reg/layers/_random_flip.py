@@ -98,7 +98,7 @@ class RandomFlip(BatchAugmentation):
             fail('Expected `mode="horizontal"` for signals, which are only reversed in time.', mode=self.mode)
 
     def _draw_selection(self, u, batch, select):
-        """Returns which images are mirrored top to bottom and left to right: two arrays (batch,), or `None`."""
+        """Returns which images are mirrored top to bottom, and left to right. `None` stands for no image."""
         rate = self.strength("rate", batch)
         across, down = (selected(u[:, axis], rate, select) for axis in (0, 1))
         if batch.is_signal:
@@ -106,7 +106,7 @@ class RandomFlip(BatchAugmentation):
         return (None if self.mode == "horizontal" else down), (None if self.mode == "vertical" else across)
 
     def get_random_transformation(self, batch: Any, random: Any) -> Any:
-        """Returns which images are mirrored top to bottom and left to right: two arrays (batch,) of bools, or `None`."""
+        """Returns which images are mirrored top to bottom, and left to right: bools (batch,), or `None` for none."""
         return random.selected
 
     def transform_images(self, images: Tensor, flips: Any, batch: Any) -> Tensor:

@@ -63,7 +63,12 @@ def flipped(images, down, across):
 def test_masks_label_maps_and_weights_are_mirrored_along(shape):
     images = addressed(30, 1, "float32")
     maps = np.broadcast_to(images.reshape(30, 4, 5, *[1] * len(shape)), (30, 4, 5, *shape)).astype("int32")
-    data = {"images": images, "labels": maps.copy(), "segmentation_masks": maps.copy(), "sample_weights": images[..., 0]}
+    data = {
+        "images": images,
+        "labels": maps.copy(),
+        "segmentation_masks": maps.copy(),
+        "sample_weights": images[..., 0],
+    }
     found = augment(RandomFlip(BOTH, seed=4), data)
     assert (found["images"] != images).any()
     expected = np.broadcast_to(found["images"].reshape(30, 4, 5, *[1] * len(shape)), maps.shape).astype("int32")
