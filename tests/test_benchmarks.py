@@ -22,7 +22,19 @@ def bench(monkeypatch):
     names = ("benchmarking", "draw", "report", "modes")
     names += tuple(
         f"bench_{name}"
-        for name in ("layers", "tf_data", "memory", "losses", "training", "step", "scale", "gpu", "import", "bounded")
+        for name in (
+            "layers",
+            "tf_data",
+            "memory",
+            "losses",
+            "training",
+            "step",
+            "parts",
+            "scale",
+            "gpu",
+            "import",
+            "bounded",
+        )
     )
     return types.SimpleNamespace(**{name: importlib.import_module(name) for name in names})
 
@@ -50,6 +62,7 @@ def test_every_benchmark_runs_and_is_reported(bench, tmp_path, monkeypatch, caps
     monkeypatch.setattr(bench.bench_training, "resnet18", lambda width: small())
     monkeypatch.setattr(bench.bench_training, "FORMS", ("integer",))
     bench.bench_training.main(quick, steps=1, rounds=1, batch_size=4)
+    bench.bench_parts.main(quick, steps=1, rounds=1, batch_size=4, parts=("ConfidencePenalty",))
     monkeypatch.setattr(bench.bench_step, "network", small)
     bench.bench_step.main(quick, steps=1, rounds=1, batch_size=4)
     monkeypatch.setattr(bench.bench_import, "once", lambda ours: [1.0, 0.02 * ours, 0.2 * ours])
@@ -59,7 +72,7 @@ def test_every_benchmark_runs_and_is_reported(bench, tmp_path, monkeypatch, caps
     assert "missed by 100%: keras_reg alone, processor" in printed
 
     results = json.loads(path.read_text())
-    assert set(results) == {"layers", "tf_data", "memory", "losses", "scale", "training", "step", "import"}
+    assert set(results) == {"layers", "tf_data", "memory", "losses", "scale", "training", "parts", "step", "import"}
     assert all(list(found) == [BACKEND] and found[BACKEND]["rows"] for found in results.values())
     assert {row["who"] for row in results["layers"][BACKEND]["rows"]} == {"keras_reg", "Keras"}
     bench.draw.main([str(path), "--out", str(tmp_path)])
@@ -75,6 +88,8 @@ def test_every_benchmark_runs_and_is_reported(bench, tmp_path, monkeypatch, caps
     assert "| import keras_reg under 0.1 s over import keras | 2 of 4 |" in page
     step = next(row for row in results["step"][BACKEND]["rows"] if row["where"] == "in the step")
     assert f", in the step | {step['step_ms']:.0f} | {step['ratio']:.2f} | {step['processor']:.2f} |" in page
+    (part,) = results["parts"][BACKEND]["rows"]
+    assert f"| `ConfidencePenalty` | {part['ratio']:.2f} ({part['processor']:.2f}) |" in page
     rate = max(row["rate"] for row in results["tf_data"][BACKEND]["rows"] if row["who"] == "keras_reg")
     assert page.index("- **A training step**") < page.index(f": {rate:.0f} (Keras ") < page.index("- **Memory**")
     assert "Quick mode" in page and bench.report.fill(page, results) == page

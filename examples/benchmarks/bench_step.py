@@ -8,14 +8,12 @@ with the plain epoch of the same round, by the clock and by processor time, whic
 numbers are medians over the rounds.
 """
 
-import random
 import statistics
-import time
 
 import keras
 import numpy as np
 import tensorflow as tf
-from benchmarking import BACKEND, parse, parser, save, verdict
+from benchmarking import BACKEND, in_rounds, paired, parse, parser, save, verdict
 
 from keras_reg import layers, training
 
@@ -87,25 +85,11 @@ def epochs(steps, batch_size, only=None):
     return found
 
 
-def times(functions, rounds):
-    """{who: [(seconds, processor seconds) of each round]}, after one round to compile."""
-    found, order, shuffled = {who: [] for who in functions}, list(functions), random.Random(0)
-    for i in range(rounds + 1):
-        shuffled.shuffle(order)
-        for who in order:
-            start = time.perf_counter(), time.process_time()
-            functions[who]()
-            if i:
-                found[who].append((time.perf_counter() - start[0], time.process_time() - start[1]))
-    return found
-
-
 def ratios(found, steps):
     rows = []
     for who, plain in PLAIN_OF.items():
         if who in found:
-            pairs = list(zip(found[who], found[plain], strict=True))
-            clock, processor = (statistics.median(ours[i] / other[i] for ours, other in pairs) for i in range(2))
+            clock, processor = paired(found[who], found[plain])
             length = steps if plain == "plain" else LONGER * steps
             step = 1e3 * statistics.median(seconds for seconds, _ in found[plain]) / length
             rows.append({"where": who, "step_ms": step, "ratio": clock, "processor": processor})
@@ -126,7 +110,7 @@ def main(argv=None, steps=None, rounds=None, batch_size=BATCH):
     rounds = rounds or (5 if given.quick else 25)
     print(f"\nThree convolutions on {BACKEND}, batches of {batch_size}: time of an epoch over that of the plain model")
     print(f"  {'':20}{'plain ms':>12}{'clock':>12}{'processor':>12}")
-    rows = ratios(times(epochs(steps, batch_size, given.only), rounds), steps)
+    rows = ratios(in_rounds(epochs(steps, batch_size, given.only), rounds), steps)
     save(given.json, "step", rows, given.quick, targets(rows))
     return rows
 

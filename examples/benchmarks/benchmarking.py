@@ -61,6 +61,24 @@ def by_turns(functions, seconds=0.5, rounds=7, warm_up=2):
     return {name: statistics.median(found) for name, found in times.items()}
 
 
+def in_rounds(functions, rounds):
+    """{who: [(seconds, processor seconds) of each round]}, after one round to compile."""
+    found, order, shuffled = {who: [] for who in functions}, list(functions), random.Random(0)
+    for i in range(rounds + 1):
+        shuffled.shuffle(order)
+        for who in order:
+            start = time.perf_counter(), time.process_time()
+            functions[who]()
+            if i:
+                found[who].append((time.perf_counter() - start[0], time.process_time() - start[1]))
+    return found
+
+
+def paired(ours, plain):
+    """The medians of the ratios of neighbors: of the time on the clock, and of the processor time."""
+    return [statistics.median(mine[i] / other[i] for mine, other in zip(ours, plain, strict=True)) for i in range(2)]
+
+
 def works(functions, title):
     """Those of `functions`, {(who, mode): function}, that run; a line says which do not and why."""
     found = {}

@@ -108,6 +108,19 @@ def training(found):
     return table(["", "plain step, ms", "more, clock", "more, processor", "augmentation alone"], rows)
 
 
+def parts(found):
+    """A training step with one part of `RegularizedModel` over the plain step: by the clock, and by processor time."""
+    backends = [backend for backend in BACKENDS if backend in found]
+    cells = {(row["part"], backend): row for backend in backends for row in found[backend]["rows"]}
+    rows = [
+        [f"`{part}`" if part[0].isupper() else part]
+        + [f"{cells[part, b]['ratio']:.2f} ({cells[part, b]['processor']:.2f})" for b in backends]
+        for part in dict.fromkeys(part for part, _ in cells)
+    ]
+    plain = ["*plain step, ms*", *(f"{found[backend]['rows'][0]['step_ms']:.0f}" for backend in backends)]
+    return table(["", *(BACKENDS[backend] for backend in backends)], [*rows, plain])
+
+
 def memory(found):
     rows = []
     backends = [b for b in BACKENDS if b in found and any(row["batches"] > 0.5 for row in found[b]["rows"])]
@@ -184,7 +197,15 @@ def machine(results):
     return f"{first['cpu']}, {first['cores']} cores; {listed}; {max(entry['date'] for entry in entries)}.{quick}"
 
 
-PARTS = {"layers": layers, "losses": losses, "step": step, "training": training, "memory": memory, "tf_data": tf_data}
+PARTS = {
+    "layers": layers,
+    "losses": losses,
+    "step": step,
+    "training": training,
+    "parts": parts,
+    "memory": memory,
+    "tf_data": tf_data,
+}
 
 
 PICTURES = {
