@@ -23,8 +23,9 @@ import effects_results
 import keras
 import numpy as np
 from digits import occluded, shifted
-from effects_methods import EFFECTS, PLAIN, Recipe
-from effects_settings import COLORS, DENSE, FEW, SETTINGS, data_of, perturbed, relit
+from effects_methods import EFFECTS
+from effects_recipes import PLAIN, Recipe
+from effects_settings import COLORS, DENSE, FEW, SETTINGS, data_of, perturbed, relit, sample_weights
 from saved_runs import write
 
 import keras_reg
@@ -56,13 +57,7 @@ def compiled(setting, recipe, rate, data, seed):
     """The network of a run, and the compiled model that trains it."""
     shape, classes = data.x_train.shape[1:], int(data.y_train.max()) + 1
     network = recipe.changed(setting.network(shape, classes, **recipe.parts))
-    model = network
-    if recipe.augmentation:
-        augmentation = keras_reg.layers.Pipeline(recipe.augmentation(), seed=seed)
-        for layer in augmentation.layers:
-            if isinstance(layer, keras_reg.layers.PCAColorJitter):
-                layer.adapt(data.x_train)
-        model = keras_reg.training.RegularizedModel(network, augmentation)
+    model = regularized(network, recipe, data.x_train, seed)
     steps = setting.epochs * -(-len(data.x_train) // setting.batch)
     schedule = keras.optimizers.schedules.CosineDecay(rate, steps) if setting.cosine else rate
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -70,6 +65,18 @@ def compiled(setting, recipe, rate, data, seed):
         loss = keras_reg.losses.LabelSmoothingCrossentropy(recipe.smoothing, from_logits=True)
     model.compile(recipe.optimizer(schedule, network), loss, metrics=["accuracy"])
     return network, model
+
+
+def regularized(network, recipe, images, seed):
+    """The model that trains the network with all parts of a recipe. Without any, it is the network itself."""
+    steps, penalties = recipe.augmentation(), recipe.penalties()
+    if not steps and not penalties and recipe.sharpness is None:
+        return network
+    for layer in steps:
+        if isinstance(layer, keras_reg.layers.PCAColorJitter):
+            layer.adapt(images)
+    augmentation = keras_reg.layers.Pipeline(steps, seed=seed) if steps else None
+    return keras_reg.training.RegularizedModel(network, augmentation, penalties, recipe.sharpness)
 
 
 def trained(setting, recipe, rate, data, seed, epochs):
@@ -84,6 +91,7 @@ def trained(setting, recipe, rate, data, seed, epochs):
         test = data.x_test, data.y_test
         return model.fit(
             data.x_train, data.y_train, setting.batch, epochs, verbose=0, callbacks=callbacks,
+            sample_weight=sample_weights(setting, data),
             validation_data=test, validation_batch_size=len(data.x_test), validation_freq=sorted(watched),
         ).history["val_accuracy"]  # fmt: skip
 

@@ -1,73 +1,12 @@
 """The methods of `effects.py`: for each one its setting, its baseline, and the strengths to choose from."""
 
-import dataclasses
-from collections.abc import Callable
-
 import keras
+from effects_recipes import Effect, Recipe, changed, grid, images, parts
 from effects_settings import COLORS, DEEP, DENSE, FEW, LARGE, NORMALIZED, POOLED, SMALL
+from effects_steps import STEPS
 
 import keras_reg
 from keras_reg import callbacks, layers, surgery
-
-PLAIN = "without"  # the label of the recipe that adds nothing
-
-
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """What a run adds to the network of its setting, and how it is trained."""
-
-    parts: dict = dataclasses.field(default_factory=dict)  # arguments of the network
-    changed: Callable = lambda network: network
-    augmentation: Callable | None = None  # returns layers
-    smoothing: float = 0.0
-    callbacks: Callable = lambda epochs: []
-    optimizer: Callable = lambda rate, network: keras.optimizers.Adam(rate)
-    interrupted: bool = False  # after half of the epochs, and resumed
-
-
-@dataclasses.dataclass(frozen=True)
-class Effect:
-    """One row: recipes by the code that makes them, of which the best one on other splits is reported."""
-
-    method: str
-    setting: str
-    candidates: dict
-    baseline: dict = dataclasses.field(default_factory=lambda: {PLAIN: Recipe()})
-    measure: str = "test"
-    title: str = ""  # if a method has several rows
-
-    @property
-    def name(self):
-        return f"{self.method}, {self.title}" if self.title else self.method
-
-
-# Methods. A text, filled with each of the values, says what `make` makes of the value.
-
-
-def grid(text, make, values):
-    return {text.format(value): make(value) for value in values}
-
-
-def images(text, make, values):
-    """Augmentation by `make(value)`, a layer or a list of layers."""
-
-    def recipe(value):
-        def augmentation():
-            made = make(value)
-            return made if isinstance(made, list) else [made]
-
-        return Recipe(augmentation=augmentation)
-
-    return grid(text, recipe, values)
-
-
-def parts(text, name, make, values):
-    """A part of the network, which `make(value, *given)` makes."""
-    return grid(text, lambda value: Recipe({name: lambda *given, **more: make(value, *given, **more)}), values)
-
-
-def changed(text, change, values):
-    return grid(text, lambda value: Recipe(changed=lambda network: change(network, value)), values)
 
 
 def pipeline(erasing):
@@ -237,24 +176,21 @@ EFFECTS = [
     Effect("WeightNoise", DENSE, WEIGHT_NOISE, measure="perturbed", title="noise on the weights"),
     Effect("ExponentialLR", SMALL, DECAYING),
     Effect("ExponentialLR", SMALL, DECAYING, measure="worst", title="worst of the last ten epochs"),
+    *STEPS,
 ]  # fmt: skip
 
 # The public names without an entry above: where their effect is measured, or why there is none.
 ELSEWHERE = {
     "BatchAugmentation": "The base class of augmentations does nothing on its own.",
-    "ConfidencePenalty": "Not measured yet.",
-    "ConsistentDropout": "Not measured yet.",
     "DivergenceStop": "Made for searches: see [its card](methods/divergence_stop.md).",
     "LabelNoise": "[When labels are wrong](wrong_labels.md) has its measurements.",
     "Penalty": "The base class of penalties does nothing on its own.",
     "Phase": "A phase of `TransferLearner`.",
     "RandomFlip": "Digits must not be mirrored. The [ladder](ladder.md) measures flips together with crops.",
     "RegularizedModel": "It trains all augmentations of this page, and adds nothing to them.",
-    "SharpnessAware": "Not measured yet.",
     "SmoothedEarlyStopping": "See [When labels are wrong](wrong_labels.md).",
     "Strength": "Measured with `StrengthSchedule`.",
     "TransferLearner": "[Transfer from ImageNet](transfer.md) has its measurements.",
-    "VirtualAdversarial": "Not measured yet.",
     "drop_path_rates": "Measured with `DropPath`.",
     "freeze": "Used by `TransferLearner`.",
     "label_smoothing_crossentropy": "The function of `LabelSmoothingCrossentropy`.",

@@ -7,7 +7,8 @@ import re
 
 import matplotlib.pyplot as plt
 import numpy as np
-from effects_methods import ELSEWHERE, PLAIN
+from effects_methods import ELSEWHERE
+from effects_recipes import PLAIN
 from effects_settings import MEASURES, SETTINGS
 
 UNCLEAR, NONE = "no clear effect", "none"
@@ -121,14 +122,14 @@ def draw(made, path):
         return
     heights = [len(group) + 1 for _, group in shown]
     figure, axes = plt.subplots(
-        len(shown), figsize=(9, 0.27 * sum(heights) + 1.3), height_ratios=heights, layout="constrained", squeeze=False
+        len(shown), figsize=(9, 0.25 * sum(heights) + 1.3), height_ratios=heights, layout="constrained", squeeze=False
     )
     for axis, (title, group) in zip(axes[:, 0], shown, strict=True):
         draw_group(axis, sorted(group, key=lambda row: (row["with"] - row["without"]).mean()))
         axis.set_title(title, fontsize=10, loc="left")
     axes[-1, 0].set_xlabel("difference from the baseline in points: each seed, their range and mean")
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=100)
+    figure.savefig(path, dpi=90, pil_kwargs={"optimize": True})
     plt.close(figure)
 
 

@@ -22,15 +22,18 @@ class Setting:
     rates: tuple = (1e-3, 3e-3)
     cosine: bool = True
     colors: bool = False
+    wrong: float = 0.0  # the share of wrong labels
+    unlabeled: int = 0
 
     @property
     def tested(self):
         """The number of test images."""
-        return 2000 if self.colors else 1797 - self.labeled
+        return 2000 if self.colors else 1797 - self.labeled - self.unlabeled
 
 
 FEW, COLORS, LARGE = "few labels", "colored images", "one large batch"
 DEEP, NORMALIZED, POOLED, DENSE, SMALL = "deep", "normalized", "pooled", "dense", "small batches"
+WRONG, SEMI = "wrong labels", "unlabeled images"
 SETTINGS = {
     FEW: Setting(
         "100 labeled digits with the network of A first model", digits.network, 100, 100, rates=(1e-3, 3e-3, 1e-2),
@@ -55,6 +58,14 @@ SETTINGS = {
         "200 labeled digits in batches of 8, with the network of A first model", digits.network, 200, 40,
         batch=8, rates=(1e-3, 3e-3), cosine=False,
     ),
+    WRONG: Setting(
+        "400 digits, 40 % of them with wrong labels, with the network of A first model", digits.network, 400, 50,
+        rates=(1e-4, 3e-4, 1e-3, 3e-3), wrong=0.4,
+    ),
+    SEMI: Setting(
+        "50 labeled and 1000 unlabeled digits with the network of A first model", digits.network, 50, 30, batch=64,
+        unlabeled=1000,
+    ),
 }  # fmt: skip
 MEASURES = {
     "test": "test accuracy",
@@ -72,11 +83,26 @@ MEASURES = {
 def data_of(setting, seed, source=None):
     """The images of a split. Splits from seed 10 on, which only choose, have other colored test images."""
     if not setting.colors:
-        return digits.load(setting.labeled, seed)
+        found = digits.load(setting.labeled, seed, setting.wrong)
+        return with_unlabeled(found, setting.unlabeled) if setting.unlabeled else found
     found = example_data.load(source, setting.labeled, seed)
     part = slice(2000, 4000) if seed >= 10 else slice(0, 2000)
     x_train, x_test = (smaller(x) for x in (found.x_train, found.x_val[part]))
     return digits.Digits(x_train, found.y_train, x_test, found.y_val[part], found.y_train)
+
+
+def with_unlabeled(found, count):
+    """Adds the first test images without their labels, and repeats the labeled images until there are as many."""
+    times, unlabeled = count // len(found.x_train), found.x_test[:count]
+    x_train = np.concatenate([np.tile(found.x_train, (times, 1, 1, 1)), unlabeled])
+    y_train = np.concatenate([np.tile(found.y_train, times), np.zeros(count, found.y_train.dtype)])
+    return digits.Digits(x_train, y_train, found.x_test[count:], found.y_test[count:], found.clean)
+
+
+def sample_weights(setting, data):
+    """0 for unlabeled images, and 2 for the labeled half, so that the loss is the mean over labeled images."""
+    rows = len(data.x_train)
+    return np.repeat([2.0, 0.0], [rows - setting.unlabeled, setting.unlabeled]) if setting.unlabeled else None
 
 
 def smaller(images):

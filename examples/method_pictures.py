@@ -6,80 +6,18 @@
 
 # %%
 import argparse
-import os
 import pathlib
 import tempfile
 
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 import keras
-import matplotlib
-
-matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import numpy as np
-from PIL import Image
-from sklearn.datasets import load_digits, load_sample_images
+import step_pictures  # noqa: F401 (its functions are in PICTURES)
+from pictures import BLUE, GREEN, GREY, NAMES, PICTURES, RED, array, curves, photos, picture, save, shares, strip
+from sklearn.datasets import load_digits
 
 import keras_reg
 from keras_reg import callbacks, layers, losses
-
-NAMES = ("china", "flower")
-GREY, RED, BLUE, GREEN = "#888888", "#d0402b", "#3a76af", "#2a7a3b"
-PICTURES = {}
-
-
-def picture(function):
-    """Registers a function that draws docs/figures/methods/<its name>.png."""
-    PICTURES[function.__name__] = function
-    return function
-
-
-# %% [markdown]
-# Helpers: a batch of two square photographs, and strips of images with titles.
-
-
-# %%
-def photos(size=160):
-    """(2, size, size, 3) float32 in [0, 1]: china and flower."""
-    corners = ((60, 0), (180, 0))
-    squares = [
-        Image.fromarray(image).crop((left, top, left + 427, top + 427)).resize((size, size), Image.Resampling.LANCZOS)
-        for image, (left, top) in zip(load_sample_images().images, corners, strict=True)
-    ]
-    return np.stack([np.asarray(square, "float32") / 255 for square in squares])
-
-
-def array(x):
-    return np.asarray(keras.ops.convert_to_numpy(x))
-
-
-def strip(images, titles, per_row=None, cmap=None, limits=(0, 1)):
-    """One row of images, or several."""
-    per_row = per_row or len(images)
-    rows = -(-len(images) // per_row)
-    figure, axes = plt.subplots(rows, per_row, figsize=(1.75 * per_row, 2.02 * rows), squeeze=False)
-    for axis in axes.flat:
-        axis.axis("off")
-    for axis, image, title in zip(axes.flat, images, titles, strict=False):
-        axis.imshow(np.clip(image, *limits), cmap=cmap, vmin=limits[0], vmax=limits[1])
-        axis.set_title(title, fontsize=9)
-    figure.tight_layout(pad=0.4, h_pad=1.5)
-    return figure
-
-
-def curves(width=8.4, height=3.0, columns=1):
-    figure, axes = plt.subplots(1, columns, figsize=(width, height), squeeze=False)
-    for axis in axes.flat:
-        axis.spines[["top", "right"]].set_visible(False)
-    return figure, (axes[0, 0] if columns == 1 else list(axes[0]))
-
-
-def shares(label):
-    """ "china 0.70, flower 0.30" of a soft label."""
-    return "\n".join(f"{name} {share:.2f}" for name, share in zip(NAMES, label, strict=True) if share > 0.004)
-
 
 # %% [markdown]
 # Images and labels.
@@ -354,108 +292,6 @@ def regularized_model():
     weights = array(mixture.weights).T
     below = [f"{w:.2f} loss({a}) +\n{v:.2f} loss({b})" for a, b, w, v in zip(first, second, *weights, strict=True)]
     return strip([*x, *array(seen)], [f"y = {label}" for label in y] + below, per_row=4)
-
-
-@picture
-def sharpness_aware():
-    figure, axis = curves(5.2, 2.4)
-    w = np.linspace(-1.3, 1.3, 200)
-
-    def loss(w):
-        return 0.6 * w**2 + 0.25 * np.cos(7 * w)
-
-    def slope(w):
-        return 1.2 * w - 1.75 * np.sin(7 * w)
-
-    axis.plot(w, loss(w), color=GREY)
-    for at, color, text in ((0.62, BLUE, "w"), (0.87, RED, "w + e")):
-        axis.plot(at + np.array([-0.2, 0.2]), loss(at) + slope(at) * np.array([-0.2, 0.2]), color=color)
-        axis.plot(at, loss(at), "o", color=color)
-        axis.annotate(text, (at, loss(at)), (at + 0.05, loss(at) - 0.13), color=color, fontsize=9)
-    axis.set(xlabel="weight", ylabel="loss")
-    return figure
-
-
-def logged(penalty, network, x, y):
-    """The logs of one step of a classifier with a penalty."""
-    model = keras_reg.training.RegularizedModel(network, penalties=[penalty])
-    model.compile(keras.optimizers.SGD(0.0), keras.losses.SparseCategoricalCrossentropy())
-    return model.train_on_batch(x, y, return_dict=True)
-
-
-@picture
-def confidence_penalty():
-    figure, axis = curves(4.4, 2.4)
-    network = keras.Sequential([keras.Input((2,)), keras.layers.Softmax()])
-    p = np.linspace(0.002, 0.998, 41)
-    logits = np.log(np.stack([p, 1 - p], axis=-1))[:, None]
-    terms = [
-        logged(keras_reg.training.ConfidencePenalty(), network, row, np.zeros(1))["confidence_penalty"]
-        for row in logits
-    ]
-    axis.plot(p, terms, color=RED)
-    axis.set(xlabel="predicted probability of the first of two classes", ylabel="term")
-    return figure
-
-
-@picture
-def consistent_dropout():
-    seen = []
-
-    class Seen(keras_reg.training.ConsistentDropout):
-        def between(self, step, outputs, others):
-            seen.append((array(outputs), array(others)))
-            return super().between(step, outputs, others)
-
-    parts = [keras.layers.Flatten(), keras.layers.Dense(64, "relu"), keras.layers.Dropout(0.5, seed=3)]
-    network = keras.Sequential([keras.Input((8, 8)), *parts, keras.layers.Dense(10, "softmax")])
-    digits = load_digits()
-    x, y = digits.images / 16, digits.target
-    network.compile("adam", "sparse_categorical_crossentropy")
-    network.fit(x, y, epochs=3, verbose=0)
-    model = keras_reg.training.RegularizedModel(network, penalties=[Seen(1.0)])
-    model.compile("sgd", "sparse_categorical_crossentropy", run_eagerly=True)
-    model.train_on_batch(x[5:6], y[5:6])
-    figure, axis = curves(5.2, 2.2)
-    for shift, color, name, p in zip((-0.2, 0.2), (BLUE, RED), ("first pass", "second pass"), seen[0], strict=True):
-        axis.bar(np.arange(10) + shift, p[0], width=0.4, color=color, label=name)
-    axis.set(xticks=range(10), xlabel="class", ylabel="probability")
-    axis.legend(frameon=False, fontsize=8)
-    return figure
-
-
-@picture
-def virtual_adversarial():
-    """The directions of a network with one hidden layer, as the penalty finds them."""
-    seen = []
-
-    class Seen(keras_reg.training.VirtualAdversarial):
-        def compute(self, step, x, y, y_pred, sample_weight):
-            def run(x, *arguments, **options):
-                seen.append(array(keras.ops.stop_gradient(x)))
-                return type(step).run(step, x, *arguments, **options)
-
-            step.run = run
-            return super().compute(step, x, y, y_pred, sample_weight)
-
-    angle = np.linspace(0, np.pi, 14)
-    first = np.stack([np.cos(angle), np.sin(angle)], -1)
-    x = np.concatenate([first, [1, 0.4] - first]).astype("float32")
-    y = np.repeat([0, 1], 14)
-    network = keras.Sequential([keras.Input((2,)), keras.layers.Dense(32, "tanh"), keras.layers.Dense(2, "softmax")])
-    network.compile(keras.optimizers.Adam(0.05), "sparse_categorical_crossentropy")
-    network.fit(x, y, epochs=150, batch_size=28, verbose=0)
-    model = keras_reg.training.RegularizedModel(network, penalties=[Seen(0.3, iterations=5, seed=1)])
-    model.compile("sgd", "sparse_categorical_crossentropy", run_eagerly=True)
-    model.train_on_batch(x, y)
-    figure, axis = curves(5.2, 2.8)
-    grid = np.stack(np.meshgrid(np.linspace(-1.6, 2.6, 80), np.linspace(-1.2, 1.7, 60)), -1)
-    p = network.predict(grid.reshape(-1, 2), verbose=0, batch_size=5000)[:, 0].reshape(60, 80)
-    axis.contourf(grid[..., 0], grid[..., 1], p, levels=9, cmap="coolwarm", alpha=0.4)
-    axis.scatter(*x.T, c=[RED if label == 0 else BLUE for label in y], s=14)
-    axis.quiver(*x.T, *(seen[-1] - x).T, angles="xy", scale_units="xy", scale=1, width=0.004)
-    axis.set(xticks=[], yticks=[])
-    return figure
 
 
 @picture
@@ -751,20 +587,6 @@ def learning_curves():
     axes[0].legend(frameon=False, fontsize=8, loc="lower right")
     figure.tight_layout(w_pad=0.4)
     return figure
-
-
-# %% [markdown]
-# Pictures are saved with 256 colors to keep the files small.
-
-
-# %%
-def save(figure, path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=100, bbox_inches="tight", pad_inches=0.06)
-    plt.close(figure)
-    with Image.open(path) as image:
-        small = image.convert("RGB").quantize(256, dither=Image.Dither.FLOYDSTEINBERG)
-    small.save(path, optimize=True)
 
 
 def main(names=(), out="docs/figures/methods", smoke=False):

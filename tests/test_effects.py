@@ -126,6 +126,48 @@ def test_light_changes_all_channels_of_an_image_and_noise_is_half_of_the_deviati
         assert noise.std() == pytest.approx(expected, rel=0.05)
 
 
+@pytest.mark.once
+def test_unlabeled_images_come_without_labels_and_do_not_change_the_weight_of_labeled_ones(example):
+    settings, digits = example("effects_settings"), example("digits")
+    setting = settings.SETTINGS[settings.SEMI]
+    found, known = settings.data_of(setting, 3), digits.load(50, 3)
+    weights = settings.sample_weights(setting, found)
+    labeled = weights > 0
+    assert len(found.x_test) == len(found.y_test) == setting.tested == 747
+    np.testing.assert_array_equal(found.x_train[labeled], np.tile(known.x_train, (20, 1, 1, 1)))
+    np.testing.assert_array_equal(found.y_train[labeled], np.tile(known.y_train, 20))
+    np.testing.assert_array_equal(found.x_train[~labeled], known.x_test[:1000])
+    np.testing.assert_array_equal(found.x_test, known.x_test[1000:])
+    assert not found.y_train[~labeled].any() and weights.mean() == 1
+    assert settings.sample_weights(settings.SETTINGS[settings.FEW], known) is None
+
+
+@pytest.mark.once
+def test_wrong_labels_are_those_of_the_training_images_only(example):
+    settings, digits = example("effects_settings"), example("digits")
+    setting = settings.SETTINGS[settings.WRONG]
+    found, known = settings.data_of(setting, 3), digits.load(400, 3)
+    assert (found.y_train != known.y_train).mean() == 0.4 and (found.clean == known.y_train).all()
+    np.testing.assert_array_equal(found.y_test, known.y_test)
+
+
+@pytest.mark.once
+def test_a_recipe_is_the_network_itself_or_a_model_with_its_parts(example):
+    effects, steps, recipes = example("effects"), example("effects_steps"), example("effects_recipes")
+    network, images = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]), np.zeros((2, 4))
+    assert effects.regularized(network, recipes.Recipe(), images, 0) is network
+    for label, recipe in {**steps.SHARPNESS, **steps.ADVERSARIAL, **steps.CONFIDENCE, **steps.CONSISTENT}.items():
+        model = effects.regularized(network, recipe, images, 0)
+        found = [model.sharpness, *model.penalties]
+        part = next(part for part in found if part is not None)
+        assert label.split("(")[0] == type(part).__name__ and len(found) - found.count(None) == 1
+        strength = getattr(
+            part, {"SharpnessAware": "rho", "VirtualAdversarial": "epsilon"}.get(type(part).__name__, "weight")
+        )
+        assert label.split("(")[1].split(")")[0].split(",")[0] == str(strength)
+        assert ("adaptive" in label) == getattr(part, "adaptive", False)
+
+
 @only("torch")
 def test_runs_are_saved_and_not_made_again(example, tmp_path, monkeypatch, capsys):
     effects, given = example("effects"), ["--smoke", "--only", "persist", "--json", str(tmp_path / "effects.json")]

@@ -1,0 +1,50 @@
+"""The methods of `effects.py` that take further passes of the network, or change the loss, in each step."""
+
+from effects_recipes import Effect, Recipe, grid
+from effects_settings import DENSE, FEW, SEMI, WRONG
+
+from keras_reg import surgery, training
+
+RADII, ADAPTIVE_RADII = (0.05, 0.1, 0.2), (0.5, 1.0, 2.0)
+SHARPNESS = {
+    **grid("SharpnessAware({})", lambda rho: Recipe(sharpness=training.SharpnessAware(rho)), RADII),
+    **grid(
+        "SharpnessAware({}, adaptive=True)",
+        lambda rho: Recipe(sharpness=training.SharpnessAware(rho, adaptive=True)),
+        ADAPTIVE_RADII,
+    ),
+}
+
+
+def penalized(text, make, values):
+    """Training with the penalty `make(value)`."""
+    return grid(text, lambda value: Recipe(penalties=lambda: [make(value)]), values)
+
+
+ADVERSARIAL = penalized("VirtualAdversarial({})", training.VirtualAdversarial, (0.3, 1.0, 2.0))
+CONFIDENCE = penalized("ConfidencePenalty({})", training.ConfidencePenalty, (0.1, 0.3, 1.0))
+
+
+def dropout(rate, weight=None):
+    """Dropout before the last layer, with R-Drop if there is a weight."""
+    penalties = (lambda: [training.ConsistentDropout(weight)]) if weight else (lambda: [])
+    return Recipe(changed=lambda network: surgery.regularize(network, dropout=rate), penalties=penalties)
+
+
+DROPOUT = grid("regularize(network, dropout={})", dropout, (0.3, 0.5))
+CONSISTENT = {
+    f"ConsistentDropout({weight}), regularize(network, dropout={rate})": dropout(rate, weight)
+    for rate in (0.3, 0.5)
+    for weight in (0.6, 1.0, 4.0)
+}
+
+STEPS = [
+    Effect("SharpnessAware", FEW, SHARPNESS),
+    Effect("SharpnessAware", WRONG, SHARPNESS, title="wrong labels"),
+    Effect("SharpnessAware", DENSE, SHARPNESS, measure="perturbed", title="noise on the weights"),
+    Effect("VirtualAdversarial", FEW, ADVERSARIAL),
+    Effect("VirtualAdversarial", SEMI, ADVERSARIAL, title="unlabeled images"),
+    Effect("ConsistentDropout", FEW, CONSISTENT, DROPOUT),
+    Effect("ConfidencePenalty", FEW, CONFIDENCE),
+    Effect("ConfidencePenalty", WRONG, CONFIDENCE, title="wrong labels"),
+]
