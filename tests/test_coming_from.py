@@ -57,7 +57,16 @@ def names(folder):
     """A value for everything that stands for one on the page."""
     given = {"min": 0.3, "max": 3.3, "min_area": 0.02, "max_area": 0.3, "min_aspect": 0.3, "max_aspect": 3.3}
     given |= {"min_count": 1, "max_count": 2, "min_scale": 0.3, "sl": 0.0, "sh": 0.3, "scale": (0.1, 0.3)}
-    given |= {"ratio": (0.5, 2.0), "size": 8, "padding": 2, "fill_mode": "reflect", "value": 0.5, "block_size": 3}
+    given |= {
+        "ratio": (0.5, 2.0),
+        "size": 8,
+        "padding": 2,
+        "rho": 0.05,
+        "epsilon": 0.3,
+        "fill_mode": "reflect",
+        "value": 0.5,
+        "block_size": 3,
+    }
     given |= {"a": 0.2, "b": 1.0, "h": 0.5, "w": 0.5, "r": 0.7, "c": 1.0, "n": 2, "time_mask_param": 40, "time": 100}
     given |= {"epochs": 2, "freeze_epochs": 1, "units": 2, "depth": 4, "monitor": "val_loss"}
     given |= dict.fromkeys(["s", "p", "rate", "survival_probability", "factor", "gamma"], 0.5)

@@ -1,0 +1,62 @@
+"""The table of what goes with what on docs/training_step.md. The other rows are those of the matrix of all parts."""
+
+import keras
+import numpy as np
+import pytest
+from harness import BACKEND, ROOT
+
+from keras_reg import layers, training
+
+PAGE = (ROOT / "docs" / "training_step.md").read_text(encoding="utf-8")
+PARTS = {
+    "augmentation": lambda: {"augmentation": layers.MixUp(0.2)},
+    "SharpnessAware": lambda: {"sharpness": training.SharpnessAware(0.05)},
+    "VirtualAdversarial": lambda: {"penalties": [training.VirtualAdversarial(0.5)]},
+    "ConsistentDropout": lambda: {"penalties": [training.ConsistentDropout(1.0)]},
+    "ConfidencePenalty": lambda: {"penalties": [training.ConfidencePenalty(0.1)]},
+}
+CROSSENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+IDS, CLASSES = np.arange(8, dtype="int32").reshape(4, 2), np.array([0, 1, 2, 0], "int32")
+FLOATS = (IDS / 8).astype("float32")
+
+
+def cells():
+    """{(row, part): text} of the table."""
+    lines = [line for line in PAGE.split("## What goes with what")[1].splitlines() if line.startswith("|")]
+    rows = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in (lines[0], *lines[2:])]
+    assert rows[0][-len(PARTS) :] == list(PARTS)
+    return {(row[0], part): cell for row in rows[1:] for part, cell in zip(PARTS, row[1:], strict=True)}
+
+
+def step(part, x, y, loss=CROSSENTROPY, dropout=0.5, sample_weight=None):
+    """The logs of one step of a small network with one part."""
+    keras.utils.set_random_seed(1)
+    first = [keras.layers.Embedding(8, 3), keras.layers.Flatten()] if x.dtype.kind == "i" else []
+    hidden = [keras.layers.Dense(4, "tanh"), *([keras.layers.Dropout(dropout)] if dropout else [])]
+    network = keras.Sequential([keras.Input(x.shape[1:], dtype=str(x.dtype)), *first, *hidden, keras.layers.Dense(3)])
+    model = training.RegularizedModel(network, **PARTS[part]())
+    model.compile(keras.optimizers.SGD(0.1), loss, run_eagerly=BACKEND != "jax")
+    return model.train_on_batch(x, y, sample_weight=sample_weight, return_dict=True)
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize(
+    ("row", "arguments"),
+    [
+        ("integer inputs, such as token ids", {"x": IDS, "y": CLASSES}),
+        ("losses other than cross-entropies", {"x": FLOATS, "y": np.eye(3, dtype="float32")[CLASSES], "loss": "mse"}),
+        ("a network without anything random", {"x": FLOATS, "y": CLASSES, "dropout": 0}),
+    ],
+)
+def test_what_the_table_says_is_refused_is_refused_and_the_rest_trains(row, arguments, part):
+    if cells()[row, part] in ("refused", "with a `divergence`", "not mixed"):
+        with pytest.raises(ValueError, match="Received: "):
+            step(part, **arguments)
+    else:
+        assert cells()[row, part] == "yes" and np.isfinite(step(part, **arguments)["loss"])
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_who_counts_examples_of_weight_0(part):
+    loss = step(part, FLOATS, CLASSES, sample_weight=np.zeros(4))["loss"]
+    assert (abs(loss) > 1e-6) == cells()["examples of sample weight 0", part].startswith("count")
