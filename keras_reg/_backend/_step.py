@@ -13,7 +13,11 @@ class _EagerStateStep:
     """
 
     def train_step(self, data):
-        data = self.augment(*keras.utils.unpack_x_y_sample_weight(data))
+        x, *others = self.augment(*keras.utils.unpack_x_y_sample_weight(data))
+        with self.mixed_inside(x) as x:
+            return self._train_on_augmented((x, *others))
+
+    def _train_on_augmented(self, data):
         if not self.takes_further_passes:
             return super().train_step(data)
         seeds = [(variable, keras.ops.copy(variable)) for variable in self.non_trainable_variables if is_seed(variable)]
@@ -25,7 +29,7 @@ class _EagerStateStep:
         return self(inputs, training=True) if self._call_has_training_arg else self(inputs)
 
     def call_network(self, inputs, **options):
-        return self.model(inputs, **options)
+        return self.current_network(inputs, **options)
 
 
 class _StatelessStep:
@@ -41,13 +45,17 @@ class _StatelessStep:
         variables = self.non_trainable_variables
         known = [*zip(self.trainable_variables, trainable, strict=True), *zip(variables, non_trainable, strict=True)]
         with keras.StatelessScope(state_mapping=known) as scope:
-            data = self.augment(*keras.utils.unpack_x_y_sample_weight(data))
+            x, *others_of_data = self.augment(*keras.utils.unpack_x_y_sample_weight(data))
         moved = [scope.get_current_value(variable) for variable in variables]
         non_trainable = [old if new is None else new for old, new in zip(non_trainable, moved, strict=True)]
+        with self.mixed_inside(x) as x:
+            return self._train_on_augmented((trainable, non_trainable, *others), (x, *others_of_data))
+
+    def _train_on_augmented(self, state, data):
         if not self.takes_further_passes:
-            return super().train_step((trainable, non_trainable, *others), data)
-        with self.further_passes(data, list(zip(variables, non_trainable, strict=True))):
-            return super().train_step((trainable, non_trainable, *others), data)
+            return super().train_step(state, data)
+        with self.further_passes(data, list(zip(self.non_trainable_variables, state[1], strict=True))):
+            return super().train_step(state, data)
 
     def call_again(self, inputs):
         """Calls the model as the first pass of a step does, which is stateless."""
@@ -82,7 +90,8 @@ class _StatelessStep:
 
         Then the layers inside get `training` only from the code that calls them.
         """
-        return (self.model.call if self._stateless else self.model)(inputs, **options)
+        network = self.current_network
+        return (network.call if self._stateless else network)(inputs, **options)
 
 
 class _ReturningState:

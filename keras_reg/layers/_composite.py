@@ -89,6 +89,9 @@ class Composite(BatchAugmentation):
     def keeps_integers(self):
         return all(isinstance(layer, BatchAugmentation) and layer.keeps_integers for layer in self.layers)
 
+    def _keeps_integers_of(self, batch):
+        return all(isinstance(layer, BatchAugmentation) and layer._keeps_integers_of(batch) for layer in self.layers)
+
     def _draw_noise(self, batch, key):
         """Returns the key. Each layer draws its own noise from it."""
         return key

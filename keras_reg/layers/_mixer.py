@@ -10,7 +10,7 @@ from keras_reg.layers._batch._forms import is_float, map_arrays, spec_of
 from keras_reg.layers._batch._terms import map_labels
 from keras_reg.layers._batch_augmentation import BatchAugmentation, selected
 from keras_reg.layers._pixels._beta import BetaQuantile
-from keras_reg.layers._pixels._mixed import mix
+from keras_reg.layers._pixels._inside import check_inside, mix_here_or_inside
 from keras_reg.layers._pixels._mixing import COLUMNS, check_inputs, check_labels, label_spec, make_plan, mask_spec
 
 
@@ -56,8 +56,13 @@ class Mixer(BatchAugmentation):
         """Samples of any shape can be blended. Boxes need pixel positions."""
         return not self.cuts
 
+    def _keeps_integers_of(self, batch):
+        return self.keeps_integers or batch.inside is not None
+
     def _check(self, batch):
-        if not self.cuts:
+        if batch.inside is not None:
+            check_inside(batch, self)
+        elif not self.cuts:
             check_inputs(batch, type(self).__name__)
         check_labels(batch, self.num_classes, not self.cuts, self.data_format, type(self).__name__)
         if batch.boxes is not None:
@@ -72,8 +77,11 @@ class Mixer(BatchAugmentation):
 
     def _transform(self, batch, u, noise=None, select=None):
         chosen, kept = self.draw(batch, u, select)
-        plan = make_plan(batch, u, chosen, kept, self.cuts, self.data_format)
-        return mix(batch, plan, self.num_classes, self.data_format)
+
+        def plan_for(size):
+            return make_plan(batch, u, chosen, kept, self.cuts, self.data_format, size)
+
+        return mix_here_or_inside(batch, u, plan_for, self)
 
     def _output_spec(self, batch):
         return mixed_spec(super()._output_spec(batch), batch, self)

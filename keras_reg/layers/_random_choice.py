@@ -13,7 +13,7 @@ from keras_reg.layers._batch_augmentation import BatchAugmentation
 from keras_reg.layers._composite import Composite
 from keras_reg.layers._mixer import Mixer, mixed_spec
 from keras_reg.layers._pipeline import taken_apart
-from keras_reg.layers._pixels._mixed import mix
+from keras_reg.layers._pixels._inside import mix_here_or_inside
 from keras_reg.layers._pixels._mixing import COLUMNS, make_plan
 
 
@@ -162,8 +162,12 @@ class RandomChoice(Composite):
             chosen, kept = ops.where(here, also_chosen, chosen), ops.where(here, also_kept, kept)
             cut = ops.where(here, layer.cuts, cut)
         kinds = {layer.cuts for layer in self.layers}
-        plan = make_plan(batch, u, chosen, kept, cut if len(kinds) == 2 else kinds.pop(), self.data_format)
-        return mix(batch, plan, self.num_classes, self.data_format)
+        cut = cut if len(kinds) == 2 else kinds.pop()
+
+        def plan_for(size):
+            return make_plan(batch, u, chosen, kept, cut, self.data_format, size)
+
+        return mix_here_or_inside(batch, u, plan_for, self)
 
     def _inference(self, batch):
         return self._cast_images(batch)

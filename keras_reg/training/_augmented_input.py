@@ -4,13 +4,16 @@ from keras_reg._validation import fail
 from keras_reg.layers._batch._forms import leaves, map_arrays
 
 
-def find_images(x, model, augmentation, augmented_input):
-    """Returns (the place of the images in x, the images). The place is `None` if x itself is the images."""
+def find_images(x, model, augmentation, augmented_input, mixes_inside=False):
+    """Returns (the place of the images in x, the images). The place is `None` if x itself is the images.
+
+    With `mixes_inside`, mixers leave all inputs as they are.
+    """
     if not isinstance(x, (dict, list, tuple)):
         return None, x
     places = list(x) if isinstance(x, dict) else list(range(len(x)))
     takes_all = augmentation is not None and augmentation._any_rank  # inputs of any shape
-    mixes = augmentation is not None and augmentation._mixes
+    mixes = augmentation is not None and augmentation._mixes and not mixes_inside
     if len(places) > 1 and mixes and (augmented_input is not None or not takes_all):
         fail(
             "Samples must be mixed as a whole. With several inputs, use mixers that take inputs of any shape, such "

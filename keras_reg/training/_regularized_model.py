@@ -18,6 +18,8 @@ from keras_reg.training._as_network import AsNetwork
 from keras_reg.training._augmented_input import computed_once, find_images, put_images
 from keras_reg.training._checked_data import ChecksData
 from keras_reg.training._further_passes import HasFurtherPasses
+from keras_reg.training._mix_at import MixAt
+from keras_reg.training._mixes_inside import MixedInside, MixesInside
 from keras_reg.training._mixture import Mixture
 from keras_reg.training._mixture_model import MixtureModel
 from keras_reg.training._penalties._penalty import Penalty
@@ -27,7 +29,7 @@ STEPS = ("train_step", "test_step", "predict_step", "compute_loss", "compute_met
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
-class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, HasFurtherPasses, MixtureModel):  # type: ignore[misc, valid-type]
+class RegularizedModel(AsNetwork, ChecksData, MixesInside, AugmentedStep, HasFurtherPasses, MixtureModel):  # type: ignore[misc, valid-type]
     """Trains a model on augmented batches. Images, labels and sample weights are augmented inside the compiled step.
 
     `evaluate`, `predict` and `export` use the plain model, and outputs, layers and logs have its names. They do not
@@ -46,6 +48,10 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, HasFurtherPasses, M
             argument, since they would have to mix the other inputs too. Without it, `MixUp` mixes all inputs.
         penalties: A list of `Penalty`, such as `ConfidencePenalty`: terms that are added to the loss in training.
         sharpness: A `SharpnessAware`, or `None` for the plain gradient.
+        mix_at: Name of a layer whose output is mixed instead of the inputs, or a list of names, of which every batch
+            draws one (manifold mixup). The name of an input counts too. `model` must be Functional or Sequential, and
+            `augmentation` must contain exactly one mixer, whose other layers act on the inputs. Token ids are mixed at
+            their embedding. `CutMix` needs outputs (batch, height, width, channels) of known size.
         **kwargs: Further arguments of `keras.Model`, such as `name`.
 
     Call arguments:
@@ -76,6 +82,8 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, HasFurtherPasses, M
 
     References:
         - [mixup](https://arxiv.org/abs/1710.09412) (Zhang et al., 2018), whose code computes the loss in this form.
+        - [Manifold mixup](https://arxiv.org/abs/1806.05236) (Verma et al., 2019), which draws one weight per batch
+          (`mode="batch"`) and permutes the batch at random.
     """
 
     @renamed(images="augmented_input")
@@ -86,6 +94,7 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, HasFurtherPasses, M
         penalties: Sequence[Penalty] = (),
         sharpness: SharpnessAware | None = None,
         augmented_input: str | int | None = None,
+        mix_at: str | Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
         _check_model(model)
@@ -107,6 +116,8 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, HasFurtherPasses, M
         self.penalties = _check_penalties(penalties)
         self._terms = [keras.metrics.Mean(penalty.name) for penalty in self.penalties]
         self.model, self.augmented_input, self.sharpness = model, augmented_input, sharpness
+        self.mix_at = mix_at
+        self.mixing = None if mix_at is None else MixAt(mix_at, self.augmentation, model)
         if model.built and (self.augmentation is None or self.augmentation.built):
             self.built = True
 
@@ -155,20 +166,30 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentedStep, HasFurtherPasses, M
         x, y, sample_weight = map_arrays(ops.convert_to_tensor, held)
         place, found = self._find_images(x)
         found = hold_inputs(found, "x")  # other inputs may be strings or sparse, but not the augmented one
-        batch = Batch.of(found, y, sample_weights=sample_weight, keeps_ids=True)
+        inside = None if self.mixing is None else self._sizes_inside(x)
+        batch = Batch.of(found, y, sample_weights=sample_weight, keeps_ids=True, inside=inside)
         batch, _ = self.augmentation._read(batch, called=False)
         self._build_augmentation(found)
         batch = self.augmentation._augment(batch)
         images = computed_once(batch.place, found, batch.images)
-        return put_images(x, place, images), Mixture.of(batch), batch.sample_weights
+        x = put_images(x, place, images)
+        x = x if batch.plan is None else MixedInside(x, batch.plan)
+        return x, Mixture.of(batch), batch.sample_weights
+
+    def _sizes_inside(self, x):
+        """Returns the sizes of what `mix_at` mixes. On TensorFlow, the first step of `fit` asks before a build."""
+        if not self.model.built:
+            self._build_parts(keras.tree.map_structure(lambda array: keras.KerasTensor(array.shape, array.dtype), x))
+        return self.mixing.sizes
 
     def _find_images(self, x):
-        return find_images(x, self.model, self.augmentation, self.augmented_input)
+        return find_images(x, self.model, self.augmentation, self.augmented_input, self.mixing is not None)
 
     def get_config(self) -> Config:
         parts = {"dtype": self.dtype_policy, "model": self.model, "augmentation": self.augmentation}
         parts |= {"penalties": list(self.penalties), "sharpness": self.sharpness}
         plain = {"name": self.name, "trainable": self.trainable, "augmented_input": self.augmented_input}
+        plain["mix_at"] = self.mix_at if isinstance(self.mix_at, str) else self.mix_at and list(self.mix_at)
         return {**plain, **{name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}}
 
     @classmethod

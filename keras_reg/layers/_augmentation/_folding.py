@@ -22,7 +22,8 @@ class AugmentationFolding:
 
     def _folding(self, batch):
         """Returns the `Folding` that converts a batch to images, or `None` if the batch is not converted."""
-        if batch.kind not in ("video", "signal") or not self._folds:
+        leaves_images = self._mixes and batch.inside is not None
+        if batch.kind not in ("video", "signal") or not self._folds or leaves_images:
             return None
         return Folding(batch, self.data_format, self._frames_as)
 

@@ -41,7 +41,7 @@ class AugmentationRun:
         if not self._is_worth_compiling(batch) or not self._is_one_program():
             return self._compute(batch, u, noise, select, cast)
         weights = [weight for layer in self._walk() for weight in layer._weights_of_strengths().values()]
-        names = ("keeps_ids", "dtype", "kind", "frames", "is_signal")
+        names = ("keeps_ids", "dtype", "kind", "frames", "is_signal", "inside")
         settings = {name: getattr(batch, name) for name in names}
 
         def program(place, strengths, content, u, noise, select):
@@ -73,7 +73,7 @@ class AugmentationRun:
         """Returns the batch with its images in the output dtype."""
 
         def cast(array):
-            if not is_float(array) and self.keeps_integers:
+            if not is_float(array) and self._keeps_integers_of(batch):
                 return array
             return batch.ops.cast(array, self._dtype_of_pixels(array, batch))
 
@@ -81,9 +81,13 @@ class AugmentationRun:
 
     def _dtype_of_pixels(self, array, batch):
         """Returns the dtype for these pixels: the layer's compute dtype, or inside another layer the outer one's."""
-        if is_float(array) or not self.keeps_integers:
+        if is_float(array) or not self._keeps_integers_of(batch):
             return batch.dtype or self.compute_dtype
         return dtype_of(array)
+
+    def _keeps_integers_of(self, batch):
+        """Whether integer images of this batch stay integers."""
+        return self.keeps_integers
 
     def _draw_noise(self, batch, key):
         """Draws random numbers in addition to `u`, before a program starts: TensorFlow draws slowly under XLA."""

@@ -9,7 +9,7 @@ from keras_reg._backend import NATIVE, Place, place_of
 from keras_reg._validation import fail
 
 FIELDS = ("images", "labels", "sample_weights", "masks", "boxes")  # the fields of a `Batch` that a call provides
-CONTENT = ("images", "terms", "dominant", "sample_weights", "masks", "boxes")  # the fields that hold arrays
+CONTENT = ("images", "terms", "dominant", "sample_weights", "masks", "boxes", "plan")  # the fields that hold arrays
 CLASS_KEYS = ("classes", "labels")  # the possible keys for the classes of bounding boxes
 KEYS = ("images", "labels", "sample_weights", "segmentation_masks", "bounding_boxes")
 
@@ -27,6 +27,10 @@ class Batch:
     of each of them, or `None` for 1. If `dominant` is `None`, metrics use the first term. `strengths` maps ids of
     `Strength` weights to values that were read before the call. `fresh` tells whether the memory of the images was
     allocated in this call and nothing else uses it, so that it can be overwritten.
+
+    `inside` is `None`, or has one entry per layer of a network whose output may be mixed instead of the images: the
+    height and width of this output, or `None` if they do not matter. A mixer then leaves the images as they are and
+    stores what it has drawn in `plan` (see `_pixels._inside`).
     """
 
     place: Place = NATIVE
@@ -41,6 +45,8 @@ class Batch:
     keeps_ids: bool = False
     strengths: dict = dataclasses.field(default_factory=dict)
     fresh: bool = False
+    inside: tuple | None = None
+    plan: Any = None
     kind: str | None = None  # the kind of sample: "image", "video" or "signal"; `None` if it does not matter
     frames: Any = 1  # the number of frames in the channels of an image that is a folded video
     is_signal: bool = False  # whether images are folded signals, of width 1

@@ -10,12 +10,11 @@ from keras_reg.layers._pixels._mixing import one_hot, one_hot_map
 
 
 def mix(batch, plan, num_classes, data_format):
-    """Mixes every part of every sample by one plan."""
+    """Mixes every part of every sample by one plan. The images are left out if the network mixes its activations."""
     mixing = _Mixing(batch, plan, num_classes, data_format, kernels_for(batch, data_format))
     return dataclasses.replace(
         batch,
-        images=map_arrays(lambda array: mixing.combine(array, plan.blend, batch.fresh), batch.images),
-        fresh=batch.place.is_host,
+        **({} if batch.inside is not None else mixing.pixels_of_images()),
         terms=mixing.terms() if batch.keeps_ids else mixing.collapsed(mixing.terms()),
         dominant=mixing.dominant() if batch.keeps_ids and batch.labels is not None else None,
         sample_weights=map_arrays(mixing.weight, batch.sample_weights),
@@ -43,6 +42,12 @@ class _Mixing:
         return self.ops.take(array, self.plan.partner, axis=0)
 
     # Pixels.
+
+    def pixels_of_images(self):
+        """Returns the fields of a batch that describe its mixed images."""
+        batch, blend = self.batch, self.plan.blend
+        images = map_arrays(lambda array: self.combine(array, blend, batch.fresh), batch.images)
+        return {"images": images, "fresh": batch.place.is_host}
 
     def combine(self, array, weight, fresh=False):
         """Blends the pixels, and then pastes the boxes."""

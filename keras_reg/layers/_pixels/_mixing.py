@@ -21,6 +21,7 @@ from keras_reg.layers._batch._forms import (
 from keras_reg.layers._batch._moving import check_masks, check_no_boxes_within
 
 COLUMNS = 5  # chosen or not, lambda, shift of the partner, top and left of the box
+SHIFT = 2  # the column of the shift, which uses the number in the first row
 
 
 @dataclasses.dataclass
@@ -66,18 +67,20 @@ def share_kept(box, height, width, ops):
     return ops.cast(area - box[2] * box[3], "float32") / ops.cast(area, "float32")
 
 
-def make_plan(batch, u, chosen, kept, cut, data_format):
+def make_plan(batch, u, chosen, kept, cut, data_format, size=None):
     """Returns the plan of a batch, computed from its uniform numbers.
 
     `chosen` tells which images are mixed, and `kept` is their lambda. `cut` tells whether images are cut instead of
-    blended: `True`, `False`, or an array (batch,) with one value per image.
+    blended: `True`, `False`, or an array (batch,) with one value per image. `size` is the height and width of what is
+    cut, or `None` for those of the images.
     """
-    ops, size = batch.ops, batch.size()
-    kept = ops.where(chosen & (size > 1), kept, 1.0)
-    partner, kept = batch.computed_once(partners(u[:1, 2], size, ops), kept)  # a slice: an empty batch has no first row
+    ops, count = batch.ops, batch.size()
+    kept = ops.where(chosen & (count > 1), kept, 1.0)
+    # A slice, since an empty batch has no first row.
+    partner, kept = batch.computed_once(partners(u[:1, SHIFT], count, ops), kept)
     if cut is False:
         return Mix(partner, weight=kept, blend=kept)
-    height, width = height_width(batch.images, data_format, ops)
+    height, width = size or height_width(batch.images, data_format, ops)
     inside = kept if cut is True else ops.where(cut, kept, 1.0)
     box = draw_box(inside, u[:, 3], u[:, 4], height, width, ops, batch.is_signal)
     share, *box = batch.computed_once(share_kept(box, height, width, ops), *box)

@@ -1,0 +1,220 @@
+"""A network with the same layers in which further layers follow some of them."""
+
+import inspect
+
+import keras
+
+from keras_reg._validation import fail
+
+
+def is_graph(model):
+    """Whether this is a Sequential model, or a Functional one that runs its graph and nothing else."""
+    if isinstance(model, keras.Sequential):
+        return type(model).call is keras.Sequential.call and (not model.built or _has_graph(model))
+    if not isinstance(model, keras.Model) or not isinstance(model, keras.Function):
+        return False
+    return type(model).call is type(keras.Model(model.input, model.output, name=model.name)).call
+
+
+def _has_graph(model):
+    """Whether a built Sequential model has a graph. With several inputs, it only applies its layers in order."""
+    try:
+        return bool(model.inputs)
+    except AttributeError:
+        return False
+
+
+def names_in(model):
+    """Returns the names of the inputs of a network and of its layers and operations, with those of inner networks."""
+    if isinstance(model, keras.Sequential):
+        operations, inputs = model.layers, model.inputs if model.built else []
+    else:
+        operations, inputs = model.operations, model.inputs
+    names = [tensor.name for tensor in inputs]
+    for operation in operations:
+        if isinstance(operation, keras.layers.InputLayer):
+            continue
+        names.append(operation.name)
+        if is_graph(operation):
+            names += [name for name in names_in(operation) if name not in _input_names(operation)]
+    return names
+
+
+def _input_names(model):
+    return {tensor.name for tensor in model.inputs} if model.built else set()
+
+
+def rewired(model, points):
+    """Returns a network with the layers of `model`, in which a point follows each layer or input of its name.
+
+    Args:
+        model: A Functional or Sequential model that is built.
+        points: A dict from names to layers.
+
+    Raises:
+        ValueError: If a point is on a path around another input or output, or follows itself.
+    """
+    found = _Rewiring(model, points)
+    for name in points:
+        around = [tensor.name for tensor in model.inputs if tensor.name not in found.inputs_of[name] and _is_data(tensor)]
+        if around:
+            fail(
+                "Samples must be mixed as a whole: all float inputs must lead to the layer that `mix_at` names.",
+                mix_at=name,
+                inputs=around,
+            )
+        if not all(name in sources.points for sources in found.outputs):
+            fail(
+                "All outputs must depend on the layer that `mix_at` names, since all labels are mixed.",
+                mix_at=name,
+                depend=[name in sources.points for sources in found.outputs],
+            )
+    return found.network
+
+
+def _is_data(tensor):
+    return keras.backend.is_float_dtype(tensor.dtype)
+
+
+class _Sources:
+    """The inputs and the points on which a tensor depends."""
+
+    def __init__(self, inputs=(), points=()):
+        self.inputs, self.points = frozenset(inputs), frozenset(points)
+
+    @classmethod
+    def of_all(cls, sources):
+        sources = list(sources)
+        inputs = frozenset().union(*(one.inputs for one in sources))
+        return cls(inputs, frozenset().union(*(one.points for one in sources)))
+
+
+class _Rewiring:
+    """Calls the layers of a network again, with the points between them.
+
+    Attributes:
+        network: The new network.
+        outputs: The `_Sources` of each output.
+        inputs_of: The names of the inputs on which each point depends.
+    """
+
+    def __init__(self, model, points):
+        self.points, self.inner = points, {}
+        self.inputs_of = {}
+        self.known = {}  # the tensors too, so that their ids stay unique
+        outputs = model.output if isinstance(model, keras.Function) else _one_or_all(model.outputs)
+        inputs = model.input if isinstance(model, keras.Function) else _one_or_all(model.inputs)
+        plain = keras.Model(inputs, outputs, name=model.name)  # a subclass may have a constructor of its own
+        self.mixed_inputs = {id(tensor): self._pass_input(tensor) for tensor in plain.inputs}
+        self.network = keras.models.clone_model(
+            plain, input_tensors=plain.input, clone_function=lambda operation: operation, call_function=self._call
+        )
+        self.outputs = [self._sources(tensor) for tensor in self.network.outputs]
+
+    def _pass_input(self, tensor):
+        self._note(tensor, _Sources([tensor.name]))
+        return self._through_point(tensor.name, tensor)
+
+    def _call(self, operation, *args, **kwargs):
+        """Calls one layer or operation of the network on the new tensors."""
+        args, kwargs = keras.tree.map_structure(lambda x: self.mixed_inputs.get(id(x), x), (args, kwargs))
+        tensors = _tensors((args, kwargs))
+        kwargs = self._unite_masks(operation, args, kwargs)
+        inner = self._inner(operation)
+        outputs = (operation if inner is None else inner.network)(*args, **kwargs)
+        for position, tensor in enumerate(keras.tree.flatten(outputs)):
+            sources = _Sources.of_all(map(self._sources, tensors))
+            self._note(tensor, sources if inner is None else self._outer(inner, position, args[0]))
+        return self._through_point(operation.name, outputs)
+
+    def _through_point(self, name, outputs):
+        if name not in self.points:
+            return outputs
+        tensors = keras.tree.flatten(outputs)
+        sources = _Sources.of_all(map(self._sources, tensors))
+        self._add_point(name, sources)
+        outputs = self.points[name](outputs)
+        for tensor in keras.tree.flatten(outputs):
+            self._note(tensor, _Sources(sources.inputs, sources.points | {name}))
+        return outputs
+
+    def _add_point(self, name, sources):
+        if name in sources.points:
+            fail("`mix_at` must not name a layer that is called on its own output.", mix_at=name)
+        self.inputs_of[name] = self.inputs_of.get(name, frozenset()) | sources.inputs
+
+    # Masks that the network passes as arguments. Keras adds these arguments where a tensor has a mask.
+
+    def _unite_masks(self, operation, args, kwargs):
+        """Returns the arguments of a call in which the masks are those of mixed tensors."""
+        others = {name: value for name, value in kwargs.items() if not _is_mask(name)}
+        named = _by_name(operation, args, others)
+        found = dict(kwargs)
+        for name in [name for name in kwargs if name not in others]:
+            masks = _tensors(kwargs[name])
+            masked = _tensors(args[:1] if name == "mask" else named.get(name.removesuffix("_mask")))
+            if len(masked) != len(masks):
+                masked = [_tensors((args, others))] * len(masks)
+            united = {id(mask): self._united(mask, _tensors(one)) for mask, one in zip(masks, masked, strict=True)}
+            found[name] = keras.tree.map_structure(lambda x, united=united: united.get(id(x), x), kwargs[name])
+        return found
+
+    def _united(self, mask, masked):
+        """Returns the mask of `masked` tensors after all points that these have passed, but not the mask."""
+        sources, of_mask = _Sources.of_all(map(self._sources, masked)), self._sources(mask)
+        if keras.backend.is_float_dtype(mask.dtype):
+            return mask
+        for name in sorted(sources.points - of_mask.points):
+            mask = self.points[name].of_masks(mask)
+        self._note(mask, _Sources(of_mask.inputs, of_mask.points | sources.points))
+        return mask
+
+    # Networks within the network.
+
+    def _inner(self, operation):
+        """Returns the `_Rewiring` of a network with points inside, or `None`."""
+        if id(operation) not in self.inner:
+            has_points = is_graph(operation) and not set(self.points).isdisjoint(names_in(operation))
+            inputs = _input_names(operation) if has_points else ()
+            points = {name: point for name, point in self.points.items() if name not in inputs}
+            self.inner[id(operation)] = _Rewiring(operation, points) if has_points else None
+        return self.inner[id(operation)]
+
+    def _outer(self, inner, position, given):
+        """Returns the sources of one output of an inner network that was called on the tensors `given`."""
+        given = dict(zip((x.name for x in inner.network.inputs), keras.tree.flatten(given), strict=True))
+
+        def outside(names):
+            return _Sources.of_all(self._sources(given[name]) for name in names)
+
+        for name, inputs in inner.inputs_of.items():
+            self._add_point(name, outside(inputs))
+        sources = inner.outputs[position]
+        found = outside(sources.inputs)
+        return _Sources(found.inputs, found.points | sources.points)
+
+    def _note(self, tensor, sources):
+        self.known[id(tensor)] = tensor, sources
+
+    def _sources(self, tensor):
+        return self.known[id(tensor)][1]
+
+
+def _tensors(structure):
+    return [x for x in keras.tree.flatten(structure) if isinstance(x, keras.KerasTensor)]
+
+
+def _is_mask(name):
+    return name == "mask" or name.endswith("_mask")
+
+
+def _by_name(operation, args, kwargs):
+    """Returns the arguments of a call by name, as far as they can be told."""
+    try:
+        return dict(inspect.signature(operation.call).bind_partial(*args, **kwargs).arguments)
+    except (TypeError, ValueError):
+        return dict(kwargs)
+
+
+def _one_or_all(tensors):
+    return tensors[0] if len(tensors) == 1 else tensors
