@@ -2,8 +2,6 @@
 
 import threading
 
-import keras
-
 from keras_reg._validation import fail
 from keras_reg.layers import RandomChoice
 from keras_reg.layers._composite import Composite
@@ -82,8 +80,8 @@ def _check_mixer(names, augmentation):
     found = _mixers(augmentation)
     if len(found) != 1:
         fail(
-            "`mix_at` needs an `augmentation` with exactly one mixer: a `MixUp`, a `CutMix`, or a `RandomChoice` of these "
-            "alone.",
+            "`mix_at` needs an `augmentation` with exactly one mixer: a `MixUp`, a `CutMix`, or a `RandomChoice` that "
+            "contains nothing else.",
             mix_at=names,
             mixers=[layer.name for layer in found],
         )

@@ -55,25 +55,21 @@ def rewired(model, points):
         ValueError: If a point is on a path around another input or output, or follows itself.
     """
     found = _Rewiring(model, points)
+    floats = {tensor.name for tensor in model.inputs if keras.backend.is_float_dtype(tensor.dtype)}
     for name in points:
-        around = [tensor.name for tensor in model.inputs if tensor.name not in found.inputs_of[name] and _is_data(tensor)]
+        around = floats - found.inputs_of[name]
         if around:
             fail(
                 "Samples must be mixed as a whole: all float inputs must lead to the layer that `mix_at` names.",
-                mix_at=name,
-                inputs=around,
-            )
-        if not all(name in sources.points for sources in found.outputs):
+                mix_at=name, inputs=sorted(around),
+            )  # fmt: skip
+        depend = [name in sources.points for sources in found.outputs]
+        if not all(depend):
             fail(
                 "All outputs must depend on the layer that `mix_at` names, since all labels are mixed.",
-                mix_at=name,
-                depend=[name in sources.points for sources in found.outputs],
-            )
+                mix_at=name, depend=depend,
+            )  # fmt: skip
     return found.network
-
-
-def _is_data(tensor):
-    return keras.backend.is_float_dtype(tensor.dtype)
 
 
 class _Sources:

@@ -1,7 +1,7 @@
 """`mix_at`: the network mixes the output of a layer instead of its inputs.
 
-The reference is a matrix: plain `MixUp` with the same seed, applied to the rows of the identity, gives the share of each
-sample in each mixed sample. The network before and after the layer is computed without the package.
+The reference is a matrix: plain `MixUp` with the same seed, applied to the rows of the identity, gives the share of
+each sample in each mixed sample. The network before and after the layer is computed without the package.
 """
 
 import keras
@@ -27,10 +27,31 @@ def mixer(seed=7, alpha=0.8):
     return layers.MixUp(alpha, seed=seed)
 
 
+class Records(keras.layers.Layer):
+    """Keeps its last inputs."""
+
+    def build(self, input_shape):
+        self.seen = self.add_weight(shape=(input_shape[-1],) * 2, trainable=False, initializer="zeros")
+
+    def call(self, inputs):
+        self.seen.assign(inputs)
+        return inputs
+
+    def compute_output_spec(self, inputs):
+        return keras.KerasTensor(inputs.shape, inputs.dtype)
+
+
 def shares(count=COUNT, steps=1, **options):
-    """The mixing matrices (count, count) of successive steps."""
-    plain = training.RegularizedModel(keras.Sequential([keras.Input((count,)), keras.layers.Dense(1)]), mixer(**options))
-    return [to_numpy(plain.augment(np.eye(count, dtype="float32"))[0]) for _ in range(steps)]
+    """The mixing matrices (count, count) of successive training steps: what they make of the rows of the identity."""
+    records, rows, found = Records(), np.eye(count, dtype="float32"), []
+    model = training.RegularizedModel(
+        keras.Sequential([keras.Input((count,)), records, keras.layers.Dense(1)]), mixer()
+    )
+    model.compile(keras.optimizers.SGD(0.0), "mse", **options)
+    for _ in range(steps):
+        model.train_on_batch(rows, rows[:, :1])
+        found.append(np.array(to_numpy(records.seen)))
+    return found
 
 
 def compiled(net, mix_at=None, augmentation=None, optimizer=None, loss=None, parts=None, **options):
@@ -147,10 +168,10 @@ def digits_like(dropout=0.0):
     return keras.Sequential([keras.Input((4, 3, 2), name="image"), *parts])
 
 
-def trained(mix_at, net=None, epochs=2, **options):
-    x, y, w = batch(10)
+def trained(mix_at, net=None, epochs=2, count=COUNT, **options):
+    x, y, w = batch(count)
     model = compiled(net or digits_like(0.3), mix_at, **options)
-    history = model.fit(x, y, 4, epochs, 0, sample_weight=w, shuffle=False).history  # the last batch has 2 samples
+    history = model.fit(x, y, 4, epochs, 0, sample_weight=w, shuffle=False).history
     return [to_numpy(weight) for weight in model.model.weights], history
 
 
@@ -163,11 +184,14 @@ def test_an_input_name_is_plain_mixing(kind):
         parts["in a pipeline"][-1] = layers.LabelNoise(0.2, num_classes=CLASSES)
         return layers.Pipeline({**mixers, **parts}.get(kind, [choice]), seed=7)
 
-    (plain, history), (found, same) = (trained(name, augmentation=augmentation()) for name in (None, "image"))
-    assert_close(found, plain, rtol=1e-5, atol=1e-6)
-    assert_close(same, history, rtol=1e-5)
-    (other, _) = trained("flat", augmentation=augmentation()) if kind == "MixUp" else (found, None)
-    assert kind != "MixUp" or max(np.abs(a - b).max() for a, b in zip(other, plain, strict=True)) > 1e-3
+    count = 9 if kind == "MixUp" else COUNT  # the last batch has one sample
+    found = [trained(name, augmentation=augmentation(), count=count, epochs=1) for name in (None, "image")]
+    assert_close(found[1], found[0], rtol=1e-5, atol=1e-6)
+
+
+def test_other_layers_give_other_weights():
+    (first, _), (second, _) = trained("image", epochs=1), trained("flat", epochs=1)
+    assert max(np.abs(a - b).max() for a, b in zip(first, second, strict=True)) > 1e-3
 
 
 # The layer that a step draws.
@@ -182,7 +206,7 @@ def test_each_step_draws_one_of_the_layers(jit_compile):
     model = compiled(net, [name, net.inputs[0].name], optimizer=keras.optimizers.SGD(0.0), jit_compile=jit_compile)
     found = [float(model.train_on_batch(x, y)) for _ in range(steps)]
     drawn = []
-    for loss, share in zip(found, shares(steps=steps), strict=True):
+    for loss, share in zip(found, shares(steps=steps, jit_compile=jit_compile), strict=True):
         at_hidden = mixed_loss(reference(x, share), y, share)
         at_input = mixed_loss(net(np.einsum("ij,jhwc->ihwc", share, x)), y, share)
         assert min(abs(loss - at_hidden), abs(loss - at_input)) < 1e-5 < 1e-4 < abs(at_hidden - at_input)
@@ -196,12 +220,12 @@ def test_the_layers_are_equally_likely_and_independent_of_partners():
     x, y, _ = batch(3)
     net = digits_like()
     model = compiled(net, ["conv", "flat", "head"])
-    plans = [model.augment(x, y)[0].plan for _ in range(300)]
+    plans = [model.augment(x, y)[0].plan for _ in range(200)]
     drawn = np.array([[(to_numpy(blend) < 1).any() for blend in plan["blends"]] for plan in plans])
     assert (drawn.sum(1) == 1).all()
-    assert (np.abs(drawn.mean(0) - 1 / 3) < 4 * np.sqrt(2 / 9 / 300)).all()
+    assert (np.abs(drawn.mean(0) - 1 / 3) < 4 * np.sqrt(2 / 9 / 200)).all()
     shifts = np.array([to_numpy(plan["partner"])[0] for plan in plans])
-    assert abs(np.corrcoef(shifts, drawn[:, 0])[0, 1]) < 4 / np.sqrt(300)
+    assert abs(np.corrcoef(shifts, drawn[:, 0])[0, 1]) < 4 / np.sqrt(200)
 
 
 @only("tensorflow", "jax", why="PyTorch takes one step per call")
@@ -233,7 +257,7 @@ def test_other_layers_act_on_the_inputs(order):
 
 
 def test_token_ids_are_mixed_at_their_embedding_and_masks_are_united():
-    """Ids stay integers, also those that half precision cannot hold; padding counts where either partner has a token."""
+    """Ids stay integers, also large ones. A step counts where either partner has a token."""
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(1)
     ids = rng.integers(4000, 5000, (COUNT, 6)).astype("int32")
@@ -347,7 +371,9 @@ def test_the_second_pass_of_sharpness_mixes_alike():
     second = gradients_at([value + gradient / norm for value, gradient in zip(before, first, strict=True)])
     for weight, value in zip(weights, before, strict=True):
         weight.assign(value)
-    model = compiled(net, [name], optimizer=keras.optimizers.SGD(1.0), parts={"sharpness": training.SharpnessAware(1.0)})
+    model = compiled(
+        net, [name], optimizer=keras.optimizers.SGD(1.0), parts={"sharpness": training.SharpnessAware(1.0)}
+    )
     model.train_on_batch(x, y)
     for weight, value, gradient in zip(weights, before, second, strict=True):
         assert_close(to_numpy(weight), value - gradient, rtol=1e-4, atol=1e-5)
@@ -375,7 +401,7 @@ def test_further_passes_of_penalties_mix_alike():
 def test_all_parts_together():
     parts = [training.VirtualAdversarial(0.5, seed=1), training.ConsistentDropout(), training.ConfidencePenalty(0.1)]
     parts = {"penalties": parts, "sharpness": training.SharpnessAware(0.05)}
-    _, history = trained(["conv", "flat", "image"], parts=parts)
+    _, history = trained(["conv", "flat", "image"], epochs=1, parts=parts)
     assert all(np.isfinite(values).all() for values in history.values())
     assert {"virtual_adversarial", "consistent_dropout", "confidence_penalty"} <= set(history)
 
@@ -387,24 +413,18 @@ def test_all_parts_together():
 def test_low_precision(policy):
     keras.config.set_dtype_policy(policy)
     try:
-        plain, found = (trained(name, alpha_in_half(), epochs=1)[1]["loss"] for name in (None, "image"))
+        plain, found = (trained(name, digits_like(), epochs=1)[1]["loss"] for name in (None, ["image"]))
         assert_close(found, plain, rtol=2e-2)
-        assert np.isfinite(trained(["conv", "flat"], alpha_in_half())[1]["loss"]).all()
     finally:
         keras.config.set_dtype_policy("float32")
-
-
-def alpha_in_half():
-    return digits_like()
 
 
 def test_accumulated_gradients():
     def optimizer():
         return keras.optimizers.SGD(0.1, gradient_accumulation_steps=2)
 
-    (plain, _), (found, _) = (trained(name, optimizer=optimizer()) for name in (None, "image"))
+    (plain, _), (found, _) = (trained(name, epochs=1, optimizer=optimizer()) for name in (None, "image"))
     assert_close(found, plain, rtol=1e-5, atol=1e-6)
-    assert all(np.isfinite(weight).all() for weight in trained(["conv", "flat"], optimizer=optimizer())[0])
 
 
 def test_a_batch_of_one_is_not_mixed():
@@ -417,15 +437,20 @@ def test_a_batch_of_one_is_not_mixed():
 def test_a_custom_loop():
     """Inputs and labels from `augment` go through the model, as inputs and labels do."""
     x, y, w = batch()
-    net, name, _ = made("residual")
-    expected = compiled(net, name, optimizer=keras.optimizers.SGD(0.0), metrics=["accuracy"]).train_on_batch(x, y, w)
+    net, name, reference = made("residual")
     model = compiled(net, name, metrics=["accuracy"], parts={"penalties": [Repeats(1.0)]})
     mixed, labels, weights = model.augment(x, y, w)
+    plain = training.RegularizedModel(keras.Sequential([keras.Input((COUNT,)), keras.layers.Dense(1)]), mixer())
+    share = to_numpy(plain.augment(np.eye(COUNT, dtype="float32"))[0])
+    logits = to_numpy(reference(x, share))
+    expected = ((share * losses_of(logits, y)).sum(1) * (share @ w)).mean()
     values = ([v.value for v in model.trainable_variables], [v.value for v in model.non_trainable_variables])
     y_pred = model.stateless_call(*values, mixed, training=True)[0] if BACKEND == "jax" else model(mixed, training=True)
     loss = model.compute_loss(mixed, labels, y_pred, weights)
-    assert_close(loss, expected[0], rtol=1e-5)  # the penalty is 0: its pass mixes alike
-    assert_close(model.compute_metrics(mixed, labels, y_pred, weights)["accuracy"], expected[1])
+    assert_close(loss, expected, rtol=1e-5)  # the penalty is 0: its pass mixes alike
+    accuracy = to_numpy(model.compute_metrics(mixed, labels, y_pred, weights)["accuracy"])
+    assert_close(accuracy, (logits.argmax(1) == y[share.argmax(1)]).mean(), rtol=1e-5)
+    assert_close(y_pred, logits, rtol=1e-5, atol=1e-5)
     assert_close(model(x, training=True), net(x))
 
 
@@ -475,7 +500,9 @@ def test_frozen_layers_stay_frozen():
 def test_a_sequential_network_without_input_is_built_by_the_first_batch():
     x, y, _ = batch()
     keras.utils.set_random_seed(3)
-    net = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(4, "tanh", name="hidden"), keras.layers.Dense(5)])
+    net = keras.Sequential(
+        [keras.layers.Flatten(), keras.layers.Dense(4, "tanh", name="hidden"), keras.layers.Dense(5)]
+    )
     model = compiled(net, "hidden")
     assert np.isfinite(model.fit(x, y, verbose=0).history["loss"]).all()
     (share,) = shares()
