@@ -3,6 +3,8 @@
 import contextlib
 from typing import Any, NamedTuple
 
+from keras_reg._typing import Tensors
+
 
 class MixedInside(NamedTuple):
     """Inputs of a network, and the plan by which it mixes activations."""
@@ -33,7 +35,7 @@ class MixesInside:
         """The network that a call uses."""
         return self.model if self.mixing is None or self.mixing.plan is None else self.mixing.network
 
-    def __call__(self, inputs, *args, **kwargs):
+    def __call__(self, inputs: Tensors, *args: Any, **kwargs: Any) -> Tensors:
         with self.mixed_inside(inputs) as inputs:
             return super().__call__(inputs, *args, **kwargs)
 

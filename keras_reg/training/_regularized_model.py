@@ -45,7 +45,8 @@ class RegularizedModel(AsNetwork, ChecksData, MixesInside, AugmentedStep, HasFur
         augmentation: A layer of `keras_reg.layers`, an image layer of Keras, or a `keras.Sequential` of these, which
             becomes a `Pipeline`. With `None`, nothing is augmented.
         augmented_input: Name or position of the input to augment, if the model has several. Mixers do not support this
-            argument, since they would have to mix the other inputs too. Without it, `MixUp` mixes all inputs.
+            argument without `mix_at`, since they would have to mix the other inputs too. Without it, `MixUp` mixes all
+            inputs.
         penalties: A list of `Penalty`, such as `ConfidencePenalty`: terms that are added to the loss in training.
         sharpness: A `SharpnessAware`, or `None` for the plain gradient.
         mix_at: Name of a layer whose output is mixed instead of the inputs, or a list of names, of which every batch

@@ -147,7 +147,7 @@ def check_inputs(batch, layer):
         if is_integer(array) and (rank < 3 or (rank == 3 and dtype_of(array) != "uint8")):
             fail(
                 f"`{layer}` blends inputs. Integers of shape (batch, time) are treated as token ids, which cannot be "
-                "blended: mix their embeddings, or cast numeric features to floats.",
+                "blended: mix their embeddings (`mix_at` of `RegularizedModel`), or cast numeric features to floats.",
                 dtype=dtype_of(array), shape=tuple(array.shape),
             )  # fmt: skip
 
