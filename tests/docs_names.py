@@ -13,19 +13,27 @@ EPOCHS = 2  # `fit` in the documentation trains no longer than this
 EAGER = keras.backend.backend() == "tensorflow"  # which takes seconds to compile a step that runs twice
 BLOCK = re.compile(
     r"(?P<why><!-- not run: [^>]+ -->\n+)?(<!-- on (?P<on>[\w, ]+) -->\n+)?"
+    r"(<!-- from Keras (?P<since>[\d.]+) -->\n+)?"
     r"^(?P<indent> *)```python\n(?P<code>.*?)^ *```$",
     re.M | re.S,
 )
 
 
 def blocks(text):
-    """(line, code) of each block of a page that is to run on this backend."""
+    """(line, code) of each block of a page that is to run on this backend and with this version of Keras."""
     here = keras.backend.backend()
     return [
         (text[: block.start("code")].count("\n"), textwrap.dedent(block["code"]))
         for block in BLOCK.finditer(text)
-        if not block["why"] and here in (block["on"] or here)
+        if not block["why"]
+        and here in (block["on"] or here)
+        and _numbers(block["since"] or "3") <= _numbers(keras.__version__)
     ]
+
+
+def _numbers(version):
+    """Major and minor number of a version."""
+    return [int(number) for number in version.split(".")[:2]]
 
 
 def run(found, page):

@@ -3,6 +3,7 @@
 from keras_reg._backend._crossentropy import fused_crossentropy, times, weighted_sum
 from keras_reg._backend._current import is_compiling, not_compiled
 from keras_reg._backend._gradients import dense, gradients_at
+from keras_reg._backend._inner_steps import OneScopeLoss, run_step_of
 from keras_reg._backend._native import NATIVE, place_of
 from keras_reg._backend._place import Place
 from keras_reg._backend._process_state import process_random_state, same_random_numbers, set_process_random_state
@@ -23,6 +24,7 @@ from keras_reg._backend._tensors import (
 __all__ = [
     "NATIVE",
     "AugmentedStep",
+    "OneScopeLoss",
     "Place",
     "Programs",
     "RandomSource",
@@ -48,6 +50,7 @@ __all__ = [
     "place_of",
     "process_random_state",
     "random_sources",
+    "run_step_of",
     "same_random_numbers",
     "seed_words",
     "set_process_random_state",

@@ -15,7 +15,7 @@ class _EagerStateStep:
     def train_step(self, data):
         x, *others = self.augment(*keras.utils.unpack_x_y_sample_weight(data))
         with self.mixed_inside(x) as x:
-            return self._train_on_augmented((x, *others))
+            return self._train_on_augmented(self.data_of_step(data, x, *others))
 
     def _train_on_augmented(self, data):
         if not self.takes_further_passes:
@@ -29,7 +29,7 @@ class _EagerStateStep:
         return self(inputs, training=True) if self._call_has_training_arg else self(inputs)
 
     def call_network(self, inputs, **options):
-        return self.current_network(inputs, **options)
+        return self.current_network()(inputs, **options)
 
 
 class _StatelessStep:
@@ -49,19 +49,26 @@ class _StatelessStep:
         moved = [scope.get_current_value(variable) for variable in variables]
         non_trainable = [old if new is None else new for old, new in zip(non_trainable, moved, strict=True)]
         with self.mixed_inside(x) as x:
-            return self._train_on_augmented((trainable, non_trainable, *others), (x, *others_of_data))
+            data = self.data_of_step(data, x, *others_of_data)
+            return self._train_on_augmented((trainable, non_trainable, *others), data)
 
     def _train_on_augmented(self, state, data):
         if not self.takes_further_passes:
             return super().train_step(state, data)
-        with self.further_passes(data, list(zip(self.non_trainable_variables, state[1], strict=True))):
+        known = [*zip(self.non_trainable_variables, state[1], strict=True)]
+        known += zip(self.metrics_variables, state[3], strict=True)
+        with self.further_passes(data, known):
             return super().train_step(state, data)
 
     def call_again(self, inputs):
         """Calls the model as the first pass of a step does, which is stateless."""
+        return self.call_statelessly(inputs, training=True)
+
+    def call_statelessly(self, inputs, training):
+        """Calls the model in a scope that has its state."""
         self._stateless = True
         try:
-            return self.call(inputs, training=True)
+            return self.call(inputs, training=training) if self._call_has_training_arg else self.call(inputs)
         finally:
             self._stateless = False
 
@@ -90,7 +97,7 @@ class _StatelessStep:
 
         Then the layers inside get `training` only from the code that calls them.
         """
-        network = self.current_network
+        network = self.current_network()
         return (network.call if self._stateless else network)(inputs, **options)
 
 

@@ -52,8 +52,11 @@ class FurtherPasses:
         return any(_backend.is_seed(variable) and tuple(variable.shape) == (2,) for variable in variables)
 
     def loss(self, y, y_pred, sample_weight):
-        """Returns the compiled loss of these outputs, without penalties."""
-        return self.model.compute_plain_loss(self.batch[0] if self.batch else None, y, y_pred, sample_weight)
+        """Returns the compiled loss of these outputs, without penalties. Metrics count only that of the first pass."""
+        model = self.model
+        known = [(variable, variable.value) for variable in [*model.variables, *model.metrics_variables]]
+        with keras.StatelessScope(known):
+            return model.compute_plain_loss(self.batch[0] if self.batch else None, y, y_pred, sample_weight)
 
     def perturbed_input(self, x):
         """Returns (place, array): the input that a penalty may change."""

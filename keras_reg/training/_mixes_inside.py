@@ -30,9 +30,8 @@ class MixesInside:
         finally:
             self.mixing.plan = before
 
-    @property
     def current_network(self):
-        """The network that a call uses."""
+        """Returns the network that a call uses. Keras would save the network as the value of a property."""
         return self.model if self.mixing is None or self.mixing.plan is None else self.mixing.network
 
     def __call__(self, inputs: Tensors, *args: Any, **kwargs: Any) -> Tensors:

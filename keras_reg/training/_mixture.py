@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_reg._validation import fail
+from keras_reg.training._label_terms import LabelTerms
 from keras_reg.training._losses import as_loss
 
 
@@ -30,45 +31,40 @@ class Mixture(NamedTuple):
         labels, weights = zip(*batch.terms, strict=True)
         return cls(labels, None if len(labels) == 1 else ops.stack(weights, axis=1), batch.dominant[0])
 
-    def stacked(self):
-        """Returns one nest of labels (batch, terms, ...)."""
-        return keras.tree.map_structure(lambda *terms: ops.stack(terms, axis=1), *self.labels)
+    def as_labels(self, form):
+        """Returns the labels for the losses: one nest of arrays if there is one term, else of `LabelTerms`.
 
-
-class Mixing:
-    """What a `RegularizedModel` and its losses share.
-
-    Attributes:
-        weights: The weights of the terms while one loss is computed, or `None` for plain labels.
-        given: The `loss` argument of the last `compile`. Keras does not track it here, so it remains the very object
-            that the user passed.
-    """
-
-    weights = None
-    given = None
+        Args:
+            form: Function that puts the labels of one term into the form of the outputs.
+        """
+        terms = [form(labels) for labels in self.labels]
+        if self.weights is None:
+            return terms[0]
+        return keras.tree.map_structure(lambda *arrays: LabelTerms(arrays, self.weights), *terms)
 
 
 class MixedLoss(keras.losses.Loss):
-    """Computes the sum over terms of weight * loss for labels (batch, terms, ...), while `mixing` has weights.
+    """Computes the sum over terms of weight * loss for `LabelTerms`, and `loss` for all other labels.
 
     It only calls `loss`, once per term, with the term's share of the sample weights, so masks, ignored classes, dtypes
     and reductions are those of `loss`. A sum is linear in the sample weights. A mean over the sample weights is not, so
     each term is multiplied by its share of these weights.
     """
 
-    def __init__(self, loss, mixing):
-        self.loss, self.mixing, self.rank = as_loss(loss), mixing, None
+    def __init__(self, loss):
+        self.given, self.loss, self.rank = loss, as_loss(loss), None
         super().__init__(name=self.loss.name, reduction=self.loss.reduction, dtype=self.loss.dtype)
 
     def __call__(self, y_true, y_pred, sample_weight=None):
-        if self.mixing.weights is None:
+        weights = _weights_of(y_true)
+        if weights is None:
             return self.loss(y_true, y_pred, sample_weight)
-        terms = self.mixing.weights.shape[1]
-        labels = [keras.tree.map_structure(lambda y, term=term: y[:, term], y_true) for term in range(terms)]
+        terms = range(weights.shape[1])
+        labels = [keras.tree.map_structure(lambda y, term=term: y.terms[term], y_true) for term in terms]
         shape = self._shape_of_values(labels[0], y_pred)
         total = 0.0
         for term, y in enumerate(labels):
-            weight = self._share(self.mixing.weights[:, term], shape, sample_weight)
+            weight = self._share(weights[:, term], shape, sample_weight)
             part = self.loss(y, y_pred, weight)
             if self.reduction == "mean_with_sample_weight":
                 count = _Count(shape, self.dtype)
@@ -79,6 +75,9 @@ class MixedLoss(keras.losses.Loss):
 
     def call(self, y_true, y_pred):
         return self.loss.call(y_true, y_pred)
+
+    def get_config(self):
+        return {"loss": keras.saving.serialize_keras_object(self.given)}
 
     def _shape_of_values(self, y_true, y_pred):
         """Returns the shape of the losses before their reduction, (batch, ...)."""
@@ -126,13 +125,28 @@ class _Count(keras.losses.Loss):
         return ops.ones(self.shape, self.dtype)
 
 
-def wrap_losses(losses, mixing):
+def _weights_of(y_true):
+    """Returns the weights of the terms of mixed labels, or `None` for other labels."""
+    first = y_true if isinstance(y_true, LabelTerms) else next(iter(keras.tree.flatten(y_true)), None)
+    return first.weights if isinstance(first, LabelTerms) else None
+
+
+def wrap_losses(losses):
     """Wraps each loss in a `loss` argument of `compile`: a nest of names, functions, losses and `None`."""
     if losses is None:
         return None
     if isinstance(losses, dict):
-        return type(losses)((name, wrap_losses(loss, mixing)) for name, loss in losses.items())
+        return type(losses)((name, wrap_losses(loss)) for name, loss in losses.items())
     if isinstance(losses, (list, tuple)):
-        wrapped = [wrap_losses(loss, mixing) for loss in losses]
+        wrapped = [wrap_losses(loss) for loss in losses]
         return type(losses)(*wrapped) if hasattr(losses, "_fields") else type(losses)(wrapped)
-    return MixedLoss(losses, mixing)
+    return MixedLoss(losses)
+
+
+def unwrapped(config):
+    """Returns the config of `compile` arguments with the losses that were passed, in the place of wrapped ones."""
+    if isinstance(config, dict):
+        if config.get("class_name") == MixedLoss.__name__:
+            return config["config"]["loss"]
+        return {name: unwrapped(value) for name, value in config.items()}
+    return [unwrapped(value) for value in config] if isinstance(config, list) else config

@@ -22,10 +22,9 @@ from keras_reg.training._mix_at import MixAt
 from keras_reg.training._mixes_inside import MixedInside, MixesInside
 from keras_reg.training._mixture import Mixture
 from keras_reg.training._mixture_model import MixtureModel
+from keras_reg.training._own_steps import check_steps
 from keras_reg.training._penalties._penalty import Penalty
 from keras_reg.training._sharpness_aware import SharpnessAware
-
-STEPS = ("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics")
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
@@ -41,7 +40,9 @@ class RegularizedModel(AsNetwork, ChecksData, MixesInside, AugmentedStep, HasFur
     weight, so training accuracy remains meaningful.
 
     Args:
-        model: The `keras.Model` to train: Functional, Sequential or subclassed, with the ordinary `train_step`.
+        model: The `keras.Model` to train: Functional, Sequential or subclassed. It may override `compute_loss` and
+            `compute_metrics`, as `keras.distillation.Distiller` does, or `train_step`. Then `compile` takes the
+            arguments of its `compile`, and compiles it too.
         augmentation: A layer of `keras_reg.layers`, an image layer of Keras, or a `keras.Sequential` of these, which
             becomes a `Pipeline`. With `None`, nothing is augmented.
         augmented_input: Name or position of the input to augment, if the model has several. Mixers do not support this
@@ -66,11 +67,12 @@ class RegularizedModel(AsNetwork, ChecksData, MixesInside, AugmentedStep, HasFur
         The output shape of `model`.
 
     Raises:
-        ValueError: If `model` is not a Keras model or overrides the training step, which would be ignored; if
-            `augmentation` is not a layer; in training, if the augmentation does not accept the data, or if integer
-            labels are mixed and a loss does not return one number per sample; for arrays that are not numeric or
-            contain integers that tensors cannot represent; and for labels or sample weights that are not one array, or
-            one array per output.
+        ValueError: If `model` is not a Keras model; if it overrides `train_step`, and `penalties` or `sharpness` is
+            given or integer labels are mixed without `num_classes`; if its `compute_loss` reads mixed integer labels by
+            other means than the losses of `compile`; if `augmentation` is not a layer; in training, if the augmentation
+            does not accept the data, or if integer labels are mixed and a loss does not return one number per sample;
+            for arrays that are not numeric or contain integers that tensors cannot represent; and for labels or sample
+            weights that are not one array, or one array per output.
 
     Example:
 
@@ -99,6 +101,7 @@ class RegularizedModel(AsNetwork, ChecksData, MixesInside, AugmentedStep, HasFur
         **kwargs: Any,
     ) -> None:
         _check_model(model)
+        check_steps(model, penalties=penalties, sharpness=sharpness, mix_at=mix_at)
         if sharpness is not None and not isinstance(sharpness, SharpnessAware):
             fail("`sharpness` must be a `SharpnessAware` or None.", sharpness=sharpness)
         if augmentation is not None and not isinstance(augmentation, keras.layers.Layer):
@@ -112,6 +115,7 @@ class RegularizedModel(AsNetwork, ChecksData, MixesInside, AugmentedStep, HasFur
             # Keras passes `training` on only if the signature has it, so this model must have the same signature.
             object.__setattr__(self, "call", self._call_without_training)
         super().__init__(**kwargs)
+        self.read_steps(model)
         ready = augmentation is None or isinstance(augmentation, BatchAugmentation)
         self.augmentation = augmentation if ready else Pipeline([augmentation])
         self.penalties = _check_penalties(penalties)
@@ -168,14 +172,15 @@ class RegularizedModel(AsNetwork, ChecksData, MixesInside, AugmentedStep, HasFur
         place, found = self._find_images(x)
         found = hold_inputs(found, "x")  # other inputs may be strings or sparse, but not the augmented one
         inside = None if self.mixing is None else self._sizes_inside(x)
-        batch = Batch.of(found, y, sample_weights=sample_weight, keeps_ids=True, inside=inside)
+        keeps_ids = not self.has_own_train_step
+        batch = Batch.of(found, y, sample_weights=sample_weight, keeps_ids=keeps_ids, inside=inside)
         batch, _ = self.augmentation._read(batch, called=False)
         self._build_augmentation(found)
         batch = self.augmentation._augment(batch)
         images = computed_once(batch.place, found, batch.images)
         x = put_images(x, place, images)
         x = x if batch.plan is None else MixedInside(x, batch.plan)
-        return x, Mixture.of(batch), batch.sample_weights
+        return x, batch.given("labels") if self.has_own_train_step else Mixture.of(batch), batch.sample_weights
 
     def _sizes_inside(self, x):
         """Returns the sizes of what `mix_at` mixes. On TensorFlow, the first step of `fit` asks before a build."""
@@ -191,7 +196,10 @@ class RegularizedModel(AsNetwork, ChecksData, MixesInside, AugmentedStep, HasFur
         parts |= {"penalties": list(self.penalties), "sharpness": self.sharpness}
         plain = {"name": self.name, "trainable": self.trainable, "augmented_input": self.augmented_input}
         plain["mix_at"] = self.mix_at if isinstance(self.mix_at, str) else self.mix_at and list(self.mix_at)
-        return {**plain, **{name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}}
+        config = {**plain, **{name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}}
+        if self.has_own_loss or self.has_own_train_step:
+            config["model"].pop("compile_config", None)  # `compile` of this model compiles the network
+        return config
 
     @classmethod
     def from_config(cls, config: Config, custom_objects: Config | None = None) -> Self:
@@ -214,6 +222,5 @@ def _check_penalties(penalties):
 def _check_model(model):
     if not isinstance(model, keras.Model):
         fail("`model` must be a `keras.Model`.", model=model)
-    own = [name for name in STEPS if getattr(type(model), name) is not getattr(keras.Model, name)]
-    if own:
-        fail(f"`model` must not override `{own[0]}`, which would be bypassed in training.", model=type(model).__name__)
+    if isinstance(model, RegularizedModel):
+        fail("`model` must not be a `RegularizedModel`. Pass all parts to one.", model=type(model).__name__)

@@ -709,23 +709,8 @@ def test_two_processes_of_torch_distributed(tmp_path):
 # Bad input.
 
 
-class OwnStep(keras.Model):
-    def train_step(self, *args):
-        return super().train_step(*args)
-
-
-@keras.saving.register_keras_serializable(package="tests")
-class OwnLoss(keras.Model):
-    def compute_loss(self, *args, **kwargs):
-        return super().compute_loss(*args, **kwargs)
-
-
-def test_refuses_what_it_would_bypass():
-    with raises_received("train_step", "OwnStep"):
-        training.RegularizedModel(OwnStep(), layers.MixUp())
-    with raises_received("compute_loss"):
-        training.RegularizedModel(OwnLoss(), layers.MixUp())
-    with raises_received("train_step"):
+def test_refuses_wrong_parts():
+    with raises_received("RegularizedModel"):
         training.RegularizedModel(augmented(), layers.MixUp())
     with raises_received("model"):
         training.RegularizedModel("resnet", layers.MixUp())

@@ -1,0 +1,96 @@
+import inspect
+
+import keras
+
+from keras_reg import _backend
+from keras_reg.training._own_steps import OF_LOSS, overrides
+
+
+class OwnLoss(_backend.OneScopeLoss, keras.Model):  # type: ignore[misc, valid-type]
+    """A model that computes losses and metrics as its network does, if the network overrides how Keras computes them.
+
+    Then the network is compiled too, and its `compute_loss`, `compute_metrics` and metrics are used.
+    """
+
+    has_own_loss = False  # whether the network computes its loss or its metrics by itself
+    has_own_train_step = False  # whether the network has a training step of its own
+
+    def read_steps(self, network):
+        """Reads from a network which steps it has of its own."""
+        self.has_own_train_step = overrides(network, "train_step")
+        self.has_own_loss = not self.has_own_train_step and overrides(network, *OF_LOSS)
+
+    def compile_like_network(self):
+        """Compiles this model as its network has been compiled, with the same optimizer, but without losses.
+
+        The empty list of metrics makes Keras call `compute_metrics` before the first step on JAX, where all metrics
+        must exist by then.
+        """
+        network = self.model
+        has_metrics = network.loss is not None or any(not getattr(found, "built", True) for found in network.metrics)
+        super().compile(
+            optimizer=network.optimizer,
+            metrics=[] if has_metrics else None,
+            run_eagerly=network.run_eagerly,
+            steps_per_execution=network.steps_per_execution,
+            jit_compile=network.jit_compile,
+            auto_scale_loss=False,  # the network has done so if its dtype needs it
+        )
+        self._has_computed_loss = False
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        if not self.has_own_loss:
+            return super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
+        self._has_computed_loss = True
+        return _loss_of(self.model, x, y, y_pred, sample_weight, training)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        if not self.has_own_loss:
+            return super().compute_metrics(x, y, y_pred, sample_weight)
+        self.build_metrics_of_network(x, y, y_pred, sample_weight)
+        results = self._without_stale_loss(self.model.compute_metrics(x, y, y_pred, sample_weight))
+        own = super().compute_metrics(x, y, y_pred, sample_weight)
+        return {**own, **results} if overrides(self.model, "compute_metrics") else own
+
+    def build_metrics_of_network(self, x, y, y_pred, sample_weight):
+        """Builds the metrics of the losses of the network, if no loss has been computed since `compile`."""
+        first = next(iter(keras.tree.flatten(y_pred)))
+        if self._has_computed_loss or self.model.loss is None or _backend.is_concrete(first):
+            return
+        self._has_computed_loss = True
+        _loss_of(self.model, x, y, y_pred, sample_weight, training=False)
+
+    @property
+    def metrics(self):
+        if self.has_own_train_step:
+            return self.model.metrics
+        own = super().metrics
+        if not self.has_own_loss or not self.compiled:
+            return own
+        listed = overrides(self.model, "metrics")  # then the logs have no loss but that of the network, if any
+        found = [*own[listed:], *self.model.metrics[0 if listed else 1 :]]
+        return list({id(metric): metric for metric in found}.values())
+
+    def reset_metrics(self):
+        if self.has_own_loss or self.has_own_train_step:
+            self.model.reset_metrics()
+        super().reset_metrics()
+
+    def get_metrics_result(self):
+        if self.has_own_train_step:
+            return self.model.get_metrics_result()
+        results = super().get_metrics_result()
+        if self.has_own_loss and overrides(self.model, "get_metrics_result"):
+            results |= self._without_stale_loss(self.model.get_metrics_result())
+        return results
+
+    def _without_stale_loss(self, results):
+        """Returns results of the network without the mean loss of Keras, which only its own training step updates."""
+        stale = not overrides(self.model, "metrics")
+        return {name: value for name, value in results.items() if not (stale and name == "loss")}
+
+
+def _loss_of(network, x, y, y_pred, sample_weight, training):
+    """Calls `compute_loss` as Keras does: overrides may lack `training`."""
+    options = {"training": training} if "training" in inspect.signature(network.compute_loss).parameters else {}
+    return network.compute_loss(x, y, y_pred, sample_weight, **options)

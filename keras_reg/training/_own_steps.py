@@ -1,0 +1,68 @@
+"""What a network overrides of the steps of `keras.Model`, and the arguments of its `compile`."""
+
+import functools
+import inspect
+
+import keras
+
+from keras_reg._validation import fail
+from keras_reg.training._mixture import unwrapped, wrap_losses
+
+KERAS_ARGUMENTS = list(inspect.signature(keras.Model.compile).parameters)[1:]  # of `compile`, without `self`
+OF_LOSS = ("compute_loss", "compute_metrics", "get_metrics_result", "reset_metrics", "metrics")
+
+
+def overrides(network, *names):
+    """Whether the class of the network overrides one of these members of `keras.Model`."""
+    return any(getattr(type(network), name) is not getattr(keras.Model, name) for name in names)
+
+
+def check_steps(network, **parts):
+    """Checks that the steps of a network can be run by `RegularizedModel` with these parts.
+
+    Args:
+        network: The network.
+        **parts: Arguments of `RegularizedModel` that need the training step of Keras.
+    """
+    name = type(network).__name__
+    if not overrides(network, "train_step"):
+        if overrides(network, "test_step"):
+            fail("`model` must not override `test_step` if it does not override `train_step`.", model=name)
+        return
+    for part, value in parts.items():
+        if value:
+            fail(
+                f"`{part}` needs the training step of Keras, so `model` must not override `train_step`. Only "
+                "`augmentation` works with a `train_step` of the model.",
+                model=name, **{part: value},
+            )  # fmt: skip
+
+
+def named_arguments(function, args, kwargs):
+    """Returns the arguments of a `compile` method by name. Those of `*args` have the names that Keras gives them."""
+    signature = inspect.signature(function)
+    named = {}
+    for name, value in signature.bind(*args, **kwargs).arguments.items():
+        kind = signature.parameters[name].kind
+        if kind is inspect.Parameter.VAR_POSITIONAL:
+            named |= dict(zip(KERAS_ARGUMENTS, value, strict=False))
+        else:
+            named |= value if kind is inspect.Parameter.VAR_KEYWORD else {name: value}
+    return named
+
+
+def compile_network(network, arguments, mixed):
+    """Compiles the network. If `mixed`, its losses also accept mixed labels, and a file of it has the losses passed."""
+    if not mixed:
+        network.compile(**arguments)
+        return
+    wrapped = {
+        name: wrap_losses(value) if name == "loss" or isinstance(value, keras.losses.Loss) else value
+        for name, value in arguments.items()
+    }
+    network.compile(**wrapped)
+    object.__setattr__(network, "get_compile_config", functools.partial(_plain_compile_config, network))
+
+
+def _plain_compile_config(network):
+    return unwrapped(type(network).get_compile_config(network))
