@@ -186,6 +186,7 @@ ELSEWHERE = {
     "LabelNoise": "[When labels are wrong](wrong_labels.md) has its measurements.",
     "Penalty": "The base class of penalties does nothing on its own.",
     "Phase": "A phase of `TransferLearner`.",
+    "RandomAffine": "`RandomApply` measures rotations, with Keras' layer.",
     "RandomFlip": "Digits must not be mirrored. The [ladder](ladder.md) measures flips together with crops.",
     "RegularizedModel": "It trains all augmentations of this page, and adds nothing to them.",
     "SmoothedEarlyStopping": "See [When labels are wrong](wrong_labels.md).",

@@ -97,6 +97,15 @@ def pipeline():
 
 
 @picture
+def random_affine():
+    batch = np.repeat(photos()[:1], 2, axis=0)
+    turned = array(layers.RandomAffine(rotation=30, fill_value=0.5, seed=1)(batch))
+    changed = array(layers.RandomAffine(30, 0.1, 0.3, 0.2, fill_mode="reflect", seed=2)(batch))
+    titles = ["original", *["rotation, constant"] * 2, *["all four, reflect"] * 2]
+    return strip([batch[0], *turned, *changed], titles)
+
+
+@picture
 def random_flip():
     image = photos()[0]
     found = array(layers.RandomFlip("horizontal_and_vertical", seed=7)(np.repeat(image[None], 4, axis=0)))

@@ -137,6 +137,21 @@ def check_range(name, value, low=-math.inf, high=math.inf, open_low=False):
     )
 
 
+def check_span(name, value, low, high, open_low=False):
+    """Checks for a number of at least 0, which stands for the range from -value to value, or a range (least, most)."""
+    number = native(value)
+    if is_number(number):
+        return check_number(name, value, 0, min(-low, high), open_high=open_low and -low <= high)
+    if not isinstance(number, (tuple, list)):
+        fail(f"`{name}` must be a number of at least 0, or a pair (least, most).", **{name: value})
+    return check_range(name, value, low, high, open_low)
+
+
+def span_of(value):
+    """Returns the range (least, most) that a checked value of `check_span` stands for."""
+    return tuple(value) if isinstance(value, (tuple, list)) else (-value, value)
+
+
 def check_ratio(name, value):
     """Checks for an ordered pair (least, most) of aspect ratios, both > 0."""
     return check_range(name, value, 0, open_low=True)

@@ -147,6 +147,7 @@ BAD_RATE = [{"rate": value} for value in (-0.1, 1.5, float("nan"), "half", None)
 BAD_ALPHA = [{"alpha": value} for value in (0, -1.0, float("nan"), float("inf"), "one", None)]
 BAD_CLASSES = [{"num_classes": value} for value in (0, -3, 2.5, "ten")]
 BAD_FORMAT = [{"data_format": value} for value in ("channels", "NHWC", 1)]
+BAD_SPANS = (-0.1, float("nan"), float("inf"), "some", None, (0.2, 0.1), (0.1,), (0.1, "more"), True)
 FIRST = {"data_format": "channels_first"}
 
 CASES = [
@@ -253,6 +254,39 @@ CASES = [
                 layers.MixUp(0.4, num_classes=CLASSES, **FIRST),
             ]
         },
+    ),
+    augmentation(
+        layers.RandomAffine,
+        {
+            "rotation": (-20, 40),
+            "translation": 0.2,
+            "zoom": (-0.2, 0.5),
+            "shear": 0.1,
+            "rate": 0.9,
+            "interpolation": "nearest",
+            "fill_mode": "reflect",
+            "fill_value": 0.5,
+            "mask_fill": 3,
+            "bounding_box_format": "xywh",
+            "seed": 1,
+        },
+        [
+            *BAD_RATE,
+            *BAD_SEED,
+            *BAD_FORMAT,
+            *({name: value} for name in ("rotation", "translation", "zoom", "shear") for value in BAD_SPANS),
+            {"rotation": 361},
+            {"translation": (-1.5, 0)},
+            {"zoom": 1},
+            {"zoom": (-1, 0.5)},
+            {"zoom": (0, 10)},
+            {"shear": 1.5},
+            {"interpolation": "cubic"},
+            {"fill_mode": "wrap"},
+            {"fill_value": "black"},
+            {"mask_fill": None},
+            {"bounding_box_format": "xxyy"},
+        ],
     ),
     augmentation(
         layers.RandomFlip,

@@ -24,6 +24,10 @@ AUGMENTATIONS = {
         lambda: layers.RandomErasing(1.0, scale=(0.25, 0.25), ratio=(1, 1), fill=FILL, mask_fill=MASK_FILL, seed=1),
         reference.Erased,
     ),
+    "RandomAffine": (
+        lambda: layers.RandomAffine(rotation=(180, 180), fill_value=FILL, mask_fill=MASK_FILL, seed=1),
+        reference.Turned,
+    ),
     "RandomFlip": (lambda: layers.RandomFlip(rate=1.0, seed=1), reference.Mirrored),
     "RandomPadCrop": (pad_crop, reference.Shifted),
     "RandomResizedCrop": (
@@ -40,7 +44,7 @@ MIXERS = ("MixUp", "CutMix")
 FILLING = ("RandomErasing", "PCAColorJitter", "RandomPadCrop", "Pipeline", "RandomChoice", "RandomApply")
 ANY_RANK = ("MixUp", "LabelNoise")  # which take inputs of any shape, and several
 UNMOVED = ("PCAColorJitter", "LabelNoise")  # which masks and boxes pass, whatever they are
-MOVERS = ("RandomFlip", "RandomPadCrop", "Pipeline", "RandomChoice", "RandomApply")
+MOVERS = ("RandomAffine", "RandomFlip", "RandomPadCrop", "Pipeline", "RandomChoice", "RandomApply")
 SLOTS = {
     "images": odd.IMAGES, "data": odd.FORMS, "labels": odd.LABELS, "sample_weights": odd.WEIGHTS,
     "segmentation_masks": odd.MASKS, "bounding_boxes": odd.BOXES, "index": odd.INDEX, "training": odd.TRAINING,

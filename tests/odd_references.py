@@ -213,6 +213,15 @@ class Mirrored(Same):
     pixel_weights = pixels
 
 
+class Turned(Mirrored):
+    """RandomAffine, which turns every image around."""
+
+    def pixels(self, array):
+        return np.flip(array, (1, 2))
+
+    pixel_weights = pixels
+
+
 class Tinted(Same):
     """PCAColorJitter: one shift for all pixels of an image."""
 

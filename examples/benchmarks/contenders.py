@@ -48,6 +48,7 @@ def own_layer(name, dtype="float32"):
         "MixUp, one draw a batch": lambda: mix_up(0.2, mode="batch"),
         "CutMix, one draw a batch": lambda: cut_mix(1.0, mode="batch"),
         "RandomFlip": lambda: layers.RandomFlip(**given),
+        "RandomAffine": lambda: layers.RandomAffine(15, **given),
         "RandomPadCrop": lambda: layers.RandomPadCrop(4, **given),
         "RandomResizedCrop": lambda: layers.RandomResizedCrop(28, scale=(0.5, 1.0), **given),
         "PCAColorJitter": lambda: layers.PCAColorJitter(**given),
@@ -68,6 +69,7 @@ def keras_own(name, dtype="float32"):
         "RandomErasing, pixel noise": lambda: [erasing(fill_value=None)],
         "MixUp": lambda: [mix_up()],
         "CutMix": lambda: [cut_mix()],
+        "RandomAffine": lambda: [_keras("RandomRotation", 15 / 360, fill_mode="constant", **given)],
         "RandomFlip": lambda: [_keras("RandomFlip", "horizontal", **given)],
         CHAIN: lambda: [erasing(fill_value=0.0), mix_up(), cut_mix()],
     }

@@ -12,7 +12,15 @@ TARGETED = (
 CHAIN = "Chain of erasing, MixUp and CutMix"
 LINKS = ("RandomErasing, constant", "MixUp", "CutMix")
 PER_BATCH = ("MixUp, one draw a batch", "CutMix, one draw a batch")
-OTHERS = ("RandomFlip", "RandomPadCrop", "RandomResizedCrop", "PCAColorJitter", "LabelNoise", "RandomApply of erasing")
+OTHERS = (
+    "RandomFlip",
+    "RandomAffine",
+    "RandomPadCrop",
+    "RandomResizedCrop",
+    "PCAColorJitter",
+    "LabelNoise",
+    "RandomApply of erasing",
+)
 BLENDING = ("MixUp", "Choice", "Pipeline", "Chain", "PCA", "RandomResizedCrop")  # integer images become floats
 
 

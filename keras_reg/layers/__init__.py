@@ -10,6 +10,7 @@ from keras_reg.layers._mix_up import MixUp
 from keras_reg.layers._noisy_batch_normalization import NoisyBatchNormalization
 from keras_reg.layers._pca_color_jitter import PCAColorJitter
 from keras_reg.layers._pipeline import Pipeline
+from keras_reg.layers._random_affine import RandomAffine
 from keras_reg.layers._random_apply import RandomApply
 from keras_reg.layers._random_choice import RandomChoice
 from keras_reg.layers._random_erasing import RandomErasing
@@ -31,6 +32,7 @@ __all__ = [
     "NoisyBatchNormalization",
     "PCAColorJitter",
     "Pipeline",
+    "RandomAffine",
     "RandomApply",
     "RandomChoice",
     "RandomErasing",

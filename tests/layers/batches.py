@@ -38,6 +38,7 @@ AUGMENTATIONS = {
 }
 # Layers that move pixels.
 MOVERS = {
+    "RandomAffine": lambda: layers.RandomAffine(20, seed=1),
     "RandomFlip": lambda: layers.RandomFlip(seed=1),
     "RandomPadCrop": lambda: layers.RandomPadCrop(2, seed=1),
     "RandomResizedCrop": lambda: layers.RandomResizedCrop((4, 4), seed=1),

@@ -12,6 +12,7 @@ from keras_reg.layers import (
     MixUp,
     PCAColorJitter,
     Pipeline,
+    RandomAffine,
     RandomErasing,
     RandomFlip,
     RandomPadCrop,
@@ -55,7 +56,7 @@ def test_what_cannot_be_moved_is_refused_by_name(name, key):
 def test_it_is_refused_symbolically_and_of_one_image_too(name):
     with raises_received("depth"):
         MOVERS[name]()({"images": keras.Input((HEIGHT, WIDTH, 3)), "depth": keras.Input((HEIGHT, WIDTH))})
-    if name in ("RandomFlip", "RandomPadCrop", "RandomResizedCrop"):
+    if name in ("RandomAffine", "RandomFlip", "RandomPadCrop", "RandomResizedCrop"):
         with raises_received("depth"):
             MOVERS[name]()({"images": IMAGES[0], "depth": PLACES["depth"][0]})
 
@@ -118,6 +119,7 @@ def test_masks_behind_a_layer_of_keras_that_changes_the_size():
 BOXES = np.tile(np.array([[1.0, 2.0, 4.0, 6.0]], "float32"), (COUNT, 1, 1))
 CLASSES = np.arange(COUNT, dtype="float32")[:, None]
 BOX_LAYERS = {
+    "RandomAffine": lambda: RandomAffine(40, 0.3, seed=2),
     "RandomFlip": lambda: RandomFlip(seed=2),
     "RandomPadCrop": lambda: RandomPadCrop(5, seed=2),
     "RandomResizedCrop": lambda: RandomResizedCrop((5, 7), seed=2),

@@ -18,6 +18,7 @@ from keras_reg.layers import (
     MixUp,
     PCAColorJitter,
     Pipeline,
+    RandomAffine,
     RandomApply,
     RandomChoice,
     RandomErasing,
@@ -35,6 +36,7 @@ LAYERS = {
     "RandomChoice": lambda seed, **k: RandomChoice([MixUp(0.5, 0.7, **k), CutMix(**k)], None, "sample", seed=seed),
     "Pipeline": lambda **k: Pipeline([RandomErasing(0.5), MixUp(0.5), RandomPadCrop(1), LabelNoise(0.3)], **k),
     "RandomPadCrop": lambda **k: RandomPadCrop((7, 4), 0.7, fill_value=2, **k),
+    "RandomAffine": lambda **k: RandomAffine(30, 0.2, 0.3, 0.1, 0.7, fill_value=2, **k),
     "RandomFlip": lambda **k: RandomFlip("horizontal_and_vertical", 0.6, **k),
     "Pipeline of noise": lambda **k: Pipeline(
         [RandomErasing(1.0, fill="pixel_noise", value_range=(1, 4)), CutMix()], **k
@@ -45,7 +47,7 @@ LAYERS = {
 LAYERS["chain"] = lambda **k: Pipeline([MixUp(1.0), CutMix(), RandomErasing(0.5, fill=7), MixUp(0.3, 0.5)], **k)
 FILLING = ["constant", "channel_noise", "pixel_noise"]
 MOVING = ["RandomPadCrop", "RandomFlip"]
-ON_HOST = ["chain", "MixUp", "CutMix", *FILLING, "RandomChoice", *MOVING]
+ON_HOST = ["chain", "MixUp", "CutMix", *FILLING, "RandomChoice", "RandomAffine", *MOVING]
 EXACT = ("CutMix", *FILLING, *MOVING, "RandomApply")
 
 
@@ -208,7 +210,9 @@ def test_what_a_layer_of_keras_returns_is_not_written_to(monkeypatch):
 
 @pytest.mark.parametrize("channels", [None, 1])
 @pytest.mark.parametrize("layout", [{}, FIRST])
-@pytest.mark.parametrize("name", ["MixUp", "CutMix", "RandomChoice", *MOVING, "reflect", "RandomErasing"])
+@pytest.mark.parametrize(
+    "name", ["MixUp", "CutMix", "RandomChoice", "RandomAffine", *MOVING, "reflect", "RandomErasing"]
+)
 def test_masks_go_along_on_the_host_as_elsewhere(name, layout, channels, monkeypatch):
     """With an axis of channels and without one, which has a place of its own in each layout."""
     images, _ = batch(channels_first=bool(layout))
@@ -216,6 +220,7 @@ def test_masks_go_along_on_the_host_as_elsewhere(name, layout, channels, monkeyp
     mask = mask if channels is None else np.expand_dims(mask, 1 if layout else -1)
     makers = {name: functools.partial(make, num_classes=3) for name, make in MIXERS.items()}
     makers["RandomPadCrop"] = lambda **k: RandomPadCrop((7, 4), mask_fill=5, **k)
+    makers["RandomAffine"] = lambda **k: RandomAffine(30, 0.2, mask_fill=5, **k)
     makers["RandomFlip"] = LAYERS["RandomFlip"]
     makers["reflect"] = lambda **k: RandomPadCrop(3, fill_mode="reflect", **k)
     makers["RandomErasing"] = lambda **k: RandomErasing(0.7, count=2, mask_fill=5, **k)

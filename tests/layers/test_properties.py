@@ -12,6 +12,7 @@ from keras_reg.layers import (
     MixUp,
     PCAColorJitter,
     Pipeline,
+    RandomAffine,
     RandomApply,
     RandomChoice,
     RandomErasing,
@@ -35,6 +36,7 @@ MAKERS = {
         [MixUp(1.0, rate), CutMix(1.0, rate)], None, "sample", seed=seed
     ),
     "RandomApply": lambda size, rate, seed: RandomApply(RandomPadCrop(1), rate, seed=seed),
+    "RandomAffine": lambda size, rate, seed: RandomAffine(180, 0.9, 0.9, 0.9, rate, fill_value=1, seed=seed),
     "RandomFlip": lambda size, rate, seed: RandomFlip("horizontal_and_vertical", rate, seed=seed),
     "RandomPadCrop": lambda size, rate, seed: RandomPadCrop(2, rate, fill_value=1, seed=seed),
     "RandomResizedCrop": lambda size, rate, seed: RandomResizedCrop((4, 6), (0.1, 1.0), seed=seed),

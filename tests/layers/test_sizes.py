@@ -16,6 +16,7 @@ from keras_reg.layers import (
     MixUp,
     PCAColorJitter,
     Pipeline,
+    RandomAffine,
     RandomErasing,
     RandomFlip,
     RandomPadCrop,
@@ -26,6 +27,7 @@ from keras_reg.training import RegularizedModel
 GREY = np.zeros((10, 28, 28), "float32")
 SINGLE = {
     "RandomErasing": lambda **k: RandomErasing(1.0, **k),
+    "RandomAffine": lambda **k: RandomAffine(10, **k),
     "RandomFlip": lambda **k: RandomFlip(**k),
     "RandomPadCrop": lambda **k: RandomPadCrop(2, **k),
     "RandomResizedCrop": lambda **k: RandomResizedCrop(4, **k),

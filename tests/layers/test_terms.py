@@ -14,6 +14,7 @@ from keras_reg.layers import (
     LabelNoise,
     MixUp,
     Pipeline,
+    RandomAffine,
     RandomApply,
     RandomChoice,
     RandomErasing,
@@ -130,6 +131,7 @@ def test_noise_behind_a_mixer_redraws_a_sample_as_a_whole():
 CARRIERS = {
     **{name: (lambda make=make: make()) for name, make in MIXERS.items()},
     "RandomPadCrop": lambda: RandomPadCrop((2, 3)),
+    "RandomAffine": lambda: RandomAffine(40, 0.3, 0.2, 0.1, interpolation="nearest"),
     "RandomFlip": lambda: RandomFlip("vertical"),
     "reflected": lambda: RandomPadCrop((2, 3), fill_mode="reflect"),
     "RandomApply": lambda: RandomApply(RandomPadCrop(2), 0.5),

@@ -197,6 +197,11 @@ def dtype_of(array):
     return keras.backend.standardize_dtype(array.dtype)
 
 
+def at_least_float32(dtype):
+    """Returns the dtype for computing with numbers of this dtype."""
+    return "float64" if dtype == "float64" else "float32"
+
+
 def one_number_each(array):
     """Whether labels have one number per sample, (batch,) or (batch, 1), like class ids."""
     return len(array.shape) == 1 or (len(array.shape) == 2 and static(array, 1) == 1)

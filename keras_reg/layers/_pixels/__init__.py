@@ -1,1 +1,1 @@
-"""Operations on pixels: mixing, filling, moving and flipping, with kernels for compilers and for the host."""
+"""Operations on pixels: mixing, filling, moving, flipping and warping, with kernels for compilers and for the host."""

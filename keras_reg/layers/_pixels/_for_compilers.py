@@ -3,6 +3,7 @@
 from keras_reg.layers._batch._forms import channels_first, spread
 from keras_reg.layers._pixels._gather import shifted
 from keras_reg.layers._pixels._rows import Rows
+from keras_reg.layers._pixels._warp import warped
 
 
 class ForCompilers:
@@ -53,6 +54,10 @@ class ForCompilers:
             if chosen is not None:
                 array = self.ops.where(spread(chosen, array, self.ops), self.ops.flip(array, axis), array)
         return array
+
+    def warp(self, array, source, fill, fill_mode, smooth):
+        """Resamples the images at the positions of `source`, an `Affine`."""
+        return warped(array, source, fill, fill_mode, smooth, channels_first(array, self.data_format), self.ops)
 
 
 def blended(own, other, weight, ops):

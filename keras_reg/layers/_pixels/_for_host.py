@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_reg.layers._batch._forms import channels_first
 from keras_reg.layers._pixels._gather import shifted
+from keras_reg.layers._pixels._warp_on_host import warped_on_host
 
 _LARGE = 2**16  # the size of an image, in bytes, from which one call per image costs little
 _FEW_CHANNELS = 8  # so few that NumPy copies a mirrored row channel by channel faster than pixel by pixel
@@ -69,6 +70,11 @@ class ForHost:
             steps = (slice(None, None, -1 if turn else 1) for turn in turned)
             _put(array[(i, *_channels(first), *steps)], out[i], by_channel=turned[1] and array.ndim == 4 and not first)
         return out
+
+    def warp(self, array, source, fill, fill_mode, smooth):
+        """Resamples the images at the positions of `source`."""
+        first = channels_first(array, self.data_format)
+        return warped_on_host(array, source, fill, fill_mode, smooth, first, self.place.ops)
 
 
 def _put(image, out, by_channel):

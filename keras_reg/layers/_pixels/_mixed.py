@@ -3,7 +3,7 @@
 import dataclasses
 
 from keras_reg.layers._batch._boxes import concatenate_boxes
-from keras_reg.layers._batch._forms import dtype_of, is_float, is_map, leaves, map_arrays, spread
+from keras_reg.layers._batch._forms import at_least_float32, dtype_of, is_float, is_map, leaves, map_arrays, spread
 from keras_reg.layers._pixels._for_compilers import blended
 from keras_reg.layers._pixels._kernels import kernels_for
 from keras_reg.layers._pixels._mixing import one_hot, one_hot_map
@@ -177,7 +177,3 @@ class _Mixing:
 
 def _pairs(terms):
     return [(first, second) for first in terms for second in terms]
-
-
-def at_least_float32(dtype):
-    return "float64" if dtype == "float64" else "float32"

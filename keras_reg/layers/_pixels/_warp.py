@@ -1,0 +1,107 @@
+"""Resamples images along one affine map per image, by gathering pixels."""
+
+import keras
+import numpy as np
+
+from keras_reg.layers._batch._forms import at_least_float32, dtype_of
+
+BEYOND = 2  # pixels beyond the border up to which positions are distinguished if all pixels there are equal
+
+
+def warped(array, source, fill, fill_mode, smooth, channels_first, ops):
+    """Returns the images resampled at the positions of `source`, an `Affine`.
+
+    Args:
+        array: The images.
+        source: The map from the pixels of the result to positions in the images.
+        fill: The value of pixels from outside the image, for the `fill_mode` "constant".
+        fill_mode: "constant", "reflect" or "nearest".
+        smooth: Whether to interpolate bilinearly. Otherwise, the nearest pixel is taken.
+        channels_first: Whether the channels are the second axis.
+        ops: The operations.
+    """
+    pixels = ops.transpose(array, (0, 2, 3, 1)) if channels_first else array
+    corners = _Corners(pixels, ops.cast(fill, dtype_of(array)) if fill_mode == "constant" else None, ops)
+    sizes = ops.shape(pixels)[1:3]
+    x, y = source.positions(sizes, ops)
+    x, y = (within(position, size, fill_mode, ops) for position, size in zip((x, y), sizes[::-1], strict=True))
+    found = _bilinear(corners, x, y, ops) if smooth else corners.at(*(ops.cast(ops.round(p), "int32") for p in (y, x)))
+    return ops.transpose(found, (0, 3, 1, 2)) if channels_first else found
+
+
+def within(position, size, fill_mode, ops):
+    """Returns the positions in the image that show the same pixels, since the image is extended as `fill_mode` says.
+
+    For "constant", positions outside are kept, but at most two pixels from the border.
+    """
+    last = ops.cast(size, "float32") - 1.0
+    if fill_mode == "constant":
+        return ops.clip(position, -float(BEYOND), last + BEYOND)
+    if fill_mode == "reflect":  # without repeating the border
+        period = 2.0 * last
+        position = ops.mod(position, ops.maximum(period, 1.0))
+        position = ops.minimum(position, period - position)
+    return ops.maximum(ops.minimum(position, last), 0.0)
+
+
+def as_pixels(values, dtype, ops):
+    """Casts interpolated values to the dtype of the images. For integers, they are rounded, halves to even numbers."""
+    if keras.backend.is_float_dtype(dtype):
+        return ops.cast(values, dtype)
+    values = ops.round(values)
+    if not float32_holds(dtype):  # a value that was rounded up could be beyond the largest integer
+        values = ops.minimum(values, float(np.nextafter(np.float32(np.iinfo(dtype).max), np.float32(0))))
+    return ops.cast(values, dtype)
+
+
+def float32_holds(dtype):
+    """Whether float32 or the dtype itself, in which pixels are interpolated, holds all numbers of the dtype."""
+    return dtype == "bool" or keras.backend.is_float_dtype(dtype) or np.iinfo(dtype).bits <= 16
+
+
+class _Corners:
+    """Pixels (batch, height, width) or (batch, height, width, channels), looked up by rows and columns."""
+
+    def __init__(self, pixels, fill, ops):
+        self.fill, self.ops = fill, ops
+        self.shape = ops.shape(pixels)
+        count, self.height, self.width = self.shape[:3]
+        # The size is explicit, since JAX cannot infer -1 if there are no channels.
+        self.flat = ops.reshape(pixels, (count * self.height * self.width, *self.shape[3:]))
+        self.starts = ops.reshape(ops.arange(0, count, dtype="int32") * (self.height * self.width), [-1, 1, 1])
+
+    def at(self, rows, columns):
+        """Returns the pixels at rows and columns (batch, height, width), or the fill outside the image."""
+        ops = self.ops
+        row, column = (
+            ops.minimum(ops.maximum(index, 0), size - 1) for index, size in ((rows, self.height), (columns, self.width))
+        )
+        found = ops.take(self.flat, self.starts + row * self.width + column, axis=0)
+        found = ops.reshape(found, self.shape)  # for an empty batch, JAX ignores the shape of the index
+        if self.fill is None:
+            return found
+        return ops.where(self.spread((row == rows) & (column == columns)), found, self.fill)
+
+    def spread(self, values):
+        """Adds an axis of channels to values (batch, height, width), if the pixels have one."""
+        return values if len(self.shape) == 3 else self.ops.expand_dims(values, -1)
+
+
+def _bilinear(corners, x, y, ops):
+    """Interpolates between the four pixels around each position. At whole positions, it is exact, beside NaN too."""
+    dtype = dtype_of(corners.flat)
+    wide = at_least_float32(dtype)
+    left, top = ops.floor(x), ops.floor(y)
+    across, down = (corners.spread(ops.cast(share, wide)) for share in (x - left, y - top))
+    left, top = ops.cast(left, "int32"), ops.cast(top, "int32")
+
+    def between(first, second, share):
+        return ops.where(share > 0, first + share * (second - first), first)
+
+    def row(index):
+        first = corners.at(index, left)
+        return first, between(ops.cast(first, wide), ops.cast(corners.at(index, left + 1), wide), across)
+
+    (first, above), (_, below) = row(top), row(top + 1)
+    found = as_pixels(between(above, below, down), dtype, ops)
+    return found if float32_holds(dtype) else ops.where((across == 0) & (down == 0), first, found)
