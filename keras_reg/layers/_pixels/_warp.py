@@ -39,7 +39,7 @@ def within(position, size, fill_mode, ops):
         return ops.clip(position, -float(BEYOND), last + BEYOND)
     if fill_mode == "reflect":  # without repeating the border
         period = 2.0 * last
-        position = ops.mod(position, ops.maximum(period, 1.0))
+        position = position - period * ops.floor(position / ops.maximum(period, 1.0))
         position = ops.minimum(position, period - position)
     return ops.maximum(ops.minimum(position, last), 0.0)
 

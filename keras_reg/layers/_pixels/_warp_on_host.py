@@ -1,4 +1,4 @@
-"""Resamples images on the host, one by one, so that an image stays in the cache while its pixels are gathered."""
+"""Resamples images on the host, a few at a time, so that they stay in the cache while their pixels are gathered."""
 
 import numpy as np
 
@@ -6,20 +6,24 @@ from keras_reg.layers._batch._forms import at_least_float32, dtype_of
 from keras_reg.layers._pixels._affine import Affine
 from keras_reg.layers._pixels._warp import BEYOND, as_pixels, float32_holds, within
 
+AT_ONCE = 2**15  # the pixels of small images that are resampled in one go
+
 
 def warped_on_host(array, source, fill, fill_mode, smooth, channels_first, ops):
     """Returns the images resampled at the positions of `source`. The arguments are those of `warped`."""
     out = np.empty(array.shape, array.dtype)
     given, made = (_by_channel(x, channels_first) for x in (array, out))
-    sizes = given.shape[2:]
-    resample = _bilinear if smooth else _nearest
-    for i, (matrix, stays) in enumerate(zip(zip(*source, strict=True), source.is_identity(), strict=True)):
-        if stays:
-            out[i] = array[i]
+    height, width = sizes = given.shape[2:]
+    stays, count = source.is_identity(), max(1, AT_ONCE // max(1, height * width))
+    for start in range(0, len(array), count):
+        some = slice(start, start + count)
+        if stays[some].all():
+            out[some] = array[some]
             continue
-        positions = Affine(*(np.reshape(entry, 1) for entry in matrix)).positions(sizes, ops)
-        x, y = (within(p[0], n, fill_mode, ops) for p, n in zip(positions, sizes[::-1], strict=True))
-        resample(given[i], made[i], x, y, fill if fill_mode == "constant" else None, ops)
+        x, y = Affine(*(entry[some] for entry in source)).positions(sizes, ops)
+        x, y = within(x, width, fill_mode, ops), within(y, height, fill_mode, ops)
+        resample = _bilinear if smooth else _nearest
+        resample(given[some], made[some], x, y, fill if fill_mode == "constant" else None, ops)
     return out
 
 
@@ -30,36 +34,41 @@ def _by_channel(array, channels_first):
     return array if channels_first else array.transpose(0, 3, 1, 2)
 
 
-def _nearest(image, out, x, y, fill, ops):
-    row, column = (np.rint(position).astype("int32") for position in (y, x))
-    height, width = image.shape[1:]
-    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-    index = np.clip(row, 0, height - 1).astype("intp") * width + np.clip(column, 0, width - 1)
-    for plane, made in zip(image, out, strict=True):
-        found = np.take(np.ascontiguousarray(plane), index, mode="clip")
-        made[...] = found if fill is None else np.where(inside, found, np.asarray(fill, image.dtype))
+def _nearest(images, out, x, y, fill, ops):
+    count, channels, height, width = images.shape
+    row, column = (np.rint(position).astype("intp") for position in (y, x))
+    inside = None if fill is None else (row >= 0) & (row < height) & (column >= 0) & (column < width)
+    index = np.clip(row, 0, height - 1) * width + np.clip(column, 0, width - 1) + _starts(count, height * width)
+    for channel in range(channels):
+        found = np.take(np.ascontiguousarray(images[:, channel]), index)
+        out[:, channel] = found if fill is None else np.where(inside, found, np.asarray(fill, images.dtype))
 
 
-def _bilinear(image, out, x, y, fill, ops):
+def _bilinear(images, out, x, y, fill, ops):
     """Interpolates between four pixels. A border of the fill replaces the comparison of positions with the image."""
-    dtype = dtype_of(image)
+    dtype = dtype_of(images)
     wide = at_least_float32(dtype)
+    count, channels, height, width = images.shape
     before, after = (0, 1) if fill is None else (BEYOND, BEYOND + 1)
-    height, width = image.shape[1:]
-    padded = np.full((height + before + after, width + before + after), fill or 0, wide)
-    flat, stride = padded.reshape(-1), padded.shape[1]
+    padded = np.full((count, height + before + after, width + before + after), fill or 0, wide)
+    flat, stride = padded.reshape(-1), padded.shape[2]
     left, top = np.floor(x), np.floor(y)
     across, down = (x - left).astype(wide), (y - top).astype(wide)
-    index = (top.astype("intp") + before) * stride + (left.astype("intp") + before)
-    for plane, made in zip(image, out, strict=True):
-        padded[before : before + height, before : before + width] = plane
+    index = (top.astype("intp") + before) * stride + (left.astype("intp") + before) + _starts(count, padded[0].size)
+    for channel in range(channels):
+        padded[:, before : before + height, before : before + width] = images[:, channel]
         corners = [np.take(flat[start:], index) for start in (0, 1, stride, stride + 1)]
         above, below = _between(*corners[:2], across), _between(*corners[2:], across)
-        made[...] = as_pixels(_between(above, below, down), dtype, ops)
+        out[:, channel] = as_pixels(_between(above, below, down), dtype, ops)
     if not float32_holds(dtype):
         exact, whole = np.empty(out.shape, out.dtype), (across == 0) & (down == 0)
-        _nearest(image, exact, x, y, fill, ops)
-        np.copyto(out, exact, where=whole)
+        _nearest(images, exact, x, y, fill, ops)
+        np.copyto(out, exact, where=whole[:, None])
+
+
+def _starts(count, size):
+    """Returns the index of the first pixel of each image, to add to indices (batch, height, width)."""
+    return np.arange(count).reshape(-1, 1, 1) * size
 
 
 def _between(first, second, share):
@@ -67,4 +76,4 @@ def _between(first, second, share):
     with np.errstate(all="ignore"):  # the user's pixels may include NaN
         second -= first
         second *= share
-    return np.add(first, second, out=first, where=True if share.all() else share > 0)
+        return np.add(first, second, out=first, where=True if share.all() else share > 0)
