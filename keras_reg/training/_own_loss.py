@@ -23,14 +23,14 @@ class OwnLoss(_backend.OneScopeLoss, keras.Model):  # type: ignore[misc, valid-t
     def compile_like_network(self):
         """Compiles this model as its network has been compiled, with the same optimizer, but without losses.
 
-        The empty list of metrics makes Keras call `compute_metrics` before the first step on JAX, where all metrics
-        must exist by then.
+        The empty set of metrics makes Keras call `compute_metrics` before the first step on JAX, where all metrics must
+        exist by then. Keras 3.10 would read a list as one entry per output.
         """
         network = self.model
         has_metrics = network.loss is not None or any(not getattr(found, "built", True) for found in network.metrics)
         super().compile(
             optimizer=network.optimizer,
-            metrics=[] if has_metrics else None,
+            metrics=frozenset() if has_metrics else None,
             run_eagerly=network.run_eagerly,
             steps_per_execution=network.steps_per_execution,
             jit_compile=network.jit_compile,

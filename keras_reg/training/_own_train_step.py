@@ -54,7 +54,7 @@ class OwnTrainStep(OwnLoss):
         y = self._labels_as_trained(x, y)
         self.build_metrics_of_network(x, y, y_pred, sample_weight)
         results = self.model.compute_metrics(x, y, y_pred, sample_weight)
-        keras.Model.compute_metrics(self, x, y, y_pred, sample_weight)  # builds the empty list of metrics
+        keras.Model.compute_metrics(self, x, y, y_pred, sample_weight)  # builds the empty set of metrics
         return results
 
     def _labels_as_trained(self, x, y):
