@@ -45,7 +45,7 @@ class ConfidencePenalty(Penalty):
         self.from_logits = None if from_logits is None else check_flag("from_logits", from_logits)
 
     def compute(self, step: Any, x: Tensors, y: Tensors, y_pred: Tensors, sample_weight: Tensors) -> Tensor:
-        kinds = distributions(type(self), step.model, y_pred, self.from_logits)
+        kinds = distributions(self, step.model, y_pred, self.from_logits)
         outputs = keras.tree.flatten(y_pred)
         return -sum(kind.entropy(output) for kind, output in zip(kinds, outputs, strict=True)) + ops.zeros(())
 

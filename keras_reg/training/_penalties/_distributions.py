@@ -59,14 +59,18 @@ class Distribution:
 
 def distributions(penalty, model, outputs, from_logits):
     """Returns the `Distribution` of each output, judged by the losses, or by the last activations."""
-    names = names_of_outputs(model.model) if getattr(model.model, "outputs", None) else [model.name]
+    outputs = keras.tree.flatten(outputs)
+    names = names_of_outputs(model.model) if getattr(model.model, "outputs", None) else []
+    if len(names) != len(outputs):  # a subclassed model
+        names = list(range(len(outputs)))
     losses = losses_by_output(names, model.given_loss) or [None] * len(names)
     layers = _last_layers(model.model, len(names))
-    found = [_judge(*each, from_logits) for each in zip(losses, layers, keras.tree.flatten(outputs), strict=True)]
+    found = [_judge(*each, from_logits) for each in zip(losses, layers, outputs, strict=True)]
     if None in found:
+        also = " or `divergence`" if hasattr(penalty, "divergence") else ""
         fail(
-            f"`{penalty.__name__}` needs outputs that are probabilities or logits of a classification. The loss and "
-            "the last layer do not tell: compile a cross-entropy, or pass `divergence`.",
+            f"`{type(penalty).__name__}` needs outputs that are probabilities or logits of a classification. The loss "
+            f"and the last layer do not tell: compile a cross-entropy, or pass `from_logits`{also}.",
             loss=losses[found.index(None)],
             output=names[found.index(None)],
         )
@@ -76,9 +80,10 @@ def distributions(penalty, model, outputs, from_logits):
 def _judge(loss, layer, output, from_logits):
     loss = keras.losses.get(loss) if isinstance(loss, str) else loss
     known = _of_loss(loss, output) or _of_layer(layer)
-    if known is None:
-        return None
-    return known if from_logits is None else dataclasses.replace(known, from_logits=from_logits)
+    if from_logits is None:
+        return known
+    is_categorical = output.shape[-1] != 1 if known is None else known.is_categorical
+    return Distribution(is_categorical, from_logits)
 
 
 def _of_loss(loss, output):

@@ -35,7 +35,7 @@ class ComparesPasses(Penalty):
         pairs = list(zip(keras.tree.flatten(outputs), keras.tree.flatten(others), strict=True))
         if self.divergence is not None:
             return sum(ops.mean(ops.cast(self.divergence(*pair), "float32")) for pair in pairs)
-        kinds = distributions(type(self), step.model, outputs, self.from_logits)
+        kinds = distributions(self, step.model, outputs, self.from_logits)
         return sum(kind.divergence(*pair) for kind, pair in zip(kinds, pairs, strict=True))
 
     def get_config(self) -> Config:

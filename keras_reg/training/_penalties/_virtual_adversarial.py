@@ -1,3 +1,5 @@
+import json
+import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -6,9 +8,10 @@ import numpy as np
 from keras import ops
 
 from keras_reg import _backend
+from keras_reg._random_state import POSITION
 from keras_reg._strength import Strength
 from keras_reg._typing import Config, Tensor, Tensors
-from keras_reg._validation import check_integer, check_number, check_seed, fail
+from keras_reg._validation import check_integer, check_number, check_seed, fail, is_integer
 from keras_reg.training._penalties._divergence import ComparesPasses
 
 
@@ -82,9 +85,11 @@ class VirtualAdversarial(ComparesPasses):
 
         direction = _unit(keras.random.normal(ops.shape(inputs), dtype="float32", seed=self.seed_generator))
         length = self._length(inputs, step)
+        # Of a mean, half precision would lose the gradients of large batches.
+        count = ops.cast(ops.shape(inputs)[0], "float32")
         for _ in range(self.iterations):
             (gradient,) = _backend.gradients_at(
-                lambda values: self.between(step, fixed, moved(length * values[0])), [direction]
+                lambda values: count * self.between(step, fixed, moved(length * values[0])), [direction]
             )
             direction = _unit(ops.cast(gradient, "float32"))
         return self.between(step, fixed, moved(ops.stop_gradient(self.epsilon * direction)))
@@ -97,6 +102,20 @@ class VirtualAdversarial(ComparesPasses):
         norm = ops.sqrt(_sum(ops.square(ops.cast(inputs, "float32"))))
         count = ops.cast(ops.size(inputs) // ops.maximum(ops.shape(inputs)[0], 1), "float32")
         return np.sqrt(least) * ops.maximum(norm, 1e-3 * ops.sqrt(count))
+
+    def save_assets(self, folder: Any) -> None:
+        """Saves the number of draws, so that after loading, a seeded penalty continues with the next direction."""
+        state = ops.convert_to_numpy(self.seed_generator.state.value)
+        pathlib.Path(folder, POSITION).write_text(json.dumps([int(word) for word in state]))
+
+    def load_assets(self, folder: Any) -> None:
+        path = pathlib.Path(folder or "", POSITION)
+        if self.seed is None or not folder or not path.is_file():
+            return
+        state = json.loads(path.read_text())
+        if not isinstance(state, list) or len(state) != 2 or not all(is_integer(word) for word in state):
+            fail(f"The file must contain the two integers of the seed of `{self.name}`.", position=state)
+        self.seed_generator.state.assign(state)
 
     def get_config(self) -> Config:
         plain = {"epsilon": self.epsilon, "iterations": self.iterations, "xi": self.xi, "seed": self.seed}

@@ -1,0 +1,185 @@
+"""Every part of a training step in every setting: the result is that of the plain setting, or a clear error."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+from harness import BACKEND, assert_close, only, raises_received, run_in_fresh_process
+from training.parts_of_steps import PARTS, REFUSED, X, Y, compiled, fitted, names_of_terms, network, weights
+
+from keras_reg import training
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*no gradient.*")
+
+
+def each_part(setting):
+    """Calls the test for each part. What is refused must raise an error that says so."""
+
+    def decorate(test):
+        @pytest.mark.parametrize("part", PARTS)
+        @functools.wraps(test)
+        def run(part, **fixtures):
+            if (part, setting) not in REFUSED:
+                return test(part, **fixtures)
+            with raises_received(REFUSED[part, setting]):
+                test(part, **fixtures)
+
+        return run
+
+    return decorate
+
+
+@functools.cache
+def plain(part):
+    """The weights after four ordinary steps."""
+    return fitted(compiled(part))[1]
+
+
+def assert_all_close(found, expected, rtol=1e-4, atol=1e-5):
+    for a, b in zip(found, expected, strict=True):
+        assert_close(a.astype("float64"), b.astype("float64"), rtol=rtol, atol=atol)
+
+
+@each_part("fit")
+def test_it_changes_the_step(part):
+    model = compiled(part)
+    logs, found = fitted(model)
+    assert {"loss", "accuracy"} | names_of_terms(part) == set(logs)
+    without = training.RegularizedModel(network())
+    without.compile(keras.optimizers.SGD(0.1), model.given_loss)
+    assert max(abs(a - b).max() for a, b in zip(found, fitted(without)[1], strict=True)) > 1e-5
+    assert set(model.evaluate(X, Y, verbose=0, return_dict=True)) == {"loss", "accuracy"}
+
+
+@each_part("mixed_float16")
+def test_mixed_float16(part, set_dtype_policy):
+    expected = plain(part)
+    set_dtype_policy("mixed_float16")
+    model = compiled(part, keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1), initial_scale=2.0**7))
+    assert_all_close(fitted(model)[1], expected, rtol=0.05, atol=0.02)
+
+
+@only("tensorflow", "jax", why="Keras has no steps_per_execution on PyTorch.")
+@each_part("steps_per_execution")
+def test_steps_per_execution(part):
+    assert_all_close(fitted(compiled(part, steps_per_execution=2))[1], plain(part))
+
+
+@each_part("accumulation")
+def test_accumulation_of_2(part):
+    model = compiled(part, keras.optimizers.SGD(0.1, gradient_accumulation_steps=2))
+    before = [np.array(w) for w in map(keras.ops.convert_to_numpy, model.trainable_variables)]
+    moved = []
+    for _ in range(2):
+        model.train_on_batch(X[:4], Y[:4])
+        now = map(keras.ops.convert_to_numpy, model.trainable_variables)
+        moved.append(any((a != b).any() for a, b in zip(before, now, strict=True)))
+    assert moved == [False, True]
+
+
+@only("tensorflow", "jax", why="PyTorch's compiler needs a minute for one step.")
+@each_part("jit_compile")
+def test_jit_compile(part):
+    found = fitted(compiled(part, jit_compile=True))[1]
+    if BACKEND == "jax" or part in ("ConfidencePenalty", "SharpnessAware"):
+        assert_all_close(found, plain(part))
+
+
+def copy_seeds_of_keras(model, other):
+    """A file does not hold the seeds of Keras' own layers."""
+    for old, new in zip(model.non_trainable_variables, other.non_trainable_variables, strict=True):
+        new.assign(old.value)
+
+
+@each_part("save and load")
+def test_save_and_load(part, tmp_path):
+    model = compiled(part, run_eagerly=BACKEND == "tensorflow")
+    fitted(model, epochs=1)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    loaded.run_eagerly = model.run_eagerly
+    copy_seeds_of_keras(model.model, loaded.model)
+    for one in (model, loaded):
+        one.train_on_batch(X, Y)
+    assert_all_close(weights(loaded), weights(model), rtol=1e-5, atol=1e-6)
+
+
+@each_part("train_on_batch")
+def test_train_on_batch(part):
+    model = compiled(part, run_eagerly=BACKEND == "tensorflow")
+    for _ in range(2):
+        logs = [model.train_on_batch(X[start : start + 4], Y[start : start + 4], return_dict=True) for start in (0, 4)]
+    assert {"loss", "accuracy"} | names_of_terms(part) == set(logs[0])
+    assert_all_close(weights(model), plain(part))
+
+
+@each_part("two outputs")
+def test_two_outputs(part):
+    logs, found = fitted(compiled(part, outputs=2, run_eagerly=BACKEND == "tensorflow"), outputs=2)
+    assert names_of_terms(part) <= set(logs)
+    assert abs(found[-1]).max() > 0  # the bias of the second head has moved
+
+
+def test_without_parts_it_is_the_plain_model():
+    model = training.RegularizedModel(network())
+    other = network()
+    for one in (model, other):
+        one.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        one.fit(X, Y, batch_size=4, epochs=2, shuffle=False, verbose=0)
+    for a, b in zip(weights(model), map(keras.ops.convert_to_numpy, other.weights), strict=True):
+        assert (a == np.asarray(b)).all()
+
+
+# Several devices.
+
+ON_DEVICES = """
+    import contextlib, keras, numpy as np
+    from harness import assert_close
+    from training.parts_of_steps import PARTS, REFUSED, compiled, fitted, network
+
+    SETTING = {setting!r}
+    def run(part, parallel):
+        with {scope}:
+            return fitted(compiled(part, made=network(dropout={dropout})))[1]
+    for part in PARTS:
+        if (part, SETTING) in REFUSED:
+            try:
+                run(part, True)
+            except ValueError as error:
+                assert REFUSED[part, SETTING] in str(error), error
+            else:
+                raise AssertionError(part + " is not refused")
+            continue
+        one, several = run(part, False), run(part, True)
+        if {same}:
+            for a, b in zip(one, several, strict=True):
+                assert_close(b, a, rtol=1e-4, atol=1e-5)
+        print(part)
+"""
+
+
+@only("jax", why="keras.distribution.DataParallel runs on JAX")
+def test_data_parallel():
+    distribution = "keras.distribution.DataParallel() if parallel else None"
+    scope = f"contextlib.nullcontext(keras.distribution.set_distribution({distribution}))"
+    code = ON_DEVICES.format(setting="DataParallel", scope=scope, dropout=0.3, same=True)
+    done = run_in_fresh_process(code, env={"XLA_FLAGS": "--xla_force_host_platform_device_count=2"})
+    assert done.split("\n")[:-1] == list(PARTS)
+
+
+@only("tensorflow", why="tf.distribute is TensorFlow's")
+def test_mirrored_strategy():
+    """Replicas normalize and draw by themselves, so that numbers are compared where nothing is random."""
+    code = """
+    import tensorflow as tf
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    """ + ON_DEVICES.format(
+        setting="MirroredStrategy",
+        scope="strategy.scope() if parallel else contextlib.nullcontext()",
+        dropout=0.3,
+        same=False,
+    )
+    assert run_in_fresh_process(code).split("\n")[:-1] == list(PARTS)
