@@ -22,7 +22,6 @@ class FurtherPasses:
 
     def __init__(self, model, batch=None, state=(), process=None):
         self.model, self.batch, self.state, self.process = model, batch, list(state), process
-        self.is_repeated = False  # whether the loss is computed again, so that logs are not counted twice
 
     def run(self, x, same_masks=True):
         """Returns the outputs for other inputs, at the current weights.
@@ -53,10 +52,13 @@ class FurtherPasses:
 
     def loss(self, y, y_pred, sample_weight):
         """Returns the compiled loss of these outputs, without penalties. Metrics count only that of the first pass."""
-        model = self.model
-        known = [(variable, variable.value) for variable in [*model.variables, *model.metrics_variables]]
-        with keras.StatelessScope(known):
-            return model.compute_plain_loss(self.batch[0] if self.batch else None, y, y_pred, sample_weight)
+        known = [(variable, variable.value) for variable in self.model.variables]
+        with keras.StatelessScope([*known, *self._without_logs()]):
+            return self.model.compute_plain_loss(self.batch[0] if self.batch else None, y, y_pred, sample_weight)
+
+    def _without_logs(self):
+        """Returns (variable, value) for the variables of the metrics, so that a scope takes what is counted."""
+        return [(v, keras.ops.zeros(v.shape, v.dtype)) for v in self.model.metrics_variables]
 
     def perturbed_input(self, x):
         """Returns (place, array): the input that a penalty may change."""
@@ -72,14 +74,10 @@ class FurtherPasses:
 
     def _loss(self, weights):
         x, y, sample_weight = self.batch
-        known = [*zip(self.model.trainable_variables, weights, strict=True), *self.state]
+        known = [*zip(self.model.trainable_variables, weights, strict=True), *self.state, *self._without_logs()]
         with _backend.same_random_numbers(self.process), keras.StatelessScope(known, collect_losses=True):
-            self.is_repeated = True
-            try:
-                y_pred = self.model.call_again(x)
-                return self.model.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=True)
-            finally:
-                self.is_repeated = False
+            y_pred = self.model.call_again(x)
+            return self.model.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=True)
 
 
 class _OfStep(threading.local):
@@ -130,8 +128,7 @@ class HasFurtherPasses:
         for penalty, tracker in zip(self.penalties, self._terms, strict=True):
             added, term = penalty.added(step, x, y, y_pred, sample_weight)
             loss = loss + keras.ops.cast(_backend.share_of_replica(added), loss.dtype)
-            if not step.is_repeated:
-                tracker.update_state(term)
+            tracker.update_state(term)
         return loss
 
     def compute_plain_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):

@@ -43,7 +43,8 @@ def network(outputs=1, dropout=0.3):
 
 
 def compiled(part, optimizer=None, outputs=1, made=None, **options):
-    model = training.RegularizedModel(made or network(outputs), **PARTS[part]())
+    parts = PARTS[part]() if part != "none" else {}
+    model = training.RegularizedModel(made or network(outputs), **parts)
     loss = [keras.losses.SparseCategoricalCrossentropy(from_logits=True) for _ in range(outputs)]
     metrics = [["accuracy"] for _ in loss] if outputs > 1 else ["accuracy"]
     model.compile(optimizer or keras.optimizers.SGD(0.1), loss if outputs > 1 else loss[0], metrics=metrics, **options)

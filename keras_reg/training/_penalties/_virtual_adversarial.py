@@ -91,7 +91,9 @@ class VirtualAdversarial(ComparesPasses):
             (gradient,) = _backend.gradients_at(
                 lambda values: count * self.between(step, fixed, moved(length * values[0])), [direction]
             )
-            direction = _unit(ops.cast(gradient, "float32"))
+            found = _unit(ops.cast(gradient, "float32"))
+            # The dtype may not resolve how the outputs change. Then the direction stays.
+            direction = ops.where(_largest(found) > 0, found, direction)
         return self.between(step, fixed, moved(ops.stop_gradient(self.epsilon * direction)))
 
     def _length(self, inputs, step):
@@ -126,9 +128,13 @@ def _sum(array):
     return ops.sum(array, axis=tuple(range(1, len(array.shape))), keepdims=True)
 
 
+def _largest(array):
+    return ops.max(ops.abs(array), axis=tuple(range(1, len(array.shape))), keepdims=True)
+
+
 def _unit(array):
     """Returns an array of norm 1 for each example, or 0 if it is 0. Its scale does not matter."""
-    largest = ops.max(ops.abs(array), axis=tuple(range(1, len(array.shape))), keepdims=True)
+    largest = _largest(array)
     array = array / ops.where(largest > 0, largest, 1.0)
     norm = ops.sqrt(_sum(ops.square(array)))
     return array / ops.where(norm > 0, norm, 1.0)
