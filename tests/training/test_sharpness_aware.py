@@ -6,7 +6,7 @@ import pytest
 from harness import BACKEND, assert_close, raises_received, to_numpy
 from keras import ops
 
-from keras_reg import training
+from keras_reg import callbacks, training
 
 SCALES = np.array([1.0, 2.0, 3.0, 4.0], "float32")
 
@@ -47,11 +47,17 @@ def sharpened(w, sharpness):
     return SCALES * (w + sharpness.rho * t * t * g / np.linalg.norm(t * g))
 
 
+def scaled(optimizer):
+    """Loss scaling: the gradients of both passes are 2^20 times as large."""
+    return keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=2.0**20)
+
+
+@pytest.mark.parametrize("wrapped", [lambda optimizer: optimizer, scaled], ids=["", "scaled"])
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 @pytest.mark.parametrize("adaptive", [False, True])
-def test_a_quadratic_follows_the_closed_form(momentum, adaptive):
+def test_a_quadratic_follows_the_closed_form(momentum, adaptive, wrapped):
     sharpness = training.SharpnessAware(0.5, adaptive=adaptive)
-    found = trained_on_quadratic(sharpness, keras.optimizers.SGD(0.1, momentum))
+    found = trained_on_quadratic(sharpness, wrapped(keras.optimizers.SGD(0.1, momentum)))
     w, velocity = np.ones(4), np.zeros(4)
     for _ in range(6):
         velocity = momentum * velocity - 0.1 * sharpened(w, sharpness)
@@ -59,12 +65,51 @@ def test_a_quadratic_follows_the_closed_form(momentum, adaptive):
     assert_close(found, w, rtol=1e-5, atol=1e-6)
 
 
-def test_every_second_step_is_an_ordinary_one():
+@pytest.mark.parametrize("jit_compile", [False] if BACKEND == "torch" else [False, True])
+def test_every_second_step_is_an_ordinary_one(jit_compile):
     sharpness = training.SharpnessAware(0.5, every=2)
     w = np.ones(4)
     for step in range(6):
         w = w - 0.1 * (SCALES * w if step % 2 else sharpened(w, sharpness))
-    assert_close(trained_on_quadratic(sharpness, keras.optimizers.SGD(0.1)), w, rtol=1e-5, atol=1e-6)
+    found = trained_on_quadratic(sharpness, keras.optimizers.SGD(0.1), jit_compile=jit_compile)
+    assert_close(found, w, rtol=1e-5, atol=1e-6)
+
+
+def test_under_accumulation_each_batch_has_its_own_second_pass():
+    sharpness = training.SharpnessAware(0.5)
+    w = np.ones(4)
+    for _ in range(3):  # two batches at the same weights: the mean of their gradients is the gradient of each
+        w = w - 0.1 * sharpened(w, sharpness)
+    found = trained_on_quadratic(sharpness, keras.optimizers.SGD(0.1, gradient_accumulation_steps=2))
+    assert_close(found, w, rtol=1e-5, atol=1e-6)
+
+
+def test_the_optimizer_sees_the_second_gradient():
+    inputs = keras.Input((4,))
+    model = training.RegularizedModel(keras.Model(inputs, Scale()(inputs)), sharpness=training.SharpnessAware(0.5))
+    model.compile(keras.optimizers.SGD(0.1), quadratic)
+    watched = callbacks.GradientHistograms(every=1)
+    model.fit(np.zeros((4, 4)), np.zeros((4, 4)), batch_size=2, verbose=0, callbacks=[watched])
+    w = np.ones(4)
+    for record in watched.history["gradients"]:
+        gradient = sharpened(w, model.sharpness)
+        assert_close(record["global_norm"], np.linalg.norm(gradient), rtol=1e-5)
+        w = w - 0.1 * gradient
+    assert len(watched.history["gradients"]) == 2
+
+
+def test_rows_of_an_embedding():
+    """Sparse gradients on TensorFlow. The rows of the batch follow the closed form, and the others stay."""
+    inputs = keras.Input((2,), dtype="int32")
+    start = keras.initializers.Constant(1.0)
+    network = keras.Model(inputs, keras.layers.Flatten()(keras.layers.Embedding(5, 2, start)(inputs)))
+    model = training.RegularizedModel(network, sharpness=training.SharpnessAware(0.5))
+    model.compile(keras.optimizers.SGD(0.1), quadratic)
+    model.train_on_batch(np.array([[3, 1]]), np.zeros((1, 4)))
+    w = np.ones(4) - 0.1 * sharpened(np.ones(4), model.sharpness)
+    table = to_numpy(network.weights[0])
+    assert_close(table[[3, 1]].reshape(-1), w, rtol=1e-5)
+    assert (table[[0, 2, 4]] == 1).all()
 
 
 def test_at_the_minimum_nothing_is_divided_by_zero():
