@@ -3,13 +3,14 @@
 import keras
 import numpy as np
 import pytest
-from harness import BACKEND, ROOT
+from harness import BACKEND, ROOT, to_numpy
 
-from keras_reg import layers, training
+from keras_reg import callbacks, layers, training
 
 PAGE = (ROOT / "docs" / "training_step.md").read_text(encoding="utf-8")
 PARTS = {
     "augmentation": lambda: {"augmentation": layers.MixUp(0.2)},
+    "`mix_at`": lambda: {"augmentation": layers.MixUp(0.2), "mix_at": "hidden"},
     "SharpnessAware": lambda: {"sharpness": training.SharpnessAware(0.05)},
     "VirtualAdversarial": lambda: {"penalties": [training.VirtualAdversarial(0.5)]},
     "ConsistentDropout": lambda: {"penalties": [training.ConsistentDropout(1.0)]},
@@ -28,15 +29,20 @@ def cells():
     return {(row[0], part): cell for row in rows[1:] for part, cell in zip(PARTS, row[1:], strict=True)}
 
 
-def step(part, x, y, loss=CROSSENTROPY, dropout=0.5, sample_weight=None):
-    """The logs of one step of a small network with one part."""
+def model_with(part, x, loss=CROSSENTROPY, dropout=0.5):
+    """A small network with one part, compiled."""
     keras.utils.set_random_seed(1)
     first = [keras.layers.Embedding(8, 3), keras.layers.Flatten()] if x.dtype.kind == "i" else []
-    hidden = [keras.layers.Dense(4, "tanh"), *([keras.layers.Dropout(dropout)] if dropout else [])]
+    hidden = [keras.layers.Dense(4, "tanh", name="hidden"), *([keras.layers.Dropout(dropout)] if dropout else [])]
     network = keras.Sequential([keras.Input(x.shape[1:], dtype=str(x.dtype)), *first, *hidden, keras.layers.Dense(3)])
     model = training.RegularizedModel(network, **PARTS[part]())
     model.compile(keras.optimizers.SGD(0.1), loss, run_eagerly=BACKEND != "jax")
-    return model.train_on_batch(x, y, sample_weight=sample_weight, return_dict=True)
+    return model
+
+
+def step(part, x, y, sample_weight=None, **arguments):
+    """The logs of one step."""
+    return model_with(part, x, **arguments).train_on_batch(x, y, sample_weight=sample_weight, return_dict=True)
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -53,10 +59,38 @@ def test_what_the_table_says_is_refused_is_refused_and_the_rest_trains(row, argu
         with pytest.raises(ValueError, match="Received: "):
             step(part, **arguments)
     else:
-        assert cells()[row, part] == "yes" and np.isfinite(step(part, **arguments)["loss"])
+        assert cells()[row, part].startswith("yes") and np.isfinite(step(part, **arguments)["loss"])
 
 
 @pytest.mark.parametrize("part", PARTS)
 def test_who_counts_examples_of_weight_0(part):
     loss = step(part, FLOATS, CLASSES, sample_weight=np.zeros(4))["loss"]
     assert (abs(loss) > 1e-6) == cells()["examples of sample weight 0", part].startswith("count")
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_gradient_histograms_see_what_the_optimizer_saw(part):
+    model, watched = model_with(part, FLOATS), callbacks.GradientHistograms()
+    before = [np.array(to_numpy(weight)) for weight in model.trainable_weights]
+    model.fit(FLOATS, CLASSES, batch_size=4, verbose=0, callbacks=[watched])
+    moved = [
+        np.linalg.norm(to_numpy(new) - old) / 0.1 for old, new in zip(before, model.trainable_weights, strict=True)
+    ]
+    found = [one["norm"] for one in watched.history["gradients"][0]["variables"].values()]
+    assert cells()["[GradientHistograms](gradients.md)", part].startswith("yes")
+    np.testing.assert_allclose(found, moved, rtol=1e-3)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_in_a_loop_the_loss_has_the_penalties(part):
+    model = model_with(part, FLOATS)
+    x, y, weights = model.augment(FLOATS, CLASSES)
+    outputs = model(x, training=True)
+    with_parts = float(to_numpy(model.compute_loss(x, y, outputs, weights)))
+    cell = cells()["`compute_loss` in a loop of your own", part]
+    assert cell.startswith("no" if part == "SharpnessAware" else "yes")
+    if "augment" in cell:
+        assert type(y) is not np.ndarray and np.isfinite(with_parts)  # mixed labels
+    else:
+        plain = float(to_numpy(CROSSENTROPY(CLASSES, outputs)))
+        assert (abs(with_parts - plain) > 1e-4) == cell.startswith("yes")
