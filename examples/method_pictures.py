@@ -115,6 +115,13 @@ def random_flip():
 
 
 @picture
+def random_grayscale():
+    batch = np.repeat(photos(), 2, axis=0)
+    found = array(layers.RandomGrayscale(rate=0.5, seed=0)(batch))
+    return strip(found, ["gray" if np.ptp(image, axis=-1).max() == 0 else "unchanged" for image in found])
+
+
+@picture
 def random_pad_crop():
     batch = np.repeat(photos()[:1], 2, axis=0)
     black = array(layers.RandomPadCrop(32, seed=1)(batch))

@@ -299,6 +299,7 @@ CASES = [
             {"bounding_box_format": "xxyy"},
         ],
     ),
+    augmentation(layers.RandomGrayscale, {"rate": 0.6, "seed": 1}, [*BAD_RATE, *BAD_SEED, *BAD_FORMAT]),
     augmentation(
         layers.RandomPadCrop,
         {"padding": (2, 3), "rate": 0.9, "fill_mode": "reflect", "mask_fill": 3, "seed": 1},

@@ -29,6 +29,7 @@ AUGMENTATIONS = {
         reference.Turned,
     ),
     "RandomFlip": (lambda: layers.RandomFlip(rate=1.0, seed=1), reference.Mirrored),
+    "RandomGrayscale": (lambda: layers.RandomGrayscale(rate=1.0, seed=1), reference.Gray),
     "RandomPadCrop": (pad_crop, reference.Shifted),
     "RandomResizedCrop": (
         lambda: layers.RandomResizedCrop((HEIGHT, WIDTH), (1.0, 1.0), (WIDTH / HEIGHT, WIDTH / HEIGHT), seed=1),
@@ -43,7 +44,7 @@ AUGMENTATIONS = {
 MIXERS = ("MixUp", "CutMix")
 FILLING = ("RandomErasing", "PCAColorJitter", "RandomPadCrop", "Pipeline", "RandomChoice", "RandomApply")
 ANY_RANK = ("MixUp", "LabelNoise")  # which take inputs of any shape, and several
-UNMOVED = ("PCAColorJitter", "LabelNoise")  # which masks and boxes pass, whatever they are
+UNMOVED = ("PCAColorJitter", "RandomGrayscale", "LabelNoise")  # which masks and boxes pass, whatever they are
 MOVERS = ("RandomAffine", "RandomFlip", "RandomPadCrop", "Pipeline", "RandomChoice", "RandomApply")
 SLOTS = {
     "images": odd.IMAGES, "data": odd.FORMS, "labels": odd.LABELS, "sample_weights": odd.WEIGHTS,
@@ -125,7 +126,7 @@ def _check_images(name, finder, images, result, expression):
 def _frames_in_one_image(name, videos):
     """A draw is one per clip: frames become channels, or rows where colors are changed."""
     batch, time, height, width, channels = videos.shape
-    if name == "PCAColorJitter":
+    if name in ("PCAColorJitter", "RandomGrayscale"):
         return videos.reshape(batch, time * height, width, channels)
     return np.moveaxis(videos, 1, 3).reshape(batch, height, width, time * channels)
 

@@ -222,6 +222,17 @@ class Turned(Mirrored):
     pixel_weights = pixels
 
 
+class Gray(Same):
+    """RandomGrayscale at a rate of 1, which rounds integers."""
+
+    def __init__(self, before, after, labels=None):
+        self.is_whole = np.array_equal(after, np.round(after))
+
+    def pixels(self, array):
+        found = np.repeat((array * [0.299, 0.587, 0.114]).sum(-1, keepdims=True), 3, axis=-1)
+        return np.round(found) if self.is_whole else found
+
+
 class Tinted(Same):
     """PCAColorJitter: one shift for all pixels of an image."""
 

@@ -51,6 +51,7 @@ def own_layer(name, dtype="float32"):
         "RandomAffine": lambda: layers.RandomAffine(15, **given),
         "RandomPadCrop": lambda: layers.RandomPadCrop(4, **given),
         "RandomResizedCrop": lambda: layers.RandomResizedCrop(28, scale=(0.5, 1.0), **given),
+        "RandomGrayscale": lambda: layers.RandomGrayscale(1.0, **given),
         "PCAColorJitter": lambda: layers.PCAColorJitter(**given),
         "LabelNoise": lambda: layers.LabelNoise(0.1, **given),
         "RandomApply of erasing": lambda: layers.RandomApply(erasing(), 0.5, **given),
@@ -70,6 +71,7 @@ def keras_own(name, dtype="float32"):
         "MixUp": lambda: [mix_up()],
         "CutMix": lambda: [cut_mix()],
         "RandomAffine": lambda: [_keras("RandomRotation", 15 / 360, fill_mode="constant", **given)],
+        "RandomGrayscale": lambda: [_keras("RandomGrayscale", 1.0, **given)],
         "RandomFlip": lambda: [_keras("RandomFlip", "horizontal", **given)],
         CHAIN: lambda: [erasing(fill_value=0.0), mix_up(), cut_mix()],
     }

@@ -12,15 +12,8 @@ TARGETED = (
 CHAIN = "Chain of erasing, MixUp and CutMix"
 LINKS = ("RandomErasing, constant", "MixUp", "CutMix")
 PER_BATCH = ("MixUp, one draw a batch", "CutMix, one draw a batch")
-OTHERS = (
-    "RandomFlip",
-    "RandomAffine",
-    "RandomPadCrop",
-    "RandomResizedCrop",
-    "PCAColorJitter",
-    "LabelNoise",
-    "RandomApply of erasing",
-)
+MOVING = ("RandomFlip", "RandomAffine", "RandomPadCrop", "RandomResizedCrop")
+OTHERS = (*MOVING, "RandomGrayscale", "PCAColorJitter", "LabelNoise", "RandomApply of erasing")
 BLENDING = ("MixUp", "Choice", "Pipeline", "Chain", "PCA", "RandomResizedCrop")  # integer images become floats
 
 

@@ -15,6 +15,7 @@ from keras_reg.layers._random_apply import RandomApply
 from keras_reg.layers._random_choice import RandomChoice
 from keras_reg.layers._random_erasing import RandomErasing
 from keras_reg.layers._random_flip import RandomFlip
+from keras_reg.layers._random_grayscale import RandomGrayscale
 from keras_reg.layers._random_pad_crop import RandomPadCrop
 from keras_reg.layers._random_resized_crop import RandomResizedCrop
 from keras_reg.layers._weight_noise import WeightNoise
@@ -37,6 +38,7 @@ __all__ = [
     "RandomChoice",
     "RandomErasing",
     "RandomFlip",
+    "RandomGrayscale",
     "RandomPadCrop",
     "RandomResizedCrop",
     "WeightNoise",

@@ -15,6 +15,7 @@ from keras_reg.layers import (
     RandomAffine,
     RandomErasing,
     RandomFlip,
+    RandomGrayscale,
     RandomPadCrop,
     RandomResizedCrop,
 )
@@ -25,6 +26,7 @@ IMAGES = np.random.default_rng(0).random((COUNT, HEIGHT, WIDTH, 3), "float32")
 STANDING = {
     "RandomErasing": lambda: RandomErasing(1.0, seed=1),
     "PCAColorJitter": lambda: PCAColorJitter(seed=1),
+    "RandomGrayscale": lambda: RandomGrayscale(seed=1),
     "contrast by Keras": lambda: Pipeline([keras.layers.RandomContrast(0.1, seed=1)]),
 }
 PLACES = {

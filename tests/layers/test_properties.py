@@ -17,6 +17,7 @@ from keras_reg.layers import (
     RandomChoice,
     RandomErasing,
     RandomFlip,
+    RandomGrayscale,
     RandomPadCrop,
     RandomResizedCrop,
 )
@@ -38,6 +39,7 @@ MAKERS = {
     "RandomApply": lambda size, rate, seed: RandomApply(RandomPadCrop(1), rate, seed=seed),
     "RandomAffine": lambda size, rate, seed: RandomAffine(180, 0.9, 0.9, 0.9, rate, fill_value=1, seed=seed),
     "RandomFlip": lambda size, rate, seed: RandomFlip("horizontal_and_vertical", rate, seed=seed),
+    "RandomGrayscale": lambda size, rate, seed: RandomGrayscale(rate, seed=seed),
     "RandomPadCrop": lambda size, rate, seed: RandomPadCrop(2, rate, fill_value=1, seed=seed),
     "RandomResizedCrop": lambda size, rate, seed: RandomResizedCrop((4, 6), (0.1, 1.0), seed=seed),
     "PCAColorJitter": lambda size, rate, seed: PCAColorJitter(0.1, rate, seed=seed),

@@ -1,9 +1,7 @@
 """Resamples images along one affine map per image, by gathering pixels."""
 
-import keras
-import numpy as np
-
 from keras_reg.layers._batch._forms import at_least_float32, dtype_of
+from keras_reg.layers._pixels._rounding import as_pixels, float32_holds
 
 BEYOND = 2  # pixels beyond the border up to which positions are distinguished if all pixels there are equal
 
@@ -42,21 +40,6 @@ def within(position, size, fill_mode, ops):
         position = position - period * ops.floor(position / ops.maximum(period, 1.0))
         position = ops.minimum(position, period - position)
     return ops.maximum(ops.minimum(position, last), 0.0)
-
-
-def as_pixels(values, dtype, ops):
-    """Casts interpolated values to the dtype of the images. For integers, they are rounded, halves to even numbers."""
-    if keras.backend.is_float_dtype(dtype):
-        return ops.cast(values, dtype)
-    values = ops.round(values)
-    if not float32_holds(dtype):  # a value that was rounded up could be beyond the largest integer
-        values = ops.minimum(values, float(np.nextafter(np.float32(np.iinfo(dtype).max), np.float32(0))))
-    return ops.cast(values, dtype)
-
-
-def float32_holds(dtype):
-    """Whether float32 or the dtype itself, in which pixels are interpolated, holds all numbers of the dtype."""
-    return dtype == "bool" or keras.backend.is_float_dtype(dtype) or np.iinfo(dtype).bits <= 16
 
 
 class _Corners:

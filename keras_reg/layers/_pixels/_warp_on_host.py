@@ -4,7 +4,8 @@ import numpy as np
 
 from keras_reg.layers._batch._forms import at_least_float32, dtype_of
 from keras_reg.layers._pixels._affine import Affine
-from keras_reg.layers._pixels._warp import BEYOND, as_pixels, float32_holds, within
+from keras_reg.layers._pixels._rounding import as_pixels, float32_holds
+from keras_reg.layers._pixels._warp import BEYOND, within
 
 AT_ONCE = 2**15  # the pixels of small images that are resampled in one go
 
