@@ -163,7 +163,8 @@ class RegularizedModel(AsNetwork, ChecksData, MixesInside, AugmentedStep, HasFur
 
         Returns:
             (x, y, sample_weight), unchanged without an augmentation. If labels were mixed, y is an object that
-            `compute_loss` and `compute_metrics` of this model accept instead of labels.
+            `compute_loss` and `compute_metrics` of this model accept instead of labels. With `mix_at`, x is an object
+            too, which this model, `compute_loss` and `compute_metrics` accept instead of inputs.
         """
         if self.augmentation is None:
             return x, y, sample_weight
