@@ -24,24 +24,23 @@ def _has_graph(model):
         return False
 
 
-def names_in(model):
-    """Returns the names of the inputs of a network and of its layers and operations, with those of inner networks."""
-    if isinstance(model, keras.Sequential):
-        operations, inputs = model.layers, model.inputs if model.built else []
-    else:
-        operations, inputs = model.operations, model.inputs
-    names = [tensor.name for tensor in inputs]
-    for operation in operations:
-        if isinstance(operation, keras.layers.InputLayer):
-            continue
-        names.append(operation.name)
+def names_in(model, with_inputs=True):
+    """Returns the names of the layers and operations of a network, with its inputs and the layers of inner networks."""
+    is_built = model.built or isinstance(model, keras.Function)
+    names = []
+    for operation in _plain(model).operations if is_built else model.layers:
+        if with_inputs or not isinstance(operation, keras.layers.InputLayer):
+            names.append(operation.name)
         if is_graph(operation):
-            names += [name for name in names_in(operation) if name not in _input_names(operation)]
+            names += names_in(operation, with_inputs=False)
     return names
 
 
-def _input_names(model):
-    return {tensor.name for tensor in model.inputs} if model.built else set()
+def _plain(model):
+    """Returns the graph of a network as a Functional model. Subclasses may have a constructor of their own."""
+    if isinstance(model, keras.Function):
+        return keras.Model(model.input, model.output, name=model.name)
+    return keras.Model(_one_or_all(model.inputs), _one_or_all(model.outputs), name=model.name)
 
 
 def rewired(model, points):
@@ -55,7 +54,7 @@ def rewired(model, points):
         ValueError: If a point is on a path around another input or output, or follows itself.
     """
     found = _Rewiring(model, points)
-    floats = {tensor.name for tensor in model.inputs if keras.backend.is_float_dtype(tensor.dtype)}
+    floats = {name for tensor, name in found.inputs if keras.backend.is_float_dtype(tensor.dtype)}
     for name in points:
         around = floats - found.inputs_of[name]
         if around:
@@ -90,6 +89,7 @@ class _Rewiring:
 
     Attributes:
         network: The new network.
+        inputs: Each input with its name.
         outputs: The `_Sources` of each output.
         inputs_of: The names of the inputs on which each point depends.
     """
@@ -98,18 +98,18 @@ class _Rewiring:
         self.points, self.inner = points, {}
         self.inputs_of = {}
         self.known = {}  # the tensors too, so that their ids stay unique
-        outputs = model.output if isinstance(model, keras.Function) else _one_or_all(model.outputs)
-        inputs = model.input if isinstance(model, keras.Function) else _one_or_all(model.inputs)
-        plain = keras.Model(inputs, outputs, name=model.name)  # a subclass may have a constructor of its own
-        self.mixed_inputs = {id(tensor): self._pass_input(tensor) for tensor in plain.inputs}
+        plain = _plain(model)
+        names = {id(x.output): x.name for x in plain.layers if isinstance(x, keras.layers.InputLayer)}
+        self.inputs = [(tensor, names[id(tensor)]) for tensor in plain.inputs]
+        self.mixed_inputs = {id(tensor): self._pass_input(tensor, name) for tensor, name in self.inputs}
         self.network = keras.models.clone_model(
             plain, input_tensors=plain.input, clone_function=lambda operation: operation, call_function=self._call
         )
         self.outputs = [self._sources(tensor) for tensor in self.network.outputs]
 
-    def _pass_input(self, tensor):
-        self._note(tensor, _Sources([tensor.name]))
-        return self._through_point(tensor.name, tensor)
+    def _pass_input(self, tensor, name):
+        self._note(tensor, _Sources([name]))
+        return self._through_point(name, tensor)
 
     def _call(self, operation, *args, **kwargs):
         """Calls one layer or operation of the network on the new tensors."""
@@ -170,15 +170,14 @@ class _Rewiring:
     def _inner(self, operation):
         """Returns the `_Rewiring` of a network with points inside, or `None`."""
         if id(operation) not in self.inner:
-            has_points = is_graph(operation) and not set(self.points).isdisjoint(names_in(operation))
-            inputs = _input_names(operation) if has_points else ()
-            points = {name: point for name, point in self.points.items() if name not in inputs}
-            self.inner[id(operation)] = _Rewiring(operation, points) if has_points else None
+            known = names_in(operation, with_inputs=False) if is_graph(operation) else ()
+            points = {name: point for name, point in self.points.items() if name in known}
+            self.inner[id(operation)] = _Rewiring(operation, points) if points else None
         return self.inner[id(operation)]
 
     def _outer(self, inner, position, given):
         """Returns the sources of one output of an inner network that was called on the tensors `given`."""
-        given = dict(zip((x.name for x in inner.network.inputs), keras.tree.flatten(given), strict=True))
+        given = dict(zip((name for _, name in inner.inputs), keras.tree.flatten(given), strict=True))
 
         def outside(names):
             return _Sources.of_all(self._sources(given[name]) for name in names)

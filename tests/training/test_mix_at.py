@@ -14,6 +14,7 @@ from keras_reg import layers, training
 
 CLASSES = 5
 COUNT = 8
+INPUT = "input_of_images"
 CE = keras.losses.SparseCategoricalCrossentropy
 
 
@@ -101,7 +102,7 @@ def residual():
 
 def sequential():
     parts = [keras.layers.Dense(6, "tanh", name="hidden"), keras.layers.Flatten(), keras.layers.Dense(CLASSES)]
-    net = keras.Sequential([keras.Input((4, 3, 2)), *parts])
+    net = keras.Sequential([keras.layers.InputLayer(shape=(4, 3, 2), name=INPUT), *parts])
 
     def reference(x, share):
         hidden = to_numpy(parts[0](x))
@@ -209,7 +210,7 @@ def test_each_step_draws_one_of_the_layers(jit_compile):
     x = 5 * x
     net, name, reference = made("sequential")
     steps = 12
-    model = compiled(net, [name, net.inputs[0].name], optimizer=keras.optimizers.SGD(0.0), jit_compile=jit_compile)
+    model = compiled(net, [name, INPUT], optimizer=keras.optimizers.SGD(0.0), jit_compile=jit_compile)
     found = [step(model, x, y) for _ in range(steps)]
     drawn = []
     for loss, share in zip(found, shares(steps=steps, jit_compile=jit_compile), strict=True):
@@ -218,7 +219,7 @@ def test_each_step_draws_one_of_the_layers(jit_compile):
         assert min(abs(loss - at_hidden), abs(loss - at_input)) < 1e-5 < 1e-4 < abs(at_hidden - at_input)
         drawn.append(abs(loss - at_hidden) < 1e-5)
     assert 2 <= sum(drawn) <= steps - 2
-    again = compiled(net, [name, net.inputs[0].name], optimizer=keras.optimizers.SGD(0.0), jit_compile=jit_compile)
+    again = compiled(net, [name, INPUT], optimizer=keras.optimizers.SGD(0.0), jit_compile=jit_compile)
     assert_close([step(again, x, y) for _ in range(steps)], found, rtol=1e-5)
 
 
@@ -437,7 +438,7 @@ def test_a_batch_of_one_is_not_mixed():
     x, y, _ = batch(1)
     net, name, _ = made("sequential")
     expected = losses_of(to_numpy(net(x)), y)[0, 0]
-    assert_close(compiled(net, [name, net.inputs[0].name]).train_on_batch(x, y), expected, rtol=1e-5)
+    assert_close(compiled(net, [name, INPUT]).train_on_batch(x, y), expected, rtol=1e-5)
 
 
 def test_a_custom_loop():
@@ -565,6 +566,13 @@ def ambiguous():
 def tokens():
     ids = keras.Input((6,), dtype="int32", name="ids")
     return keras.Model(ids, keras.layers.Embedding(9, 4, name="embedding")(ids))
+
+
+def test_an_input_without_a_name_has_that_of_its_layer():
+    inputs = keras.Input((4,))
+    net = keras.Model(inputs, keras.layers.Dense(2)(inputs))
+    (name,) = [layer.name for layer in net.layers if isinstance(layer, keras.layers.InputLayer)]
+    training.RegularizedModel(net, mixer(), mix_at=name)
 
 
 REFUSED = {
