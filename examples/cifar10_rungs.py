@@ -50,8 +50,8 @@ SIZES = {
         labeled=5000, epochs=40, batch=32, dense=128, ema_momentum=0.998,
     ),
     "full": Size(
-        networks=(((64, 128, 256), 2), ((96, 192, 384), 3), ((128, 256, 512), 4)),
-        labeled=None, epochs=60, batch=256, dense=512, ema_momentum=0.999, dtype="mixed_bfloat16", on_device=True,
+        networks=(((64, 128, 256), 2), ((96, 192, 384), 3), ((128, 256, 512), 3)),
+        labeled=None, epochs=30, batch=256, dense=512, ema_momentum=0.999, dtype="mixed_bfloat16", on_device=True,
     ),
 }  # fmt: skip
 

@@ -228,6 +228,7 @@ def main(
     size=128,
     per_class=None,
     seeds=3,
+    first_seed=0,
     judged=1000,
     out="runs",
     only=None,
@@ -242,7 +243,7 @@ def main(
     data = load(source)
     plans = {number: DIGITS if small else plan_for(number * data.classes) for number in per_class}
     if smoke:
-        quick = {"head_epochs": 1, "epochs": 1, "small_epochs": 1}
+        quick = {"head_epochs": 1, "epochs": 1, "scratch_epochs": 1, "small_epochs": 1}
         plans = {number: dataclasses.replace(plan, **quick) for number, plan in plans.items()}
 
     def tasks(number, seed):
@@ -257,7 +258,7 @@ def main(
     if tune:
         choose(results, tasks, plans)
         return results.done
-    compare(results, tasks, plans, range(seeds), only)
+    compare(results, tasks, plans, range(first_seed, first_seed + seeds), only)
     print("\n" + table(results.done))
     draw(results.done, out / f"{name}.png")
     print(f"\nFigure: {out / f'{name}.png'}")
@@ -276,6 +277,7 @@ if __name__ == "__main__":
     parser.add_argument("--backend", choices=("tensorflow", "jax", "torch"), help="default: tensorflow")
     parser.add_argument("--per-class", type=int, nargs="+", help="images per class (default: 10 50 500; of digits 3)")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0, help="first seed, to divide the seeds among processes")
     parser.add_argument("--judged", type=int, default=1000, help="number of test images (default: 1000)")
     parser.add_argument("--only", nargs="+", help="names of recipes (default: all)")
     parser.add_argument("--choose", action="store_true", help="compare learning rates on other images")
@@ -289,6 +291,7 @@ if __name__ == "__main__":
         given.size,
         given.per_class,
         given.seeds,
+        given.first_seed,
         given.judged,
         given.out,
         given.only,

@@ -24,11 +24,12 @@ class Plan:
     """Epochs, batch size and learning rates of Adam for a number of images.
 
     A warm-up takes `head_epochs`, a head alone twice as many, and fine-tuning `epochs`. From scratch, the network
-    trains twice as long, and the small network for `small_epochs`.
+    trains for `scratch_epochs`, and the small network for `small_epochs`.
     """
 
     head_epochs: int
     epochs: int
+    scratch_epochs: int = 60
     small_epochs: int = 60
     batch: int = 25
     head_rate: float = 3e-3
@@ -44,8 +45,8 @@ DIGITS = Plan(30, 30, batch=8, head_rate=1e-2, rate=1e-3)
 def plan_for(images):
     """The plan for ImageNet weights. The rates were chosen with `--choose`, the epochs by the time that they take."""
     if images <= 200:
-        return Plan(40, 10, small_epochs=80)
-    return Plan(20, 4, small_epochs=40) if images <= 1000 else Plan(8, 1, small_epochs=15)
+        return Plan(40, 20, scratch_epochs=60, small_epochs=80)
+    return Plan(20, 10, scratch_epochs=40) if images <= 1000 else Plan(8, 5, scratch_epochs=20, batch=50)
 
 
 def recipes(plan, images):
@@ -64,7 +65,7 @@ def recipes(plan, images):
     has_layer_rates = hasattr(keras.optimizers, "MultiOptimizer")  # since Keras 3.11
     return {
         SMALL: Recipe("small", [train_all(plan.small_epochs, plan.small_rate, batch_norm=True)]),
-        SCRATCH: Recipe("new", [train_all(2 * plan.epochs, plan.scratch_rate, batch_norm=True)]),
+        SCRATCH: Recipe("new", [train_all(plan.scratch_epochs, plan.scratch_rate, batch_norm=True)]),
         FROZEN: Recipe("pretrained", [warm_up(2 * plan.head_epochs)]),
         FINE_TUNE: Recipe("pretrained", [warm_up(), train_all()]),
         AT_ONCE: Recipe("pretrained", [train_all()]),

@@ -96,13 +96,16 @@ def test_every_benchmark_runs_and_is_reported(bench, tmp_path, monkeypatch, caps
 
 
 @pytest.mark.skipif(BACKEND == "tensorflow", reason="the GPU is measured with JAX and PyTorch")
-def test_what_is_measured_on_a_gpu_runs_without_one(bench, monkeypatch):
-    monkeypatch.setattr(bench.bench_gpu, "MODES", (COMPILED,))
-    found = bench.bench_gpu.layer_table((TINY, (2, 8, 8, 3)), ("float32", "bfloat16"), 0, 1, rows=("CutMix",))
+def test_what_is_measured_on_a_gpu_runs_without_one(bench, monkeypatch, tmp_path):
+    found = bench.bench_gpu.layer_table((TINY, (2, 8, 8, 3)), ("float32", "bfloat16"), (COMPILED,), 0, 1, ("CutMix",))
     assert all(row["copy"] > 0 and row["ms"] > 0 for row in found)
     assert len({(row["size"], row["dtype"]) for row in found if row["who"] == "keras_reg"}) == 4
     monkeypatch.setattr(bench.bench_training, "FORMS", ("integer",))
     assert bench.bench_gpu.waits(small) == {"plain": 0, "augmented": 0}
+    monkeypatch.setattr(bench.bench_gpu, "waits", lambda: {"plain": 0, "augmented": 0})
+    bench.bench_gpu.main(["--parts", "waits", "--json", str(tmp_path / "gpu.json")])
+    saved = json.loads((tmp_path / "gpu.json").read_text())["gpu"][BACKEND]
+    assert [(target["cells"], target["missed"]) for target in saved["targets"]] == [(1, [])]
 
 
 def test_a_target_is_met_only_where_every_cell_meets_it(bench, capsys):

@@ -21,6 +21,7 @@ from rows import CHAIN, TARGETED
 SIZES = ((1024, 32, 32, 3), (256, 224, 224, 3))
 QUICK = ((32, 32, 32, 3), (2, 224, 224, 3))
 TIMES = 10
+PARTS = ("waits", "layers", "training")
 
 
 def has_gpu():
@@ -54,7 +55,7 @@ def device_copies(array):
     return {"fresh copy": run}
 
 
-def layer_table(sizes, dtypes, seconds, rounds, rows=None):
+def layer_table(sizes, dtypes, modes, seconds, rounds, rows=None):
     found = []
     for shape in sizes:
         for dtype in dtypes:
@@ -62,7 +63,7 @@ def layer_table(sizes, dtypes, seconds, rounds, rows=None):
             moved = 2 * arrays[0].size * {"float32": 4, "bfloat16": 2, "uint8": 1}[dtype]
             print(f"\n{BACKEND}, {dtype} {'x'.join(map(str, shape))}: milliseconds, over the copy, over one pass")
             for name in rows or bench_layers.names(True, dtype):
-                times = bench_layers.measure(name, arrays, dtype, MODES, seconds, rounds, device_copies, TIMES)
+                times = bench_layers.measure(name, arrays, dtype, modes, seconds, rounds, device_copies, TIMES)
                 times["fresh copy", ""] /= TIMES
                 made = list(bench_layers.rows_of(name, times, shape, dtype))
                 bench_layers.show(name, made)
@@ -147,31 +148,41 @@ def _jax_waits(model, data):
     return 0
 
 
-def main(argv=None, sizes=None, rows=None):
-    given = parse(parser(__doc__), argv)
+def main(argv=None):
+    made = parser(__doc__)
+    made.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS, help="default: all; each is saved at once")
+    made.add_argument("--seconds", type=float, default=0.3, help="for each number of the layers (default 0.3)")
+    made.add_argument("--dtypes", nargs="+", default=bench_layers.DTYPES, choices=bench_layers.DTYPES)
+    made.add_argument("--modes", nargs="+", default=MODES, choices=MODES)
+    given = parse(made, argv)
     if BACKEND == "tensorflow":
         print("bench_gpu.py measures JAX and PyTorch")
         return None
     if not has_gpu():
         print("No GPU: the numbers below are the processor's, and mean nothing for one")
     quick = given.quick or not has_gpu()
-    sizes = QUICK if quick else SIZES
-    dtypes = ("float32",) if quick else bench_layers.DTYPES
-    found = {"layers": layer_table(sizes, dtypes, *((0.01, 3) if quick else (0.3, 7)))}
-    found["training"] = training_step(quick, 3 if quick else 7)
-    found["waits"] = waits()
-    save(given.json, "gpu", [found], quick, targets(found))
+    measured = {
+        "waits": waits,
+        "layers": lambda: layer_table(QUICK, ("float32",), given.modes, 0.01, 3)
+        if quick
+        else layer_table(SIZES, given.dtypes, given.modes, given.seconds, 7),
+        "training": lambda: training_step(quick, 3 if quick else 7),
+    }
+    found = {}
+    for part in given.parts:
+        found[part] = measured[part]()
+        save(given.json, "gpu", [found], quick, targets(found))
     return found
 
 
 def targets(found):
     print(f"\nTargets on a GPU, {BACKEND}")
-    near = [row for row in found["layers"] if row["who"] == "keras_reg" and row["layer"] in (*TARGETED, CHAIN)]
+    near = [row for row in found.get("layers", ()) if row["who"] == "keras_reg" and row["layer"] in (*TARGETED, CHAIN)]
     cells = [
         (f"{row['size']}, {row['dtype']}, {row['mode']}, {row['layer']}", row["ms"] / row["copy"], 1.2) for row in near
     ]
-    steps = [(f"{row['labels']} labels", row["ratio"] - 1, 0.02) for row in found["training"]]
-    waiting = [("waits", found["waits"]["augmented"], found["waits"]["plain"] + 0.5)]
+    steps = [(f"{row['labels']} labels", row["ratio"] - 1, 0.02) for row in found.get("training", ())]
+    waiting = [("waits", found["waits"]["augmented"], found["waits"]["plain"] + 0.5)] if "waits" in found else []
     return [
         verdict("at most 1.2 times the device's copy", cells),
         verdict("a step of ResNet-50 at most 2 % over the plain one", steps),
