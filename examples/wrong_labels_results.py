@@ -113,14 +113,16 @@ def tables(done):
     return "\n\n".join(make(done) for make in TABLES.values())
 
 
-def fill(page, done, tried):
-    """The page with the tables between `<!-- digits accuracies -->` and `<!-- end -->` made anew."""
-    made = {f"{done['settings']['data']} {name}": make(done) for name, make in TABLES.items()} | {
-        "choice": choice(tried)
-    }
-    for name, text in made.items():
-        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        page = pattern.sub(lambda match, text=text: f"{match[1]}\n{text}\n\n{match[2]}", page)
+def fill(page, *measured):
+    """The page with the tables between `<!-- digits accuracies -->` and `<!-- end -->` made anew.
+
+    `measured` are pairs of the results and those of the choice of strengths.
+    """
+    for done, tried in measured:
+        data = done["settings"]["data"]
+        for name, text in {**{name: make(done) for name, make in TABLES.items()}, "choice": choice(tried)}.items():
+            pattern = re.compile(rf"(<!-- {data} {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+            page = pattern.sub(lambda match, text=text: f"{match[1]}\n{text}\n\n{match[2]}", page)
     return page
 
 
@@ -169,10 +171,16 @@ def results(name):
     return json.loads((DOCS / "results" / f"wrong_labels_{name}.json").read_text(encoding="utf-8"))
 
 
+def all_results():
+    """The results on digits and on features, each with those of the choice of strengths."""
+    return [(results(name), results(f"{name}_choice")) for name in ("digits", "features")]
+
+
 def main(page=DOCS / "wrong_labels.md", folder=DOCS / "figures"):
-    done = results("digits")
-    page.write_text(fill(page.read_text(encoding="utf-8"), done, results("digits_choice")), encoding="utf-8")
-    draw([done], folder / "wrong_labels.png")
+    measured = all_results()
+    page.write_text(fill(page.read_text(encoding="utf-8"), *measured), encoding="utf-8")
+    for (done, _), name in zip(measured, ("wrong_labels", "wrong_labels_features"), strict=True):
+        draw([done], folder / f"{name}.png")
 
 
 if __name__ == "__main__":

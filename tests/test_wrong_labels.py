@@ -103,7 +103,7 @@ NAMES = {
     "combination": "combination", "stopped": "plain, SmoothedEarlyStopping", "keras": "plain, EarlyStopping of Keras",
     "monitor": "plain, SmoothedEarlyStopping on accuracy", "short": "combination, SmoothedEarlyStopping",
 }  # fmt: skip
-# `0`, `any` and `next` are the conditions, `best` is the best epoch, and `kept` the share of remembered labels.
+# `0`, `any`, `few` (20 % of the next class) and `next` are the conditions, `best` is the best epoch, and `kept` the share of remembered labels.
 STATED = {
     "docs/wrong_labels.md": [
         "remembers {plain.any.kept} % of the wrong labels.",
@@ -114,6 +114,8 @@ STATED = {
         "MixUp has {mixup.any} % accuracy and remembers {mixup.any.kept} %, LabelNoise has {noise.any} % and remembers "
         "{noise.any.kept} %.",
         "({plain.0.spread} % plain, {combination.0.spread} % with it)",
+        "still ends at {combination.few.spread} % and remembers {combination.few.kept} %",
+        "the plain network ends at {plain.few.spread} %",
         "ends at {combination.next.spread} % and remembers {combination.next.kept} %",
         "ends at {plain.next.spread} %, and early stopping keeps {stopped.next.spread} %",
         "ends at {smoothing.any} % and remembers {smoothing.any.kept} %",
@@ -146,7 +148,7 @@ def results(monkeypatch):
 def number(results, done, name):
     """The number that a name in `STATED` stands for, as text."""
     row, condition, *what = name.split(".")
-    case = {"0": ("symmetric", 0), "any": ("symmetric", 40), "next": ("pairs", 40)}[condition]
+    case = {"0": ("symmetric", 0), "any": ("symmetric", 40), "few": ("pairs", 20), "next": ("pairs", 40)}[condition]
     assert len(results.runs_of(done, NAMES[row], case)) == 3
     if what == ["spread"]:
         return results.spread(results.values(done, NAMES[row], case))
@@ -159,7 +161,7 @@ def number(results, done, name):
 def test_the_tables_are_what_the_results_make(results):
     page = PAGE.read_text(encoding="utf-8")
     assert page.count("<!-- end -->") == 4
-    assert results.fill(page, results.results("digits"), results.results("digits_choice")) == page
+    assert results.fill(page, *results.all_results()) == page
 
 
 @pytest.mark.once
