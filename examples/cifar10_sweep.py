@@ -121,7 +121,8 @@ def draw(done, path):
             name = "flips" if rung == FLIPS else f"top rung, strength {strength:g}"
             axis.plot(epochs, [np.mean(one) for one in found], "o-", color=COLORS[rung, strength], label=name)
         axis.set_xscale("log", base=2)
-        axis.set_xticks(EPOCHS, EPOCHS)
+        ticks = sorted({run["epochs"] for run in done["runs"]})
+        axis.set_xticks(ticks, ticks)
         axis.set(xlabel="epochs", title=f"Accuracy (%) on {title}")
         axis.grid(axis="y", color="#eeeeee")
         axis.spines[["top", "right"]].set_visible(False)

@@ -166,6 +166,33 @@ def test_the_ladder_in_the_readme(rungs):
     assert found[2:] == [round(plain[0] - plain[1]), round(flips[0] - flips[1])]
 
 
+def test_the_tables_of_the_ladder(monkeypatch):
+    """To renew them: `cifar10_ladder.py --show` and `cifar10_sweep.py --show`."""
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    ladder, sweep = (importlib.import_module(name) for name in ("cifar10_results", "cifar10_sweep"))
+    page = (ROOT / "docs" / "ladder.md").read_text(encoding="utf-8")
+    for name in ("ladder_small", "ladder_full"):
+        assert ladder.table(results(name)) in page, name
+    measured = results("ladder_sweep")
+    assert sweep.table(measured) in page
+
+    def held_out(rung, strength, epochs):
+        (run,) = (
+            run
+            for run in measured["runs"]
+            if (run["rung"], run["strength"], run["epochs"]) == (rung, strength, epochs)
+        )
+        return 100 * run["validation"]
+
+    top, flips = ([held_out(rung, 1.0, epochs) for epochs in (20, 80)] for rung in (sweep.TOP, sweep.FLIPS))
+    found = numbers_in("docs/ladder.md", "with 80 epochs it is # points ahead: # against # %.")
+    assert found == [round(value, 1) for value in (top[1] - flips[1], top[1], flips[1])] and top[0] < flips[0]
+    found = numbers_in("docs/ladder.md", "It gains # points from 20 to 80 epochs, and the flips gain #.")
+    assert found == [round(last - first, 1) for first, last in (top, flips)]
+    found = numbers_in("docs/ladder.md", "a quarter of the strengths is best: # instead of # %.")
+    assert found == [round(value, 1) for value in (held_out(sweep.TOP, 0.25, 20), top[0])]
+
+
 def test_the_ladder_with_fewer_epochs(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
     ladder = importlib.import_module("cifar10_results")
