@@ -187,6 +187,7 @@ def test_the_tables_of_the_ladder(monkeypatch):
     top, flips = ([held_out(rung, 1.0, epochs) for epochs in (20, 80)] for rung in (sweep.TOP, sweep.FLIPS))
     found = numbers_in("docs/ladder.md", "with 80 epochs it is # points ahead: # against # %.")
     assert found == [round(value, 1) for value in (top[1] - flips[1], top[1], flips[1])] and top[0] < flips[0]
+    assert numbers_in("README.md", "with 80 epochs, the top rung is # points ahead of the flips") == [found[0]]
     found = numbers_in("docs/ladder.md", "It gains # points from 20 to 80 epochs, and the flips gain #.")
     assert found == [round(last - first, 1) for first, last in (top, flips)]
     found = numbers_in("docs/ladder.md", "a quarter of the strengths is best: # instead of # %.")
