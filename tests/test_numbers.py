@@ -178,9 +178,7 @@ def test_the_tables_of_the_ladder(monkeypatch):
 
     def held_out(rung, strength, epochs):
         (run,) = (
-            run
-            for run in measured["runs"]
-            if (run["rung"], run["strength"], run["epochs"]) == (rung, strength, epochs)
+            run for run in measured["runs"] if (run["rung"], run["strength"], run["epochs"]) == (rung, strength, epochs)
         )
         return 100 * run["validation"]
 

@@ -103,7 +103,8 @@ NAMES = {
     "combination": "combination", "stopped": "plain, SmoothedEarlyStopping", "keras": "plain, EarlyStopping of Keras",
     "monitor": "plain, SmoothedEarlyStopping on accuracy", "short": "combination, SmoothedEarlyStopping",
 }  # fmt: skip
-# `0`, `any`, `few` (20 % of the next class) and `next` are the conditions, `best` is the best epoch, and `kept` the share of remembered labels.
+# `0`, `any`, `few` (20 % of the next class) and `next` are the conditions, `best` is the best epoch, and `kept` the
+# share of remembered labels.
 STATED = {
     "docs/wrong_labels.md": [
         "remembers {plain.any.kept} % of the wrong labels.",

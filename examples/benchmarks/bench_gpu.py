@@ -163,9 +163,11 @@ def main(argv=None):
     quick = given.quick or not has_gpu()
     measured = {
         "waits": waits,
-        "layers": lambda: layer_table(QUICK, ("float32",), given.modes, 0.01, 3)
-        if quick
-        else layer_table(SIZES, given.dtypes, given.modes, given.seconds, 7),
+        "layers": lambda: (
+            layer_table(QUICK, ("float32",), given.modes, 0.01, 3)
+            if quick
+            else layer_table(SIZES, given.dtypes, given.modes, given.seconds, 7)
+        ),
         "training": lambda: training_step(quick, 3 if quick else 7),
     }
     found = {}

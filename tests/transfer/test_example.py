@@ -121,17 +121,17 @@ def test_the_page_has_the_table_of_the_results(examples, measured):
 
 
 # What is stated in sentences: {page: [(recipe, images per class)]}.
-FEW = [("frozen features", 10), ("from scratch, small network", 10)]
+FROZEN, SMALL, WARM_UP = "frozen features", "from scratch, small network", "warm up, fine-tune"
+OF_BATCHES = "batch norm of batches"
+FEW = [(FROZEN, 10), (SMALL, 10)]
 STATED = {
     "docs/transfer.md": [
         *FEW,
-        ("warm up, fine-tune", 10),
-        ("fine-tune at once", 10),
-        ("frozen features", 50),
-        ("warm up, fine-tune", 50),
-        ("frozen features", 500),
+        *((recipe, 10) for recipe in ("from scratch", WARM_UP, "mixing and smoothing", OF_BATCHES)),
+        *((recipe, 50) for recipe in (WARM_UP, "fine-tune at once", OF_BATCHES, "layer-wise rates", FROZEN)),
+        *((recipe, 500) for recipe in (FROZEN, SMALL)),
     ],
-    "docs/methods/transfer_learner.md": [*FEW, ("warm up, fine-tune", 10), ("frozen features", 500)],
+    "docs/methods/transfer_learner.md": [*FEW, (WARM_UP, 10), (WARM_UP, 50), (FROZEN, 50)],
     "docs/which.md": FEW,
 }
 
@@ -145,6 +145,14 @@ def test_pages_state_the_results(examples, measured, page):
         mean, *seeds = module.cell(module.accuracies(measured, recipe, per_class)).partition(" (")
         stated = f"{mean} %{''.join(seeds)}"
         assert stated in text, f"{recipe}, {per_class} per class: {stated}"
+
+
+@pytest.mark.once
+def test_frozen_features_on_the_seed_of_fine_tuning(measured):
+    runs = {(run["recipe"], run["seed"]): run["accuracy"] for run in measured["runs"] if run["per_class"] == 50}
+    assert [seed for recipe, seed in runs if recipe == WARM_UP] == [0]
+    page = (ROOT / "docs" / "transfer.md").read_text(encoding="utf-8")
+    assert f"and frozen features had {100 * runs[FROZEN, 0]:.1f} %." in " ".join(page.split())
 
 
 @pytest.mark.once
