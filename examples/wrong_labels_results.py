@@ -43,6 +43,11 @@ def methods(done):
     return sorted(found, key=lambda method: ORDER.index(method) if method in ORDER else len(ORDER))
 
 
+def stops_of(done):
+    """The rows of the callbacks whose method was trained."""
+    return [row for row, (method, _) in STOPS.items() if method in methods(done)]
+
+
 def runs_of(done, row, case):
     method = STOPS[row][0] if row in STOPS else row
     found = [one for one in done["runs"] if one["method"] == method and (one["kind"], one["wrong"]) == case]
@@ -77,12 +82,12 @@ def accuracies(done):
         best = [100 * max(one["test"]) for one in runs_of(done, row, case)]
         return spread(values(done, row, case)) + (f" ({np.mean(best):.1f})" if best and row not in STOPS else "")
 
-    return table(done, "accuracy in %", [*methods(done), *STOPS], 0, cell)
+    return table(done, "accuracy in %", [*methods(done), *stops_of(done)], 0, cell)
 
 
 def remembered(done):
     """Share of the wrong training labels that the network predicts at the end."""
-    rows = [*methods(done), *STOPS]
+    rows = [*methods(done), *stops_of(done)]
     return table(done, "remembered in %", rows, 1, lambda row, case: spread(values(done, row, case, "remembered")))
 
 
@@ -94,7 +99,7 @@ def epochs(done):
         trained, kept = (np.mean([stop[key] for stop in stops]) for key in ("trained", "kept"))
         return f"{trained:.0f} ({kept + 1:.0f})"
 
-    return table(done, "trained epochs", STOPS, 0, cell)
+    return table(done, "trained epochs", stops_of(done), 0, cell)
 
 
 def choice(done):

@@ -101,7 +101,7 @@ def test_a_watching_callback_decides_as_if_it_stopped_the_training(example):
 NAMES = {
     "plain": "plain", "smoothing": "LabelSmoothingCrossentropy", "noise": "LabelNoise", "mixup": "MixUp",
     "combination": "combination", "stopped": "plain, SmoothedEarlyStopping", "keras": "plain, EarlyStopping of Keras",
-    "monitor": "plain, SmoothedEarlyStopping on accuracy", "short": "combination, SmoothedEarlyStopping",
+    "dropout": "Dropout", "monitor": "plain, SmoothedEarlyStopping on accuracy", "short": "combination, SmoothedEarlyStopping",
 }  # fmt: skip
 # `0`, `any`, `few` (20 % of the next class) and `next` are the conditions, `best` is the best epoch, and `kept` the
 # share of remembered labels.
@@ -140,6 +140,14 @@ STATED = {
 }
 
 
+ON_FEATURES = [
+    "is best after its first epoch, and ends at {plain.any.spread} %",
+    "with {stopped.any.spread} % accuracy, and remembers {stopped.any.kept} %",
+    "ends at {dropout.any.spread} % and remembers {dropout.any.kept} %",
+    "They end at {mixup.any.spread}, {smoothing.any.spread} and {noise.any.spread} %.",
+]
+
+
 @pytest.fixture
 def results(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
@@ -161,7 +169,7 @@ def number(results, done, name):
 @pytest.mark.once
 def test_the_tables_are_what_the_results_make(results):
     page = PAGE.read_text(encoding="utf-8")
-    assert page.count("<!-- end -->") == 4
+    assert page.count("<!-- end -->") == 7
     assert results.fill(page, *results.all_results()) == page
 
 
@@ -173,6 +181,17 @@ def test_sentences_state_the_results(results, page):
     for sentence in STATED[page]:
         filled = re.sub(r"\{([^}]+)\}", lambda found: number(results, done, found[1]), sentence)
         assert filled in text
+
+
+@pytest.mark.once
+def test_sentences_state_the_results_on_features(results):
+    done = results.results("features")
+    text = " ".join(PAGE.read_text(encoding="utf-8").split())
+    for sentence in ON_FEATURES:
+        assert re.sub(r"\{([^}]+)\}", lambda found: number(results, done, found[1]), sentence) in text
+    stops = [one["stops"] for one in done["runs"] if one["method"] == "plain" and one["wrong"] == 40]
+    names = ("SmoothedEarlyStopping", "EarlyStopping of Keras")
+    assert {one[name]["kept"] for one in stops[:3] for name in names} == {0}
 
 
 @pytest.mark.once
@@ -191,7 +210,11 @@ def test_what_the_page_says_without_numbers(results):
 
 @pytest.mark.once
 def test_the_strengths_are_the_best_of_the_choice(example, results):
-    runs = results.results("digits_choice")["runs"]
-    for method, strength in example.STRENGTHS["digits"].items():
+    for name in ("digits", "features"):
+        assert_chosen(results.results(f"{name}_choice")["runs"], example.STRENGTHS[name])
+
+
+def assert_chosen(runs, strengths):
+    for method, strength in strengths.items():
         last = {one["strength"]: one["test"][-1] for one in runs if one["method"] == method}
         assert strength == max(last, key=last.get), method
