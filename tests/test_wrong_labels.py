@@ -101,7 +101,8 @@ def test_a_watching_callback_decides_as_if_it_stopped_the_training(example):
 NAMES = {
     "plain": "plain", "smoothing": "LabelSmoothingCrossentropy", "noise": "LabelNoise", "mixup": "MixUp",
     "combination": "combination", "stopped": "plain, SmoothedEarlyStopping", "keras": "plain, EarlyStopping of Keras",
-    "dropout": "Dropout", "monitor": "plain, SmoothedEarlyStopping on accuracy", "short": "combination, SmoothedEarlyStopping",
+    "monitor": "plain, SmoothedEarlyStopping on accuracy", "short": "combination, SmoothedEarlyStopping",
+    "dropout": "Dropout",
 }  # fmt: skip
 # `0`, `any`, `few` (20 % of the next class) and `next` are the conditions, `best` is the best epoch, and `kept` the
 # share of remembered labels.
