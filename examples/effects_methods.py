@@ -187,6 +187,7 @@ ELSEWHERE = {
     "Penalty": "The base class of penalties does nothing on its own.",
     "Phase": "A phase of `TransferLearner`.",
     "RandomAffine": "`RandomApply` measures rotations, with Keras' layer.",
+    "ColorJitter": "[PCAColorJitter](methods/pca_color_jitter.md) measures changes of colors.",
     "RandomGrayscale": "Digits are gray. [PCAColorJitter](methods/pca_color_jitter.md) measures changes of colors.",
     "RandomFlip": "Digits must not be mirrored. The [ladder](ladder.md) measures flips together with crops.",
     "RegularizedModel": "It trains all augmentations of this page, and adds nothing to them.",

@@ -115,6 +115,14 @@ def random_flip():
 
 
 @picture
+def color_jitter():
+    image = photos()[:1]
+    changes = {"brightness": 0.5, "contrast": 0.7, "saturation": 1.0, "hue": 0.15}
+    found = [array(layers.ColorJitter(**{name: (x, x)}, value_range=(0, 1))(image))[0] for name, x in changes.items()]
+    return strip([image[0], *found], ["original", *(f"{name} {x:+}" for name, x in changes.items())])
+
+
+@picture
 def random_grayscale():
     batch = np.repeat(photos(), 2, axis=0)
     found = array(layers.RandomGrayscale(rate=0.5, seed=25)(batch))

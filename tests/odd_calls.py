@@ -29,6 +29,7 @@ AUGMENTATIONS = {
         reference.Turned,
     ),
     "RandomFlip": (lambda: layers.RandomFlip(rate=1.0, seed=1), reference.Mirrored),
+    "ColorJitter": (lambda: layers.ColorJitter(brightness=(0, 0), value_range=(0, 1), seed=1), reference.Same),
     "RandomGrayscale": (lambda: layers.RandomGrayscale(rate=1.0, seed=1), reference.Gray),
     "RandomPadCrop": (pad_crop, reference.Shifted),
     "RandomResizedCrop": (
@@ -44,7 +45,8 @@ AUGMENTATIONS = {
 MIXERS = ("MixUp", "CutMix")
 FILLING = ("RandomErasing", "PCAColorJitter", "RandomPadCrop", "Pipeline", "RandomChoice", "RandomApply")
 ANY_RANK = ("MixUp", "LabelNoise")  # which take inputs of any shape, and several
-UNMOVED = ("PCAColorJitter", "RandomGrayscale", "LabelNoise")  # which masks and boxes pass, whatever they are
+TINTING = ("ColorJitter", "PCAColorJitter", "RandomGrayscale")
+UNMOVED = (*TINTING, "LabelNoise")  # which masks and boxes pass, whatever they are
 MOVERS = ("RandomAffine", "RandomFlip", "RandomPadCrop", "Pipeline", "RandomChoice", "RandomApply")
 SLOTS = {
     "images": odd.IMAGES, "data": odd.FORMS, "labels": odd.LABELS, "sample_weights": odd.WEIGHTS,
@@ -126,7 +128,7 @@ def _check_images(name, finder, images, result, expression):
 def _frames_in_one_image(name, videos):
     """A draw is one per clip: frames become channels, or rows where colors are changed."""
     batch, time, height, width, channels = videos.shape
-    if name in ("PCAColorJitter", "RandomGrayscale"):
+    if name in TINTING:
         return videos.reshape(batch, time * height, width, channels)
     return np.moveaxis(videos, 1, 3).reshape(batch, height, width, time * channels)
 

@@ -33,6 +33,8 @@ def own_layer(name, dtype="float32"):
     erasing = functools.partial(layers.RandomErasing, 1.0, value_range=(0, 255) if dtype == "uint8" else None, **given)
     mix_up, cut_mix = (functools.partial(make, **given) for make in (layers.MixUp, layers.CutMix))
 
+    most = (0, 255) if dtype == "uint8" else (0, 1)
+
     def choice():
         return layers.RandomChoice([mix_up(0.2), cut_mix(1.0)], mode="sample", **given)
 
@@ -51,6 +53,7 @@ def own_layer(name, dtype="float32"):
         "RandomAffine": lambda: layers.RandomAffine(15, **given),
         "RandomPadCrop": lambda: layers.RandomPadCrop(4, **given),
         "RandomResizedCrop": lambda: layers.RandomResizedCrop(28, scale=(0.5, 1.0), **given),
+        "ColorJitter": lambda: layers.ColorJitter(0.4, 0.4, 0.4, 0.1, value_range=most, **given),
         "RandomGrayscale": lambda: layers.RandomGrayscale(1.0, **given),
         "PCAColorJitter": lambda: layers.PCAColorJitter(**given),
         "LabelNoise": lambda: layers.LabelNoise(0.1, **given),

@@ -1,4 +1,5 @@
 from keras_reg.layers._batch_augmentation import BatchAugmentation
+from keras_reg.layers._color_jitter import ColorJitter
 from keras_reg.layers._cut_mix import CutMix
 from keras_reg.layers._drop_block_2d import DropBlock2D
 from keras_reg.layers._drop_connect import DropConnect
@@ -22,6 +23,7 @@ from keras_reg.layers._weight_noise import WeightNoise
 
 __all__ = [
     "BatchAugmentation",
+    "ColorJitter",
     "CutMix",
     "DropBlock2D",
     "DropConnect",

@@ -7,6 +7,7 @@ from harness import map_in_tf_data, raises_received, to_numpy
 from layers.batches import MIXERS, MOVERS, assert_same_bits, augment
 
 from keras_reg.layers import (
+    ColorJitter,
     CutMix,
     LabelNoise,
     MixUp,
@@ -26,6 +27,7 @@ IMAGES = np.random.default_rng(0).random((COUNT, HEIGHT, WIDTH, 3), "float32")
 STANDING = {
     "RandomErasing": lambda: RandomErasing(1.0, seed=1),
     "PCAColorJitter": lambda: PCAColorJitter(seed=1),
+    "ColorJitter": lambda: ColorJitter(0.4, value_range=(0, 1), seed=1),
     "RandomGrayscale": lambda: RandomGrayscale(seed=1),
     "contrast by Keras": lambda: Pipeline([keras.layers.RandomContrast(0.1, seed=1)]),
 }

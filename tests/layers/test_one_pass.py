@@ -13,6 +13,7 @@ from layers.batches import MIXERS, assert_same_bits
 
 import keras_reg
 from keras_reg.layers import (
+    ColorJitter,
     CutMix,
     LabelNoise,
     MixUp,
@@ -43,6 +44,7 @@ LAYERS = {
         [RandomErasing(1.0, fill="pixel_noise", value_range=(1, 4)), CutMix()], **k
     ),
     "RandomApply": lambda **k: RandomApply(CutMix(), 0.5, **k),
+    "ColorJitter": lambda **k: ColorJitter(0.4, 0.4, 0.4, 0.1, 0.7, (0, 20), **k),
     "RandomGrayscale": lambda **k: RandomGrayscale(0.7, **k),
     "PCAColorJitter": lambda **k: PCAColorJitter(0.1, 0.7, **k),
 }
@@ -50,7 +52,7 @@ LAYERS["chain"] = lambda **k: Pipeline([MixUp(1.0), CutMix(), RandomErasing(0.5,
 FILLING = ["constant", "channel_noise", "pixel_noise"]
 MOVING = ["RandomPadCrop", "RandomFlip"]
 ON_HOST = ["chain", "MixUp", "CutMix", *FILLING, "RandomChoice", "RandomAffine", *MOVING]
-TINTING = ("PCAColorJitter", "RandomGrayscale")
+TINTING = ("ColorJitter", "PCAColorJitter", "RandomGrayscale")
 EXACT = ("CutMix", *FILLING, *MOVING, "RandomApply")
 
 

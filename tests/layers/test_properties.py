@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from layers.batches import augment, properties
 
 from keras_reg.layers import (
+    ColorJitter,
     CutMix,
     LabelNoise,
     MixUp,
@@ -39,6 +40,7 @@ MAKERS = {
     "RandomApply": lambda size, rate, seed: RandomApply(RandomPadCrop(1), rate, seed=seed),
     "RandomAffine": lambda size, rate, seed: RandomAffine(180, 0.9, 0.9, 0.9, rate, fill_value=1, seed=seed),
     "RandomFlip": lambda size, rate, seed: RandomFlip("horizontal_and_vertical", rate, seed=seed),
+    "ColorJitter": lambda size, rate, seed: ColorJitter(0.9, 0.9, 0.9, 0.5, rate, (0, 3), seed=seed),
     "RandomGrayscale": lambda size, rate, seed: RandomGrayscale(rate, seed=seed),
     "RandomPadCrop": lambda size, rate, seed: RandomPadCrop(2, rate, fill_value=1, seed=seed),
     "RandomResizedCrop": lambda size, rate, seed: RandomResizedCrop((4, 6), (0.1, 1.0), seed=seed),

@@ -25,3 +25,30 @@ def gray(images, axis):
     """Returns the brightness of each pixel, with one channel."""
     red, green, blue = channels(images, axis)
     return WEIGHTS[0] * red + WEIGHTS[1] * green + WEIGHTS[2] * blue
+
+
+def blended_within(images, other, share, ops):
+    """Returns share * images + (1 - share) * other, clipped to [0, 1]. The share may be larger than 1."""
+    return ops.clip(other + share * (images - other), 0.0, 1.0)
+
+
+def turned_hue(images, turn, axis, ops):
+    """Turns the hue by a share of the color circle. The largest and the smallest channel of a pixel keep their values.
+
+    In the circle of six segments, a channel is at its maximum for two segments around its own color, and falls and
+    rises in one segment on each side.
+    """
+    red, green, blue = channels(images, axis)
+    most = ops.max(images, axis=axis, keepdims=True)
+    spread_of_colors = most - ops.min(images, axis=axis, keepdims=True)
+    divisor = ops.where(spread_of_colors > 0, spread_of_colors, 1.0)
+    segment = ops.where(
+        red == most,
+        (green - blue) / divisor,
+        ops.where(green == most, 2.0 + (blue - red) / divisor, 4.0 + (red - green) / divisor),
+    )
+    found = []
+    for own in (5.0, 3.0, 1.0):
+        away = ops.mod(own + segment + 6.0 * turn, 6.0)
+        found.append(most - spread_of_colors * ops.clip(ops.minimum(away, 4.0 - away), 0.0, 1.0))
+    return ops.concatenate(found, axis=axis)

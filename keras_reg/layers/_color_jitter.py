@@ -1,0 +1,140 @@
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from keras_reg._typing import Config, DataFormat, Kind, Pair, StrengthLike, Tensor
+from keras_reg._validation import check_range, check_span, fail, span_of
+from keras_reg.layers._batch._fill_values import check_fill
+from keras_reg.layers._batch._forms import at_least_float32, dtype_of, spatial_axes, spread
+from keras_reg.layers._batch_augmentation import BatchAugmentation
+from keras_reg.layers._pixels._colors import blended_within, channel_axis, check_rgb, gray, turned_hue
+from keras_reg.layers._pixels._rounding import as_pixels
+
+NAMES = ("brightness", "contrast", "saturation", "hue")
+
+
+@keras.saving.register_keras_serializable(package="keras_reg")
+class ColorJitter(BatchAugmentation):
+    """Changes brightness, contrast, saturation and hue of each image at random, in this order.
+
+    Each image draws its own numbers, uniform in their ranges. Brightness multiplies the pixels. Contrast changes their
+    distance from the mean brightness of the image, and saturation their distance from their own brightness. Hue turns
+    the color circle. After each of them, values are clipped to `value_range`. In a video, all frames change alike. In
+    inference, the layer is the identity.
+
+    Args:
+        brightness: Change as a share, in [-1, 9]: pixels are multiplied by 1 + brightness. For this argument and the
+            following ones, a number x stands for the range from -x to x, and a pair is the range (least, most).
+        contrast: Change as a share, in [-1, 9]. -1 leaves one gray.
+        saturation: Change as a share, in [-1, 9]. -1 leaves a gray image.
+        hue: Turn of the color circle, as a share of a whole turn, in [-0.5, 0.5].
+        rate: Probability that an image is changed, in [0, 1], or a `keras_reg.Strength`.
+        value_range: Range (least, most) of the pixels, black and white. With `None`, it is (0, 255) for `uint8`. All
+            other images need it.
+        kind: Kind of sample: "image", "video", or `None`, which treats inputs with four axes as images and inputs with
+            five axes as videos.
+        data_format: "channels_last", "channels_first", or `None` for Keras' setting.
+        seed: Integer of at least 0, or `None`. With a seed, the random numbers are reproducible.
+        **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`.
+
+    Call arguments:
+        data: Images; or a tuple (images, labels) or (images, labels, sample_weight); or a dict with "images".
+        labels: Labels, which are not changed.
+        sample_weight: Weights, which are not changed.
+        training: `False` returns the data unchanged. Defaults to `True`. Inside a model, it defaults to the `training`
+            argument of the model's call, or to `False` if there is none.
+        index: Index of the batch, an integer of at least 0 or a scalar integer tensor. The random numbers then depend
+            only on `seed` and `index`.
+
+    Input shape:
+        Images (batch, height, width, 3), or videos (batch, time, height, width, 3). With "channels_first", the channels
+        are the second axis. A single sample without the batch axis is accepted.
+
+    Output shape:
+        The shape of the input. Integer images stay integers.
+
+    Raises:
+        ValueError: For arguments out of range, images that do not have three channels, and images that are not `uint8`
+            without a `value_range`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_reg.layers import ColorJitter
+    >>> red = np.array([[[[200, 0, 0]]]], "uint8")
+    >>> np.asarray(ColorJitter(hue=(1 / 3, 1 / 3))(red)).tolist()
+    [[[[0, 200, 0]]]]
+
+    References:
+        - [A Simple Framework for Contrastive Learning of Visual Representations](https://arxiv.org/abs/2002.05709)
+          (Chen et al., 2020), appendix A. torchvision draws the order of the four changes for each call.
+    """
+
+    uniform_numbers = 4
+    keeps_integers = True
+    moves_pixels = False
+    kinds = ("image", "video")
+
+    _frames_as = "rows"  # the channels of a pixel stay together
+
+    def __init__(
+        self,
+        brightness: float | Sequence[float] = 0,
+        contrast: float | Sequence[float] = 0,
+        saturation: float | Sequence[float] = 0,
+        hue: float | Sequence[float] = 0,
+        rate: StrengthLike = 1.0,
+        value_range: Pair | None = None,
+        kind: Kind = None,
+        data_format: DataFormat = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        brightness = check_span("brightness", brightness, -1, 9)
+        contrast = check_span("contrast", contrast, -1, 9)
+        saturation = check_span("saturation", saturation, -1, 9)
+        hue = check_span("hue", hue, -0.5, 0.5)
+        if value_range is not None:
+            value_range = check_range("value_range", value_range, -1e6, 1e6)
+            if value_range[0] == value_range[1]:
+                fail("`value_range` must be a pair (least, most) with least < most.", value_range=value_range)
+        super().__init__(rate, kind, data_format, seed, **kwargs)
+        self.brightness, self.contrast, self.saturation, self.hue = brightness, contrast, saturation, hue
+        self.value_range = value_range
+
+    def _check(self, batch):
+        super()._check(batch)
+        check_rgb(batch, self.data_format, type(self).__name__)
+        dtype = self._dtype_of_pixels(batch.images, batch)
+        if self.value_range is not None:
+            check_fill("value_range", self.value_range, dtype)
+        elif dtype != "uint8":
+            fail("Images that are not uint8 need a `value_range`, such as (0, 1).", value_range=None, dtype=dtype)
+
+    def get_random_transformation(self, batch: Any, random: Any) -> Any:
+        """Returns the change of each image for each argument, arrays (batch,)."""
+        spans = [span_of(getattr(self, name)) for name in NAMES]
+        drawn = [low + random.uniform[:, i] * (high - low) for i, (low, high) in enumerate(spans)]
+        return dict(zip(NAMES, batch.computed_once(*drawn), strict=True))
+
+    def transform_images(self, images: Tensor, changes: Any, batch: Any) -> Tensor:
+        ops, dtype, axis = batch.ops, dtype_of(images), channel_axis(self.data_format)
+        wide, (low, high) = at_least_float32(dtype), map(float, self.value_range or (0, 255))
+        values = (ops.cast(images, wide) - low) / (high - low)
+        factors = {name: spread(ops.cast(change, wide), values, ops) for name, change in changes.items()}
+        changed = {name for name in NAMES if any(span_of(getattr(self, name)))}
+        if "brightness" in changed:
+            values = blended_within(values, 0.0, 1.0 + factors["brightness"], ops)
+        if "contrast" in changed:
+            mean = ops.mean(gray(values, axis), axis=spatial_axes(self.data_format), keepdims=True)
+            values = blended_within(values, mean, 1.0 + factors["contrast"], ops)
+        if "saturation" in changed:
+            values = blended_within(values, gray(values, axis), 1.0 + factors["saturation"], ops)
+        if "hue" in changed:
+            values = turned_hue(values, factors["hue"], axis, ops)
+        return as_pixels(low + values * (high - low), dtype, ops)
+
+    def get_config(self) -> Config:
+        names = (*NAMES, "value_range")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
