@@ -84,6 +84,7 @@ def assert_alike(name, found, expected, tolerance=2e-6):
     """Pixels that are only moved keep their bits; XLA divides labels by a reciprocal."""
     if name in EXACT:
         assert_same_bits(found[0], expected[0])
+    tolerance = 2e-5 if name == "ColorJitter" else tolerance  # which subtracts: a rounding of 20 may stay in 0.1
     assert_close(found, expected, rtol=tolerance, atol=tolerance)
 
 

@@ -39,13 +39,14 @@ def turned_hue(images, turn, axis, ops):
     rises in one segment on each side.
     """
     red, green, blue = channels(images, axis)
-    most = ops.max(images, axis=axis, keepdims=True)
-    spread_of_colors = most - ops.min(images, axis=axis, keepdims=True)
+    most = ops.maximum(ops.maximum(red, green), blue)
+    spread_of_colors = most - ops.minimum(ops.minimum(red, green), blue)
     divisor = ops.where(spread_of_colors > 0, spread_of_colors, 1.0)
+    # No comparison with `most`: XLA may compute the channels twice and round them differently.
     segment = ops.where(
-        red == most,
+        (red >= green) & (red >= blue),
         (green - blue) / divisor,
-        ops.where(green == most, 2.0 + (blue - red) / divisor, 4.0 + (red - green) / divisor),
+        ops.where(green >= blue, 2.0 + (blue - red) / divisor, 4.0 + (red - green) / divisor),
     )
     found = []
     for own in (5.0, 3.0, 1.0):
