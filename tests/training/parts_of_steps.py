@@ -32,11 +32,12 @@ PARTS = {
 REFUSED = {}  # (part, setting): words of the error
 
 
-def network(outputs=1, dropout=0.3):
+def network(outputs=1, dropout=0.3, normalizes=True):
     """A classifier with all that a further pass could change: statistics, seeds, and a loss of a layer."""
     keras.utils.set_random_seed(3)
     inputs = keras.Input((5,))
-    x = keras.layers.BatchNormalization()(keras.layers.Dense(8, "tanh", kernel_regularizer="l2")(inputs))
+    x = keras.layers.Dense(8, "tanh", kernel_regularizer="l2")(inputs)
+    x = keras.layers.BatchNormalization()(x) if normalizes else x
     x = keras.layers.Dropout(dropout, seed=1, dtype="float32")(x)
     made = [keras.layers.Dense(3, dtype="float32", name=f"head{number}")(x) for number in range(outputs)]
     return keras.Model(inputs, made if outputs > 1 else made[0])

@@ -150,23 +150,26 @@ ON_DEVICES = """
     from harness import assert_close
     from training.parts_of_steps import PARTS, REFUSED, compiled, fitted, network
 
-    SETTING = {setting!r}
-    def run(part, parallel):
+    {prepare}
+
+    def run(part, parallel, **options):
         with {scope}:
-            return fitted(compiled(part, made=network(dropout={dropout})))[1]
+            return fitted(compiled(part, made=network(**options)))[1]
+
     for part in PARTS:
-        if (part, SETTING) in REFUSED:
+        if (part, {setting!r}) in REFUSED:
             try:
                 run(part, True)
             except ValueError as error:
-                assert REFUSED[part, SETTING] in str(error), error
+                assert REFUSED[part, {setting!r}] in str(error), error
             else:
                 raise AssertionError(part + " is not refused")
-            continue
-        one, several = run(part, False), run(part, True)
-        if {same}:
-            for a, b in zip(one, several, strict=True):
+        elif {setting!r} == "DataParallel" or part in ("ConfidencePenalty", "SharpnessAware"):
+            options = {{}} if {setting!r} == "DataParallel" else {{"dropout": 0.0, "normalizes": False}}
+            for a, b in zip(run(part, False, **options), run(part, True, **options), strict=True):
                 assert_close(b, a, rtol=1e-3, atol=5e-4)
+        else:
+            run(part, True)
         print(part)
 """
 
@@ -175,23 +178,20 @@ ON_DEVICES = """
 def test_data_parallel():
     distribution = "keras.distribution.DataParallel() if parallel else None"
     scope = f"contextlib.nullcontext(keras.distribution.set_distribution({distribution}))"
-    code = ON_DEVICES.format(setting="DataParallel", scope=scope, dropout=0.3, same=True)
+    code = ON_DEVICES.format(setting="DataParallel", prepare="", scope=scope)
     done = run_in_fresh_process(code, env={"XLA_FLAGS": "--xla_force_host_platform_device_count=2"})
     assert done.split("\n")[:-1] == list(PARTS)
 
 
 @only("tensorflow", why="tf.distribute is TensorFlow's")
 def test_mirrored_strategy():
-    """Replicas normalize and draw by themselves, so that numbers are compared where nothing is random."""
-    code = """
+    """Replicas normalize and draw by themselves, so numbers are compared where a network does neither."""
+    prepare = """
     import tensorflow as tf
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    """ + ON_DEVICES.format(
-        setting="MirroredStrategy",
-        scope="strategy.scope() if parallel else contextlib.nullcontext()",
-        dropout=0.3,
-        same=False,
-    )
+    """
+    scope = "strategy.scope() if parallel else contextlib.nullcontext()"
+    code = ON_DEVICES.format(setting="MirroredStrategy", prepare=prepare, scope=scope)
     assert run_in_fresh_process(code).split("\n")[:-1] == list(PARTS)

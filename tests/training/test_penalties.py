@@ -80,6 +80,22 @@ def test_r_drop_is_half_of_the_equation_of_the_paper():
     assert [bool(one) for one in moved[: len(is_seed)]] == is_seed  # seeds pass the second pass, statistics stay
 
 
+def test_its_seeds_are_one_pass_further():
+    """Compiled: one step leaves the seeds of two plain steps, so that the next masks are new."""
+    made, plain = network(0.5, seed=1), network(0.5, seed=1)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    logs_of_a_step(training.ConsistentDropout(), made, loss)
+    plain.compile(keras.optimizers.SGD(0.1), loss)
+    statistics = []
+    for _ in range(2):
+        plain.train_on_batch(X, Y)
+        statistics.append(copied(plain.layers[1].non_trainable_weights))
+    seeds = [copied(one.layers[2].variables)[0] for one in (made, plain)]
+    assert (seeds[0] == seeds[1]).all()
+    for found, once in zip(copied(made.layers[1].non_trainable_weights), statistics[0], strict=True):
+        assert (found == once).all()
+
+
 def test_a_network_without_random_layers_is_refused():
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     with raises_received("`ConsistentDropout` needs", "model="):
@@ -105,6 +121,40 @@ def test_for_binary_logistic_regression_the_direction_is_that_of_the_weights():
 def test_losses_that_are_no_classification_are_refused(penalty):
     with raises_received("`divergence`", "output="):
         logs_of_a_step(penalty, network(0.5, units=1), "mse", np.zeros((12, 1), "float32"))
+
+
+def test_what_outputs_mean_is_read_from_the_loss_then_from_the_layer_or_stated():
+    """A loss that does not tell: the last activation does, or the argument."""
+
+    def brier(y_true, y_pred):
+        return ops.mean(ops.square(y_true - y_pred), axis=-1)
+
+    y = np.eye(3, dtype="float32")[Y]
+    for activation, from_logits in (("softmax", None), (None, True)):
+        made = network(activation=activation, hidden=False)
+        outputs = made.predict(X, verbose=0).astype("float64")
+        p = outputs if activation else softmax(outputs)
+        logs = logs_of_a_step(training.ConfidencePenalty(from_logits=from_logits), made, brier, y)
+        assert_close(logs["confidence_penalty"], (p * np.log(p)).sum(-1).mean(), rtol=1e-5)
+    with raises_received("`from_logits`", "output="):
+        logs_of_a_step(training.ConfidencePenalty(), network(hidden=False), brier, y)
+
+
+def test_outputs_of_a_subclassed_network():
+    class Two(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.heads = [keras.layers.Dense(3), keras.layers.Dense(2)]
+
+        def call(self, inputs):
+            return [head(inputs) for head in self.heads]
+
+    made = Two()
+    loss = [keras.losses.SparseCategoricalCrossentropy(from_logits=True) for _ in range(2)]
+    outputs = [to_numpy(output).astype("float64") for output in made(X)]
+    entropies = [-(softmax(z) * np.log(softmax(z))).sum(-1).mean() for z in outputs]
+    logs = logs_of_a_step(training.ConfidencePenalty(), made, loss, [Y, Y % 2])
+    assert_close(logs["confidence_penalty"], -sum(entropies), rtol=1e-5)
 
 
 def test_a_penalty_of_your_own():
