@@ -45,6 +45,7 @@ def pass_of(penalty, made, loss, x=X, y=Y, **options):
             step.run = kept
             return super().compute(step, x, *others)
 
+    Seen.__name__ = "VirtualAdversarial"  # the first directions depend on the name
     config = {**penalty.get_config(), "name": "term"}
     model = training.RegularizedModel(made, penalties=[Seen.from_config(config)], **options)
     model.compile(keras.optimizers.SGD(0.0), loss)
@@ -175,6 +176,18 @@ def test_examples_of_sample_weight_0_count():
     assert logs["virtual_adversarial"] > 1e-4
     assert_close(logs["loss"], logs["virtual_adversarial"], rtol=1e-5)
     assert (to_numpy(made.weights[0]) != before).any()
+
+
+def test_the_outputs_of_the_first_pass_are_constant():
+    """The gradient of the bias is the mean of q - p, where p has no gradient."""
+    y = (Y[:, None] % 2).astype("float32")
+    made = linear(1)
+    w, b = (to_numpy(weight).astype("float64") for weight in made.weights)
+    _, moved = pass_of(training.VirtualAdversarial(2.0, seed=1), made, BINARY, y=y)
+    p, q = (sigmoid(x.astype("float64") @ w + b) for x in (X, moved))
+    penalties = [training.VirtualAdversarial(2.0, seed=1)]
+    step_of(made, penalties, sample_weight=np.zeros(12), rate=1.0, y=y, loss=BINARY)
+    assert_close(to_numpy(made.weights[1]), b - (q - p).mean(), atol=2e-4)
 
 
 def test_integers_are_refused():
