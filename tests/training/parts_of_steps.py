@@ -15,14 +15,15 @@ Y = (np.arange(8) % 3).astype("int32")
 
 
 def everything():
-    return {
-        name: argument for name in ("augmentation", "SharpnessAware") for name, argument in PARTS[name]().items()
-    } | {"penalties": [penalty for name in PENALTIES for penalty in PARTS[name]()["penalties"]]}
+    return {name: argument for name in ("mix_at", "SharpnessAware") for name, argument in PARTS[name]().items()} | {
+        "penalties": [penalty for name in PENALTIES for penalty in PARTS[name]()["penalties"]]
+    }
 
 
 PENALTIES = ("ConfidencePenalty", "ConsistentDropout", "VirtualAdversarial")
 PARTS = {
     "augmentation": lambda: {"augmentation": layers.MixUp(0.5, seed=1)},
+    "mix_at": lambda: {"augmentation": layers.MixUp(0.5, seed=1), "mix_at": ["norm", "features"]},
     "ConfidencePenalty": lambda: {"penalties": [training.ConfidencePenalty(0.3)]},
     "ConsistentDropout": lambda: {"penalties": [training.ConsistentDropout(0.6)]},
     "VirtualAdversarial": lambda: {"penalties": [training.VirtualAdversarial(0.5, seed=1)]},
@@ -37,8 +38,8 @@ def network(outputs=1, dropout=0.3, normalizes=True):
     keras.utils.set_random_seed(3)
     inputs = keras.Input((5,))
     x = keras.layers.Dense(8, "tanh", kernel_regularizer="l2")(inputs)
-    x = keras.layers.BatchNormalization()(x) if normalizes else x
-    x = keras.layers.Dropout(dropout, seed=1, dtype="float32")(x)
+    x = (keras.layers.BatchNormalization if normalizes else keras.layers.Identity)(name="norm")(x)
+    x = keras.layers.Dropout(dropout, seed=1, dtype="float32", name="features")(x)
     made = [keras.layers.Dense(3, dtype="float32", name=f"head{number}")(x) for number in range(outputs)]
     return keras.Model(inputs, made if outputs > 1 else made[0])
 
