@@ -234,6 +234,19 @@ def test_own_trackers_are_kept_and_reset(steps):
     assert_same(alone, inside)
 
 
+def test_reset_metrics_resets_the_network():
+    class Resets(keras.Sequential):
+        resets = 0
+
+        def reset_metrics(self):
+            super().reset_metrics()
+            Resets.resets += 1
+
+    model = compiled(training.RegularizedModel(network(Resets)))
+    model.fit(X, Y, batch_size=6, epochs=2, verbose=0)
+    assert Resets.resets == 2
+
+
 # With parts.
 
 
