@@ -20,6 +20,22 @@ def everything():
     }
 
 
+@keras.saving.register_keras_serializable(package="tests")
+class OwnLoss(keras.Model):
+    """Computes the loss by itself, like Keras."""
+
+    def compute_loss(self, *args, **kwargs):
+        return super().compute_loss(*args, **kwargs)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class OwnTrainStep(keras.Model):
+    """Takes steps by itself, like Keras."""
+
+    def train_step(self, *args):
+        return super().train_step(*args)
+
+
 PENALTIES = ("ConfidencePenalty", "ConsistentDropout", "VirtualAdversarial")
 PARTS = {
     "augmentation": lambda: {"augmentation": layers.MixUp(0.5, seed=1)},
@@ -29,11 +45,14 @@ PARTS = {
     "VirtualAdversarial": lambda: {"penalties": [training.VirtualAdversarial(0.5, seed=1)]},
     "SharpnessAware": lambda: {"sharpness": training.SharpnessAware(0.1)},
     "all": everything,
+    "own loss": lambda: PARTS["augmentation"]() | PARTS["SharpnessAware"](),
+    "own train step": lambda: {"augmentation": layers.LabelNoise(0.5, 3, seed=1)},
 }
-REFUSED = {}  # (part, setting): words of the error
+NETWORKS = {"own loss": OwnLoss, "own train step": OwnTrainStep}  # the others are `keras.Model`
+REFUSED = {("own train step", "two outputs"): "noisy_output"}  # (part, setting): words of the error
 
 
-def network(outputs=1, dropout=0.3, normalizes=True):
+def network(outputs=1, dropout=0.3, normalizes=True, cls=keras.Model):
     """A classifier with all that a further pass could change: statistics, seeds, and a loss of a layer."""
     keras.utils.set_random_seed(3)
     inputs = keras.Input((5,))
@@ -41,12 +60,13 @@ def network(outputs=1, dropout=0.3, normalizes=True):
     x = (keras.layers.BatchNormalization if normalizes else keras.layers.Identity)(name="norm")(x)
     x = keras.layers.Dropout(dropout, seed=1, dtype="float32", name="features")(x)
     made = [keras.layers.Dense(3, dtype="float32", name=f"head{number}")(x) for number in range(outputs)]
-    return keras.Model(inputs, made if outputs > 1 else made[0])
+    return cls(inputs, made if outputs > 1 else made[0])
 
 
-def compiled(part, optimizer=None, outputs=1, made=None, **options):
+def compiled(part, optimizer=None, outputs=1, of_network=None, **options):
     parts = PARTS[part]() if part != "none" else {}
-    model = training.RegularizedModel(made or network(outputs), **parts)
+    made = network(outputs, cls=NETWORKS.get(part, keras.Model), **of_network or {})
+    model = training.RegularizedModel(made, **parts)
     loss = [keras.losses.SparseCategoricalCrossentropy(from_logits=True) for _ in range(outputs)]
     metrics = [["accuracy"] for _ in loss] if outputs > 1 else ["accuracy"]
     model.compile(optimizer or keras.optimizers.SGD(0.1), loss if outputs > 1 else loss[0], metrics=metrics, **options)

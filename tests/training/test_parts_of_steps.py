@@ -148,13 +148,13 @@ def test_without_parts_it_is_the_plain_model():
 ON_DEVICES = """
     import contextlib, keras, numpy as np
     from harness import assert_close
-    from training.parts_of_steps import PARTS, REFUSED, compiled, fitted, network
+    from training.parts_of_steps import PARTS, REFUSED, compiled, fitted
 
     {prepare}
 
     def run(part, parallel, **options):
         with {scope}:
-            return fitted(compiled(part, made=network(**options)))[1]
+            return fitted(compiled(part, of_network=options))[1]
 
     for part in PARTS:
         if (part, {setting!r}) in REFUSED:
