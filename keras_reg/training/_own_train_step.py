@@ -51,11 +51,18 @@ class OwnTrainStep(OwnLoss):
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         if not self.has_own_train_step:
             return super().compute_metrics(x, y, y_pred, sample_weight)
-        y = self._labels_as_trained(x, y)
+        y = self._labels_of_build(x, y)
         self.build_metrics_of_network(x, y, y_pred, sample_weight)
         results = self.model.compute_metrics(x, y, y_pred, sample_weight)
         keras.Model.compute_metrics(self, x, y, y_pred, sample_weight)  # builds the empty set of metrics
         return results
+
+    def _labels_of_build(self, x, y):
+        """With a `MirroredStrategy`, Keras builds metrics with means of the labels over replicas, which are floats."""
+        try:
+            return self._labels_as_trained(x, y)
+        except ValueError:
+            return self._labels_as_trained(x, map_arrays(lambda labels: ops.cast(labels, "int32"), y))
 
     def _labels_as_trained(self, x, y):
         """Returns class ids one-hot if the augmentation does so in training. Losses and metrics expect one form."""
