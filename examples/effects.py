@@ -76,7 +76,9 @@ def regularized(network, recipe, images, seed):
         if isinstance(layer, keras_reg.layers.PCAColorJitter):
             layer.adapt(images)
     augmentation = keras_reg.layers.Pipeline(steps, seed=seed) if steps else None
-    return keras_reg.training.RegularizedModel(network, augmentation, penalties, recipe.sharpness)
+    return keras_reg.training.RegularizedModel(
+        network, augmentation, penalties, recipe.sharpness, mix_at=recipe.mix_at(network)
+    )
 
 
 def trained(setting, recipe, rate, data, seed, epochs):

@@ -22,6 +22,7 @@ class Recipe:
     optimizer: Callable = lambda rate, network: keras.optimizers.Adam(rate)
     penalties: Callable = lambda: ()
     sharpness: training.SharpnessAware | None = None
+    mix_at: Callable = lambda network: None  # returns names of layers
     interrupted: bool = False  # after half of the epochs, and resumed
 
 

@@ -1,9 +1,10 @@
 """The methods of `effects.py` that take further passes of the network, or change the loss, in each step."""
 
+import keras
 from effects_recipes import Effect, Recipe, grid
 from effects_settings import DENSE, FEW, SEMI, WRONG
 
-from keras_reg import surgery, training
+from keras_reg import layers, surgery, training
 
 RADII, ADAPTIVE_RADII = (0.05, 0.1, 0.2), (0.5, 1.0, 2.0)
 SHARPNESS = {
@@ -38,7 +39,31 @@ CONSISTENT = {
     for weight in (0.6, 1.0, 4.0)
 }
 
+
+def mixed_inside(kinds):
+    """Makes recipes with MixUp of the inputs or of the outputs of the layers of these kinds."""
+
+    def names(network):
+        layers_and_input = keras.Model(network.inputs, network.outputs).layers
+        return [layer.name for layer in layers_and_input if isinstance(layer, (keras.layers.InputLayer, *kinds))]
+
+    return lambda alpha: Recipe(augmentation=lambda: [layers.MixUp(alpha)], mix_at=names)
+
+
+ALPHAS = (0.2, 0.4, 1.0, 2.0)
+OUTSIDE = grid("MixUp({})", lambda alpha: Recipe(augmentation=lambda: [layers.MixUp(alpha)]), ALPHAS[:3])
+INSIDE = {
+    **grid("MixUp({}) of the inputs or of a convolution", mixed_inside((keras.layers.Conv2D,)), ALPHAS),
+    **grid(
+        "MixUp({}) of the inputs, of a convolution or of the features",
+        mixed_inside((keras.layers.Conv2D, keras.layers.Flatten)),
+        ALPHAS,
+    ),
+}
+
 STEPS = [
+    Effect("MixUp", FEW, INSIDE, OUTSIDE, title="inside the network"),
+    Effect("MixUp", WRONG, INSIDE, OUTSIDE, title="inside the network, wrong labels"),
     Effect("SharpnessAware", FEW, SHARPNESS),
     Effect("SharpnessAware", WRONG, SHARPNESS, title="wrong labels"),
     Effect("SharpnessAware", DENSE, SHARPNESS, measure="perturbed", title="noise on the weights"),
