@@ -149,4 +149,7 @@ def unwrapped(config):
         if config.get("class_name") == MixedLoss.__name__:
             return config["config"]["loss"]
         return {name: unwrapped(value) for name, value in config.items()}
-    return [unwrapped(value) for value in config] if isinstance(config, list) else config
+    if not isinstance(config, (list, tuple)):
+        return config
+    values = [unwrapped(value) for value in config]
+    return type(config)(*values) if hasattr(config, "_fields") else type(config)(values)
