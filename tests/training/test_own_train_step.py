@@ -45,6 +45,10 @@ def take_step(model, losses, state, data):
         with torch.no_grad():
             model.optimizer.apply(gradients, weights)
         return values, state
+    return take_step_on_jax(model, losses, state, data)
+
+
+def take_step_on_jax(model, losses, state, data):
     import jax
 
     trainable, non_trainable, optimizer, metrics = state
@@ -57,7 +61,7 @@ def take_step(model, losses, state, data):
         return found[which], (found, [scope.get_current_value(v) for v in model.non_trainable_variables])
 
     gradients = [None] * len(trainable)
-    for which, group in enumerate(groups):
+    for which, group in enumerate(model.owners()):
         found, (values, moved) = jax.grad(compute, has_aux=True)(trainable, which)
         for variable in group:
             gradients[places[id(variable)]] = found[places[id(variable)]]

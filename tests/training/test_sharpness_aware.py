@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from harness import BACKEND, assert_close, raises_received, to_numpy
+from harness import BACKEND, assert_close, only, raises_received, to_numpy
 from keras import ops
 
 from keras_reg import callbacks, training
@@ -124,7 +124,7 @@ def test_squares_of_the_gradient_may_leave_the_range_of_float32(start):
     assert_close(w / np.float64(start), expected, rtol=1e-5)
 
 
-@pytest.mark.skipif(BACKEND != "jax", reason="optax' SAM works on JAX's arrays")
+@only("jax", why="optax' SAM works on JAX's arrays.")
 def test_optax_gives_the_same():
     optax = pytest.importorskip("optax")
     import jax
