@@ -7,7 +7,7 @@ import keras
 
 from keras_reg import _backend
 from keras_reg.training._augmented_input import find_images, put_images
-from keras_reg.training._sharpness_aware import SharpenedOptimizer
+from keras_reg.training._sharpness_aware import SharpenedOptimizer, SharpnessAware
 
 
 class FurtherPasses:
@@ -94,7 +94,7 @@ class HasFurtherPasses:
     Replicas of a step run in threads, so each thread has its own passes.
     """
 
-    sharpness = None
+    sharpness: SharpnessAware | None = None
     penalties = ()
 
     @property

@@ -40,4 +40,3 @@ _OPERATORS = (
 )
 for _operator in _OPERATORS.split():
     setattr(LabelTerms, f"__{_operator}__", _refuse)  # Python does not ask `__getattr__` for them
-LabelTerms.__hash__ = object.__hash__

@@ -16,7 +16,7 @@ class MixedInside(NamedTuple):
 class MixesInside:
     """A mixin for a model that mixes the activations of its network. Each of its methods accepts `MixedInside`."""
 
-    mixing = None
+    mixing: Any = None  # a `MixAt`
 
     @contextlib.contextmanager
     def mixed_inside(self, x):
@@ -36,7 +36,7 @@ class MixesInside:
 
     def __call__(self, inputs: Tensors, *args: Any, **kwargs: Any) -> Tensors:
         with self.mixed_inside(inputs) as inputs:
-            return super().__call__(inputs, *args, **kwargs)
+            return super().__call__(inputs, *args, **kwargs)  # type: ignore[misc]
 
     def call_network(self, inputs, **options):
         with self.mixed_inside(inputs) as inputs:  # in a stateless call, Keras does not use `__call__`
