@@ -108,6 +108,18 @@ def test_save_and_load(part, tmp_path):
     assert len(loaded.evaluate(X, Y, verbose=0)) == 2
 
 
+@each_part("second use")
+def test_it_trains_again_after_evaluation_and_prediction(part):
+    """With class weights and a partial last batch, then with sample weights. Predictions are those of the network."""
+    model = compiled(part, run_eagerly=BACKEND == "tensorflow")
+    model.fit(X, Y, batch_size=5, verbose=0, class_weight={0: 1.0, 1: 2.0, 2: 1.0}, validation_data=(X, Y))
+    before, first = model.evaluate(X, Y, verbose=0), model.predict(X, verbose=0)
+    model.fit(X, Y, batch_size=5, verbose=0, sample_weight=np.ones(8, "float32"))
+    again = model.predict(X, verbose=0)
+    assert np.isfinite(before).all() and np.isfinite(again).all() and abs(again - first).max() > 1e-4
+    assert_close(again, model.model.predict(X, verbose=0), rtol=1e-6, atol=1e-6)
+
+
 @each_part("train_on_batch")
 def test_train_on_batch(part):
     eagerly = BACKEND == "tensorflow" and "augmentation" not in PARTS[part]()  # whose compiled draws are others
