@@ -2,7 +2,7 @@ from typing import Any
 
 import keras
 
-from keras_reg._typing import Config, DataFormat, Kind, StrengthLike, Tensor
+from keras_reg._typing import DataFormat, Kind, StrengthLike, Tensor
 from keras_reg.layers._batch._forms import at_least_float32, dtype_of
 from keras_reg.layers._batch_augmentation import BatchAugmentation
 from keras_reg.layers._pixels._colors import channel_axis, check_rgb, gray
@@ -80,6 +80,3 @@ class RandomGrayscale(BatchAugmentation):
         ops, dtype, axis = batch.ops, dtype_of(images), channel_axis(self.data_format)
         found = as_pixels(gray(ops.cast(images, at_least_float32(dtype)), axis), dtype, ops)
         return ops.concatenate([found, found, found], axis=axis)
-
-    def get_config(self) -> Config:
-        return super().get_config()
