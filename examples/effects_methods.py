@@ -189,6 +189,7 @@ ELSEWHERE = {
     "RandomAffine": "`RandomApply` measures rotations, with Keras' layer.",
     "ColorJitter": "[PCAColorJitter](methods/pca_color_jitter.md) measures changes of colors.",
     "RandomGrayscale": "Digits are gray. [PCAColorJitter](methods/pca_color_jitter.md) measures changes of colors.",
+    "RandomSharpness": "Digits of 8 x 8 pixels have no details to sharpen.",
     "RandomFlip": "Digits must not be mirrored. The [ladder](ladder.md) measures flips together with crops.",
     "RegularizedModel": "It trains all augmentations of this page, and adds nothing to them.",
     "SmoothedEarlyStopping": "See [When labels are wrong](wrong_labels.md).",

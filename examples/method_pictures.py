@@ -130,6 +130,14 @@ def random_grayscale():
 
 
 @picture
+def random_sharpness():
+    image = photos(320)[:1, 40:200, 80:240]
+    changes = (-1.0, 1.0, 3.0, 9.0)
+    found = [array(layers.RandomSharpness((x, x), value_range=(0, 1))(image))[0] for x in changes]
+    return strip([image[0], *found], ["original", *(f"sharpness {x:+g}" for x in changes)])
+
+
+@picture
 def random_pad_crop():
     batch = np.repeat(photos()[:1], 2, axis=0)
     black = array(layers.RandomPadCrop(32, seed=1)(batch))

@@ -325,6 +325,17 @@ CASES = [
             {"value_range": 255},
         ],
     ),
+    augmentation(
+        layers.RandomSharpness,
+        {"sharpness": (-0.5, 3), "rate": 0.9, "value_range": (0, 1), "seed": 1},
+        [
+            *BAD_RATE,
+            *BAD_SEED,
+            *BAD_FORMAT,
+            *({"sharpness": value} for value in (*BAD_SPANS, 1.5, (-1.5, 0), (0, 10))),
+            {"value_range": (1, 1)},
+        ],
+    ),
     augmentation(layers.RandomGrayscale, {"rate": 0.6, "seed": 1}, [*BAD_RATE, *BAD_SEED, *BAD_FORMAT]),
     augmentation(
         layers.RandomPadCrop,

@@ -31,6 +31,7 @@ AUGMENTATIONS = {
     "RandomFlip": (lambda: layers.RandomFlip(rate=1.0, seed=1), reference.Mirrored),
     "ColorJitter": (lambda: layers.ColorJitter(brightness=(0, 0), value_range=(0, 1), seed=1), reference.Same),
     "RandomGrayscale": (lambda: layers.RandomGrayscale(rate=1.0, seed=1), reference.Gray),
+    "RandomSharpness": (lambda: layers.RandomSharpness((0, 0), value_range=(0, 1), seed=1), reference.Same),
     "RandomPadCrop": (pad_crop, reference.Shifted),
     "RandomResizedCrop": (
         lambda: layers.RandomResizedCrop((HEIGHT, WIDTH), (1.0, 1.0), (WIDTH / HEIGHT, WIDTH / HEIGHT), seed=1),
@@ -46,7 +47,7 @@ MIXERS = ("MixUp", "CutMix")
 FILLING = ("RandomErasing", "PCAColorJitter", "RandomPadCrop", "Pipeline", "RandomChoice", "RandomApply")
 ANY_RANK = ("MixUp", "LabelNoise")  # which take inputs of any shape, and several
 TINTING = ("ColorJitter", "PCAColorJitter", "RandomGrayscale")
-UNMOVED = (*TINTING, "LabelNoise")  # which masks and boxes pass, whatever they are
+UNMOVED = (*TINTING, "RandomSharpness", "LabelNoise")  # which masks and boxes pass, whatever they are
 MOVERS = ("RandomAffine", "RandomFlip", "RandomPadCrop", "Pipeline", "RandomChoice", "RandomApply")
 SLOTS = {
     "images": odd.IMAGES, "data": odd.FORMS, "labels": odd.LABELS, "sample_weights": odd.WEIGHTS,

@@ -19,6 +19,7 @@ from keras_reg.layers._random_flip import RandomFlip
 from keras_reg.layers._random_grayscale import RandomGrayscale
 from keras_reg.layers._random_pad_crop import RandomPadCrop
 from keras_reg.layers._random_resized_crop import RandomResizedCrop
+from keras_reg.layers._random_sharpness import RandomSharpness
 from keras_reg.layers._weight_noise import WeightNoise
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "RandomGrayscale",
     "RandomPadCrop",
     "RandomResizedCrop",
+    "RandomSharpness",
     "WeightNoise",
     "drop_path_rates",
 ]

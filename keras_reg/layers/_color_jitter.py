@@ -4,8 +4,8 @@ from typing import Any
 import keras
 
 from keras_reg._typing import Config, DataFormat, Kind, Pair, StrengthLike, Tensor
-from keras_reg._validation import check_range, check_span, fail, span_of
-from keras_reg.layers._batch._fill_values import check_fill
+from keras_reg._validation import check_span, span_of
+from keras_reg.layers._batch._fill_values import check_has_value_range, check_value_range
 from keras_reg.layers._batch._forms import at_least_float32, dtype_of, spatial_axes, spread
 from keras_reg.layers._batch_augmentation import BatchAugmentation
 from keras_reg.layers._pixels._colors import blended_within, channel_axis, check_rgb, gray, turned_hue
@@ -95,10 +95,7 @@ class ColorJitter(BatchAugmentation):
         contrast = check_span("contrast", contrast, -1, 9)
         saturation = check_span("saturation", saturation, -1, 9)
         hue = check_span("hue", hue, -0.5, 0.5)
-        if value_range is not None:
-            value_range = check_range("value_range", value_range, -1e6, 1e6)
-            if value_range[0] == value_range[1]:
-                fail("`value_range` must be a pair (least, most) with least < most.", value_range=value_range)
+        value_range = check_value_range(value_range)
         super().__init__(rate, kind, data_format, seed, **kwargs)
         self.brightness, self.contrast, self.saturation, self.hue = brightness, contrast, saturation, hue
         self.value_range = value_range
@@ -106,11 +103,7 @@ class ColorJitter(BatchAugmentation):
     def _check(self, batch):
         super()._check(batch)
         check_rgb(batch, self.data_format, type(self).__name__)
-        dtype = self._dtype_of_pixels(batch.images, batch)
-        if self.value_range is not None:
-            check_fill("value_range", self.value_range, dtype)
-        elif dtype != "uint8":
-            fail("Images that are not uint8 need a `value_range`, such as (0, 1).", value_range=None, dtype=dtype)
+        check_has_value_range(self.value_range, self._dtype_of_pixels(batch.images, batch))
 
     def get_random_transformation(self, batch: Any, random: Any) -> Any:
         """Returns the change of each image for each argument, arrays (batch,)."""

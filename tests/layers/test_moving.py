@@ -19,6 +19,7 @@ from keras_reg.layers import (
     RandomGrayscale,
     RandomPadCrop,
     RandomResizedCrop,
+    RandomSharpness,
 )
 from keras_reg.training import RegularizedModel
 
@@ -29,6 +30,7 @@ STANDING = {
     "PCAColorJitter": lambda: PCAColorJitter(seed=1),
     "ColorJitter": lambda: ColorJitter(0.4, value_range=(0, 1), seed=1),
     "RandomGrayscale": lambda: RandomGrayscale(seed=1),
+    "RandomSharpness": lambda: RandomSharpness(0.9, value_range=(0, 1), seed=1),
     "contrast by Keras": lambda: Pipeline([keras.layers.RandomContrast(0.1, seed=1)]),
 }
 PLACES = {

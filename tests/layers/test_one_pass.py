@@ -26,6 +26,7 @@ from keras_reg.layers import (
     RandomFlip,
     RandomGrayscale,
     RandomPadCrop,
+    RandomSharpness,
 )
 
 FIRST = {"data_format": "channels_first"}
@@ -46,12 +47,13 @@ LAYERS = {
     "RandomApply": lambda **k: RandomApply(CutMix(), 0.5, **k),
     "ColorJitter": lambda **k: ColorJitter(0.4, 0.4, 0.4, 0.1, 0.7, (0, 20), **k),
     "RandomGrayscale": lambda **k: RandomGrayscale(0.7, **k),
+    "RandomSharpness": lambda **k: RandomSharpness((-1, 3), 0.7, (0, 20), **k),
     "PCAColorJitter": lambda **k: PCAColorJitter(0.1, 0.7, **k),
 }
 LAYERS["chain"] = lambda **k: Pipeline([MixUp(1.0), CutMix(), RandomErasing(0.5, fill=7), MixUp(0.3, 0.5)], **k)
 FILLING = ["constant", "channel_noise", "pixel_noise"]
 MOVING = ["RandomPadCrop", "RandomFlip"]
-ON_HOST = ["chain", "MixUp", "CutMix", *FILLING, "RandomChoice", "RandomAffine", *MOVING]
+ON_HOST = ["chain", "MixUp", "CutMix", *FILLING, "RandomChoice", "RandomAffine", "RandomSharpness", *MOVING]
 TINTING = ("ColorJitter", "PCAColorJitter", "RandomGrayscale")
 EXACT = ("CutMix", *FILLING, *MOVING, "RandomApply")
 

@@ -21,6 +21,7 @@ from keras_reg.layers import (
     RandomGrayscale,
     RandomPadCrop,
     RandomResizedCrop,
+    RandomSharpness,
 )
 
 SIZES = st.sampled_from([(1, 1), (1, 5), (8, 3), (7, 16)])
@@ -42,6 +43,7 @@ MAKERS = {
     "RandomFlip": lambda size, rate, seed: RandomFlip("horizontal_and_vertical", rate, seed=seed),
     "ColorJitter": lambda size, rate, seed: ColorJitter(0.9, 0.9, 0.9, 0.5, rate, (0, 3), seed=seed),
     "RandomGrayscale": lambda size, rate, seed: RandomGrayscale(rate, seed=seed),
+    "RandomSharpness": lambda size, rate, seed: RandomSharpness((-1, 9), rate, (0, 3), seed=seed),
     "RandomPadCrop": lambda size, rate, seed: RandomPadCrop(2, rate, fill_value=1, seed=seed),
     "RandomResizedCrop": lambda size, rate, seed: RandomResizedCrop((4, 6), (0.1, 1.0), seed=seed),
     "PCAColorJitter": lambda size, rate, seed: PCAColorJitter(0.1, rate, seed=seed),

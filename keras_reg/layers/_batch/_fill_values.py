@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from keras_reg._validation import check_integer, fail
+from keras_reg._validation import check_integer, check_range, fail
 from keras_reg.layers._batch._forms import dtype_of, is_map, leaves, static
 
 
@@ -17,6 +17,24 @@ def check_fill(name, values, dtype):
     for value in values if isinstance(values, (tuple, list)) else [values]:
         if not holds(dtype, value):
             fail(f"Expected a `{name}` that {dtype} can hold.", **{name: values})
+
+
+def check_value_range(value_range):
+    """Checks the range of the pixels, a pair (black, white) within a million of 0, or `None`."""
+    if value_range is None:
+        return None
+    value_range = check_range("value_range", value_range, -1e6, 1e6)
+    if value_range[0] == value_range[1]:
+        fail("`value_range` must be a pair (least, most) with least < most.", value_range=value_range)
+    return value_range
+
+
+def check_has_value_range(value_range, dtype):
+    """Checks that the range of pixels of this dtype is known, and that the dtype can hold it."""
+    if value_range is not None:
+        check_fill("value_range", value_range, dtype)
+    elif dtype != "uint8":
+        fail("Images that are not uint8 need a `value_range`, such as (0, 1).", value_range=None, dtype=dtype)
 
 
 def holds(dtype, value):

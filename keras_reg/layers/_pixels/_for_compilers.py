@@ -3,6 +3,7 @@
 from keras_reg.layers._batch._forms import channels_first, spread
 from keras_reg.layers._pixels._gather import shifted
 from keras_reg.layers._pixels._rows import Rows
+from keras_reg.layers._pixels._sharpness import sharpened
 from keras_reg.layers._pixels._warp import warped
 
 
@@ -58,6 +59,10 @@ class ForCompilers:
     def warp(self, array, source, fill, fill_mode, smooth):
         """Resamples the images at the positions of `source`, an `Affine`."""
         return warped(array, source, fill, fill_mode, smooth, channels_first(array, self.data_format), self.ops)
+
+    def sharpen(self, array, factors, value_range):
+        """Blends each image with a smoothed one, which has weight 1 - factor. `factors` has shape (batch,)."""
+        return sharpened(array, factors, value_range, self.place, self.data_format)
 
 
 def blended(own, other, weight, ops):

@@ -8,6 +8,8 @@ import numpy as np
 
 from keras_reg.layers._batch._forms import channels_first
 from keras_reg.layers._pixels._gather import shifted
+from keras_reg.layers._pixels._in_cache import applied_in_cache
+from keras_reg.layers._pixels._sharpness import sharpened
 from keras_reg.layers._pixels._warp_on_host import warped_on_host
 
 _LARGE = 2**16  # the size of an image, in bytes, from which one call per image costs little
@@ -75,6 +77,14 @@ class ForHost:
         """Resamples the images at the positions of `source`."""
         first = channels_first(array, self.data_format)
         return warped_on_host(array, source, fill, fill_mode, smooth, first, self.place.ops)
+
+    def sharpen(self, array, factors, value_range):
+        """Blends each image with a smoothed one."""
+
+        def some(array, factors):
+            return sharpened(array, factors, value_range, self.place, self.data_format)
+
+        return applied_in_cache(some, array, factors == 1, factors)
 
 
 def _put(image, out, by_channel):
