@@ -9,6 +9,7 @@ import argparse
 import pathlib
 import tempfile
 
+import inference_pictures  # noqa: F401 (its functions are in PICTURES)
 import keras
 import matplotlib.pyplot as plt
 import numpy as np

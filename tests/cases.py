@@ -13,6 +13,7 @@ Adding a class is one row in `CASES`:
    - "loss": a `keras.losses.Loss`; `inputs` gives (y_true, y_pred).
    - "callback": a `keras.callbacks.Callback`.
    - "model": a `keras.Model`, trained on images and integer labels.
+   - "inference": a `keras.Model` around a trained one, which only predicts.
    - "value": anything else that serializes.
    - "tool": anything that does not serialize.
 3. `bad`: dicts of arguments, each of which must raise a `ValueError` of the house style when put over the good ones.
@@ -29,11 +30,11 @@ import keras
 import numpy as np
 
 import keras_reg
-from keras_reg import callbacks, layers, losses, training, transfer
+from keras_reg import callbacks, inference, layers, losses, training, transfer
 
 CLASSES = 4
 HEIGHT, WIDTH = 12, 10  # not square: an exchange of the two shows
-KINDS = ("batch_augmentation", "layer", "loss", "callback", "model", "value", "tool")
+KINDS = ("batch_augmentation", "layer", "loss", "callback", "model", "inference", "value", "tool")
 FORMS = ("images", "pair", "triple", "dict")
 
 
@@ -523,6 +524,28 @@ CASES = [
             {"from_logits": "yes"},
             {"seed": "one"},
         ],
+    ),
+    # Inference.
+    Case(
+        inference.TestTimeAugmentation,
+        lambda: {
+            "model": small_network(),
+            "views": inference.flips("horizontal_and_vertical"),
+            "merge": "logits",
+            "from_logits": True,
+            "data_format": "channels_last",
+        },
+        "inference",
+        bad=[
+            *({"model": value} for value in (None, "resnet50", keras.Sequential([keras.layers.Dense(3)]))),
+            *({"views": value} for value in (None, "flips", [], keras.layers.Dense(3), layers.MixUp())),
+            {"views": layers.RandomFlip()},
+            {"merge": "sum"},
+            *({"samples": value} for value in (0, 1.5, 3)),
+            {"from_logits": "yes"},
+            *BAD_FORMAT,
+        ],
+        random=False,
     ),
     # Callbacks.
     Case(

@@ -43,8 +43,9 @@ ARROWS = {
     "callbacks": BASE,
     "training": BASE | {"layers", "losses"},
     "transfer": BASE | {"layers", "losses", "callbacks", "training", "surgery"},
+    "inference": BASE | {"layers", "losses", "training"},
     "surgery": BASE | {"layers", "losses", "callbacks", "training"},
-    "__init__": BASE | {"layers", "losses", "callbacks", "training", "transfer", "surgery"},
+    "__init__": BASE | {"layers", "losses", "callbacks", "training", "transfer", "surgery", "inference"},
 }
 # These look at the other namespaces as a user does: public names alone.
 PUBLIC_ONLY = {"transfer", "surgery"}

@@ -10,7 +10,7 @@ import tempfile
 import keras
 import numpy as np
 import pytest
-from cases import CASES, FORMS, HEIGHT, WIDTH, cases, classes, data, images, name
+from cases import CASES, CLASSES, FORMS, HEIGHT, WIDTH, cases, classes, data, images, name
 from harness import (
     BACKEND,
     assert_close,
@@ -25,7 +25,7 @@ from harness import (
 )
 from keras import ops, tree
 
-SERIALIZABLE = ("batch_augmentation", "layer", "loss", "model", "value")
+SERIALIZABLE = ("batch_augmentation", "layer", "loss", "model", "inference", "value")
 # A full batch, a last partial one, and one sample. What is compiled for each shape has no use for three.
 BATCHES = (8, 1) if BACKEND == "jax" else (8, 3, 1)
 
@@ -374,6 +374,22 @@ def test_model_trains_and_predicts(case):
     assert_close(outputs, model(images(9), training=False), rtol=1e-4, atol=1e-5)
 
 
+@each("inference")
+def test_a_model_around_a_trained_one_predicts_alone(case):
+    """A last batch of one; training is refused, and nothing of the trained model is moved."""
+    model = case.make()
+    before = [np.array(to_numpy(variable)) for variable in model.model.variables]
+    outputs = model.predict(images(5), batch_size=4, verbose=0)
+    again = to_numpy(case.make(model=model.model)(images(5)))
+    assert [x.shape for x in tree.flatten(outputs)] == [x.shape for x in tree.flatten(again)]
+    if not case.random:
+        assert_close(outputs, again, rtol=1e-4, atol=1e-5)
+    model.compile("sgd", "mse")
+    with raises_received("does not train"):
+        model.fit(images(2), np.zeros((2, CLASSES)), verbose=0)
+    assert same(before, [to_numpy(variable) for variable in model.model.variables])
+
+
 @each("callback")
 def test_callback_serves_two_trainings(case):
     """State starts anew with each `fit`."""
@@ -398,7 +414,7 @@ def saved_model(case):
         model = keras.Model(inputs, keras.layers.Dense(outputs.shape[-1], activation="softmax")(inputs))
         model.compile("sgd", case.make())
         return model, outputs, targets
-    if case.kind == "model":
+    if case.kind in ("model", "inference"):
         model = case.make()
         model(images(2), training=False)
         return model, images(8), None
@@ -438,7 +454,7 @@ def reloaded():
     before, jobs = {}, []
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
-        for number, case in enumerate(cases("batch_augmentation", "layer", "loss", "model")):
+        for number, case in enumerate(cases("batch_augmentation", "layer", "loss", "model", "inference")):
             path = str(folder / f"{number}.keras")
             try:
                 model, inputs, targets = saved_model(case)
@@ -455,7 +471,7 @@ def reloaded():
     return {key: (value, after.get(key)) for key, value in before.items()}
 
 
-@each("batch_augmentation", "layer", "loss", "model")
+@each("batch_augmentation", "layer", "loss", "model", "inference")
 def test_reload_in_a_fresh_process(case, reloaded):
     before, after = reloaded[case.name]
     assert not isinstance(before, str), f"building or saving: {before}"

@@ -108,7 +108,7 @@ def test_every_picture_is_there_and_is_shown_and_small():
 
 @pytest.mark.once
 def test_every_picture_of_a_method_is_drawn_by_the_example():
-    files = [harness.ROOT / "examples" / f"{name}_pictures.py" for name in ("method", "step")]
+    files = [harness.ROOT / "examples" / f"{name}_pictures.py" for name in ("method", "step", "inference")]
     nodes = [node for path in files for node in ast.parse(path.read_text(encoding="utf-8")).body]
     functions = [node for node in nodes if isinstance(node, ast.FunctionDef)]
     drawn = {f.name for f in functions if any(ast.unparse(d) == "picture" for d in f.decorator_list)}

@@ -9,7 +9,7 @@ from keras import ops
 from keras_reg._strength import Strength
 from keras_reg._typing import Config
 from keras_reg._validation import check_flag, fail
-from keras_reg.training._penalties._distributions import distributions
+from keras_reg.training._distributions import distributions
 from keras_reg.training._penalties._penalty import Penalty
 
 

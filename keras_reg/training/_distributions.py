@@ -1,6 +1,7 @@
 """The distributions that the outputs of a classifier describe, and divergences between them."""
 
 import dataclasses
+import re
 
 import keras
 from keras import ops
@@ -16,6 +17,16 @@ CATEGORICAL = (
     LabelSmoothingCrossentropy,
 )
 BERNOULLI = (keras.losses.BinaryCrossentropy, keras.losses.BinaryFocalCrossentropy)
+REGRESSION = (
+    keras.losses.MeanSquaredError,
+    keras.losses.MeanAbsoluteError,
+    keras.losses.MeanAbsolutePercentageError,
+    keras.losses.MeanSquaredLogarithmicError,
+    keras.losses.Huber,
+    keras.losses.LogCosh,
+    keras.losses.CosineSimilarity,
+    keras.losses.Poisson,
+)
 LEAST = 1e-7  # of a probability, as in Keras' losses
 
 
@@ -41,6 +52,12 @@ class Distribution:
             return ops.stack([ops.log_sigmoid(outputs), ops.log_sigmoid(-outputs)], axis=-1)
         return ops.log(ops.maximum(ops.stack([outputs, 1 - outputs], axis=-1), LEAST))
 
+    def outputs(self, logs):
+        """Returns the outputs that have these `logs`: the inverse of `logs`, up to a constant in categorical logits."""
+        if self.is_categorical:
+            return logs if self.from_logits else ops.exp(logs)
+        return logs[..., 0] - logs[..., 1] if self.from_logits else ops.exp(logs[..., 0])
+
     def per_example(self, events):
         """Sums over events, and over independent probabilities of one example or position."""
         events = ops.sum(events, axis=-1)
@@ -65,7 +82,7 @@ def distributions(penalty, model, outputs, from_logits):
         names = list(range(len(outputs)))
     losses = losses_by_output(names, model.given_loss) or [None] * len(names)
     layers = _last_layers(model.model, len(names))
-    found = [_judge(*each, from_logits) for each in zip(losses, layers, outputs, strict=True)]
+    found = [_distribution(*each, from_logits) for each in zip(losses, layers, outputs, strict=True)]
     if None in found:
         also = " or `divergence`" if hasattr(penalty, "divergence") else ""
         fail(
@@ -77,8 +94,35 @@ def distributions(penalty, model, outputs, from_logits):
     return found
 
 
-def _judge(loss, layer, output, from_logits):
-    loss = keras.losses.get(loss) if isinstance(loss, str) else loss
+def distribution_of(network, loss, output, from_logits=None, if_linear=None):
+    """Returns the `Distribution` of the only output of a network, or `None` if it is a regression.
+
+    Args:
+        network: The model whose last layer counts.
+        loss: The `loss` argument of `compile`, or `None`.
+        output: The output, or a specification of it.
+        from_logits: `True` or `False` for a classification with logits or probabilities. `None` leaves it to the loss.
+        if_linear: What a linear last layer returns if there is no loss: "logits", "numbers", or `None` if only a loss
+            can tell.
+    """
+    names = names_of_outputs(network) if getattr(network, "outputs", None) else [network.name]
+    (loss,) = losses_by_output(names, loss) or [None]
+    (layer,) = _last_layers(network, 1)
+    found = _distribution(loss, layer, output, from_logits)
+    if found is not None or _is_one_of(loss, REGRESSION):
+        return found
+    if loss is None and if_linear is not None and _activation(layer) is keras.activations.linear:
+        return Distribution(output.shape[-1] != 1, True) if if_linear == "logits" else None
+    fail(
+        "The loss and the last layer do not tell whether the outputs are logits, probabilities or numbers of a "
+        "regression. Compile the model with its loss, or pass `from_logits`.",
+        loss=loss,
+        model=network.name,
+    )
+
+
+def _distribution(loss, layer, output, from_logits):
+    """Returns a `Distribution`, judged by the loss, then by the last layer. `None` if neither is of a classifier."""
     known = _of_loss(loss, output) or _of_layer(layer)
     if from_logits is None:
         return known
@@ -88,33 +132,48 @@ def _judge(loss, layer, output, from_logits):
 
 def _of_loss(loss, output):
     for classes, is_categorical in ((CATEGORICAL, True), (BERNOULLI, False)):
-        names = [cls for cls in classes if isinstance(loss, cls)]
-        functions = [getattr(keras.losses, name, None) for name in FUNCTIONS[is_categorical]]
-        if names or (loss is not None and loss in functions):
-            config = loss.get_config() if names else {}
+        if _is_one_of(loss, classes):
+            loss = keras.losses.get(loss) if isinstance(loss, str) else loss
+            config = loss.get_config() if isinstance(loss, keras.losses.Loss) else {}
             return Distribution(is_categorical and output.shape[-1] != 1, bool(config.get("from_logits", False)))
     return None
 
 
-FUNCTIONS = {
-    True: ("categorical_crossentropy", "sparse_categorical_crossentropy", "categorical_focal_crossentropy"),
-    False: ("binary_crossentropy", "binary_focal_crossentropy"),
-}
+def _is_one_of(loss, classes):
+    """Whether a loss, its name or its function belongs to one of these classes of losses."""
+    loss = keras.losses.get(loss) if isinstance(loss, str) else loss
+    functions = [getattr(keras.losses, _snake_case(cls.__name__), None) for cls in classes]
+    return isinstance(loss, classes) or (callable(loss) and loss in functions)
+
+
+def _snake_case(name):
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 
 def _of_layer(layer):
-    activation = (
-        keras.activations.softmax if isinstance(layer, keras.layers.Softmax) else getattr(layer, "activation", None)
-    )
     kinds = {keras.activations.softmax: True, keras.activations.sigmoid: False}
+    activation = _activation(layer)
     return Distribution(kinds[activation], False) if activation in kinds else None
 
 
+def _activation(layer):
+    return keras.activations.softmax if isinstance(layer, keras.layers.Softmax) else getattr(layer, "activation", None)
+
+
 def _last_layers(model, count):
+    """Returns the layer that computes each output, or `None` if it is not known."""
     tensors = keras.tree.flatten(getattr(model, "output", None) if getattr(model, "outputs", None) else None)
     if len(tensors) != count:
         return [None] * count
-    return [_named(model, name) for name in getattr(model, "output_names", [])] if count > 1 else [model.layers[-1]]
+    names = list(getattr(model, "output_names", [])) or [model.layers[-1].name]
+    return [_inside(_named(model, name)) for name in names]
+
+
+def _inside(layer):
+    """Returns the last layer of a network with one output. Other layers are returned as they are."""
+    while isinstance(layer, keras.Model) and len(getattr(layer, "outputs", None) or []) == 1:
+        (layer,) = _last_layers(layer, 1)
+    return layer
 
 
 def _named(model, name):

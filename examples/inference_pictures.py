@@ -1,0 +1,53 @@
+"""Pictures of what is done with a trained network. See method_pictures.py."""
+
+import digits
+import keras
+import numpy as np
+from pictures import BLUE, GREY, RED, array, curves, picture
+from step_pictures import LABELED, compiled
+
+from keras_reg import inference, layers
+
+
+def trained(network=None, epochs=60, rate=3e-3, **parts):
+    """The network of docs/start.md, trained on 200 digits."""
+    keras.utils.set_random_seed(1)
+    data, network = digits.load(LABELED, 0), network or digits.network()
+    compiled(network, keras.optimizers.Adam(rate), **parts).fit(
+        data.x_train, data.y_train, batch_size=digits.BATCH, epochs=epochs, verbose=0
+    )
+    network.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return network
+
+
+def nll(probabilities, labels):
+    return -np.log(np.maximum(probabilities[np.arange(len(labels)), labels], 1e-7)).mean()
+
+
+@picture
+def test_time_augmentation():
+    data, (figure, (left, right)) = digits.load(LABELED, 0), curves(8.4, 3.0, 2)
+    network = trained(augmentation=layers.RandomPadCrop(1, seed=0))
+    view = inference.TestTimeAugmentation(network, layers.RandomPadCrop(1, seed=1), samples=1)
+    found = np.stack([array(keras.ops.softmax(view(data.x_test))) for _ in range(32)])
+    spread = found.std(0).max(-1)
+    shown = np.argsort(-spread)[:320:40]
+    for place, i in enumerate(shown):
+        chosen = found[:, i, data.y_test[i]]
+        left.plot(np.full(32, place), chosen, ".", ms=4, alpha=0.5, color=GREY)
+        left.plot([place - 0.3, place + 0.3], [chosen.mean()] * 2, color=RED)
+        inset = left.inset_axes([place - 0.4, -0.32, 0.8, 0.26], transform=left.transData)
+        inset.imshow(data.x_test[i, ..., 0], cmap="gray_r")
+        inset.axis("off")
+    left.set(ylabel="probability of the true class\n32 shifts and their mean", xlim=(-0.6, 7.6), ylim=(-0.04, 1.04))
+    left.set_xticks([])
+    counts = [1, 2, 4, 8, 16, 32]
+    losses = [[nll(found[k : k + n].mean(0), data.y_test) for k in range(0, 32, n)] for n in counts]
+    right.plot(counts, [np.mean(each) for each in losses], "o-", color=BLUE)
+    plain = array(keras.ops.softmax(network(data.x_test)))
+    right.axhline(nll(plain, data.y_test), color=GREY, label="the image itself")
+    right.set(xscale="log", xlabel="number of shifted views", ylabel="negative log-likelihood")
+    right.set_xticks(counts, map(str, counts))
+    right.legend(frameon=False, fontsize=9)
+    figure.tight_layout()
+    return figure

@@ -1,0 +1,107 @@
+import inspect
+from typing import Any, Self
+
+import keras
+
+from keras_reg._typing import Config, Tensors
+from keras_reg._validation import check_flag, fail
+from keras_reg.training import RegularizedModel
+from keras_reg.training._distributions import distribution_of
+
+COMPILED = ("loss", "loss_weights", "metrics", "weighted_metrics", "run_eagerly", "steps_per_execution", "jit_compile")
+
+
+class InferenceModel(keras.Model):
+    """Base class of the models around a trained model. They predict and evaluate, and do not train.
+
+    If the trained model is compiled, the model around it is compiled with the same loss and metrics.
+
+    Args:
+        model: The trained model, which has one output.
+        from_logits: Whether its outputs are logits. With `None`, its loss tells, else its last activation.
+        **kwargs: Arguments of `keras.Model`.
+    """
+
+    def __init__(self, model: keras.Model, from_logits: bool | None = None, **kwargs: Any) -> None:
+        check_trained(model)
+        from_logits = None if from_logits is None else check_flag("from_logits", from_logits)
+        super().__init__(**kwargs)
+        self.model, self.from_logits = model, from_logits
+        self.built = True
+        config = _compile_config(model)
+        if config:
+            self.compile(**config)
+
+    def build(self, input_shape: Any = None) -> None:
+        self.built = True
+
+    @property
+    def network(self):
+        """The network that computes the outputs."""
+        return network_of(self.model)
+
+    def distribution(self, output, if_linear=None):
+        """Returns the `Distribution` of an output of the trained model, or `None` if it is a regression."""
+        loss = getattr(self.model, "loss", None)
+        loss = getattr(self, "loss", None) if loss is None else loss
+        return distribution_of(self.network, loss, output, self.from_logits, if_linear)
+
+    def make_train_function(self, force: bool = False) -> None:
+        """Refuses to train."""
+        fail(
+            f"`{type(self).__name__}` does not train. Train `model` instead, which shares its weights.",
+            model=self.model.name,
+        )
+
+    def get_config(self) -> Config:
+        parts = {"dtype": self.dtype_policy, "model": self.model}
+        plain = {"name": self.name, "trainable": self.trainable, "from_logits": self.from_logits}
+        return {**plain, **{name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}}
+
+    @classmethod
+    def from_config(cls, config: Config, custom_objects: Config | None = None) -> Self:
+        config = {
+            name: keras.saving.deserialize_keras_object(value, custom_objects=custom_objects)
+            for name, value in config.items()
+        }
+        return cls(**config)
+
+
+def check_trained(model):
+    """Checks for a model that is built and has one output."""
+    if not isinstance(model, keras.Model):
+        fail("`model` must be a `keras.Model`.", model=model)
+    if not network_of(model).built:
+        fail("`model` must be built. Fit it or call it on data first.", model=model.name)
+    outputs = getattr(network_of(model), "outputs", None) or [None]
+    if len(outputs) != 1:
+        fail("`model` must have one output.", outputs=len(outputs))
+
+
+def check_one_array(outputs, model):
+    """Checks that what a model has returned is one array."""
+    if not hasattr(outputs, "shape"):
+        fail("`model` must return one array.", outputs=type(outputs).__name__, model=model.name)
+    return outputs
+
+
+def network_of(model):
+    """Returns the network in a `RegularizedModel`. Other models are returned as they are."""
+    return model.model if isinstance(model, RegularizedModel) else model
+
+
+def infer(model, inputs: Tensors):
+    """Calls a model in inference mode. A subclassed one may not take `training`."""
+    takes_training = "training" in inspect.signature(model.call).parameters
+    return model(inputs, training=False) if takes_training else model(inputs)
+
+
+def _compile_config(model):
+    """Returns new losses and metrics as those of a model, or nothing if they cannot be copied."""
+    if not model.compiled:
+        return {}
+    try:
+        config = keras.saving.deserialize_keras_object(model.get_compile_config())
+    except Exception:  # a loss or metric that is not registered: `evaluate` asks for a `compile`
+        return {}
+    return {name: value for name, value in config.items() if name in COMPILED}

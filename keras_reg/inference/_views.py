@@ -1,0 +1,285 @@
+"""The views of an image that a model averages: flips, crops, sizes, or draws of a layer."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import keras
+from keras import ops
+
+from keras_reg._typing import Config
+from keras_reg._validation import check_choice, check_integer, check_integer_or_pair, fail, native
+from keras_reg.layers import BatchAugmentation, Pipeline
+from keras_reg.layers._batch._foreign import is_image_layer, moves
+from keras_reg.layers._batch._forms import is_float
+from keras_reg.layers._composite import Composite
+
+FLIPS = {"horizontal": (1,), "vertical": (0,), "horizontal_and_vertical": (1, 0)}
+
+
+class Views:
+    """Views of a batch of images.
+
+    Attributes:
+        moves_back: Whether outputs with positions can be moved back.
+    """
+
+    moves_back = False
+
+    def of(self, images, axes):
+        """Returns a list of views. `axes` are those of the height and of the width."""
+        raise NotImplementedError
+
+    def back(self, maps, axes):
+        """Returns the outputs for each view, moved back to the positions of the images."""
+        return maps
+
+    def get_config(self) -> Config:
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    @classmethod
+    def from_config(cls, config: Config) -> Any:
+        return cls(**{name: keras.saving.deserialize_keras_object(value) for name, value in config.items()})
+
+
+@keras.saving.register_keras_serializable(package="keras_reg")
+@dataclasses.dataclass(frozen=True)
+class Flips(Views):
+    mode: str
+    moves_back = True
+
+    def _flipped(self, axes):
+        """Returns the axes along which each view is mirrored."""
+        found = [()]
+        for axis in FLIPS[self.mode]:
+            found += [(*others, axes[axis]) for others in found]
+        return found
+
+    def of(self, images, axes):
+        return [_flip(images, flipped) for flipped in self._flipped(axes)]
+
+    def back(self, maps, axes):
+        return [_flip(one, flipped) for one, flipped in zip(maps, self._flipped(axes), strict=True)]
+
+
+@keras.saving.register_keras_serializable(package="keras_reg")
+@dataclasses.dataclass(frozen=True)
+class Crops(Views):
+    size: Any
+    mirrored: bool
+
+    def of(self, images, axes):
+        mirror = [ops.flip(images, axes[1])] if self.mirrored else []
+        return [crop for each in (images, *mirror) for crop in self._crops(each, axes)]
+
+    def _crops(self, images, axes):
+        size = sides(self.size)
+        tops, lefts = ([0, _margin(images, axis, side)] for axis, side in zip(axes, size, strict=True))
+        corners = [(top, left) for top in tops for left in lefts]
+        return [_cut(images, axes, corner, size) for corner in (*corners, (_half(tops[1]), _half(lefts[1])))]
+
+
+@keras.saving.register_keras_serializable(package="keras_reg")
+@dataclasses.dataclass(frozen=True)
+class Scales(Views):
+    sizes: Any
+    views: Any = None
+
+    def of(self, images, axes):
+        data_format = "channels_last" if axes == (1, 2) else "channels_first"
+        images = images if is_float(images) else ops.cast(images, keras.backend.floatx())
+        scaled = [
+            ops.image.resize(images, _scaled(images, axes, size), antialias=True, data_format=data_format)
+            for size in self.sizes
+        ]
+        return [view for each in scaled for view in ([each] if self.views is None else self.views.of(each, axes))]
+
+    def get_config(self):
+        return {**super().get_config(), "views": keras.saving.serialize_keras_object(self.views)}
+
+
+class RandomViews(Views):
+    """Draws of a layer."""
+
+    def __init__(self, layer, samples):
+        self.layer, self.samples = layer if isinstance(layer, BatchAugmentation) else Pipeline([layer]), samples
+        self.moves_back = not _moves_pixels(self.layer)
+
+    def of(self, images, axes):
+        return [self.layer(images, training=True) for _ in range(self.samples)]
+
+
+def _moves_pixels(layer):
+    if isinstance(layer, Composite):
+        return any(map(_moves_pixels, layer.layers))
+    return layer.moves_pixels if isinstance(layer, BatchAugmentation) else moves(layer, True)
+
+
+def checked_views(views, samples):
+    """Returns `Views` for the arguments `views` and `samples` of a model."""
+    samples = check_integer("samples", samples, low=1, optional=True)
+    if isinstance(views, Views):
+        if samples is not None:
+            fail("`samples` is the number of draws of a layer. These `views` have a fixed number.", samples=samples)
+        return views
+    if not isinstance(views, BatchAugmentation) and not is_image_layer(views):
+        fail(
+            "`views` must be `flips()`, `five_crop(size)`, `ten_crop(size)`, `multi_scale(sizes)`, or a layer that "
+            "augments images.",
+            views=views,
+        )
+    if getattr(views, "_mixes", False):
+        fail("`views` must not mix images.", views=views)
+    if samples is None:
+        fail("`samples` must be the number of draws if `views` is a layer.", samples=samples)
+    return RandomViews(views, samples)
+
+
+def flips(mode: Literal["horizontal", "vertical", "horizontal_and_vertical"] = "horizontal") -> Views:
+    """Returns the views of `TestTimeAugmentation` that are the image and its mirror images.
+
+    Args:
+        mode: "horizontal", which mirrors left and right, "vertical", which mirrors top and bottom, or
+            "horizontal_and_vertical", which gives four views.
+
+    Returns:
+        An object for the argument `views`.
+
+    Raises:
+        ValueError: If `mode` is none of these.
+
+    Example:
+
+    >>> from keras_reg import inference
+    >>> inference.flips("vertical")
+    Flips(mode='vertical')
+    """
+    return Flips(check_choice("mode", mode, tuple(FLIPS)))
+
+
+def five_crop(size: int | Sequence[int]) -> Views:
+    """Returns the views of `TestTimeAugmentation` that are crops at the four corners and in the middle.
+
+    Args:
+        size: Side of the crops, or a pair (height, width). Smaller images are refused when the model is called.
+
+    Returns:
+        An object for the argument `views`.
+
+    Raises:
+        ValueError: If `size` is no integer of at least 1, and no pair of them.
+
+    Example:
+
+    >>> from keras_reg import inference
+    >>> inference.five_crop((24, 32)).size
+    (24, 32)
+    """
+    return Crops(check_integer_or_pair("size", size, 1), False)
+
+
+def ten_crop(size: int | Sequence[int]) -> Views:
+    """Returns the views of `TestTimeAugmentation` that are `five_crop` of the image and of its mirror image.
+
+    The crops are those of torchvision's `ten_crop`. The middle one starts at (height - size) / 2, rounded half to even.
+
+    Args:
+        size: Side of the crops, or a pair (height, width). Smaller images are refused when the model is called.
+
+    Returns:
+        An object for the argument `views`.
+
+    Raises:
+        ValueError: If `size` is no integer of at least 1, and no pair of them.
+
+    Example:
+
+    >>> from keras_reg import inference
+    >>> inference.ten_crop(224).size
+    224
+
+    References:
+        - [ImageNet Classification with Deep Convolutional Neural Networks](
+          https://papers.nips.cc/paper/4824-imagenet-classification-with-deep-convolutional-neural-networks)
+          (Krizhevsky et al., 2012), section 4.1.
+    """
+    return Crops(check_integer_or_pair("size", size, 1), True)
+
+
+def multi_scale(sizes: Sequence[int | Sequence[int]], views: Any = None) -> Views:
+    """Returns the views of `TestTimeAugmentation` that are the image at several sizes.
+
+    Images are resized bilinearly, with anti-aliasing. The model must accept all sizes, unless `views` cuts crops of one
+    size out of them.
+
+    Args:
+        sizes: List of sizes. An integer is the length of the shorter side, and the aspect ratio is kept. A pair is
+            (height, width).
+        views: The views of each resized image, such as `ten_crop(224)`, or `None` for the whole image.
+
+    Returns:
+        An object for the argument `views`.
+
+    Raises:
+        ValueError: If `sizes` is no list of sizes, or `views` are none.
+
+    Example:
+
+    >>> from keras_reg import inference
+    >>> inference.multi_scale([256, 384], inference.ten_crop(224)).sizes
+    [256, 384]
+
+    References:
+        - [Very Deep Convolutional Networks for Large-Scale Image Recognition](https://arxiv.org/abs/1409.1556)
+          (Simonyan and Zisserman, 2015), section 4.2.
+    """
+    given = native(sizes)
+    if not isinstance(given, (list, tuple)) or not given:
+        fail("`sizes` must be a list of sizes.", sizes=sizes)
+    given = [check_integer_or_pair("sizes", size, 1) for size in given]
+    if views is not None and not isinstance(views, Views):
+        fail("`views` must be `flips()`, `five_crop(size)`, `ten_crop(size)` or None.", views=views)
+    return Scales(given, views)
+
+
+def sides(size):
+    """Returns (height, width) of a size that is an integer or a pair."""
+    return tuple(size) if isinstance(size, (list, tuple)) else (size, size)
+
+
+def _flip(images, axes):
+    for axis in axes:
+        images = ops.flip(images, axis)
+    return images
+
+
+def _margin(images, axis, side):
+    """Returns by how much an axis is longer than a crop."""
+    length = ops.shape(images)[axis]
+    if isinstance(length, int) and length < side:
+        fail("Crops must not be larger than the images.", size=side, shape=tuple(images.shape))
+    return length - side
+
+
+def _half(margin):
+    """Returns half of a margin, rounded half to even."""
+    if isinstance(margin, int):
+        return round(margin / 2)
+    return ops.cast(ops.round(ops.cast(margin, "float32") / 2), "int32")
+
+
+def _cut(images, axes, corner, size):
+    starts, shape = [0] * 4, list(ops.shape(images))
+    for axis, start, side in zip(axes, corner, size, strict=True):
+        starts[axis], shape[axis] = start, side
+    return ops.slice(images, starts, shape)
+
+
+def _scaled(images, axes, size):
+    """Returns (height, width) of resized images."""
+    if isinstance(size, (list, tuple)):
+        return tuple(size)
+    given = [images.shape[axis] for axis in axes]
+    if None in given:
+        fail("`sizes` must be pairs (height, width) if the size of the images is not known.", sizes=size)
+    return tuple(max(1, round(side * size / min(given))) for side in given)
