@@ -1,5 +1,7 @@
 """How the outputs of several passes become one output of the same form."""
 
+import math
+
 from keras import ops
 
 from keras_reg._validation import fail
@@ -32,7 +34,7 @@ def _mean(stack, distribution):
     """Averages probabilities. The mean of probabilities that are given by logits has exact logarithms."""
     if not distribution.from_logits:
         return ops.mean(stack, 0)
-    return distribution.outputs(ops.logsumexp(distribution.logs(stack), 0) - _log(len(stack)))
+    return distribution.outputs(ops.logsumexp(distribution.logs(stack), 0) - math.log(stack.shape[0]))
 
 
 def _logits(stack, distribution):
@@ -62,10 +64,6 @@ def _max(stack, distribution):
 
 def _normalized(logs):
     return logs - ops.logsumexp(logs, -1, keepdims=True)
-
-
-def _log(number):
-    return ops.log(ops.cast(number, "float32"))
 
 
 _MERGES = {"mean": _mean, "logits": _logits, "vote": _vote, "max": _max}

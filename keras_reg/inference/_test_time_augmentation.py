@@ -92,10 +92,20 @@ class TestTimeAugmentation(InferenceModel):
         if getattr(self.network, "outputs", None):
             self._axes_of_maps(inputs[0], self.network.outputs[0])
 
+    def compute_output_spec(self, inputs: Tensor, training: bool | None = None) -> Any:
+        axes = self._axes_of(inputs)
+        output = check_one_array(infer(self.model, self._all_views.spec(inputs, axes)), self.model)
+        self._axes_of_maps(inputs, output)
+        return keras.KerasTensor(output.shape, output.dtype)
+
+    def _axes_of(self, images):
+        """Returns the axes of the height and of the width."""
+        if len(images.shape) != 4 and not isinstance(self._all_views, RandomViews):
+            fail("`inputs` must be images with four axes.", shape=tuple(images.shape))
+        return spatial_axes(self.data_format)
+
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
-        axes = spatial_axes(self.data_format)
-        if len(inputs.shape) != 4 and not isinstance(self._all_views, RandomViews):
-            fail("`inputs` must be images with four axes.", shape=tuple(inputs.shape))
+        axes = self._axes_of(inputs)
         outputs = self._outputs(self._all_views.of(inputs, axes))
         axes_of_maps = self._axes_of_maps(inputs, outputs[0])
         if axes_of_maps is not None:

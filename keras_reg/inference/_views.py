@@ -30,12 +30,16 @@ class Views:
         """Returns a list of views. `axes` are those of the height and of the width."""
         raise NotImplementedError
 
+    def spec(self, images, axes):
+        """Returns the specification of the first view, given that of the images."""
+        return images
+
     def back(self, maps, axes):
         """Returns the outputs for each view, moved back to the positions of the images."""
         return maps
 
     def get_config(self) -> Config:
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return dict(vars(self))
 
     @classmethod
     def from_config(cls, config: Config) -> Any:
@@ -72,6 +76,11 @@ class Crops(Views):
         mirror = [ops.flip(images, axes[1])] if self.mirrored else []
         return [crop for each in (images, *mirror) for crop in self._crops(each, axes)]
 
+    def spec(self, images, axes):
+        for axis, side in zip(axes, sides(self.size), strict=True):
+            _check_fits(images.shape, axis, side)
+        return _with_size(images, axes, sides(self.size))
+
     def _crops(self, images, axes):
         size = sides(self.size)
         tops, lefts = ([0, _margin(images, axis, side)] for axis, side in zip(axes, size, strict=True))
@@ -94,6 +103,11 @@ class Scales(Views):
         ]
         return [view for each in scaled for view in ([each] if self.views is None else self.views.of(each, axes))]
 
+    def spec(self, images, axes):
+        dtype = images.dtype if is_float(images) else keras.backend.floatx()
+        first = _with_size(images, axes, _scaled(images, axes, self.sizes[0]), dtype)
+        return first if self.views is None else self.views.spec(first, axes)
+
     def get_config(self):
         return {**super().get_config(), "views": keras.saving.serialize_keras_object(self.views)}
 
@@ -107,6 +121,9 @@ class RandomViews(Views):
 
     def of(self, images, axes):
         return [self.layer(images, training=True) for _ in range(self.samples)]
+
+    def spec(self, images, axes):
+        return self.layer(images, training=True)
 
 
 def _moves_pixels(layer):
@@ -255,10 +272,21 @@ def _flip(images, axes):
 
 def _margin(images, axis, side):
     """Returns by how much an axis is longer than a crop."""
-    length = ops.shape(images)[axis]
-    if isinstance(length, int) and length < side:
-        fail("Crops must not be larger than the images.", size=side, shape=tuple(images.shape))
-    return length - side
+    _check_fits(images.shape, axis, side)
+    return ops.shape(images)[axis] - side
+
+
+def _check_fits(shape, axis, side):
+    if isinstance(shape[axis], int) and shape[axis] < side:
+        fail("Crops must not be larger than the images.", size=side, shape=tuple(shape))
+
+
+def _with_size(images, axes, size, dtype=None):
+    """Returns a specification of images of another size."""
+    shape = list(images.shape)
+    for axis, side in zip(axes, size, strict=True):
+        shape[axis] = side
+    return keras.KerasTensor(shape, dtype or images.dtype)
 
 
 def _half(margin):

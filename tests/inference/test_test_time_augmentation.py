@@ -137,8 +137,17 @@ def test_sizes_are_those_of_the_shorter_side_or_given():
     assert_close(cropped(np.ones((2, 7, 10, 3))), np.full((2, 3), 16.0), rtol=1e-5)
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(views))
     assert again == views
+
+
+def test_images_of_unknown_size():
+    """Ten crops within a larger model: offsets are computed when the size is known."""
+    model, images = network(), keras.Input((None, None, 3))
+    averaged = inference.TestTimeAugmentation(model, inference.ten_crop(CROP), "logits", from_logits=True)
+    whole = keras.Model(images, averaged(images))
+    expected = np.mean([linear(model, crop) for crop in ten_crops(X)], 0)
+    assert_close(whole.predict(X, batch_size=2, verbose=0), expected, rtol=1e-4, atol=1e-5)
     with raises_received("pairs", "sizes=8"):
-        cropped(keras.Input((None, None, 3)))
+        inference.TestTimeAugmentation(model, inference.multi_scale([8]), from_logits=True)(images)
 
 
 def test_draws_of_a_layer():
