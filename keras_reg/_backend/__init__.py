@@ -6,9 +6,14 @@ from keras_reg._backend._gradients import dense, gradients_at
 from keras_reg._backend._inner_steps import OneScopeLoss, run_step_of
 from keras_reg._backend._native import NATIVE, place_of
 from keras_reg._backend._place import Place
-from keras_reg._backend._process_state import process_random_state, same_random_numbers, set_process_random_state
+from keras_reg._backend._process_state import (
+    framework_seeded,
+    process_random_state,
+    same_random_numbers,
+    set_process_random_state,
+)
 from keras_reg._backend._programs import Programs
-from keras_reg._backend._random import RandomSource, fold, normal, random_sources, seed_words, uniform
+from keras_reg._backend._random import RandomSource, fold, given_keys, normal, random_sources, seed_words, uniform
 from keras_reg._backend._statistics import bucket, count, share_of_replica, sum_over_replicas
 from keras_reg._backend._step import AugmentedStep, admit_optimizer_variables, call_train_function, is_seed
 from keras_reg._backend._tensorflow import as_written
@@ -35,8 +40,10 @@ __all__ = [
     "count",
     "dense",
     "fold",
+    "framework_seeded",
     "from_foreign",
     "fused_crossentropy",
+    "given_keys",
     "gradients_at",
     "is_compiling",
     "is_concrete",

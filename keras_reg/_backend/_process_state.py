@@ -64,3 +64,20 @@ def same_random_numbers(state):
         yield
     finally:
         _set_framework_random_state(now)
+
+
+@contextlib.contextmanager
+def framework_seeded(key):
+    """Seeds PyTorch's global generators by a key. Then they continue as if nothing had been drawn.
+
+    On other backends, nothing draws from a global generator.
+    """
+    if BACKEND != "torch":
+        yield
+        return
+    before = framework_random_state()
+    sys.modules["torch"].manual_seed(int(key.generate_state(1, np.uint64)[0]) >> 1)
+    try:
+        yield
+    finally:
+        _set_framework_random_state(before)

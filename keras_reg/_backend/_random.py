@@ -1,5 +1,6 @@
 """The random numbers of a layer."""
 
+import contextlib
 import itertools
 import random
 import threading
@@ -77,7 +78,8 @@ class RandomSource:
 
     def key(self, place=NATIVE, index=None):
         """Returns a key for one call. With `index`, an integer or scalar tensor, it depends only on seed and index."""
-        return place.key(self, index)
+        given = _GIVEN.keys.get(id(self)) if index is None else None
+        return place.key(self, index) if given is None else place.fold(given.key, next(given.calls))
 
     # Places build their keys from these.
 
@@ -97,6 +99,35 @@ class RandomSource:
         """
         worker = worker_words()
         return (next(_WORKER_CALLS if worker else self._counter), *worker)
+
+
+class _GivenKey:
+    """A key that a source uses instead of its own. Each call gets another key, which follows from this one."""
+
+    def __init__(self, key):
+        self.key, self.calls = key, itertools.count()
+
+
+class _Given(threading.local):
+    def __init__(self):
+        self.keys = {}
+
+
+_GIVEN = _Given()
+
+
+@contextlib.contextmanager
+def given_keys(pairs):
+    """Lets sources draw from given keys, so that their own state is not changed.
+
+    Args:
+        pairs: (source, key) for each source.
+    """
+    before, _GIVEN.keys = _GIVEN.keys, {id(source): _GivenKey(key) for source, key in pairs}
+    try:
+        yield
+    finally:
+        _GIVEN.keys = before
 
 
 def random_sources(variables):

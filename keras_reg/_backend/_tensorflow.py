@@ -49,7 +49,8 @@ class TensorFlowPlace(Place):
     def fold(self, key, word):
         import tensorflow as tf
 
-        return key * tf.constant([_MULTIPLIER, 1], tf.int64) + tf.constant([word + 1, 0], tf.int64)
+        added = [word + 1, 0] if isinstance(word, int) else [tf.cast(word, tf.int64) + 1, 0]  # the index of a loop
+        return key * tf.constant([_MULTIPLIER, 1], tf.int64) + tf.convert_to_tensor(added, tf.int64)
 
     def uniform(self, key, shape):
         return sys.modules["tensorflow"].random.stateless_uniform(shape, key, alg=GENERATOR)

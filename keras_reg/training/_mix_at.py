@@ -7,7 +7,8 @@ from keras_reg.layers import RandomChoice
 from keras_reg.layers._composite import Composite
 from keras_reg.layers._mixer import Mixer
 from keras_reg.training._mix_points import MixPoint
-from keras_reg.training._rewired import is_graph, names_in, rewired
+from keras_reg.training._networks import is_graph, names_in
+from keras_reg.training._rewired import rewired
 
 
 class MixAt:

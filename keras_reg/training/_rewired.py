@@ -5,42 +5,7 @@ import inspect
 import keras
 
 from keras_reg._validation import fail
-
-
-def is_graph(model):
-    """Whether this is a Sequential model, or a Functional one that runs its graph and nothing else."""
-    if isinstance(model, keras.Sequential):
-        return type(model).call is keras.Sequential.call and (not model.built or _has_graph(model))
-    if not isinstance(model, keras.Model) or not isinstance(model, keras.Function):
-        return False
-    return type(model).call is type(keras.Model(model.input, model.output, name=model.name)).call
-
-
-def _has_graph(model):
-    """Whether a built Sequential model has a graph. With several inputs, it only applies its layers in order."""
-    try:
-        return bool(model.inputs)
-    except AttributeError:
-        return False
-
-
-def names_in(model, with_inputs=True):
-    """Returns the names of the layers and operations of a network, with its inputs and the layers of inner networks."""
-    is_built = model.built or isinstance(model, keras.Function)
-    names = []
-    for operation in _plain(model).operations if is_built else model.layers:
-        if with_inputs or not isinstance(operation, keras.layers.InputLayer):
-            names.append(operation.name)
-        if is_graph(operation):
-            names += names_in(operation, with_inputs=False)
-    return names
-
-
-def _plain(model):
-    """Returns the graph of a network as a Functional model. Subclasses may have a constructor of their own."""
-    if isinstance(model, keras.Function):
-        return keras.Model(model.input, model.output, name=model.name)
-    return keras.Model(_one_or_all(model.inputs), _one_or_all(model.outputs), name=model.name)
+from keras_reg.training._networks import as_functional, is_graph, names_in, recalled
 
 
 def rewired(model, points):
@@ -98,13 +63,11 @@ class _Rewiring:
         self.points, self.inner = points, {}
         self.inputs_of = {}
         self.known = {}  # the tensors too, so that their ids stay unique
-        plain = _plain(model)
+        plain = as_functional(model)
         names = {id(x.output): x.name for x in plain.layers if isinstance(x, keras.layers.InputLayer)}
         self.inputs = [(tensor, names[id(tensor)]) for tensor in plain.inputs]
         self.mixed_inputs = {id(tensor): self._pass_input(tensor, name) for tensor, name in self.inputs}
-        self.network = keras.models.clone_model(
-            plain, input_tensors=plain.input, clone_function=lambda operation: operation, call_function=self._call
-        )
+        self.network = recalled(plain, self._call)
         self.outputs = [self._sources(tensor) for tensor in self.network.outputs]
 
     def _pass_input(self, tensor, name):
@@ -209,7 +172,3 @@ def _by_name(operation, args, kwargs):
         return dict(inspect.signature(operation.call).bind_partial(*args, **kwargs).arguments)
     except (TypeError, ValueError):
         return dict(kwargs)
-
-
-def _one_or_all(tensors):
-    return tensors[0] if len(tensors) == 1 else tensors
