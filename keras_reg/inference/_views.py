@@ -300,7 +300,9 @@ def _cut(images, axes, corner, size):
     starts, shape = [0] * 4, list(ops.shape(images))
     for axis, start, side in zip(axes, corner, size, strict=True):
         starts[axis], shape[axis] = start, side
-    return ops.slice(images, starts, shape)
+    if all(isinstance(start, int) for start in starts):
+        return images[tuple(slice(start, start + side) for start, side in zip(starts, shape, strict=True))]
+    return ops.slice(images, starts, shape)  # refuses images that are too small, which are not known before
 
 
 def _scaled(images, axes, size):
