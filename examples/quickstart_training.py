@@ -16,6 +16,7 @@ PARTS = ("shift", "mix", "smoothing")
 MIXED, LEARNING_RATE = 0.5, 3e-3
 RECIPE = {"learning_rate": LEARNING_RATE, "decay": True}
 PLAIN = {"few": {"learning_rate": 3e-3, "decay": False}, "wrong": {"learning_rate": 3e-4, "decay": False}}
+TEST_BATCH = 500
 # Images, the share of wrong labels, epochs, and epochs from one test to the next.
 Task = collections.namedtuple("Task", "labeled wrong epochs every")
 
@@ -31,18 +32,19 @@ def load(source, task, seed):
 def train(data, task, parts, seed, learning_rate, decay=False, callbacks=(), **strengths):
     """Trains a network with `parts` of the recipe, of which () is the plain network. Returns what was measured."""
     start = time.perf_counter()
-    steps = task.epochs * -(-len(data.x_train) // digits.BATCH)
-    rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps) if decay else learning_rate
+    steps = -(-len(data.x_train) // digits.BATCH)
     tested = [epoch for epoch in range(1, task.epochs + 1) if epoch % task.every == 0 or epoch == task.epochs]
-    network, model = compiled(data, parts, seed, rate, **strengths)
+    network, model = compiled(data, parts, seed, learning_rate, task.epochs * steps if decay else None, **strengths)
     curve = model.fit(
         data.x_train,
         data.y_train,
         batch_size=digits.BATCH,
         epochs=task.epochs,
+        steps_per_epoch=steps,  # otherwise, TensorFlow makes two iterators per epoch
         validation_data=(data.x_test, data.y_test),
         validation_freq=tested,
-        validation_batch_size=1000,
+        validation_batch_size=TEST_BATCH,
+        validation_steps=-(-len(data.x_test) // TEST_BATCH),
         callbacks=list(callbacks),
         verbose=0,
     ).history["val_accuracy"]
@@ -56,7 +58,7 @@ def train(data, task, parts, seed, learning_rate, decay=False, callbacks=(), **s
     }
 
 
-def compiled(data, parts, seed, learning_rate, smoothing=digits.SMOOTHING, rate=MIXED):
+def compiled(data, parts, seed, learning_rate, decay_steps=None, smoothing=digits.SMOOTHING, rate=MIXED):
     """(the plain network, what is trained: the same network, or a `RegularizedModel` around it)."""
     keras.utils.set_random_seed(seed)
     shape, classes = data.x_train.shape[1:], int(max(data.y_train.max(), data.y_test.max())) + 1
@@ -71,14 +73,30 @@ def compiled(data, parts, seed, learning_rate, smoothing=digits.SMOOTHING, rate=
         loss = keras_reg.losses.LabelSmoothingCrossentropy(smoothing, from_logits=True)
     # Several steps in one call save a tenth of the time. PyTorch has no such calls.
     steps = 1 if keras.backend.backend() == "torch" else 5
-    optimizer = keras.optimizers.Adam(learning_rate)
-    model.compile(optimizer, loss, metrics=["accuracy"], steps_per_execution=steps)
-    return network, model
+    schedule = keras.optimizers.schedules.CosineDecay(learning_rate, decay_steps) if decay_steps else learning_rate
+    model.compile(keras.optimizers.Adam(schedule), loss, metrics=["accuracy"], steps_per_execution=steps)
+    if parts:
+        return network, model
+    network = anew(model, (shape, classes, decay_steps and (learning_rate, decay_steps)))
+    return network, network
+
+
+READY = {}  # plain networks, by what they are compiled for
+
+
+def anew(network, key):
+    """Returns a network that is compiled for the same, as new as this one. That saves the time of compiling it."""
+    network.optimizer.build(network.trainable_variables)
+    ready = READY.setdefault(key, network)
+    values = network.variables + network.optimizer.variables
+    for variable, value in zip(ready.variables + ready.optimizer.variables, values, strict=True):
+        variable.assign(value)
+    return ready
 
 
 def predicted(network, images):
     # Called eagerly: `predict` would be compiled for each network, and TensorFlow warns of that.
-    batches = (images[start : start + 500] for start in range(0, len(images), 500))
+    batches = (images[start : start + TEST_BATCH] for start in range(0, len(images), TEST_BATCH))
     logits = [keras.ops.convert_to_numpy(network(batch, training=False)) for batch in batches]
     return np.concatenate(logits).argmax(axis=-1)
 

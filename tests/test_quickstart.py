@@ -7,7 +7,7 @@ import textwrap
 
 import numpy as np
 import pytest
-from harness import BACKEND, ROOT, digits
+from harness import BACKEND, ROOT, digits, to_numpy
 
 
 @pytest.fixture
@@ -132,6 +132,24 @@ def test_the_table_compares_the_same_seeds(quickstart):
 
 
 COMPARED = (("plain", 0.90), ("keras_reg", 0.94))
+
+
+def test_a_network_that_is_trained_anew_starts_like_a_new_one(example):
+    training, data = example("quickstart_training"), example("digits").load(30, 0)
+    rates, networks = (1e-3, 3e-3), []
+    for seed, rate in enumerate(rates):
+        network, model = training.compiled(data, (), seed, rate)
+        assert network is model
+        networks.append(network)
+        started = [to_numpy(v) for v in network.variables + network.optimizer.variables]
+        for variable in network.variables + network.optimizer.variables:
+            variable.assign(variable + 1)  # as a training changes them
+    training.READY.clear()
+    fresh, _ = training.compiled(data, (), 1, rates[1])
+    assert networks[0] is networks[1] is not fresh
+    for value, expected in zip(started, fresh.variables + fresh.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(value, to_numpy(expected))
+    assert training.compiled(data, (), 1, 1e-3, 100)[0] is not fresh  # another schedule is compiled into the step
 
 
 @pytest.mark.once
