@@ -77,7 +77,7 @@ def build(on, size, shape, classes, seed):
     """The compiled model of a recipe."""
     keras.utils.set_random_seed(seed)
     model = network(on, size, shape, classes)
-    augment = augmentation(on, seed)
+    augment = augmentation(on, size, seed)
     if augment is not None:
         model = keras_reg.training.RegularizedModel(model, augment)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

@@ -136,14 +136,23 @@ def network(recipe, size, shape, classes):
     return keras_reg.surgery.regularize(model, **added) if added else model
 
 
-def augmentation(recipe, seed=None):
+def _rotation(degrees, size):
+    """Rotates by up to `degrees` with a constant fill of 0.
+
+    The small ladder keeps the layer of Keras, with which its results were measured.
+    """
+    if size.on_device:
+        return layers.RandomAffine(rotation=degrees)
+    return keras.layers.RandomRotation(degrees / 360, fill_mode="constant", fill_value=0.0)
+
+
+def augmentation(recipe, size, seed=None):
     """The augmentation of a recipe, or `None`. The images are standardized, so 0 is their mean."""
     found = []
     if recipe.flip_and_crop:
         found += [keras.layers.RandomFlip("horizontal"), layers.RandomPadCrop(2)]
     if recipe.rotation:
-        turn = recipe.rotation / 360
-        found.append(keras.layers.RandomRotation(turn, fill_mode="constant", fill_value=0.0))
+        found.append(_rotation(recipe.rotation, size))
     if recipe.noise:
         found.append(layers.RandomApply(keras.layers.GaussianNoise(recipe.noise), rate=0.5))
     if recipe.share_erased:

@@ -49,7 +49,7 @@ def parts(ladder, name):
     if name not in FOUND:
         on = ladder.recipe(name)
         size = dataclasses.replace(ladder.SIZES["small"], **ladder.SMOKE)
-        network, augmentation = ladder.network(on, size, (8, 8, 3), 4), ladder.augmentation(on)
+        network, augmentation = ladder.network(on, size, (8, 8, 3), 4), ladder.augmentation(on, size)
         steps = [type(layer).__name__ for layer in augmentation.layers] if augmentation else []
         layers = collections.Counter(type(layer).__name__ for layer in network.layers)
         FOUND[name] = layers, steps, network.count_params()
@@ -74,6 +74,17 @@ def test_a_rung_adds_one_thing_to_the_one_below(ladder, name):
     assert [step for step in steps if step not in in_augmentation] == steps_below
     grows = "capacity" in rung.adds or rung.adds.get("normalization") == "batch"
     assert (parameters > parameters_below) == grows
+
+
+@pytest.mark.once
+def test_only_the_full_size_rotates_with_this_package(ladder):
+    """The results of the small size were measured with the layer of Keras."""
+    on, found = ladder.recipe("+ rotation by up to 5 degrees"), {}
+    for name in ("small", "full"):
+        *_, rotation, _ = ladder.augmentation(on, ladder.SIZES[name]).layers
+        found[name] = type(rotation)
+    assert found == {"small": keras.layers.RandomRotation, "full": keras_reg.layers.RandomAffine}
+    assert rotation.rotation == 5.0 and rotation.fill_mode == "constant" and rotation.fill_value == 0
 
 
 @pytest.mark.once

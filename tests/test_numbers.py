@@ -166,6 +166,39 @@ def test_the_ladder_in_the_readme(rungs):
     assert found[2:] == [round(plain[0] - plain[1]), round(flips[0] - flips[1])]
 
 
+def test_what_helped_on_the_ladder(rungs):
+    page, by_name = "docs/ladder.md", {name: row for *row, name in rungs}
+
+    def gains(*names):
+        return [round(by_name[name][2].mean(), 1) for name in names]
+
+    def gaps(*names):
+        return [round(by_name[name][0] - by_name[name][1], 1) for name in names]
+
+    plain, l2, flips = "plain convolutional network", "+ L2 5e-4", "+ flip, crop with padding 2"
+    assert numbers_in(page, "classifies # % of the validation images correctly") == [round(by_name[plain][1], 1)]
+    lower = gains("+ random erasing", "+ batch normalization", "+ dropout 0.2 in each block")
+    assert numbers_in(page, "Random erasing gains # points, batch normalization # and dropout #.") == lower
+    assert numbers_in(page, "L2 changes nothing (# points).") == gains(l2)
+    stated = "Flips and crops gain most, # points, and shrink the gap from # to # points."
+    assert numbers_in(page, stated) == gains(flips) + gaps(l2, flips)
+    names = [name for name in by_name if not name.startswith("aside")]
+    fitted = [round(by_name[name][0], 1) for name in names[names.index(flips) + 1 :]]
+    assert numbers_in(page, "training accuracy is between # and # %.") == [min(fitted), max(fitted)]
+    stated = "by # points with the learning rate decay, by # with rotation and by # with the first increase"
+    slower = "+ exponential rate, gamma 0.96", "+ rotation by up to 5 degrees", "+ capacity"
+    assert numbers_in(page, stated) == gains(*slower)
+    mixed = gaps("+ capacity once more", "+ MixUp or CutMix")
+    assert numbers_in(page, "MixUp or CutMix shrinks the gap from # to # points,") == mixed
+    top = gains("+ label smoothing 0.1", "+ average of the weights")
+    assert numbers_in(page, "label smoothing gains # points, and weight averaging gains #.") == top
+    assert numbers_in(page, "normalization changes nothing (# points)") == gains("+ noisy batch normalization 0.1")
+    (lost,) = numbers_in(page, "stochastic depth seems to lose # points.")
+    assert [-lost] == gains("+ stochastic depth, up to 0.1")
+    assert numbers_in(page, "gets back to the # % of the flips.") == [round(by_name[flips][1], 1)]
+    assert max(by_name[name][1] for name in names[names.index(flips) + 1 :]) < by_name[flips][1]
+
+
 def test_the_tables_of_the_ladder(monkeypatch):
     """To renew them: `cifar10_ladder.py --show` and `cifar10_sweep.py --show`."""
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
@@ -196,10 +229,13 @@ def test_the_ladder_with_fewer_epochs(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
     ladder = importlib.import_module("cifar10_results")
     rows = ladder.summary(results("ladder_small_20_epochs"))
-    by_name = {row["rung"].name: round(row["validation"].mean(), 1) for row in rows}
+    by_name = {row["rung"].name: row["validation"].mean() for row in rows}
     stated = "# % for the plain network, # % with flips, # % at the top"
     names = ("plain convolutional network", "+ flip, crop with padding 2", "+ average of the weights")
-    assert numbers_in("docs/ladder.md", stated) == [by_name[name] for name in names]
+    assert numbers_in("docs/ladder.md", stated) == [round(by_name[name], 1) for name in names]
+    longer = {row["rung"].name: row["validation"].mean() for row in ladder.summary(results("ladder_small"))}
+    stated = "the plain network changes by # points, the flips gain # and the top gains #."
+    assert numbers_in("docs/ladder.md", stated) == [round(longer[name] - by_name[name], 1) for name in names]
 
 
 # Simulations.
