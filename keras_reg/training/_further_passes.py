@@ -2,10 +2,14 @@
 
 import contextlib
 import threading
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 
 from keras_reg import _backend
+from keras_reg._typing import Tensors
+from keras_reg._validation import fail
 from keras_reg.training._augmented_input import find_images, put_images
 from keras_reg.training._sharpness_aware import SharpenedOptimizer, SharpnessAware
 
@@ -115,6 +119,40 @@ class HasFurtherPasses:
     def current_passes(self):
         """Returns the passes of the running step. In a custom loop, masks of the first pass are not known."""
         return self._of_step.passes or FurtherPasses(self)
+
+    def sharpened_gradients(
+        self, gradients: Sequence[Any], x: Tensors, y: Tensors = None, sample_weight: Tensors = None
+    ) -> list[Any]:
+        """Returns the gradients that `sharpness` takes instead of those of the loss, for a custom loop.
+
+        They are the gradients at w + e, to be applied at w: pass them to `optimizer.apply`. Random layers draw new
+        masks for them. Moving statistics of normalization layers do not change.
+
+        Args:
+            gradients: The gradients of `compute_loss`, one per trainable variable, `None` where the loss does not depend
+                on the variable. If a `LossScaleOptimizer` scaled the loss, they are the scaled ones.
+            x: Inputs of the batch, as `augment` returns them.
+            y: Labels of the batch, as `augment` returns them.
+            sample_weight: Sample weights of the batch, as `augment` returns them.
+
+        Returns:
+            A list of gradients. Without `sharpness`, those that were passed.
+
+        Raises:
+            ValueError: If there is not one gradient per trainable variable.
+        """
+        gradients, variables = list(gradients), self.trainable_variables
+        if len(gradients) != len(variables):
+            fail(
+                f"`gradients` must have one entry per trainable variable, {len(variables)} in all.",
+                gradients=f"{len(gradients)} entries",
+            )
+        if self.sharpness is None:
+            return gradients
+        with self.mixed_inside(x) as x:
+            passes = FurtherPasses(self, (x, y, sample_weight))
+            sharpened = SharpenedOptimizer(self.optimizer, self.sharpness, passes.gradients)
+            return sharpened.replaced(gradients, [variable.value for variable in variables])
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Computes the compiled loss and, in training, adds the penalties."""

@@ -91,20 +91,20 @@ class SharpenedOptimizer:
 
     def apply_gradients(self, grads_and_vars, **options):
         gradients, variables = zip(*grads_and_vars, strict=True)
-        gradients = self._sharpened(gradients, [variable.value for variable in variables])
+        gradients = self.replaced(gradients, [variable.value for variable in variables])
         return self.inner_optimizer.apply_gradients(zip(gradients, variables, strict=True), **options)
 
     def apply(self, grads, trainable_variables=None):
         values = [variable.value for variable in trainable_variables]
-        return self.inner_optimizer.apply(self._sharpened(grads, values), trainable_variables)
+        return self.inner_optimizer.apply(self.replaced(grads, values), trainable_variables)
 
     def stateless_apply(self, optimizer_variables, grads, trainable_variables):
         known = list(zip(self.inner_optimizer.variables, optimizer_variables, strict=True))
         with keras.StatelessScope(known):
-            grads = self._sharpened(grads, trainable_variables)
+            grads = self.replaced(grads, trainable_variables)
         return self.inner_optimizer.stateless_apply(optimizer_variables, grads, trainable_variables)
 
-    def _sharpened(self, gradients, values):
+    def replaced(self, gradients, values):
         if not self.sharpness.rho or all(gradient is None for gradient in gradients):
             return list(gradients)
         gradients = [dense(gradient) for gradient in gradients]

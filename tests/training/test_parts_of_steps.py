@@ -162,13 +162,15 @@ def test_without_parts_it_is_the_plain_model():
 ON_DEVICES = """
     import contextlib, keras, numpy as np
     from harness import assert_close
+    from keras_reg import layers
     from training.parts_of_steps import PARTS, REFUSED, compiled, fitted
 
+    compared, options = list(PARTS), {{}}
     {prepare}
 
-    def run(part, parallel, **options):
+    def run(part, parallel):
         with {scope}:
-            return fitted(compiled(part, of_network=options))[1]
+            return fitted(compiled(part, of_network=options))
 
     for part in PARTS:
         if (part, {setting!r}) in REFUSED:
@@ -178,13 +180,16 @@ ON_DEVICES = """
                 assert REFUSED[part, {setting!r}] in str(error), error
             else:
                 raise AssertionError(part + " is not refused")
-        elif {setting!r} == "DataParallel" or part in ("ConfidencePenalty", "SharpnessAware"):
-            options = {{}} if {setting!r} == "DataParallel" else {{"dropout": 0.0, "normalizes": False}}
-            for a, b in zip(run(part, False, **options), run(part, True, **options), strict=True):
+        elif part in compared:
+            (logs, weights), (found, found_weights) = run(part, False), run(part, True)
+            if part == "VirtualAdversarial" and {setting!r} == "MirroredStrategy":  # the sign of each direction is random
+                assert_close(found["virtual_adversarial"], logs["virtual_adversarial"], rtol=0.1)
+                continue
+            for a, b in zip(weights, found_weights, strict=True):
                 assert_close(b, a, rtol=1e-3, atol=5e-4)
         else:
             run(part, True)
-        print(part)
+    print("done")
 """
 
 
@@ -194,18 +199,21 @@ def test_data_parallel():
     scope = f"contextlib.nullcontext(keras.distribution.set_distribution({distribution}))"
     code = ON_DEVICES.format(setting="DataParallel", prepare="", scope=scope)
     done = run_in_fresh_process(code, env={"XLA_FLAGS": "--xla_force_host_platform_device_count=2"})
-    assert done.split("\n")[:-1] == list(PARTS)
+    assert done.endswith("done\n")
 
 
 @only("tensorflow", why="tf.distribute is TensorFlow's")
 def test_mirrored_strategy():
-    """Replicas normalize and draw by themselves, so numbers are compared where a network does neither."""
+    """Replicas normalize and draw by themselves. Numbers are compared where no draw matters, and the others run."""
     prepare = """
     import tensorflow as tf
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    options = {"dropout": 1e-9, "normalizes": False}
+    PARTS["augmentation"] = lambda: {"augmentation": layers.MixUp(0.5, rate=0.0)}
+    compared = ["augmentation", "ConfidencePenalty", "ConsistentDropout", "VirtualAdversarial", "SharpnessAware"]
     """
     scope = "strategy.scope() if parallel else contextlib.nullcontext()"
     code = ON_DEVICES.format(setting="MirroredStrategy", prepare=prepare, scope=scope)
-    assert run_in_fresh_process(code).split("\n")[:-1] == list(PARTS)
+    assert run_in_fresh_process(code).endswith("done\n")

@@ -6,7 +6,7 @@ import pytest
 from harness import BACKEND, assert_close, only, raises_received, to_numpy
 from keras import ops
 
-from keras_reg import callbacks, training
+from keras_reg import callbacks, layers, training
 
 SCALES = np.array([1.0, 2.0, 3.0, 4.0], "float32")
 
@@ -284,3 +284,80 @@ def test_bad_arguments(wrong):
 def test_only_a_sharpness_is_accepted():
     with raises_received("sharpness=0.05"):
         training.RegularizedModel(network(), sharpness=0.05)
+
+
+# A custom loop.
+
+
+def gradients_of_tensorflow(model, x, y, sample_weight):
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        loss = model.compute_loss(x, y, model(x, training=True), sample_weight)
+    return tape.gradient(loss, model.trainable_variables)
+
+
+def gradients_of_torch(model, x, y, sample_weight):
+    model.zero_grad()
+    model.compute_loss(x, y, model(x, training=True), sample_weight).backward()
+    return [variable.value.grad for variable in model.trainable_variables]
+
+
+def gradients_of_jax(model, x, y, sample_weight):
+    import jax
+
+    others = model.non_trainable_variables
+
+    def loss(values):
+        with keras.StatelessScope([*zip(model.trainable_variables, values, strict=True)]) as scope:
+            found = model.compute_loss(x, y, model(x, training=True), sample_weight)
+        return found, [scope.get_current_value(variable) for variable in others]
+
+    gradients, moved = jax.grad(loss, has_aux=True)([variable.value for variable in model.trainable_variables])
+    for variable, value in zip(others, moved, strict=True):
+        if value is not None:
+            variable.assign(value)
+    return gradients
+
+
+GRADIENTS = {"tensorflow": gradients_of_tensorflow, "torch": gradients_of_torch, "jax": gradients_of_jax}
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["", "mix_at"])
+def test_a_custom_loop_takes_the_steps_of_fit(inside):
+    """Every second step is sharpened, statistics move once, and labels are mixed."""
+
+    def made():
+        keras.utils.set_random_seed(2)
+        network = keras.Sequential([keras.Input((5,)), keras.layers.Dense(4, "tanh", name="hidden")])
+        for layer in (keras.layers.BatchNormalization(), keras.layers.Dense(3)):
+            network.add(layer)
+        parts = {"augmentation": layers.MixUp(0.5, seed=1), "mix_at": "hidden" if inside else None}
+        parts |= {"penalties": [training.ConfidencePenalty(0.1)], "sharpness": training.SharpnessAware(0.5, every=2)}
+        model = training.RegularizedModel(network, **parts)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.SGD(0.1, 0.9), loss, run_eagerly=BACKEND == "tensorflow")
+        return model
+
+    x, y = np.random.default_rng(0).normal(size=(6, 5)).astype("float32"), np.arange(6) % 3
+    model, other = made(), made()
+    differ = []
+    for _ in range(3):
+        batch = model.augment(x, y)
+        gradients = GRADIENTS[BACKEND](model, *batch)
+        sharp = model.sharpened_gradients(gradients, *batch)
+        differ.append(max(abs(to_numpy(a) - to_numpy(b)).max() for a, b in zip(sharp, gradients, strict=True)) > 1e-4)
+        model.optimizer.apply(sharp, model.trainable_variables)
+        other.train_on_batch(x, y)
+    assert differ == [True, False, True]
+    for found, expected in zip(model.model.weights, other.model.weights, strict=True):
+        assert_close(to_numpy(found), to_numpy(expected), rtol=1e-4, atol=1e-6)
+
+
+def test_gradients_for_a_custom_loop_are_one_per_weight():
+    network = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    model = training.RegularizedModel(network)
+    model.compile("sgd", "mse")
+    assert model.sharpened_gradients([1, 2], np.ones((2, 4)), np.ones((2, 3))) == [1, 2]  # nothing to replace
+    with raises_received("one entry per trainable variable, 2 in all"):
+        model.sharpened_gradients([1], np.ones((2, 4)), np.ones((2, 3)))
