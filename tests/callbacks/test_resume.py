@@ -9,7 +9,7 @@ from callbacks.helpers import make_model
 from callbacks.persisted_training import At
 from harness import BACKEND, raises_received
 
-from keras_reg import layers
+from keras_reg import layers, training
 from keras_reg.callbacks import GradientHistograms, SmoothedEarlyStopping, persist
 from keras_reg.training import RegularizedModel
 
@@ -54,7 +54,21 @@ def augmented(seed):
     return RegularizedModel(network(last=[keras.layers.Dropout(0.5, seed=seed)]), layers.Pipeline(inner, seed=seed))
 
 
-MODELS = {"keras": with_layers_of_keras, "ours": with_ours, "augmented": augmented}
+def with_parts(seed):
+    """Every part of a training step, with a mixture inside the network."""
+    hidden = [keras.layers.Dense(5, name="hidden"), keras.layers.Dropout(0.5, seed=seed)]
+    penalties = [
+        training.VirtualAdversarial(0.5, seed=seed),
+        training.ConsistentDropout(),
+        training.ConfidencePenalty(0.1),
+    ]
+    parts = {"augmentation": layers.MixUp(seed=seed), "penalties": penalties, "mix_at": ["hidden", "flat"]}
+    flat = keras.layers.Flatten(name="flat")
+    net = keras.Sequential([keras.Input(X.shape[1:]), flat, *hidden, keras.layers.Dense(3)])
+    return RegularizedModel(net, sharpness=training.SharpnessAware(0.1, every=2), **parts)
+
+
+MODELS = {"keras": with_layers_of_keras, "ours": with_ours, "augmented": augmented, "parts": with_parts}
 
 
 def fit(make, directory, start, epoch=None, shuffle=False, epochs=3, **options):
@@ -79,7 +93,7 @@ def check_resume(make, tmp_path, epoch=2, **options):
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize(("name", "seed"), [("keras", None), ("ours", None), ("augmented", 7)])
+@pytest.mark.parametrize(("name", "seed"), [("keras", None), ("ours", None), ("augmented", 7), ("parts", None)])
 def test_all_draws_in_the_model_go_on(tmp_path, name, seed):
     check_resume(lambda: MODELS[name](seed), tmp_path)
 

@@ -276,7 +276,7 @@ def served(path, x):
 
 
 @only("tensorflow", "jax", why="a SavedModel from PyTorch needs torch_xla")
-@pytest.mark.parametrize("kind", ["functional", "sequential", "subclassed"])
+@pytest.mark.parametrize("kind", ["functional", "sequential", "subclassed", "with parts"])
 def test_export_of_the_model_is_that_of_the_network(kind, tmp_path):
     x, _ = batch()
 
@@ -288,8 +288,9 @@ def test_export_of_the_model_is_that_of_the_network(kind, tmp_path):
         def call(self, x):
             return self.net(x)
 
-    net = {"functional": two_heads, "sequential": network, "subclassed": Subclassed}[kind]()
-    model = around(net, layers.CutMix(seed=1))
+    net = {"functional": two_heads, "sequential": network, "subclassed": Subclassed, "with parts": network}[kind]()
+    parts = {"penalties": [training.VirtualAdversarial(0.5)], "sharpness": training.SharpnessAware(), "mix_at": "head"}
+    model = training.RegularizedModel(net, layers.MixUp(seed=1), **parts if kind == "with parts" else {})
     model.predict(x, verbose=0)
     model.export(tmp_path / "served", verbose=False)
     assert_close(served(tmp_path / "served", x), model.predict(x, verbose=0), rtol=1e-5, atol=1e-6)
