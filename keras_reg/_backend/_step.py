@@ -56,7 +56,6 @@ class _StatelessStep:
         if not self.takes_further_passes:
             return super().train_step(state, data)
         known = [*zip(self.non_trainable_variables, state[1], strict=True)]
-        known += zip(self.metrics_variables, state[3], strict=True)
         with self.further_passes(data, known):
             return super().train_step(state, data)
 
