@@ -203,6 +203,7 @@ PARTS = {
     "step": step,
     "training": training,
     "parts": parts,
+    "parts_memory_kept": parts,
     "memory": memory,
     "tf_data": tf_data,
 }
