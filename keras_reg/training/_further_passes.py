@@ -129,8 +129,8 @@ class HasFurtherPasses:
         masks for them. Moving statistics of normalization layers do not change.
 
         Args:
-            gradients: The gradients of `compute_loss`, one per trainable variable, `None` where the loss does not depend
-                on the variable. If a `LossScaleOptimizer` scaled the loss, they are the scaled ones.
+            gradients: The gradients of `compute_loss`, one per trainable variable, `None` where the loss does not
+                depend on the variable. If a `LossScaleOptimizer` scaled the loss, they are the scaled ones.
             x: Inputs of the batch, as `augment` returns them.
             y: Labels of the batch, as `augment` returns them.
             sample_weight: Sample weights of the batch, as `augment` returns them.
@@ -141,7 +141,7 @@ class HasFurtherPasses:
         Raises:
             ValueError: If there is not one gradient per trainable variable.
         """
-        gradients, variables = list(gradients), self.trainable_variables
+        gradients, variables = list(gradients), self.trainable_variables  # type: ignore[attr-defined]
         if len(gradients) != len(variables):
             fail(
                 f"`gradients` must have one entry per trainable variable, {len(variables)} in all.",
@@ -149,7 +149,7 @@ class HasFurtherPasses:
             )
         if self.sharpness is None:
             return gradients
-        with self.mixed_inside(x) as x:
+        with self.mixed_inside(x) as x:  # type: ignore[attr-defined]
             passes = FurtherPasses(self, (x, y, sample_weight))
             sharpened = SharpenedOptimizer(self.optimizer, self.sharpness, passes.gradients)
             return sharpened.replaced(gradients, [variable.value for variable in variables])

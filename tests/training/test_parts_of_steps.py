@@ -182,7 +182,7 @@ ON_DEVICES = """
                 raise AssertionError(part + " is not refused")
         elif part in compared:
             (logs, weights), (found, found_weights) = run(part, False), run(part, True)
-            if part == "VirtualAdversarial" and {setting!r} == "MirroredStrategy":  # the sign of each direction is random
+            if part == "VirtualAdversarial" and {setting!r} == "MirroredStrategy":  # random signs of directions
                 assert_close(found["virtual_adversarial"], logs["virtual_adversarial"], rtol=0.1)
                 continue
             for a, b in zip(weights, found_weights, strict=True):
