@@ -189,6 +189,8 @@ ELSEWHERE = {
     "RandomAffine": "`RandomApply` measures rotations, with Keras' layer.",
     "ColorJitter": "[PCAColorJitter](methods/pca_color_jitter.md) measures changes of colors.",
     "RandomGrayscale": "Digits are gray. [PCAColorJitter](methods/pca_color_jitter.md) measures changes of colors.",
+    "RandomGaussianBlur": "Digits of 8 x 8 pixels have no details to blur.",
+    "RandomGaussianNoise": "The [ladder](ladder.md) measures Gaussian noise on CIFAR-10, with Keras' layer.",
     "RandomSharpness": "Digits of 8 x 8 pixels have no details to sharpen.",
     "RandomFlip": "Digits must not be mirrored. The [ladder](ladder.md) measures flips together with crops.",
     "RegularizedModel": "It trains all augmentations of this page, and adds nothing to them.",

@@ -139,6 +139,21 @@ def random_sharpness():
 
 
 @picture
+def random_gaussian_blur():
+    image, sigmas = photos()[:1], (0.5, 1.0, 2.0, 4.0)
+    found = [array(layers.RandomGaussianBlur(sigma, rate=1.0)(image))[0] for sigma in sigmas]
+    return strip([image[0], *found], ["original", *(f"sigma={sigma:g}" for sigma in sigmas)])
+
+
+@picture
+def random_gaussian_noise():
+    image, deviations = photos()[:1], (0.03, 0.1, 0.2, 0.4)
+    noisy = [layers.RandomGaussianNoise(stddev, 1.0, clip=(0, 1), seed=1) for stddev in deviations]
+    titles = ["original", *(f"stddev={stddev:g}" for stddev in deviations)]
+    return strip([image[0], *(array(layer(image))[0] for layer in noisy)], titles)
+
+
+@picture
 def random_pad_crop():
     batch = np.repeat(photos()[:1], 2, axis=0)
     black = array(layers.RandomPadCrop(32, seed=1)(batch))

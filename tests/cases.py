@@ -337,6 +337,27 @@ CASES = [
             {"value_range": (1, 1)},
         ],
     ),
+    augmentation(
+        layers.RandomGaussianBlur,
+        {"sigma": (0.5, 1.5), "kernel_size": 5, "rate": 0.9, "seed": 1},
+        [
+            *BAD_RATE,
+            *BAD_SEED,
+            *BAD_FORMAT,
+            *({"sigma": value} for value in (-0.1, float("nan"), 101, "some", None, (0.2, 0.1), (0.1,), True)),
+            *({"kernel_size": value} for value in (4, 1, -3, 603, 3.0, "large", (3, 3))),
+        ],
+    ),
+    augmentation(
+        layers.RandomGaussianNoise,
+        {"stddev": 0.2, "rate": 0.9, "clip": (0, 1), "seed": 1},
+        [
+            *BAD_RATE,
+            *BAD_SEED,
+            *BAD_STDDEV,
+            *({"clip": value} for value in (1, (1, 0), (0, float("inf")), "range")),
+        ],
+    ),
     augmentation(layers.RandomGrayscale, {"rate": 0.6, "seed": 1}, [*BAD_RATE, *BAD_SEED, *BAD_FORMAT]),
     augmentation(
         layers.RandomPadCrop,

@@ -32,6 +32,8 @@ AUGMENTATIONS = {
     "ColorJitter": (lambda: layers.ColorJitter(brightness=(0, 0), value_range=(0, 1), seed=1), reference.Same),
     "RandomGrayscale": (lambda: layers.RandomGrayscale(rate=1.0, seed=1), reference.Gray),
     "RandomSharpness": (lambda: layers.RandomSharpness((0, 0), value_range=(0, 1), seed=1), reference.Same),
+    "RandomGaussianBlur": (lambda: layers.RandomGaussianBlur(0, rate=1.0, seed=1), reference.Same),
+    "RandomGaussianNoise": (lambda: layers.RandomGaussianNoise(0, 1.0, seed=1), reference.Same),
     "RandomPadCrop": (pad_crop, reference.Shifted),
     "RandomResizedCrop": (
         lambda: layers.RandomResizedCrop((HEIGHT, WIDTH), (1.0, 1.0), (WIDTH / HEIGHT, WIDTH / HEIGHT), seed=1),
@@ -45,9 +47,10 @@ AUGMENTATIONS = {
 }
 MIXERS = ("MixUp", "CutMix")
 FILLING = ("RandomErasing", "PCAColorJitter", "RandomPadCrop", "Pipeline", "RandomChoice", "RandomApply")
-ANY_RANK = ("MixUp", "LabelNoise")  # which take inputs of any shape, and several
+ANY_RANK = ("MixUp", "LabelNoise", "RandomGaussianNoise")  # which take inputs of any shape, and several
 TINTING = ("ColorJitter", "PCAColorJitter", "RandomGrayscale")
-UNMOVED = (*TINTING, "RandomSharpness", "LabelNoise")  # which masks and boxes pass, whatever they are
+# Which masks and boxes pass, whatever they are.
+UNMOVED = (*TINTING, "RandomSharpness", "RandomGaussianBlur", "RandomGaussianNoise", "LabelNoise")
 MOVERS = ("RandomAffine", "RandomFlip", "RandomPadCrop", "Pipeline", "RandomChoice", "RandomApply")
 SLOTS = {
     "images": odd.IMAGES, "data": odd.FORMS, "labels": odd.LABELS, "sample_weights": odd.WEIGHTS,

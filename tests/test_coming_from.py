@@ -66,6 +66,7 @@ def names(folder):
         "fill_mode": "reflect",
         "value": 0.5,
         "block_size": 3,
+        "kernel_size": 5,
     }
     given |= {"a": 0.2, "b": 1.0, "h": 0.5, "w": 0.5, "r": 0.7, "c": 1.0, "n": 2, "time_mask_param": 40, "time": 100}
     given |= {"epochs": 2, "freeze_epochs": 1, "units": 2, "depth": 4, "monitor": "val_loss"}
@@ -75,7 +76,7 @@ def names(folder):
     given |= {"x": np.ones((2, 3)), "y": np.ones((2, 3)), "optimizer": keras.optimizers.AdamW()}
     given |= {"layer": layers.RandomErasing(), "layers": [layers.MixUp(), layers.CutMix()]}
     given |= {"probabilities": [0.3, 0.7], "rotation": 15, "translation": 0.1, "zoom": 0.2, "shear": 0.1}
-    given |= dict.fromkeys(["brightness", "contrast", "saturation", "hue", "sharpness"], 0.2)
+    given |= dict.fromkeys(["brightness", "contrast", "saturation", "hue", "sharpness", "sigma"], 0.2)
     given |= {space.__name__.split(".")[1]: space for space in NAMESPACES if space is not layers}
     given |= {"keras": keras, "keras_reg": keras_reg, "Add": keras.layers.Add, "Dense": keras.layers.Dense}
     fit = functools.partial(inspect.signature(transfer.TransferLearner.fit).bind, None)

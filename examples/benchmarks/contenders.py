@@ -15,7 +15,8 @@ import functools
 import keras
 import peers
 from modes import Contender, in_turn
-from rows import CHAIN
+from peers import KERNEL, SIGMA
+from rows import CHAIN, FUSED
 
 from keras_reg import layers
 
@@ -33,7 +34,7 @@ def own_layer(name, dtype="float32"):
     erasing = functools.partial(layers.RandomErasing, 1.0, value_range=(0, 255) if dtype == "uint8" else None, **given)
     mix_up, cut_mix = (functools.partial(make, **given) for make in (layers.MixUp, layers.CutMix))
 
-    most = (0, 255) if dtype == "uint8" else (0, 1)
+    most = _most(dtype)
 
     def choice():
         return layers.RandomChoice([mix_up(0.2), cut_mix(1.0)], mode="sample", **given)
@@ -54,6 +55,12 @@ def own_layer(name, dtype="float32"):
         "RandomPadCrop": lambda: layers.RandomPadCrop(4, **given),
         "RandomResizedCrop": lambda: layers.RandomResizedCrop(28, scale=(0.5, 1.0), **given),
         "ColorJitter": lambda: layers.ColorJitter(0.4, 0.4, 0.4, 0.1, value_range=most, **given),
+        "RandomGaussianBlur": lambda: layers.RandomGaussianBlur(SIGMA, KERNEL, 1.0, **given),
+        "RandomSharpness": lambda: layers.RandomSharpness(0.9, value_range=most, **given),
+        "RandomGaussianNoise": lambda: layers.RandomGaussianNoise(0.1 * most[1], 1.0, clip=most, **given),
+        FUSED: lambda: layers.Pipeline(
+            [layers.RandomFlip(), layers.RandomAffine(15), layers.RandomPadCrop(4)], **given
+        ),
         "RandomGrayscale": lambda: layers.RandomGrayscale(1.0, **given),
         "PCAColorJitter": lambda: layers.PCAColorJitter(**given),
         "LabelNoise": lambda: layers.LabelNoise(0.1, **given),
@@ -68,14 +75,22 @@ def keras_own(name, dtype="float32"):
     cut_mix = functools.partial(_keras, "CutMix", factor=1.0, **given)
     # A single factor is the upper end of a range: 1.0 alone would leave half of the images as they are.
     erasing = functools.partial(_keras, "RandomErasing", (1.0, 1.0), (0.02, 0.33), value_range=(0, 1), **given)
+    turn = functools.partial(_keras, "RandomRotation", 15 / 360, fill_mode="constant", **given)
+    flip, most = functools.partial(_keras, "RandomFlip", "horizontal", **given), _most(dtype)
     parts = {
         "RandomErasing, constant": lambda: [erasing(fill_value=0.0)],
         "RandomErasing, pixel noise": lambda: [erasing(fill_value=None)],
         "MixUp": lambda: [mix_up()],
         "CutMix": lambda: [cut_mix()],
-        "RandomAffine": lambda: [_keras("RandomRotation", 15 / 360, fill_mode="constant", **given)],
+        "RandomAffine": lambda: [turn()],
         "RandomGrayscale": lambda: [_keras("RandomGrayscale", 1.0, **given)],
-        "RandomFlip": lambda: [_keras("RandomFlip", "horizontal", **given)],
+        "RandomFlip": lambda: [flip()],
+        "ColorJitter": lambda: [_keras("RandomColorJitter", most, 0.4, 0.4, 0.4, 0.1, **given)],
+        "RandomGaussianBlur": lambda: [
+            _keras("RandomGaussianBlur", (1.0, 1.0), KERNEL, SIGMA, value_range=most, **given)
+        ],
+        "RandomSharpness": lambda: [_keras("RandomSharpness", (0.05, 0.95), value_range=most, **given)],
+        FUSED: lambda: [flip(), turn(), _keras("RandomTranslation", 0.1, 0.1, fill_mode="constant", **given)],
         CHAIN: lambda: [erasing(fill_value=0.0), mix_up(), cut_mix()],
     }
     # Before Keras 3.11 it has no such layers.
@@ -84,6 +99,10 @@ def keras_own(name, dtype="float32"):
 
 def _keras(name, *args, **kwargs):
     return getattr(keras.layers, name)(*args, **kwargs)
+
+
+def _most(dtype):
+    return (0, 255) if dtype == "uint8" else (0, 1)
 
 
 def _floats(dtype):

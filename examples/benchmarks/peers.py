@@ -17,6 +17,7 @@ import warnings
 import keras
 from benchmarking import BACKEND
 from modes import Contender, in_turn
+from rows import FUSED
 
 PACKAGES = {
     "keras-aug": "keras_aug.layers",
@@ -30,6 +31,8 @@ HERE = {"tensorflow": ("keras-aug", "KerasCV"), "jax": ("keras-aug",)}.get(
 )
 IN_PLACE = "timm in place"
 AREA, ASPECT = (0.02, 0.33), (0.3, 3.3)
+KERNEL, SIGMA = 5, (0.1, 2.0)  # of a blur
+COLORS = (0.4, 0.4, 0.4, 0.1)  # brightness, contrast, saturation and hue
 _KEPT = []  # a torch.library.Library takes its operators with it when it goes
 
 
@@ -97,6 +100,14 @@ def _keras_aug(module, name, dtype, classes):
         "Chain of erasing, MixUp and CutMix": lambda: [
             erasing(), vision.MixUp(alpha=0.2, **given), vision.CutMix(alpha=1.0, **given),
         ],
+        "RandomFlip": lambda: [vision.RandomFlip(**given)],
+        "RandomAffine": lambda: [vision.RandomRotation(15, **given)],
+        "ColorJitter": lambda: [vision.ColorJitter(*COLORS, **given)],
+        "RandomGaussianBlur": lambda: [vision.GaussianBlur(KERNEL, SIGMA, **given)],
+        FUSED: lambda: [
+            vision.RandomFlip(**given), vision.RandomRotation(15, **given),
+            vision.RandomAffine(translate=(0.1, 0.1), **given),
+        ],
     }  # fmt: skip
     chain = parts[name]() if name in parts else None
     return None if chain is None else in_turn("keras-aug", *chain)
@@ -143,13 +154,25 @@ def _timm(module, name, dtype, classes):
 def _torchvision(module, name, dtype, classes):
     import torch
 
-    def erase(value):
-        one = module.RandomErasing(1.0, AREA, ASPECT, value)
+    def each(*transforms):
+        one = module.Compose(transforms)
         return lambda x, y: (torch.stack([one(image) for image in x]), y)
+
+    def erase(value):
+        return each(module.RandomErasing(1.0, AREA, ASPECT, value))
+
+    def turn():
+        return module.RandomRotation(15, module.InterpolationMode.BILINEAR)
 
     runs = {
         "RandomErasing, constant": lambda: erase(0),
         "RandomErasing, pixel noise": lambda: erase("random") if dtype != "uint8" else None,
+        "RandomFlip": lambda: each(module.RandomHorizontalFlip()),
+        "RandomAffine": lambda: each(turn()),
+        "ColorJitter": lambda: each(module.ColorJitter(*COLORS)),
+        "RandomGaussianBlur": lambda: each(module.GaussianBlur(KERNEL, SIGMA)),
+        "RandomSharpness": lambda: each(module.RandomAdjustSharpness(1.9, 1.0)),
+        FUSED: lambda: each(module.RandomHorizontalFlip(), turn(), module.RandomAffine(0, (0.1, 0.1))),
         "MixUp, one draw a batch": lambda: module.MixUp(alpha=0.2, num_classes=classes),
         "CutMix, one draw a batch": lambda: module.CutMix(alpha=1.0, num_classes=classes),
     }
@@ -159,7 +182,22 @@ def _torchvision(module, name, dtype, classes):
 
 def _kornia(module, name, dtype, classes):
     keys = ["input", "class"]
+
+    def chain(*transforms):
+        return _images_only(module.ImageSequential(*transforms))
+
+    def turn():
+        return module.RandomRotation(15.0, p=1.0)
+
     runs = {
+        "RandomFlip": lambda: chain(module.RandomHorizontalFlip()),
+        "RandomAffine": lambda: chain(turn()),
+        "ColorJitter": lambda: chain(module.ColorJitter(*COLORS, p=1.0)),
+        "RandomGaussianBlur": lambda: chain(module.RandomGaussianBlur((KERNEL, KERNEL), SIGMA, p=1.0)),
+        "RandomSharpness": lambda: chain(module.RandomSharpness(0.9, p=1.0)),
+        FUSED: lambda: chain(
+            module.RandomHorizontalFlip(), turn(), module.RandomAffine(0.0, translate=(0.1, 0.1), p=1.0)
+        ),
         "RandomErasing, constant": lambda: _images_only(module.RandomErasing(AREA, ASPECT, 0.0, p=1.0)),
         "MixUp": lambda: module.RandomMixUpV2(p=1.0, data_keys=keys),
         "CutMix": lambda: module.RandomCutMixV2(p=1.0, beta=1.0, data_keys=keys, use_correct_lambda=True),

@@ -13,7 +13,9 @@ CHAIN = "Chain of erasing, MixUp and CutMix"
 LINKS = ("RandomErasing, constant", "MixUp", "CutMix")
 PER_BATCH = ("MixUp, one draw a batch", "CutMix, one draw a batch")
 MOVING = ("RandomFlip", "RandomAffine", "RandomPadCrop", "RandomResizedCrop")
-OTHERS = (*MOVING, "ColorJitter", "RandomGrayscale", "PCAColorJitter", "LabelNoise", "RandomApply of erasing")
+FUSED = "Pipeline of flip, affine and crop"
+FILTERS = ("ColorJitter", "RandomGaussianBlur", "RandomSharpness", "RandomGaussianNoise")
+OTHERS = (*MOVING, FUSED, *FILTERS, "RandomGrayscale", "PCAColorJitter", "LabelNoise", "RandomApply of erasing")
 BLENDING = ("MixUp", "Choice", "Pipeline", "Chain", "PCA", "RandomResizedCrop")  # integer images become floats
 
 

@@ -16,6 +16,8 @@ from keras_reg.layers._random_apply import RandomApply
 from keras_reg.layers._random_choice import RandomChoice
 from keras_reg.layers._random_erasing import RandomErasing
 from keras_reg.layers._random_flip import RandomFlip
+from keras_reg.layers._random_gaussian_blur import RandomGaussianBlur
+from keras_reg.layers._random_gaussian_noise import RandomGaussianNoise
 from keras_reg.layers._random_grayscale import RandomGrayscale
 from keras_reg.layers._random_pad_crop import RandomPadCrop
 from keras_reg.layers._random_resized_crop import RandomResizedCrop
@@ -41,6 +43,8 @@ __all__ = [
     "RandomChoice",
     "RandomErasing",
     "RandomFlip",
+    "RandomGaussianBlur",
+    "RandomGaussianNoise",
     "RandomGrayscale",
     "RandomPadCrop",
     "RandomResizedCrop",

@@ -16,6 +16,8 @@ from keras_reg.layers import (
     RandomAffine,
     RandomErasing,
     RandomFlip,
+    RandomGaussianBlur,
+    RandomGaussianNoise,
     RandomGrayscale,
     RandomPadCrop,
     RandomResizedCrop,
@@ -30,6 +32,8 @@ STANDING = {
     "PCAColorJitter": lambda: PCAColorJitter(seed=1),
     "ColorJitter": lambda: ColorJitter(0.4, value_range=(0, 1), seed=1),
     "RandomGrayscale": lambda: RandomGrayscale(seed=1),
+    "RandomGaussianBlur": lambda: RandomGaussianBlur(seed=1),
+    "RandomGaussianNoise": lambda: RandomGaussianNoise(0.1, seed=1),
     "RandomSharpness": lambda: RandomSharpness(0.9, value_range=(0, 1), seed=1),
     "contrast by Keras": lambda: Pipeline([keras.layers.RandomContrast(0.1, seed=1)]),
 }

@@ -24,6 +24,8 @@ from keras_reg.layers import (
     RandomChoice,
     RandomErasing,
     RandomFlip,
+    RandomGaussianBlur,
+    RandomGaussianNoise,
     RandomGrayscale,
     RandomPadCrop,
     RandomSharpness,
@@ -48,12 +50,15 @@ LAYERS = {
     "ColorJitter": lambda **k: ColorJitter(0.4, 0.4, 0.4, 0.1, 0.7, (0, 20), **k),
     "RandomGrayscale": lambda **k: RandomGrayscale(0.7, **k),
     "RandomSharpness": lambda **k: RandomSharpness((-1, 3), 0.7, (0, 20), **k),
+    "RandomGaussianBlur": lambda **k: RandomGaussianBlur((0.5, 2), rate=0.7, **k),
+    "RandomGaussianNoise": lambda data_format=None, **k: RandomGaussianNoise(1, 0.7, **k),
     "PCAColorJitter": lambda **k: PCAColorJitter(0.1, 0.7, **k),
 }
 LAYERS["chain"] = lambda **k: Pipeline([MixUp(1.0), CutMix(), RandomErasing(0.5, fill=7), MixUp(0.3, 0.5)], **k)
 FILLING = ["constant", "channel_noise", "pixel_noise"]
 MOVING = ["RandomPadCrop", "RandomFlip"]
-ON_HOST = ["chain", "MixUp", "CutMix", *FILLING, "RandomChoice", "RandomAffine", "RandomSharpness", *MOVING]
+FILTERS = ["RandomSharpness", "RandomGaussianBlur"]
+ON_HOST = ["chain", "MixUp", "CutMix", *FILLING, "RandomChoice", "RandomAffine", *FILTERS, *MOVING]
 TINTING = ("ColorJitter", "PCAColorJitter", "RandomGrayscale")
 EXACT = ("CutMix", *FILLING, *MOVING, "RandomApply")
 

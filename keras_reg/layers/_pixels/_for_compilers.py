@@ -1,6 +1,7 @@
 """Kernels for compilers: every pixel is compared with its box, which costs nothing if passes are fused."""
 
 from keras_reg.layers._batch._forms import channels_first, spread
+from keras_reg.layers._pixels._blur import blurred
 from keras_reg.layers._pixels._gather import shifted
 from keras_reg.layers._pixels._rows import Rows
 from keras_reg.layers._pixels._sharpness import sharpened
@@ -63,6 +64,10 @@ class ForCompilers:
     def sharpen(self, array, factors, value_range):
         """Blends each image with a smoothed one, which has weight 1 - factor. `factors` has shape (batch,)."""
         return sharpened(array, factors, value_range, self.place, self.data_format)
+
+    def blur(self, array, sigmas, radius):
+        """Convolves each image with a Gaussian kernel. `sigmas`, (batch,), are its standard deviations in pixels."""
+        return blurred(array, sigmas, radius, self.place, self.data_format)
 
 
 def blended(own, other, weight, ops):

@@ -7,6 +7,7 @@ slices are several times as fast. NumPy also requests huge pages, unlike PyTorch
 import numpy as np
 
 from keras_reg.layers._batch._forms import channels_first
+from keras_reg.layers._pixels._blur import blurred
 from keras_reg.layers._pixels._gather import shifted
 from keras_reg.layers._pixels._in_cache import applied_in_cache
 from keras_reg.layers._pixels._sharpness import sharpened
@@ -85,6 +86,14 @@ class ForHost:
             return sharpened(array, factors, value_range, self.place, self.data_format)
 
         return applied_in_cache(some, array, factors == 1, factors)
+
+    def blur(self, array, sigmas, radius):
+        """Convolves each image with a Gaussian kernel."""
+
+        def some(array, sigmas):
+            return blurred(array, sigmas, radius, self.place, self.data_format)
+
+        return applied_in_cache(some, array, sigmas == 0, sigmas)
 
 
 def _put(image, out, by_channel):
