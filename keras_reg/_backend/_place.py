@@ -28,6 +28,7 @@ class Place:
         is_native: Whether Keras' backend holds the arrays.
         is_host: Whether the arrays are NumPy arrays, so that slicing costs nothing.
         fuses: Whether a compiler fuses several passes over the pixels into one loop.
+        may_overwrite: Whether an operation of Keras can write into its arguments.
     """
 
     name = None
@@ -35,6 +36,7 @@ class Place:
     is_native = False
     is_host = False
     fuses = False
+    may_overwrite = False
     worth_compiling = 2**16  # the number of elements from which a fused pass saves more than the call costs
 
     # Conversion to and from this place.

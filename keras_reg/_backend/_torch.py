@@ -16,6 +16,7 @@ class TorchPlace(Place):
 
     name = "torch"
     is_native = True
+    may_overwrite = True
 
     def is_in_reach(self, tensors):
         """Whether NumPy can handle the tensors. A small operation in PyTorch takes ten times as long as in NumPy."""

@@ -7,6 +7,7 @@ import keras
 from keras_reg._validation import fail
 from keras_reg.layers._batch._boxes import PADDING, class_key, drop
 from keras_reg.layers._batch._folding import Folding
+from keras_reg.layers._batch._foreign_masks import warn_of_masks_elsewhere
 from keras_reg.layers._batch._forms import dtype_of, leaves, map_arrays
 from keras_reg.layers._batch._terms import map_pixels
 
@@ -67,6 +68,8 @@ def _apply_to_images(layer, batch, training):
         return dataclasses.replace(batch, images=images, fresh=False)
     maps, weights = [], []
     map_pixels(batch, layer.data_format, maps=into(maps), weights=into(weights))
+    if maps or weights:
+        warn_of_masks_elsewhere(layer, batch.place)
     stack = _Stack([*maps, *weights], layer, batch.ops)
     data = {"images": batch.images, **stack.masks(marked=bool(weights))}
     if batch.boxes is not None:
