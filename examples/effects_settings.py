@@ -36,7 +36,7 @@ DEEP, NORMALIZED, POOLED, DENSE, SMALL = "deep", "normalized", "pooled", "dense"
 WRONG, SEMI = "wrong labels", "unlabeled images"
 SETTINGS = {
     FEW: Setting(
-        "100 labeled digits with the network of A first model", digits.network, 100, 100, rates=(1e-3, 3e-3, 1e-2),
+        '100 labeled digits with the network of "A first model"', digits.network, 100, 100, rates=(1e-3, 3e-3, 1e-2),
     ),
     COLORS: Setting(
         "500 labeled images of CIFAR-10, reduced to 16x16 pixels", digits.network, 500, 12, colors=True,
@@ -55,15 +55,15 @@ SETTINGS = {
         "200 labeled digits with a dense network", networks.dense, 200, 60, rates=(3e-4, 1e-3, 3e-3),
     ),
     SMALL: Setting(
-        "200 labeled digits in batches of 8, with the network of A first model", digits.network, 200, 40,
+        '200 labeled digits in batches of 8, with the network of "A first model"', digits.network, 200, 40,
         batch=8, rates=(1e-3, 3e-3), cosine=False,
     ),
     WRONG: Setting(
-        "400 digits, 40 % of them with wrong labels, with the network of A first model", digits.network, 400, 50,
+        '400 digits, 40 % of them with wrong labels, with the network of "A first model"', digits.network, 400, 50,
         rates=(1e-4, 3e-4, 1e-3, 3e-3), wrong=0.4,
     ),
     SEMI: Setting(
-        "50 labeled and 1000 unlabeled digits with the network of A first model", digits.network, 50, 30, batch=64,
+        '50 labeled and 1000 unlabeled digits with the network of "A first model"', digits.network, 50, 30, batch=64,
         unlabeled=1000,
     ),
 }  # fmt: skip

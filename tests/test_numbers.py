@@ -195,7 +195,7 @@ def test_what_helped_on_the_ladder(rungs):
     assert numbers_in(page, "normalization changes nothing (# points)") == gains("+ noisy batch normalization 0.1")
     (lost,) = numbers_in(page, "stochastic depth seems to lose # points.")
     assert [-lost] == gains("+ stochastic depth, up to 0.1")
-    assert numbers_in(page, "gets back to the # % of the flips.") == [round(by_name[flips][1], 1)]
+    assert numbers_in(page, "reaches the # % of the flips again.") == [round(by_name[flips][1], 1)]
     assert max(by_name[name][1] for name in names[names.index(flips) + 1 :]) < by_name[flips][1]
 
 

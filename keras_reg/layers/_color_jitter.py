@@ -18,20 +18,20 @@ NAMES = ("brightness", "contrast", "saturation", "hue")
 class ColorJitter(BatchAugmentation):
     """Changes brightness, contrast, saturation and hue of each image at random, in this order.
 
-    Each image draws its own numbers, uniform in their ranges. Brightness multiplies the pixels. Contrast changes their
-    distance from the mean brightness of the image, and saturation their distance from their own brightness. Hue turns
-    the color circle. After each of them, values are clipped to `value_range`. In a video, all frames change alike. In
-    inference, the layer is the identity.
+    The parameters of each image are drawn uniformly from their ranges. Brightness scales the pixels. Contrast
+    changes their distance from the mean brightness of the image, and saturation changes their distance from their own
+    brightness. After each of these three, values are clipped to `value_range`. Hue turns the color circle. In a video,
+    all frames change alike. In inference, the layer is the identity.
 
     Args:
-        brightness: Change as a share, in [-1, 9]: pixels are multiplied by 1 + brightness. For this argument and the
-            following ones, a number x stands for the range from -x to x, and a pair is the range (least, most).
-        contrast: Change as a share, in [-1, 9]. -1 leaves one gray.
-        saturation: Change as a share, in [-1, 9]. -1 leaves a gray image.
-        hue: Turn of the color circle, as a share of a whole turn, in [-0.5, 0.5].
+        brightness: Relative change, in [-1, 9]: the distance from black is multiplied by 1 + brightness. For this
+            argument and the following ones, a number x stands for the range from -x to x, and a pair is the range
+            (least, most).
+        contrast: Relative change, in [-1, 9]. With -1, all pixels have the same gray.
+        saturation: Relative change, in [-1, 9]. With -1, the image is gray.
+        hue: Turn of the color circle, as a share of a full turn, in [-0.5, 0.5].
         rate: Probability that an image is changed, in [0, 1], or a `keras_reg.Strength`.
-        value_range: Range (least, most) of the pixels, black and white. With `None`, it is (0, 255) for `uint8`. All
-            other images need it.
+        value_range: Range (black, white) of the pixels. With `None`, it is (0, 255), which only `uint8` images accept.
         kind: Kind of sample: "image", "video", or `None`, which treats inputs with four axes as images and inputs with
             five axes as videos.
         data_format: "channels_last", "channels_first", or `None` for Keras' setting.
@@ -68,7 +68,7 @@ class ColorJitter(BatchAugmentation):
 
     References:
         - [A Simple Framework for Contrastive Learning of Visual Representations](https://arxiv.org/abs/2002.05709)
-          (Chen et al., 2020), appendix A. torchvision draws the order of the four changes for each call.
+          (Chen et al., 2020), appendix A. torchvision, in contrast, draws the order of the four changes in each call.
     """
 
     uniform_numbers = 4

@@ -19,28 +19,27 @@ LEAST_SCALE = 1e-3  # of an enlargement, so that positions in the image stay fin
 class RandomAffine(BatchAugmentation):
     """Rotates, shifts, zooms and shears each image at random, with one resampling.
 
-    Each image draws its own numbers, uniform in their ranges. The image is sheared first, then rotated and zoomed about
-    its center, then shifted by whole pixels. Quarter turns and shifts only move pixels, and do not change their values.
-    Masks and dense label maps take the nearest pixel, and bounding boxes become the smallest boxes around the moved
-    ones. All frames of a video move alike. In inference, the layer is the identity.
+    The parameters of each image are drawn uniformly from their ranges. The image is sheared first, then rotated and
+    zoomed about its center, and then shifted by whole pixels. Shifts, and quarter turns of square images, only move
+    pixels, and do not change their values. Masks and dense label maps use the nearest pixel, and bounding boxes become
+    the smallest boxes around the moved ones. All frames of a video move alike. In inference, the layer is the identity.
 
     Args:
         rotation: Angle in degrees, counterclockwise, in [-360, 360]. For this argument and the following ones, a number
             x stands for the range from -x to x, and a pair is the range (least, most).
-        translation: Shift as a share of the width and of the height, which are drawn by themselves, in [-1, 1].
+        translation: Shifts as shares of the width and of the height, in [-1, 1], which are drawn independently.
             Positive shifts go right and down. They are rounded to whole pixels.
-        zoom: Enlargement as a share, in (-1, 9]: 0.2 makes objects 20 % larger, and -0.2 makes them 20 % smaller.
-        shear: Shift of neighboring rows, in pixels, and of neighboring columns, which are drawn by themselves, in
-            [-1, 1].
+        zoom: Relative enlargement, in (-1, 9]: 0.2 makes objects 20 % larger, and -0.2 makes them 20 % smaller.
+        shear: Horizontal shift from one row to the next, and vertical shift from one column to the next, in pixels, in
+            [-1, 1]. They are drawn independently.
         rate: Probability that an image is changed, in [0, 1], or a `keras_reg.Strength`.
         interpolation: "bilinear" or "nearest". Interpolated integer pixels are rounded.
-        fill_mode: What is outside the image: "constant"; "reflect", which mirrors the image without repeating its
-            border; or "nearest", which repeats its border.
-        fill_value: Constant for "constant", a number that the dtype of the images can hold.
-        mask_fill: The number for what is outside of masks and label maps, for "constant". Their dtype must be able to
-            hold it.
+        fill_mode: How pixels from outside the image are filled: "constant"; "reflect", which mirrors the image without
+            repeating its border; or "nearest", which repeats its border.
+        fill_value: Value of these pixels for "constant", a number that the dtype of the images can hold.
+        mask_fill: The same for masks and label maps, a number that their dtype can hold.
         bounding_box_format: "xyxy" (pixels), "yxyx", "xywh", "center_xywh", "rel_xyxy" (shares), "rel_yxyx" or
-            "rel_xywh". Boxes are clipped. Boxes that leave the image completely get class -1.
+            "rel_xywh". Boxes of changed images are clipped, and those outside the image get class -1.
         kind: Kind of sample: "image", "video", or `None`, which treats inputs with four axes as images and inputs with
             five axes as videos.
         data_format: "channels_last", "channels_first", or `None` for Keras' setting.

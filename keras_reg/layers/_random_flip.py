@@ -16,16 +16,16 @@ MODES = ("horizontal", "vertical", "horizontal_and_vertical")
 class RandomFlip(BatchAugmentation):
     """Mirrors each image at random: left to right, top to bottom, or both.
 
-    Each axis of each image is drawn by itself. Pixels are moved, but their values are not changed. Masks, dense label
-    maps and bounding boxes are mirrored with their images. All frames of a video are mirrored alike, and a signal is
-    reversed in time. In inference, the layer is the identity.
+    Each axis of each image is drawn independently. Pixels are moved, but their values are not changed. Masks, dense
+    label maps and bounding boxes are mirrored with their images. All frames of a video are mirrored alike, and a signal
+    is reversed in time. In inference, the layer is the identity.
 
     Args:
         mode: "horizontal", which mirrors left and right, "vertical", which mirrors top and bottom, or
-            "horizontal_and_vertical", which draws both by themselves. For signals, "horizontal".
+            "horizontal_and_vertical", which draws both independently. Signals require "horizontal".
         rate: Probability that an axis of an image is mirrored, in [0, 1], or a `keras_reg.Strength`.
         bounding_box_format: "xyxy" (pixels), "yxyx", "xywh", "center_xywh", "rel_xyxy" (shares), "rel_yxyx" or
-            "rel_xywh". Boxes are clipped. Boxes that lie outside the image get class -1.
+            "rel_xywh". Boxes of mirrored images are clipped, and those outside the image get class -1.
         kind: Kind of sample: "image", "video", "signal", or `None`, which treats inputs with four axes as images
             and inputs with five axes as videos. Signals need "signal", since three axes may also be one image.
         data_format: "channels_last", "channels_first", or `None` for Keras' setting.

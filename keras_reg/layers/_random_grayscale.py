@@ -11,10 +11,10 @@ from keras_reg.layers._pixels._rounding import as_pixels
 
 @keras.saving.register_keras_serializable(package="keras_reg")
 class RandomGrayscale(BatchAugmentation):
-    """Removes the colors of random images: all three channels become the brightness of the pixel.
+    """Converts random images to grayscale: all three channels become the brightness of the pixel.
 
-    The brightness is 0.299 red + 0.587 green + 0.114 blue, as in Pillow. Gray pixels keep their values. In a video, all
-    frames change alike. In inference, the layer is the identity.
+    The brightness is 0.299 red + 0.587 green + 0.114 blue, as in Pillow. Gray pixels keep their values, up to rounding.
+    In a video, all frames change alike. In inference, the layer is the identity.
 
     Args:
         rate: Probability that an image becomes gray, in [0, 1], or a `keras_reg.Strength`.

@@ -47,7 +47,7 @@ def _given(value, name):
 
 
 def _is_of_numbers(value):
-    """Whether an array is to be checked as numbers. This includes complex numbers, which that check refuses."""
+    """Whether an array is checked as numbers. This includes complex numbers, which the check refuses."""
     dtype = getattr(value, "dtype", None)
     return is_dense(value) and dtype != "string" and getattr(dtype, "kind", None) not in ("O", "S", "U", "T")
 

@@ -8,7 +8,8 @@ def _of_network(name):
 class AsNetwork:
     """Attributes and methods with which a model that wraps `model` behaves like `model` itself.
 
-    So `compile` and logs use the names of its outputs, data those of its inputs, and files of weights fit both.
+    So `compile` and logs use the names of its outputs, data use those of its inputs, and both load the same files of
+    weights.
     """
 
     inputs, outputs = _of_network("inputs"), _of_network("outputs")

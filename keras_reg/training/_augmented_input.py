@@ -1,4 +1,4 @@
-"""The inputs that an augmentation takes: finding them among those of a model, and putting them back."""
+"""Finds the input that an augmentation takes among those of a model, and puts it back."""
 
 from keras_reg._validation import fail
 from keras_reg.layers._batch._forms import leaves, map_arrays

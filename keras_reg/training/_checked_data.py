@@ -48,7 +48,7 @@ class ChecksData:
     def _on_held(self, method, *args, **kwargs):
         """Calls a method of Keras with arrays that the backend represents exactly. Anything else is left to Keras.
 
-        Validation data are checked too, before the first epoch rather than after it.
+        Validation data are checked too, before the first epoch instead of after it.
         """
         bound = inspect.signature(method).bind(*args, **kwargs)
         given = bound.arguments
@@ -63,7 +63,7 @@ class ChecksData:
         return method(*bound.args, **bound.kwargs)
 
     def _with_classes(self, y):
-        """Labels as the backend holds them, whose class ids have classes as far as that can be seen."""
+        """Returns labels as the backend holds them, after a check that their class ids are classes of the model."""
         y = hold_given(y, "y")
         check_classes(y, self.model, getattr(self, "loss", None))
         return y

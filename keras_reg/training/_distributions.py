@@ -35,8 +35,8 @@ class Distribution:
     """What the numbers of one output mean.
 
     Attributes:
-        is_categorical: Whether the last axis is one distribution over classes. Otherwise each number is a probability
-            of its own.
+        is_categorical: Whether the last axis is one distribution over classes. Otherwise, each number is a separate
+            probability.
         from_logits: Whether the numbers are logits.
     """
 
@@ -75,7 +75,7 @@ class Distribution:
 
 
 def distributions(penalty, model, outputs, from_logits):
-    """Returns the `Distribution` of each output, judged by the losses, or by the last activations."""
+    """Returns the `Distribution` of each output, read from the losses, or else from the last activations."""
     outputs = keras.tree.flatten(outputs)
     names = names_of_outputs(model.model) if getattr(model.model, "outputs", None) else []
     if len(names) != len(outputs):  # a subclassed model
@@ -86,8 +86,8 @@ def distributions(penalty, model, outputs, from_logits):
     if None in found:
         also = " or `divergence`" if hasattr(penalty, "divergence") else ""
         fail(
-            f"`{type(penalty).__name__}` needs outputs that are probabilities or logits of a classification. The loss "
-            f"and the last layer do not tell: compile a cross-entropy, or pass `from_logits`{also}.",
+            f"`{type(penalty).__name__}` needs outputs that are probabilities or logits of a classifier. Neither the "
+            f"loss nor the last layer says which: compile a cross-entropy, or pass `from_logits`{also}.",
             loss=losses[found.index(None)],
             output=names[found.index(None)],
         )

@@ -1,4 +1,4 @@
-"""Further passes of the network in one training step, beside the pass whose gradient Keras computes."""
+"""Further passes of the network in one training step, in addition to the pass whose gradient Keras computes."""
 
 import contextlib
 import threading
@@ -15,12 +15,12 @@ from keras_reg.training._sharpness_aware import SharpenedOptimizer, SharpnessAwa
 
 
 class FurtherPasses:
-    """Runs the network again in a training step, without assigning anything.
+    """Runs the network again in a training step, without updating any variables.
 
     Args:
         model: The model.
         batch: (x, y, sample_weight) after the augmentation, or `None` outside of a step.
-        state: (variable, value) for the variables whose values before the first pass count, such as seeds.
+        state: (variable, value) for variables that start each pass with their value before the first, such as seeds.
         process: The state of the process' random generators before the first pass, or `None`.
     """
 
@@ -32,8 +32,8 @@ class FurtherPasses:
 
         Args:
             x: Inputs of the model.
-            same_masks: Whether dropout and other random layers draw as in the first pass. Otherwise they draw anew, and
-                the next step continues after these draws.
+            same_masks: Whether dropout and other random layers draw the same numbers as in the first pass. Otherwise,
+                they draw new ones, and the next step continues after these draws.
         """
         model = self.model
         known = [(variable, variable.value) for variable in model.variables]
@@ -61,7 +61,7 @@ class FurtherPasses:
             return self.model.compute_plain_loss(self.batch[0] if self.batch else None, y, y_pred, sample_weight)
 
     def _without_logs(self):
-        """Returns (variable, value) for the variables of the metrics, so that a scope takes what is counted."""
+        """Returns (variable, value) for the variables of the metrics, so that a scope discards their updates."""
         return [(v, keras.ops.zeros(v.shape, v.dtype)) for v in self.model.metrics_variables]
 
     def perturbed_input(self, x):
@@ -117,7 +117,7 @@ class HasFurtherPasses:
             of_step.passes = of_step.optimizer = None
 
     def current_passes(self):
-        """Returns the passes of the running step. In a custom loop, masks of the first pass are not known."""
+        """Returns the passes of the running step. In a custom loop, the masks of the first pass are not known."""
         return self._of_step.passes or FurtherPasses(self)
 
     def sharpened_gradients(
@@ -136,10 +136,10 @@ class HasFurtherPasses:
             sample_weight: Sample weights of the batch, as `augment` returns them.
 
         Returns:
-            A list of gradients. Without `sharpness`, those that were passed.
+            A list of gradients. Without `sharpness`, these are the gradients that were passed.
 
         Raises:
-            ValueError: If there is not one gradient per trainable variable.
+            ValueError: If the number of gradients is not that of the trainable variables.
         """
         gradients, variables = list(gradients), self.trainable_variables  # type: ignore[attr-defined]
         if len(gradients) != len(variables):

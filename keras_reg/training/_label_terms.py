@@ -1,4 +1,4 @@
-"""Mixed integer labels, as the losses of `compile` receive them in the place of an array."""
+"""Mixed integer labels, as the losses of `compile` receive them in place of an array."""
 
 from typing import Any
 
@@ -8,8 +8,8 @@ from keras_reg._validation import fail
 class LabelTerms:
     """The labels of mixed samples, one array per term. Only a `MixedLoss` reads it.
 
-    It stands in the place of an array of labels, which does not exist for mixed integers. Whatever else code does with
-    it raises an error, since a result would be wrong.
+    It takes the place of an array of labels, which cannot represent mixed integers. Any other use of it raises an
+    error, since the result would be wrong.
 
     Args:
         terms: The arrays, each as long as the batch.
@@ -28,8 +28,8 @@ class LabelTerms:
 
 def _refuse(labels, *others):
     fail(
-        "A `compute_loss` of the network can read integer labels that were mixed only with the losses passed to "
-        "`compile`: they are several terms, not one array. Pass one-hot labels (floats), which are mixed to one array.",
+        "Mixed integer labels are several terms, not one array. The `compute_loss` of a network can use them only with "
+        "the losses passed to `compile`. Pass one-hot labels (floats), which are mixed to one array.",
         y=labels,
     )
 

@@ -1,4 +1,4 @@
-"""Checks of labels that compiled code could not make: it would take wrong labels for something else."""
+"""Checks of labels. Compiled code cannot make them, and would silently misread wrong labels."""
 
 import keras
 import numpy as np

@@ -30,20 +30,20 @@ class MixAt:
         known = names_in(model)
         for name in self.names:
             if known.count(name) != 1:
-                expected = "is the name of several layers" if name in known else "is not the name of a layer"
+                expected = "is the name of several layers" if name in known else "is not the name of a layer or input"
                 fail(f"`mix_at` must name layers of the model. {name!r} {expected}.", mix_at=names, layers=known)
         self.points = [MixPoint(name, position, self) for position, name in enumerate(self.names)]
         if model.built:
-            self.network  # noqa: B018  shows at once what is wrong
+            self.network  # noqa: B018  raises errors early
 
     @property
     def cuts(self):
-        """Whether a box of the partner may be pasted."""
+        """Whether the mixer may paste a box of the partner."""
         return any(layer.cuts for layer in getattr(self.mixer, "layers", [self.mixer]))
 
     @property
     def network(self):
-        """The network with the same layers that mixes. It is made once, when the layers are built."""
+        """The network that mixes, with the same layers. It is made once, when the layers are built."""
         if self._network is None:
             self._network = rewired(self.model, {point.mixed: point for point in self.points})
         return self._network

@@ -50,11 +50,11 @@ class MixPoint(keras.layers.Layer):
         if not is_float(tensor):
             fail("`mix_at` must name a layer with float outputs. For token ids, name the embedding.", **received)
         if len(tensor.shape) < 2:
-            fail("`mix_at` must name a layer whose outputs have a batch axis and at least one more.", **received)
+            fail("`mix_at` must name a layer whose outputs have a batch axis and at least one other axis.", **received)
         if self.mixing.cuts and (len(tensor.shape) != 4 or None in self._height_width(tensor.shape)):
             fail(
-                "A mixer that cuts needs a layer with outputs of shape (batch, height, width, channels), or channels "
-                "first, whose height and width are known. Others can be blended by `MixUp`.",
+                "`CutMix` needs a layer with outputs of shape (batch, height, width, channels), or channels first, "
+                "whose height and width are known. Use `MixUp` for other outputs.",
                 **received,
             )
 
@@ -65,7 +65,7 @@ class MixPoint(keras.layers.Layer):
         """Returns the height and width of the output."""
         sizes = {self._height_width(shape) for shape in self.shapes}
         if len(sizes) != 1:
-            fail("A mixer that cuts needs outputs of one size.", mix_at=self.mixed, shapes=self.shapes)
+            fail("`CutMix` needs a layer whose outputs have one size.", mix_at=self.mixed, shapes=self.shapes)
         return sizes.pop()
 
 

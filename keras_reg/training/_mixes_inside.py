@@ -1,4 +1,4 @@
-"""Training steps that mix activations: their inputs carry the plan from the augmentation to the network."""
+"""Training steps that mix activations. Their inputs carry the plan from the augmentation to the network."""
 
 import contextlib
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""The labels of a mixed batch, and a loss that accepts them: it weights each term, whatever the reduction."""
+"""The labels of a mixed batch, and a loss that accepts them. It weights each term, with any reduction."""
 
 from typing import Any, NamedTuple
 
@@ -144,7 +144,7 @@ def wrap_losses(losses):
 
 
 def unwrapped(config):
-    """Returns the config of `compile` arguments with the losses that were passed, in the place of wrapped ones."""
+    """Returns the config of `compile` arguments, with the losses that were passed in place of the wrapped ones."""
     if isinstance(config, dict):
         if config.get("class_name") == MixedLoss.__name__:
             return config["config"]["loss"]

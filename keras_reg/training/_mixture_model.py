@@ -15,14 +15,14 @@ from keras_reg.training._own_train_step import OwnTrainStep
 
 
 class Given:
-    """The arguments of the last `compile`. Keras does not track them here, so they remain the very objects passed."""
+    """The arguments of the last `compile`. Keras does not track them here, so they remain the objects passed."""
 
     def __init__(self, arguments):
         self.arguments = arguments
 
 
 class MixtureModel(OwnTrainStep):
-    """A model whose `compute_loss` and `compute_metrics` also accept a `Mixture` in the place of labels."""
+    """A model whose `compute_loss` and `compute_metrics` also accept a `Mixture` in place of labels."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -32,7 +32,7 @@ class MixtureModel(OwnTrainStep):
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compiles this model like the network, with the arguments of the network's `compile`.
 
-        A network with steps of its own is compiled too.
+        A network that overrides its loss or its training step is compiled too.
         """
         has_own_steps = self.has_own_loss or self.has_own_train_step
         given = named_arguments(self.model.compile if has_own_steps else super().compile, args, kwargs)

@@ -7,16 +7,16 @@ from keras_reg.training._own_steps import OF_LOSS, overrides
 
 
 class OwnLoss(_backend.OneScopeLoss, keras.Model):  # type: ignore[misc, valid-type]
-    """A model that computes losses and metrics as its network does, if the network overrides how Keras computes them.
+    """A model that uses the network's own computation of losses and metrics, if the network overrides that of Keras.
 
-    Then the network is compiled too, and its `compute_loss`, `compute_metrics` and metrics are used.
+    In that case, the network is compiled too, and its `compute_loss`, `compute_metrics` and metrics are used.
     """
 
-    has_own_loss = False  # whether the network computes its loss or its metrics by itself
-    has_own_train_step = False  # whether the network has a training step of its own
+    has_own_loss = False  # whether the network overrides how its loss or metrics are computed
+    has_own_train_step = False  # whether the network overrides `train_step`
 
     def read_steps(self, network):
-        """Reads from a network which steps it has of its own."""
+        """Notes which steps a network overrides."""
         self.has_own_train_step = overrides(network, "train_step")
         self.has_own_loss = not self.has_own_train_step and overrides(network, *OF_LOSS)
 
@@ -67,7 +67,7 @@ class OwnLoss(_backend.OneScopeLoss, keras.Model):  # type: ignore[misc, valid-t
         own = super().metrics
         if not self.has_own_loss or not self.compiled:
             return own
-        listed = overrides(self.model, "metrics")  # then the logs have no loss but that of the network, if any
+        listed = overrides(self.model, "metrics")  # then the only loss in the logs is that of the network, if any
         found = [*own[listed:], *self.model.metrics[0 if listed else 1 :]]
         return list({id(metric): metric for metric in found}.values())
 
@@ -85,7 +85,7 @@ class OwnLoss(_backend.OneScopeLoss, keras.Model):  # type: ignore[misc, valid-t
         return results
 
     def _without_stale_loss(self, results):
-        """Returns results of the network without the mean loss of Keras, which only its own training step updates."""
+        """Returns results of the network without its mean loss, which only its own training step updates."""
         stale = not overrides(self.model, "metrics")
         return {name: value for name, value in results.items() if not (stale and name == "loss")}
 

@@ -1,4 +1,4 @@
-"""What a network overrides of the steps of `keras.Model`, and the arguments of its `compile`."""
+"""Which steps of `keras.Model` a network overrides, and the arguments of its `compile`."""
 
 import functools
 import inspect
@@ -32,8 +32,8 @@ def check_steps(network, **parts):
     for part, value in parts.items():
         if value:
             fail(
-                f"`{part}` needs the training step of Keras, so `model` must not override `train_step`. Only "
-                "`augmentation` works with a `train_step` of the model.",
+                f"`{part}` needs the training step of Keras, so `model` must not override `train_step`. A model that "
+                "does can only be used with `augmentation`.",
                 model=name, **{part: value},
             )  # fmt: skip
 
@@ -52,7 +52,7 @@ def named_arguments(function, args, kwargs):
 
 
 def compile_network(network, arguments, mixed):
-    """Compiles the network. If `mixed`, its losses also accept mixed labels, and a file of it has the losses passed."""
+    """Compiles the network. If `mixed`, its losses also accept mixed labels, but it is saved with the losses passed."""
     if not mixed:
         network.compile(**arguments)
         return

@@ -10,7 +10,7 @@ from keras_reg.training._own_steps import overrides
 
 
 class OwnTrainStep(OwnLoss):
-    """A model whose steps are those of its network, if the network has a training step of its own."""
+    """A model that uses the steps of its network, if the network overrides `train_step`."""
 
     def data_of_step(self, given, *augmented):
         """Returns the augmented data of a step, in the form of the given data if the network takes the step."""
@@ -65,7 +65,7 @@ class OwnTrainStep(OwnLoss):
             return self._labels_as_trained(x, map_arrays(lambda labels: ops.cast(labels, "int32"), y))
 
     def _labels_as_trained(self, x, y):
-        """Returns class ids one-hot if the augmentation does so in training. Losses and metrics expect one form."""
+        """Converts class ids to one-hot labels if the augmentation does so in training: losses expect one form."""
         if self.augmentation is None or y is None:
             return y
         _, spec = self.augmentation.compute_output_spec(self._find_images(x)[1], y)

@@ -31,34 +31,33 @@ from keras_reg.training._sharpness_aware import SharpnessAware
 class RegularizedModel(AsNetwork, ChecksData, MixesInside, AugmentedStep, HasFurtherPasses, MixtureModel):  # type: ignore[misc, valid-type]
     """Trains a model on augmented batches. Images, labels and sample weights are augmented inside the compiled step.
 
-    `evaluate`, `predict` and `export` use the plain model, and outputs, layers and logs have its names. They do not
-    resize images: if the augmentation trains at a fixed size, as `RandomResizedCrop` does, images of another size
-    raise an error. Compile it as you would compile `model`: integer labels stay integers, and losses and metrics are
-    not changed. The loss of a mixed sample is w * loss(y_a) + (1 - w) * loss(y_b), times its mixed sample weight, with
-    every reduction of the loss. It equals the loss of the mixed target for every loss that is linear in its target,
-    such as cross-entropy. Float labels are mixed directly. Metrics compare with the original label that has the largest
+    `evaluate`, `predict` and `export` use the plain model, and outputs, layers and logs have its names. `evaluate` and
+    `predict` do not resize images: if the augmentation trains at a fixed size, as `RandomResizedCrop` does, images of
+    another size raise an error. Compile it as you would compile `model`: integer labels stay integers, and losses and
+    metrics are not changed. The loss of a mixed sample is w * loss(y_a) + (1 - w) * loss(y_b), times its mixed sample
+    weight, with every reduction of the loss. It equals the loss of the mixed target for every loss that is linear in
+    its target, such as cross-entropy. Float labels are mixed directly. Metrics use the original label with the largest
     weight, so training accuracy remains meaningful.
 
     Args:
-        model: The `keras.Model` to train: Functional, Sequential or subclassed. It may override `compute_loss` and
-            `compute_metrics`, as `keras.distillation.Distiller` does, or `train_step`. Then `compile` takes the
-            arguments of its `compile`, and compiles it too.
+        model: The `keras.Model` to train: Functional, Sequential or subclassed. If it overrides `compute_loss` and
+            `compute_metrics`, as `keras.distillation.Distiller` does, or `train_step`, `compile` takes the arguments
+            of `model.compile` and compiles `model` too.
         augmentation: A layer of `keras_reg.layers`, an image layer of Keras, or a `keras.Sequential` of these, which
-            becomes a `Pipeline`. With `None`, nothing is augmented.
-        augmented_input: Name or position of the input to augment, if the model has several. Mixers do not support this
-            argument without `mix_at`, since they would have to mix the other inputs too. Without it, `MixUp` mixes all
-            inputs.
+            is converted to a `Pipeline`. With `None`, nothing is augmented.
+        augmented_input: Name or position of the input to augment, if the model has several. With a mixer, this argument
+            requires `mix_at`, since a mixer must mix all inputs. By default, `MixUp` mixes all inputs.
         penalties: A list of `Penalty`, such as `ConfidencePenalty`: terms that are added to the loss in training.
         sharpness: A `SharpnessAware`, or `None` for the plain gradient.
-        mix_at: Name of a layer whose output is mixed instead of the inputs, or a list of names, of which every batch
-            draws one (manifold mixup). The name of an input counts too. `model` must be Functional or Sequential, and
-            `augmentation` must contain exactly one mixer, whose other layers act on the inputs. Token ids are mixed at
-            their embedding. `CutMix` needs outputs (batch, height, width, channels) of known size.
+        mix_at: Name of a layer whose output is mixed instead of the inputs, or a list of names, one of which is drawn
+            for each batch (manifold mixup). The name of an input is accepted too. `model` must be Functional or
+            Sequential. `augmentation` must contain exactly one mixer, and its other layers act on the inputs. For token
+            ids, name their embedding. `CutMix` needs outputs (batch, height, width, channels) of known size.
         **kwargs: Further arguments of `keras.Model`, such as `name`.
 
     Call arguments:
         inputs: The inputs of `model`.
-        training: Passed on to `model` as by Keras. A call never augments. Only `train_step` and `augment` do.
+        training: Passed on to `model`. A call never augments: only `train_step` and `augment` do.
 
     Input shape:
         The input shape of `model`. In training, the augmentation must accept the inputs.
@@ -68,11 +67,11 @@ class RegularizedModel(AsNetwork, ChecksData, MixesInside, AugmentedStep, HasFur
 
     Raises:
         ValueError: If `model` is not a Keras model; if it overrides `train_step`, and `penalties` or `sharpness` is
-            given or integer labels are mixed without `num_classes`; if its `compute_loss` reads mixed integer labels by
-            other means than the losses of `compile`; if `augmentation` is not a layer; in training, if the augmentation
+            given or integer labels are mixed without `num_classes`; if its `compute_loss` uses mixed integer labels
+            other than with the losses of `compile`; if `augmentation` is not a layer; in training, if the augmentation
             does not accept the data, or if integer labels are mixed and a loss does not return one number per sample;
             for arrays that are not numeric or contain integers that tensors cannot represent; and for labels or sample
-            weights that are not one array, or one array per output.
+            weights that are neither one array nor one array per output.
 
     Example:
 
@@ -112,7 +111,7 @@ class RegularizedModel(AsNetwork, ChecksData, MixesInside, AugmentedStep, HasFur
         if augmented_input is not None and not isinstance(augmented_input, (str, int)):
             fail("`augmented_input` must be the name or the position of an input.", augmented_input=augmented_input)
         if "training" not in inspect.signature(model.call).parameters:
-            # Keras passes `training` on only if the signature has it, so this model must have the same signature.
+            # Keras passes `training` only if the signature has it, so this model must have the same signature.
             object.__setattr__(self, "call", self._call_without_training)
         super().__init__(**kwargs)
         self.read_steps(model)
@@ -163,8 +162,8 @@ class RegularizedModel(AsNetwork, ChecksData, MixesInside, AugmentedStep, HasFur
 
         Returns:
             (x, y, sample_weight), unchanged without an augmentation. If labels were mixed, y is an object that
-            `compute_loss` and `compute_metrics` of this model accept instead of labels. With `mix_at`, x is an object
-            too, which this model, `compute_loss` and `compute_metrics` accept instead of inputs.
+            `compute_loss` and `compute_metrics` of this model accept in place of labels. With `mix_at`, x is an object
+            too, which this model and these two methods accept in place of inputs.
         """
         if self.augmentation is None:
             return x, y, sample_weight
@@ -184,7 +183,7 @@ class RegularizedModel(AsNetwork, ChecksData, MixesInside, AugmentedStep, HasFur
         return x, batch.given("labels") if self.has_own_train_step else Mixture.of(batch), batch.sample_weights
 
     def _sizes_inside(self, x):
-        """Returns the sizes of what `mix_at` mixes. On TensorFlow, the first step of `fit` asks before a build."""
+        """Returns the sizes of what `mix_at` mixes. On TensorFlow, `fit` needs them before a build."""
         if not self.model.built:
             self._build_parts(keras.tree.map_structure(lambda array: keras.KerasTensor(array.shape, array.dtype), x))
         return self.mixing.sizes
@@ -224,4 +223,4 @@ def _check_model(model):
     if not isinstance(model, keras.Model):
         fail("`model` must be a `keras.Model`.", model=model)
     if isinstance(model, RegularizedModel):
-        fail("`model` must not be a `RegularizedModel`. Pass all parts to one.", model=type(model).__name__)
+        fail("`model` must not be a `RegularizedModel`. Pass all parts to the same one.", model=type(model).__name__)

@@ -1,4 +1,4 @@
-"""A network with the same layers in which further layers follow some of them."""
+"""Builds a network that shares the layers of a model, and has further layers after some of them."""
 
 import inspect
 
@@ -9,14 +9,15 @@ from keras_reg.training._networks import as_functional, is_graph, names_in, reca
 
 
 def rewired(model, points):
-    """Returns a network with the layers of `model`, in which a point follows each layer or input of its name.
+    """Returns a network with the layers of `model`, in which a point follows each layer or input that it is named for.
 
     Args:
         model: A Functional or Sequential model that is built.
         points: A dict from names to layers.
 
     Raises:
-        ValueError: If a point is on a path around another input or output, or follows itself.
+        ValueError: If a float input does not lead to a point, an output does not depend on a point, or a point follows
+            itself.
     """
     found = _Rewiring(model, points)
     floats = {name for tensor, name in found.inputs if keras.backend.is_float_dtype(tensor.dtype)}
@@ -167,7 +168,7 @@ def _is_mask(name):
 
 
 def _by_name(operation, args, kwargs):
-    """Returns the arguments of a call by name, as far as they can be told."""
+    """Returns the arguments of a call by name, as far as its signature tells them."""
     try:
         return dict(inspect.signature(operation.call).bind_partial(*args, **kwargs).arguments)
     except (TypeError, ValueError):

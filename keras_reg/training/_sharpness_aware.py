@@ -12,7 +12,7 @@ from keras_reg._validation import check_flag, check_integer, check_number
 class SharpnessAware:
     """Sharpness-aware minimization: takes the gradient where the loss is highest near the weights.
 
-    Every step computes the gradient g at the weights w, then the gradient at w + e, which the optimizer applies to w.
+    A step computes the gradient g at the weights w, and then the gradient at w + e, which the optimizer applies to w.
 
     - SAM: e = rho * g / ||g||
     - ASAM (`adaptive=True`): e = rho * T^2 g / ||T g|| with T = |w| + eta
@@ -21,11 +21,11 @@ class SharpnessAware:
     Moving statistics of normalization layers are updated in the first pass only.
 
     Args:
-        rho: Norm of e, at least 0. The paper uses 0.05 on CIFAR-10 and ImageNet, and 0.1 on CIFAR-100. ASAM needs
-            values about ten times as large.
-        adaptive: Whether e scales with the weights, as in ASAM. Then rho does not depend on their scale.
-        every: Number of steps from one second pass to the next. The other steps are ordinary. Steps are counted by
-            the optimizer.
+        rho: Norm of e, or of e / T in ASAM, at least 0. The paper uses 0.05 on CIFAR-10 and ImageNet, and 0.1 on
+            CIFAR-100. ASAM needs values about ten times as large.
+        adaptive: Whether e scales with the weights, as in ASAM. Then the best `rho` does not depend on their scale.
+        every: Only every `every`-th step computes the gradient at w + e. The other steps are ordinary. The optimizer
+            counts the steps.
         eta: Number that is added to |w| in ASAM, at least 0.
 
     Raises:

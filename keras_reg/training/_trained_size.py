@@ -1,4 +1,4 @@
-"""Evaluation does not resize images, so it refuses images of a size that the network was not trained on."""
+"""Evaluation does not resize images, so images of a size that the network was not trained on raise an error."""
 
 import keras
 
@@ -15,8 +15,8 @@ def check_trained_size(augmentation, images):
     fixed = _shape_behind(augmentation, trained, images) == trained
     if fixed and any(None not in pair and pair[0] != pair[1] for pair in zip(shape[1:], trained[1:], strict=True)):
         fail(
-            f"Images must have the shape {(None, *trained[1:])}, on which the augmentation trains the network. Outside "
-            "of training they are not resized. Resize them, or use `.model`, which accepts other sizes.",
+            f"Images must have the shape {(None, *trained[1:])}, with which the augmentation trains the network. They "
+            "are only resized in training. Resize them, or use `.model`, which accepts other sizes.",
             shape=(None, *shape[1:]),
         )  # fmt: skip
 
@@ -24,7 +24,8 @@ def check_trained_size(augmentation, images):
 def inputs_of(x):
     """Returns the inputs in `x` or their specifications if they are known without reading data, else `None`.
 
-    The check comes before the loop if possible: on JAX, a model loses its weights by an error in the first step.
+    If possible, the check comes before the loop. On JAX, an error in the first step would leave a model without
+    weights.
     """
     spec = getattr(x, "element_spec", None)
     if spec is not None:

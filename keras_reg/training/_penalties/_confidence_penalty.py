@@ -14,14 +14,14 @@ from keras_reg.training._penalties._penalty import Penalty
 class ConfidencePenalty(Penalty):
     """Penalizes confident predictions: adds the negative entropy of the outputs to the loss.
 
-    Like label smoothing it keeps a network from becoming certain, but it does not pull towards the uniform distribution
-    with equal force for all classes. Labels and sample weights are not used. Several outputs are summed.
+    Like label smoothing, this keeps a network from becoming certain, but it does not change the targets. Labels and
+    sample weights are not used. With several outputs, their terms are summed.
 
     Args:
-        weight: Number of at least 0, or a `keras_reg.Strength`. The paper uses 0.1 on MNIST and CIFAR-10, and up to 2
-            for translation.
-        from_logits: Whether the outputs are logits. With `None`, the compiled loss tells, else the last activation.
-        name: Name in the logs. By default "confidence_penalty".
+        weight: Number of at least 0, or a `keras_reg.Strength`. The paper uses values from 0.1 to 2.
+        from_logits: Whether the outputs are logits. With `None`, this is read from the compiled loss, or else from the
+            last activation.
+        name: Name in the logs. Defaults to "confidence_penalty".
 
     Raises:
         ValueError: If `weight` is not a number of at least 0; in training, if the outputs are not those of a

@@ -15,12 +15,12 @@ class ConsistentDropout(ComparesPasses):
     moving statistics come from the first pass. A step takes about twice the time.
 
     Args:
-        weight: Number of at least 0, or a `keras_reg.Strength`. The paper uses 1 to 5 for classification of texts, and
-            0.6 for images.
-        divergence: A function of the outputs of two passes, for losses that are no cross-entropy: one number, or one
-            for each example. By default the Kullback-Leibler divergence.
-        from_logits: Whether the outputs are logits. With `None`, the compiled loss tells, else the last activation.
-        name: Name in the logs. By default "consistent_dropout".
+        weight: Number of at least 0, or a `keras_reg.Strength`. The paper uses 5 for translation and 0.6 for images.
+        divergence: A function of the outputs of two passes, for outputs that are not those of a classifier. It returns
+            one number, or one per example. Defaults to the Kullback-Leibler divergence.
+        from_logits: Whether the outputs are logits. With `None`, this is read from the compiled loss, or else from the
+            last activation.
+        name: Name in the logs. Defaults to "consistent_dropout".
 
     Raises:
         ValueError: If an argument is out of range; in training, if nothing in the network is random, or if the outputs
@@ -34,7 +34,7 @@ class ConsistentDropout(ComparesPasses):
 
     References:
         - [R-Drop](https://arxiv.org/abs/2106.14448) (Wu et al., 2021). The loss here is half of its equation 4, so
-          that it has the size of the plain loss.
+          that it is comparable to the plain loss.
     """
 
     def added(
@@ -42,8 +42,8 @@ class ConsistentDropout(ComparesPasses):
     ) -> tuple[Tensor, Tensor]:
         if not step.has_random_layers():
             fail(
-                "`ConsistentDropout` needs a network with dropout or another random layer, without which both passes "
-                "are equal.",
+                "`ConsistentDropout` needs a network with dropout or another random layer. Otherwise, both passes are "
+                "equal.",
                 model=step.model.model.name,
             )
         others = step.run(x, same_masks=False)

@@ -14,7 +14,7 @@ from keras_reg.training._penalties._penalty import Penalty
 
 
 class ComparesPasses(Penalty):
-    """A penalty that has a divergence between the outputs of two passes."""
+    """A penalty that uses a divergence between the outputs of two passes."""
 
     def __init__(
         self,

@@ -17,7 +17,7 @@ class Penalty(HoldsStrengths, keras.layers.Layer):
 
     Args:
         weight: Number of at least 0, or a `keras_reg.Strength`.
-        name: Name in the logs. By default the name of the class in snake case.
+        name: Name in the logs. Defaults to the name of the class in snake case.
 
     Raises:
         ValueError: If `weight` is not a number of at least 0.
@@ -39,11 +39,11 @@ class Penalty(HoldsStrengths, keras.layers.Layer):
         self.built = True
 
     def compute(self, step: Any, x: Tensors, y: Tensors, y_pred: Tensors, sample_weight: Tensors) -> Tensor:
-        """Returns the term, a scalar.
+        """Returns the term, a scalar: its mean over the batch.
 
         Args:
             step: The running step. `step.run(x, same_masks=True)` returns the outputs of a further pass of the network,
-                in which nothing is assigned. With `same_masks=False`, dropout draws new masks.
+                which updates no variables. With `same_masks=False`, dropout draws new masks.
             x: The inputs after the augmentation.
             y: The labels, or `None`.
             y_pred: The outputs of the first pass.

@@ -17,24 +17,26 @@ from keras_reg.training._penalties._divergence import ComparesPasses
 
 @keras.saving.register_keras_serializable(package="keras_reg")
 class VirtualAdversarial(ComparesPasses):
-    """Virtual adversarial training: keeps outputs the same in the direction in which they change most.
+    """Virtual adversarial training: penalizes changes of the outputs in the direction in which they change most.
 
     For each example, the direction d starts at random, and is replaced `iterations` times by the normalized gradient of
-    KL(p(x) || p(x + xi d)). The term is KL(p(x) || p(x + epsilon d)), with p(x) constant. It needs no labels, so
-    examples of sample weight 0 count. A step with one iteration takes about three times as long.
+    KL(p(x) || p(x + xi d)). The term is KL(p(x) || p(x + epsilon d)), with p(x) constant. It uses neither labels nor
+    sample weights, so examples of sample weight 0 count. A step with one iteration takes about three times as long.
 
     Args:
         epsilon: Norm of the perturbation of one example, over all its numbers, in the units of the inputs. If each
             of n numbers changes by s, the norm is s * sqrt(n): begin with s at about 1 % of the range.
         iterations: Number of steps towards the worst direction, at least 1.
-        xi: Norm of the step of the gradient, or `None` for one that the dtype resolves.
+        xi: Norm of the change at which this gradient is computed. With `None`, it is a small share of the norm of the
+            inputs, which depends on the dtype of the network.
         weight: Number of at least 0, or a `keras_reg.Strength`.
-        divergence: A function of the outputs of two passes, for losses that are no cross-entropy: one number, or one
-            for each example. By default the Kullback-Leibler divergence, for sigmoid outputs that of Bernoulli
-            variables.
-        from_logits: Whether the outputs are logits. With `None`, the compiled loss tells, else the last activation.
-        seed: Integer seed of the first directions.
-        name: Name in the logs. By default "virtual_adversarial".
+        divergence: A function of the outputs of two passes, for outputs that are not those of a classifier. It returns
+            one number, or one per example. Defaults to the Kullback-Leibler divergence. For sigmoid outputs, this is
+            the divergence of Bernoulli distributions.
+        from_logits: Whether the outputs are logits. With `None`, this is read from the compiled loss, or else from the
+            last activation.
+        seed: Integer seed of the random directions, or `None`.
+        name: Name in the logs. Defaults to "virtual_adversarial".
 
     Raises:
         ValueError: If an argument is out of range; in training, if the inputs are integers, or if the outputs are not
@@ -75,9 +77,7 @@ class VirtualAdversarial(ComparesPasses):
         place, inputs = step.perturbed_input(x)
         inputs = ops.convert_to_tensor(inputs)
         if not keras.backend.is_float_dtype(keras.backend.standardize_dtype(inputs.dtype)):
-            fail(
-                "`VirtualAdversarial` needs inputs of a float dtype, which can be changed a little.", dtype=inputs.dtype
-            )
+            fail("`VirtualAdversarial` needs inputs of a float dtype, since it adds small changes.", dtype=inputs.dtype)
         fixed = keras.tree.map_structure(ops.stop_gradient, y_pred)
 
         def moved(change):
@@ -85,19 +85,19 @@ class VirtualAdversarial(ComparesPasses):
 
         direction = _unit(keras.random.normal(ops.shape(inputs), dtype="float32", seed=self.seed_generator))
         length = self._length(inputs, step)
-        # Of a mean, half precision would lose the gradients of large batches.
+        # A sum, since gradients of the mean over a large batch underflow in half precision.
         count = ops.cast(ops.shape(inputs)[0], "float32")
         for _ in range(self.iterations):
             (gradient,) = _backend.gradients_at(
                 lambda values: count * self.between(step, fixed, moved(length * values[0])), [direction]
             )
             found = _unit(ops.cast(gradient, "float32"))
-            # The dtype may not resolve how the outputs change. Then the direction stays.
+            # If the change of the outputs is too small for the dtype, keep the direction.
             direction = ops.where(_largest(found) > 0, found, direction)
         return self.between(step, fixed, moved(ops.stop_gradient(self.epsilon * direction)))
 
     def _length(self, inputs, step):
-        """Returns the norm of the step for each example: as large a share of the inputs as the dtype resolves."""
+        """Returns xi for each example: a share of the norm of its inputs that the dtype resolves."""
         if self.xi is not None:
             return self.xi
         least = float(np.finfo("float32").eps if step.model.compute_dtype == "float32" else 2.0**-10)
