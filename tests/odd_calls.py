@@ -58,7 +58,7 @@ SLOTS = {
 }  # fmt: skip
 NAMES = {
     "images": ("images", "data", "fill=", "fill_value", "`scale`"),
-    "data": ("images", "data", "labels", "sample_weight", "keys"),
+    "data": ("images", "data", "labels", "sample_weight", "keys", "keypoints"),
     "labels": ("labels", "fill=", "fill_value", "num_classes", "boxes"),
     "sample_weights": ("sample_weight",),
     "segmentation_masks": ("mask", "fill=", "fill_value"),
@@ -166,8 +166,9 @@ def _check_data(name, finder, data, result, expression):
     found = _found(name, finder, images)
     if not close(images, found.pixels(real(odd.batch()["x"]))):
         return "other images"
-    for key, moves in (("segmentation_mask", True), ("keypoints", True)):
-        if isinstance(result, dict) and key in result and moves and name in (*MOVERS, "RandomResizedCrop"):
+    if isinstance(result, dict) and name in (*MOVERS, "RandomResizedCrop"):
+        moved = [key for key in ("keypoints",) if key in result and not close(real(result[key]), real(data[key]))]
+        for key in {"segmentation_mask", "keypoints"} & set(result) - set(moved):
             return f"`{key}` passed unmoved"
     return None
 

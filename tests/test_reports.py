@@ -170,11 +170,16 @@ def test_keras_19208_lora_stays_frozen():
 
 
 def test_kornia_2684_and_keras_cv_518_keypoints_are_not_left_behind():
-    """Behind any layer in a chain, in a tf.data graph too; a chain that moves nothing lets them pass."""
-    data = {"images": images(6, 8, 6, 3), "keypoints": np.full((6, 5, 2), 3.0, "float32")}
-    for mover in MOVERS.values():
-        with raises_received("keys=['keypoints']"):
-            map_in_tf_data(Pipeline([RandomErasing(), mover()]), data, batch_size=2)
+    """Behind any layer in a chain, in a tf.data graph too: they move, or are refused beside a layer of Keras."""
+    data = {"images": images(6, 8, 6, 3), "keypoints": np.full((6, 5, 2), 2.3, "float32")}
+    for name, mover in MOVERS.items():
+        layer = Pipeline([RandomErasing(), mover()])
+        if name.startswith("Random"):
+            moved = np.concatenate([batch["keypoints"] for batch in map_in_tf_data(layer, data, batch_size=2)])
+            assert (moved != data["keypoints"]).any()
+        else:
+            with raises_received("keys=['keypoints']"):
+                map_in_tf_data(layer, data, batch_size=2)
     found = to_numpy(Pipeline([RandomErasing(), keras.layers.RandomBrightness(0.1)])(data))
     np.testing.assert_array_equal(found["keypoints"], data["keypoints"])
 

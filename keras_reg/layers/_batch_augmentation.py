@@ -31,9 +31,9 @@ class BatchAugmentation(
 
     A subclass implements `get_random_transformation`, which converts random numbers to the parameters of a batch, and
     one hook for each part that it changes: `transform_images`, `transform_labels`, `transform_segmentation_masks`,
-    `transform_bounding_boxes`, `transform_sample_weights`. All hooks are pure functions. They must compute with
-    `batch.ops`, which has a part of the operations of `keras.ops`. In a `tf.data` graph with the JAX or PyTorch
-    backend, and in data-loading workers, the arrays do not belong to the backend, so `keras.ops` fails.
+    `transform_bounding_boxes`, `transform_keypoints`, `transform_sample_weights`. All hooks are pure functions. They
+    must compute with `batch.ops`, which has a part of the operations of `keras.ops`. In a `tf.data` graph with the JAX
+    or PyTorch backend, and in data-loading workers, the arrays do not belong to the backend, so `keras.ops` fails.
 
     A call returns tensors of the backend, with two exceptions. Tensors of another framework are returned as tensors of
     that framework. In worker processes, and in all threads except the main thread, NumPy arrays are returned as NumPy
@@ -50,8 +50,8 @@ class BatchAugmentation(
       see images: a video as an image with the channels of all frames, a signal as an image of width 1.
     - `keeps_integers`: whether integer images stay integers. By default, they become floats of the compute dtype, also
       in inference.
-    - `moves_pixels`: `False` if every pixel stays at its position, so masks and boxes need no hook. By default, a layer
-      with `transform_images` refuses masks and boxes for which it has no hook.
+    - `moves_pixels`: `False` if every pixel stays at its position, so masks, boxes and keypoints need no hook. By
+      default, a layer with `transform_images` refuses those for which it has no hook.
     - `changes_labels_of_metrics`: `False` if metrics in `keras_reg.training.RegularizedModel` should use the labels
       before `transform_labels`.
 
@@ -65,7 +65,7 @@ class BatchAugmentation(
 
     Call arguments:
         data: Images; or a tuple (images, labels) or (images, labels, sample_weight); or a dict with "images" and any
-            of "labels", "sample_weights", "segmentation_masks", "bounding_boxes".
+            of "labels", "sample_weights", "segmentation_masks", "bounding_boxes", "keypoints".
         labels: Labels.
         sample_weight: Weights of shape (batch,), or (batch, height, width).
         training: `False` returns the data unchanged. Defaults to `True`. Inside a model, it defaults to the `training`
@@ -82,8 +82,8 @@ class BatchAugmentation(
         The shape of the input, or the shape that `compute_image_shape` returns.
 
     Raises:
-        ValueError: For arguments out of range, a hook that changes a shape or dtype, and masks, label maps or boxes
-            without a hook that moves them with the pixels.
+        ValueError: For arguments out of range, a hook that changes a shape or dtype, and masks, label maps, boxes or
+            keypoints without a hook that moves them with the pixels.
 
     Example:
 
@@ -141,7 +141,7 @@ class BatchAugmentation(
         """Draws the parameters of a batch.
 
         Args:
-            batch: The batch, read-only: `images`, `labels`, `masks`, `boxes`, `ops` and `size()`.
+            batch: The batch, read-only: `images`, `labels`, `masks`, `boxes`, `keypoints`, `ops` and `size()`.
             random: Random numbers: `random.uniform` in [0, 1) of shape (batch, uniform_numbers), and `random.normal`
                 from N(0, 1) of shape (batch, normal_numbers).
 
@@ -168,6 +168,10 @@ class BatchAugmentation(
     def transform_bounding_boxes(self, bounding_boxes: Boxes, transformation: Any, batch: Any) -> Boxes:
         """Returns the transformed dict of "boxes" (batch, n, 4) and "classes" or "labels" (batch, n)."""
         return bounding_boxes
+
+    def transform_keypoints(self, keypoints: Tensor, transformation: Any, batch: Any) -> Tensor:
+        """Returns the transformed points (batch, n, 2) as (x, y), with the centers of pixels at whole numbers."""
+        return keypoints
 
     def transform_sample_weights(self, sample_weights: Tensor, transformation: Any, batch: Any) -> Tensor:
         """Returns the transformed weights of pixels. Without this hook, they are moved like masks."""
@@ -205,14 +209,21 @@ class BatchAugmentation(
 
     def _transform(self, batch, u, noise=None, select=None):
         """Transforms a batch with the given random numbers. It is a pure function."""
+        random = self._drawn(batch, u, noise, select)
+        if random is None:
+            return batch
+        transformation = self.get_random_transformation(batch, random)
+        return apply_hooks(self, batch, transformation, None if self._selects else random.selected)
+
+    def _drawn(self, batch, u, noise=None, select=None):
+        """Returns the `RandomNumbers` for the hooks, or `None` if the layer is applied to no image."""
         if self._has_rate:
             if self._is_plain("rate", 0):
-                return batch
+                return None
             if self._selects or not self._is_plain("rate", 1):
                 select = self._draw_selection(u, batch, select)
             u = u[:, 1:]
-        transformation = self.get_random_transformation(batch, RandomNumbers(u, noise, select))
-        return apply_hooks(self, batch, transformation, None if self._selects else select)
+        return RandomNumbers(u, noise, select)
 
     def _changes(self, labels):
         """Returns a nest like the labels that tells for each array whether `transform_labels` is called on it."""

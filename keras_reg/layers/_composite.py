@@ -21,6 +21,7 @@ from keras_reg.layers._batch._foreign import apply_foreign, is_image_layer
 from keras_reg.layers._batch._kinds import SHAPES
 from keras_reg.layers._batch._terms import check_same_size
 from keras_reg.layers._batch_augmentation import BatchAugmentation
+from keras_reg.layers._fused import FusedMovers
 
 
 class Composite(BatchAugmentation):
@@ -107,12 +108,16 @@ class Composite(BatchAugmentation):
         return [self, *(x for layer in self.layers if isinstance(layer, BatchAugmentation) for x in layer._walk())]
 
     def parts(self, batch, u, key):
-        """Yields each layer with its uniform numbers and its key."""
-        start = self._own_columns
-        for i, layer in enumerate(self.layers):
-            end = start + getattr(layer, "_columns", 0)
-            yield layer, u[:, start:end], batch.place.fold(key, i)
-            start = end
+        """Yields each part with its uniform numbers and its key, which do not depend on how layers are joined."""
+        start, number = self._own_columns, 0
+        for part in self._parts():
+            end = start + getattr(part, "_columns", 0)
+            yield part, u[:, start:end], batch.place.fold(key, number)
+            start, number = end, number + (part.joined if isinstance(part, FusedMovers) else 1)
+
+    def _parts(self):
+        """Returns the layers, or joined layers, in the order in which they are applied."""
+        return self.layers
 
     def within(self, batch):
         """Returns the batch for the inner layers, which compute in the dtype of this layer."""

@@ -3,7 +3,7 @@ from typing import Any, Literal
 
 from keras_reg._strength import Strength, plain, serialize
 from keras_reg._typing import Config, DataFormat, Kind, StrengthLike
-from keras_reg._validation import check_choice
+from keras_reg._validation import check_choice, fail
 from keras_reg.layers._batch._boxes import check_boxes, spec_of_concatenated
 from keras_reg.layers._batch._fill_values import check_num_classes
 from keras_reg.layers._batch._forms import is_float, map_arrays, spec_of
@@ -67,6 +67,9 @@ class Mixer(BatchAugmentation):
         check_labels(batch, self.num_classes, not self.cuts, self.data_format, type(self).__name__)
         if batch.boxes is not None:
             check_boxes(batch, cuts=self.cuts, layer=type(self).__name__)
+        if batch.keypoints is not None:
+            shape = tuple(batch.keypoints.shape)
+            fail(f"`{type(self).__name__}` cannot mix keypoints, since a point belongs to one image.", keypoints=shape)
 
     def draw(self, batch, u, select=None):
         """Draws which images are mixed, and the share that each keeps (lambda)."""

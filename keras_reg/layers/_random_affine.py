@@ -3,20 +3,18 @@ from typing import Any, Literal
 
 import keras
 
-from keras_reg._typing import Boxes, Config, DataFormat, Kind, StrengthLike, Tensor
+from keras_reg._typing import Config, DataFormat, Kind, StrengthLike
 from keras_reg._validation import check_choice, check_number, check_span, span_of
-from keras_reg.layers._batch._boxes import FORMATS, moved_boxes
-from keras_reg.layers._batch._fill_values import check_fill, check_fill_of_maps, exact
-from keras_reg.layers._batch._forms import dtype_of, height_width
-from keras_reg.layers._batch_augmentation import BatchAugmentation
+from keras_reg.layers._batch._boxes import FORMATS
+from keras_reg.layers._batch._forms import height_width
+from keras_reg.layers._mover import Mover, Outside
 from keras_reg.layers._pixels._affine import Affine, around_center, cosine_and_sine
-from keras_reg.layers._pixels._kernels import kernels_for
 
 LEAST_SCALE = 1e-3  # of an enlargement, so that positions in the image stay finite
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
-class RandomAffine(BatchAugmentation):
+class RandomAffine(Mover):
     """Rotates, shifts, zooms and shears each image at random, with one resampling.
 
     The parameters of each image are drawn uniformly from their ranges. The image is sheared first, then rotated and
@@ -48,7 +46,7 @@ class RandomAffine(BatchAugmentation):
 
     Call arguments:
         data: Images; or a tuple (images, labels) or (images, labels, sample_weight); or a dict with "images" and any
-            of "labels", "sample_weights", "segmentation_masks", "bounding_boxes".
+            of "labels", "sample_weights", "segmentation_masks", "bounding_boxes", "keypoints".
         labels: Labels, which are not changed, except dense maps.
         sample_weight: Weights, which are not changed, except those of shape (batch, height, width), which move with the
             images. With "constant", pixels from outside the image have weight 0.
@@ -66,7 +64,7 @@ class RandomAffine(BatchAugmentation):
 
     Raises:
         ValueError: For arguments out of range, numbers that the dtype of the images or masks cannot hold, and entries
-            with positions in the images that cannot be moved, such as `keypoints`.
+            with positions in the images that cannot be moved, such as `landmarks`.
 
     Example:
 
@@ -83,12 +81,7 @@ class RandomAffine(BatchAugmentation):
     """
 
     uniform_numbers = 6
-    keeps_integers = True
     kinds = ("image", "video")
-
-    _selects = True
-    _makes_images = True
-    _works_on_host = True
 
     def __init__(
         self,
@@ -120,14 +113,12 @@ class RandomAffine(BatchAugmentation):
         self.interpolation, self.fill_mode, self.fill_value = interpolation, fill_mode, fill_value
         self.mask_fill, self.bounding_box_format = mask_fill, bounding_box_format
 
-    def _check(self, batch):
-        super()._check(batch)
-        if self.fill_mode == "constant":
-            check_fill("fill_value", self.fill_value, self._dtype_of_pixels(batch.images, batch))
-            check_fill_of_maps(self.mask_fill, batch, self.data_format)
+    @property
+    def outside(self) -> Outside:  # type: ignore[override]
+        return Outside(self.fill_mode, self.fill_value, self.mask_fill)
 
-    def get_random_transformation(self, batch: Any, random: Any) -> Any:
-        """Returns from where in its image each new pixel comes: an `Affine` with arrays (batch,)."""
+    def geometry(self, batch: Any, random: Any) -> Affine:
+        """Returns from where in its image each new pixel comes."""
         ops, size = batch.ops, height_width(batch.images, self.data_format, batch.ops)
 
         def drawn(name, column):
@@ -137,27 +128,7 @@ class RandomAffine(BatchAugmentation):
         linear = _inverse(drawn("rotation", 0), drawn("zoom", 1), drawn("shear", 2), drawn("shear", 3), ops)
         shares = zip((drawn("translation", 4), drawn("translation", 5)), size[::-1], strict=True)
         shifts = [ops.round(share * ops.cast(n, "float32")) for share, n in shares]
-        return Affine(*batch.computed_once(*around_center(linear, shifts, size, ops)))
-
-    def transform_images(self, images: Tensor, affine: Any, batch: Any) -> Tensor:
-        return self._warp(images, affine, self.fill_value, batch, smooth=self.interpolation == "bilinear")
-
-    def transform_segmentation_masks(self, segmentation_masks: Tensor, affine: Any, batch: Any) -> Tensor:
-        return self._warp(segmentation_masks, affine, self.mask_fill, batch)
-
-    def transform_sample_weights(self, sample_weights: Tensor, affine: Any, batch: Any) -> Tensor:
-        return self._warp(sample_weights, affine, 0, batch)  # pixels from outside the image have weight 0
-
-    def transform_bounding_boxes(self, bounding_boxes: Boxes, affine: Any, batch: Any) -> Boxes:
-        def move(*corners):
-            return affine.moved(*corners, batch.ops)
-
-        size = height_width(batch.images, self.data_format, batch.ops)
-        return moved_boxes(batch, move, size, self.bounding_box_format, self.data_format, affine.is_identity()).boxes
-
-    def _warp(self, array, affine, fill, batch, smooth=False):
-        kernels = kernels_for(batch, self.data_format)
-        return kernels.warp(array, affine, exact(fill, dtype_of(array)), self.fill_mode, smooth)
+        return around_center(linear, shifts, size, ops)
 
     def get_config(self) -> Config:
         names = (

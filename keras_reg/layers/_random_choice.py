@@ -41,7 +41,7 @@ class RandomChoice(Composite):
 
     Call arguments:
         data: Images; or a tuple (images, labels) or (images, labels, sample_weight); or a dict with "images" and any
-            of "labels", "sample_weights", "segmentation_masks", "bounding_boxes".
+            of "labels", "sample_weights", "segmentation_masks", "bounding_boxes", "keypoints".
         labels: Labels, in a form that the layers accept.
         sample_weight: Weights of shape (batch,), or (batch, height, width), which move with the pixels.
         training: `False` returns the data unchanged. Defaults to `True`. Inside a model, it defaults to the `training`

@@ -66,7 +66,7 @@ class RandomErasing(BatchAugmentation):
 
     Call arguments:
         data: Images; or a tuple (images, labels) or (images, labels, sample_weight); or a dict with "images" and any
-            of "labels", "sample_weights", "segmentation_masks", "bounding_boxes".
+            of "labels", "sample_weights", "segmentation_masks", "bounding_boxes", "keypoints".
         labels: Labels, which are not changed, except dense maps with `mask_fill`.
         sample_weight: Weights, which are not changed.
         training: `False` returns the data unchanged. Defaults to `True`. Inside a model, it defaults to the `training`

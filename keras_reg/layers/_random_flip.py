@@ -2,18 +2,18 @@ from typing import Any, Literal
 
 import keras
 
-from keras_reg._typing import Boxes, Config, DataFormat, Kind, StrengthLike, Tensor
+from keras_reg._typing import Config, DataFormat, Kind, StrengthLike
 from keras_reg._validation import check_choice, fail
-from keras_reg.layers._batch._boxes import FORMATS, moved_boxes
-from keras_reg.layers._batch._forms import height_width
-from keras_reg.layers._batch_augmentation import BatchAugmentation, selected
-from keras_reg.layers._pixels._kernels import kernels_for
+from keras_reg.layers._batch._boxes import FORMATS
+from keras_reg.layers._batch_augmentation import selected
+from keras_reg.layers._mover import Mover
+from keras_reg.layers._pixels._moves import Move, Moves
 
 MODES = ("horizontal", "vertical", "horizontal_and_vertical")
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
-class RandomFlip(BatchAugmentation):
+class RandomFlip(Mover):
     """Mirrors each image at random: left to right, top to bottom, or both.
 
     Each axis of each image is drawn independently. Pixels are moved, but their values are not changed. Masks, dense
@@ -34,7 +34,7 @@ class RandomFlip(BatchAugmentation):
 
     Call arguments:
         data: Images; or a tuple (images, labels) or (images, labels, sample_weight); or a dict with "images" and any
-            of "labels", "sample_weights", "segmentation_masks", "bounding_boxes".
+            of "labels", "sample_weights", "segmentation_masks", "bounding_boxes", "keypoints".
         labels: Labels, which are not changed, except dense maps.
         sample_weight: Weights, which are not changed, except those of shape (batch, height, width), which are mirrored
             with the images.
@@ -53,7 +53,7 @@ class RandomFlip(BatchAugmentation):
 
     Raises:
         ValueError: For arguments out of range, a vertical mode for signals, and entries with positions in the images
-            that cannot be moved, such as `keypoints`.
+            that cannot be moved, such as `landmarks`.
 
     Example:
 
@@ -70,12 +70,7 @@ class RandomFlip(BatchAugmentation):
     """
 
     uniform_numbers = 1  # in addition to that of the rate: one for each axis in any mode
-    keeps_integers = True
     kinds = ("image", "video", "signal")
-
-    _selects = True
-    _makes_images = True
-    _works_on_host = True
 
     def __init__(
         self,
@@ -105,33 +100,9 @@ class RandomFlip(BatchAugmentation):
             return across, None  # time is the axis of the rows
         return (None if self.mode == "horizontal" else down), (None if self.mode == "vertical" else across)
 
-    def get_random_transformation(self, batch: Any, random: Any) -> Any:
-        """Returns which images are mirrored top to bottom, and left to right: bools (batch,), or `None` for none."""
-        return random.selected
-
-    def transform_images(self, images: Tensor, flips: Any, batch: Any) -> Tensor:
-        return kernels_for(batch, self.data_format).flip(images, flips)
-
-    def transform_segmentation_masks(self, segmentation_masks: Tensor, flips: Any, batch: Any) -> Tensor:
-        return kernels_for(batch, self.data_format).flip(segmentation_masks, flips)
-
-    def transform_bounding_boxes(self, bounding_boxes: Boxes, flips: Any, batch: Any) -> Boxes:
-        ops, size = batch.ops, height_width(batch.images, self.data_format, batch.ops)
-        height, width = (ops.cast(n, "float32") for n in size)
-
-        def mirrored(low, high, chosen, length):
-            if chosen is None:
-                return low, high
-            chosen = ops.expand_dims(chosen, -1)
-            return ops.where(chosen, length - high, low), ops.where(chosen, length - low, high)
-
-        def move(x1, y1, x2, y2):
-            (y1, y2), (x1, x2) = mirrored(y1, y2, flips[0], height), mirrored(x1, x2, flips[1], width)
-            return x1, y1, x2, y2
-
-        first, *others = (chosen for chosen in flips if chosen is not None)
-        still = ~(first | others[0]) if others else ~first
-        return moved_boxes(batch, move, size, self.bounding_box_format, self.data_format, still).boxes
+    def geometry(self, batch: Any, random: Any) -> Moves:
+        """Returns which images are mirrored top to bottom, and left to right."""
+        return Moves(*(Move(flip) for flip in random.selected))
 
     def get_config(self) -> Config:
         own = {"mode": self.mode, "bounding_box_format": self.bounding_box_format}

@@ -4,17 +4,16 @@ from typing import Any, Literal
 import keras
 
 from keras_reg._renamed import renamed
-from keras_reg._typing import Boxes, Config, DataFormat, Kind, StrengthLike, Tensor
+from keras_reg._typing import Config, DataFormat, Kind, StrengthLike
 from keras_reg._validation import check_choice, check_integer_or_pair, check_number, fail
-from keras_reg.layers._batch._boxes import FORMATS, crop_boxes
-from keras_reg.layers._batch._fill_values import check_fill, check_fill_of_maps, exact
-from keras_reg.layers._batch._forms import dtype_of, height_width, static
-from keras_reg.layers._batch_augmentation import BatchAugmentation
-from keras_reg.layers._pixels._kernels import kernels_for
+from keras_reg.layers._batch._boxes import FORMATS
+from keras_reg.layers._batch._forms import static
+from keras_reg.layers._mover import Mover, Outside
+from keras_reg.layers._pixels._moves import Move, Moves
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
-class RandomPadCrop(BatchAugmentation):
+class RandomPadCrop(Mover):
     """Pads each image and crops it to its original size at a random position, which shifts it by whole pixels.
 
     Both offsets are uniform from -padding to padding. Pixels are moved, but their values are not changed. Masks, dense
@@ -39,7 +38,7 @@ class RandomPadCrop(BatchAugmentation):
 
     Call arguments:
         data: Images; or a tuple (images, labels) or (images, labels, sample_weight); or a dict with "images" and any
-            of "labels", "sample_weights", "segmentation_masks", "bounding_boxes".
+            of "labels", "sample_weights", "segmentation_masks", "bounding_boxes", "keypoints".
         labels: Labels, which are not changed, except dense maps.
         sample_weight: Weights, which are not changed, except those of shape (batch, height, width), which move with the
             images. Pixels from outside the image have weight 0.
@@ -59,7 +58,7 @@ class RandomPadCrop(BatchAugmentation):
     Raises:
         ValueError: For arguments out of range, numbers that the dtype of the images or masks cannot hold, padding by
             reflection that is not smaller than the image, and entries with positions in the images that cannot be
-            moved, such as `keypoints`.
+            moved, such as `landmarks`.
 
     Example:
 
@@ -75,11 +74,7 @@ class RandomPadCrop(BatchAugmentation):
     """
 
     uniform_numbers = 2
-    keeps_integers = True
     kinds = ("image", "video", "signal")
-
-    _selects = True
-    _works_on_host = True
 
     @renamed(mask_fill_value="mask_fill")
     def __init__(
@@ -110,47 +105,28 @@ class RandomPadCrop(BatchAugmentation):
             return tuple(self.padding)
         return (self.padding, 0 if batch.is_signal else self.padding)
 
+    @property
+    def outside(self) -> Outside:  # type: ignore[override]
+        return Outside(self.fill_mode, self.fill_value, self.mask_fill)
+
     def _check(self, batch):
         super()._check(batch)
         if batch.is_signal and isinstance(self.padding, (tuple, list)):
             fail("Expected one integer, since a signal is only padded along time.", padding=self.padding)
-        if self.fill_mode == "constant":
-            check_fill("fill_value", self.fill_value, self._dtype_of_pixels(batch.images, batch))
-            check_fill_of_maps(self.mask_fill, batch, self.data_format)
         axes = (-3, -2) if self.data_format == "channels_last" else (-2, -1)
         sizes = [static(batch.images, axis) for axis in axes]
         for size, padding in zip(sizes, self._paddings(batch), strict=True):
             if self.fill_mode == "reflect" and size is not None and padding >= size and padding:
                 fail(f"Padding by reflection must be smaller than the image, {size} pixels.", padding=self.padding)
 
-    def get_random_transformation(self, batch: Any, random: Any) -> Any:
-        """Returns how far each image moves up and to the left, in whole pixels: two arrays (batch,)."""
+    def geometry(self, batch: Any, random: Any) -> Moves:
+        """Returns how far each image moves up and to the left, in whole pixels."""
         ops = batch.ops
-        down, across = (
+        offsets = (
             ops.where(random.selected, ops.minimum(ops.floor(u * (2 * padding + 1)), 2.0 * padding) - padding, 0.0)
             for u, padding in zip((random.uniform[:, 0], random.uniform[:, 1]), self._paddings(batch), strict=True)
         )
-        return batch.computed_once(ops.cast(down, "int32"), ops.cast(across, "int32"))
-
-    def transform_images(self, images: Tensor, offsets: Any, batch: Any) -> Tensor:
-        return self._move(images, offsets, self.fill_value, batch)
-
-    def transform_segmentation_masks(self, segmentation_masks: Tensor, offsets: Any, batch: Any) -> Tensor:
-        return self._move(segmentation_masks, offsets, self.mask_fill, batch)
-
-    def transform_sample_weights(self, sample_weights: Tensor, offsets: Any, batch: Any) -> Tensor:
-        return self._move(sample_weights, offsets, 0, batch)  # pixels from outside the image have weight 0
-
-    def transform_bounding_boxes(self, bounding_boxes: Boxes, offsets: Any, batch: Any) -> Boxes:
-        ops, size = batch.ops, height_width(batch.images, self.data_format, batch.ops)
-        down, across = (ops.cast(offset, "float32") for offset in offsets)
-        still, ones = (offsets[0] == 0) & (offsets[1] == 0), ops.ones_like(down)
-        moves = (down, across, ones, ones, size)
-        return crop_boxes(batch, *moves, self.bounding_box_format, self.data_format, still).boxes
-
-    def _move(self, array, offsets, fill, batch):
-        kernels, reflect = kernels_for(batch, self.data_format), self.fill_mode == "reflect"
-        return kernels.move(array, offsets, exact(fill, dtype_of(array)), reflect)
+        return Moves(*(Move(offset=ops.cast(offset, "int32")) for offset in offsets))
 
     def get_config(self) -> Config:
         names = ("padding", "fill_mode", "fill_value", "mask_fill", "bounding_box_format")

@@ -3,19 +3,19 @@ from typing import Any
 
 import keras
 
-from keras_reg._typing import Boxes, Config, DataFormat, Pair, Shape, Tensor
+from keras_reg._typing import Config, DataFormat, Pair, Shape
 from keras_reg._validation import check_choice, check_integer_or_pair, check_range, check_ratio, usable_ratio
 from keras_reg.layers._augmentation._hooks import apply_hooks
-from keras_reg.layers._batch._boxes import FORMATS, crop_boxes
-from keras_reg.layers._batch._forms import channels_first, dtype_of, height_width
-from keras_reg.layers._batch_augmentation import BatchAugmentation
-from keras_reg.layers._pixels._gather import gather_pixels
+from keras_reg.layers._batch._boxes import FORMATS
+from keras_reg.layers._batch._forms import height_width
+from keras_reg.layers._mover import Mover
+from keras_reg.layers._pixels._crop import Crop
 
 LEAST_AREA = 1e-12  # of a crop, in pixels; below it, float32 cannot distinguish positions in an image
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
-class RandomResizedCrop(BatchAugmentation):
+class RandomResizedCrop(Mover):
     """Crops a box of random area and aspect ratio from each image and resizes it to a fixed size.
 
     The area is uniform in `scale`, and the aspect ratio is log-uniform in the part of `ratio` at which a crop of this
@@ -35,7 +35,7 @@ class RandomResizedCrop(BatchAugmentation):
 
     Call arguments:
         data: Images; or a tuple (images, labels) or (images, labels, sample_weight); or a dict with "images" and any
-            of "labels", "sample_weights", "segmentation_masks", "bounding_boxes".
+            of "labels", "sample_weights", "segmentation_masks", "bounding_boxes", "keypoints".
         labels: Labels, which are not changed, except dense maps.
         sample_weight: Weights, which are not changed, except those of shape (batch, height, width), which move with the
             images.
@@ -54,7 +54,7 @@ class RandomResizedCrop(BatchAugmentation):
 
     Raises:
         ValueError: For arguments out of range, and for entries with positions in the images that cannot be moved,
-            such as `keypoints`.
+            such as `landmarks`.
 
     Example:
 
@@ -71,8 +71,13 @@ class RandomResizedCrop(BatchAugmentation):
 
     uniform_numbers = 4
     kinds = ("image", "video")
+    keeps_integers = False
+    interpolation = "bilinear"
 
     _has_rate = False
+    _selects = False
+    _makes_images = False
+    _works_on_host = False
 
     def __init__(
         self,
@@ -114,10 +119,10 @@ class RandomResizedCrop(BatchAugmentation):
         batch = self._cast_images(batch)
         height, width = (ops.cast(n, "float32") for n in height_width(batch.images, self.data_format, ops))
         ones = ops.ones_like(ops.cast(ops.arange(0, batch.size(), dtype="int32"), "float32"))
-        return apply_hooks(self, batch, (0.0 * ones, 0.0 * ones, height * ones, width * ones), None)
+        return apply_hooks(self, batch, Crop(0.0 * ones, 0.0 * ones, height * ones, width * ones, self.sizes), None)
 
-    def get_random_transformation(self, batch: Any, random: Any) -> Any:
-        """Returns the box to crop: (top, left, height, width) in pixels, each (batch,) float32."""
+    def geometry(self, batch: Any, random: Any) -> Crop:
+        """Returns the box to crop from each image."""
         ops, u = batch.ops, random.uniform
         height, width = (ops.cast(n, "float32") for n in height_width(batch.images, self.data_format, ops))
         # The largest area of a crop that lies inside the image and has an aspect ratio in `ratio`.
@@ -131,60 +136,8 @@ class RandomResizedCrop(BatchAugmentation):
         log_aspect = low + u[:, 1] * ops.maximum(high - low, 0.0)
         tall = ops.minimum(ops.sqrt(area * ops.exp(-log_aspect)), height)
         wide = ops.minimum(ops.sqrt(area * ops.exp(log_aspect)), width)
-        return u[:, 2] * (height - tall), u[:, 3] * (width - wide), tall, wide
-
-    def transform_segmentation_masks(self, segmentation_masks: Tensor, crops: Any, batch: Any) -> Tensor:
-        """Resizes the crops of masks or label maps to the nearest pixels."""
-        ops, (top, left, tall, wide), (new_height, new_width) = batch.ops, crops, self.sizes
-        first = channels_first(segmentation_masks, self.data_format)
-        masks = ops.transpose(segmentation_masks, (0, 2, 3, 1)) if first else segmentation_masks
-        sizes = ops.shape(masks)
-        rows = _nearest(top, tall, new_height, sizes[1], ops)
-        moved = gather_pixels(masks, rows, _nearest(left, wide, new_width, sizes[2], ops), ops)
-        return ops.transpose(moved, (0, 3, 1, 2)) if first else moved
-
-    def transform_bounding_boxes(self, bounding_boxes: Boxes, crops: Any, batch: Any) -> Boxes:
-        top, left, tall, wide = crops
-        scales = (self.sizes[0] / tall, self.sizes[1] / wide)
-        return crop_boxes(batch, top, left, *scales, self.sizes, self.bounding_box_format, self.data_format).boxes
-
-    def transform_images(self, images: Tensor, crops: Any, batch: Any) -> Tensor:
-        """Resizes the crops bilinearly, by one matrix product along each axis."""
-        ops, (top, left, tall, wide) = batch.ops, crops
-        new_height, new_width = self.sizes
-        last = self.data_format == "channels_last"
-        height, width = height_width(images, self.data_format, ops)
-        rows = ops.cast(_bilinear(top, tall, new_height, height, ops), dtype_of(images))
-        columns = ops.cast(_bilinear(left, wide, new_width, width, ops), dtype_of(images))
-        images = ops.einsum("boh,bhwc->bowc" if last else "boh,bchw->bcow", rows, images)
-        return ops.einsum("bpw,bowc->bopc" if last else "bpw,bcow->bcop", columns, images)
+        return Crop(u[:, 2] * (height - tall), u[:, 3] * (width - wide), tall, wide, self.sizes)
 
     def get_config(self) -> Config:
         names = ("size", "scale", "ratio", "bounding_box_format")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
-
-
-def _bilinear(start, length, new_size, size, ops):
-    """Returns triangular weights (batch, new_size, size) that resample [start, start + length).
-
-    The triangles are wider if the crop shrinks. A pixel is a square with its value at the center. Pixels outside the
-    crop have weight 0.
-    """
-    step = ops.reshape(length / new_size, [-1, 1, 1])
-    start, end = (ops.reshape(x, [-1, 1, 1]) for x in (start, start + length))
-    centers = (
-        start + (ops.reshape(ops.cast(ops.arange(0, new_size, dtype="int32"), "float32"), [1, -1, 1]) + 0.5) * step
-    )
-    sources = ops.reshape(ops.cast(ops.arange(0, size, dtype="int32"), "float32"), [1, 1, -1]) + 0.5
-    inside = (sources > start - 0.5) & (sources < end + 0.5)
-    weights = ops.maximum(1.0 - ops.abs(sources - centers) / ops.maximum(step, 1.0), 0.0)
-    weights = ops.where(inside, weights, 0.0)
-    return weights / ops.sum(weights, axis=-1, keepdims=True)
-
-
-def _nearest(start, length, new_size, size, ops):
-    """Returns the pixel that contains the center of each new pixel, (batch, new_size)."""
-    places = (ops.expand_dims(ops.cast(ops.arange(0, new_size, dtype="int32"), "float32"), 0) + 0.5) / new_size
-    index = ops.floor(ops.expand_dims(start, 1) + places * ops.expand_dims(length, 1))
-    limit = ops.cast(size - 1, "float32")
-    return ops.cast(ops.minimum(ops.maximum(index, 0.0), limit), "int32")

@@ -41,7 +41,7 @@ PLACES = {
     "segmentation_mask": np.zeros((COUNT, HEIGHT, WIDTH, 1), "int32"),
     "depth": np.zeros((COUNT, HEIGHT, WIDTH), "float32"),
     "features": np.zeros((COUNT, 2, 2, 7), "float32"),
-    "keypoints": np.zeros((COUNT, 5, 2), "float32"),
+    "hand_keypoints": np.zeros((COUNT, 5, 2), "float32"),
     "landmarks": np.zeros((COUNT, 10), "float32"),
     "bounding_box": {"boxes": np.zeros((COUNT, 2, 4), "float32"), "classes": np.zeros((COUNT, 2))},
     "poses": np.zeros((COUNT, 3, 3), "float32"),
@@ -80,7 +80,7 @@ def test_what_has_no_place_passes(name):
 
 @pytest.mark.parametrize("name", STANDING)
 def test_layers_that_move_nothing_let_everything_pass(name):
-    found = to_numpy(STANDING[name]()({"images": IMAGES, "depth": PLACES["depth"], "keypoints": PLACES["keypoints"]}))
+    found = to_numpy(STANDING[name]()({"images": IMAGES, "depth": PLACES["depth"], "landmarks": PLACES["landmarks"]}))
     np.testing.assert_array_equal(found["depth"], PLACES["depth"])
 
 

@@ -247,6 +247,23 @@ def test_boxes_are_the_smallest_around_the_moved_ones_and_clipped(box_format):
     np.testing.assert_allclose(found["boxes"][left, 0], expected, atol=1e-3)
 
 
+def test_keypoints_follow_the_map():
+    """To 1e-3 of a pixel. Those that leave the picture are absent."""
+    count, rng = 40, np.random.default_rng(0)
+    points = (rng.random((count, 9, 2)) * [79, 59]).astype("float32")
+    options = {"rotation": 60, "translation": 0.4, "zoom": 0.4, "shear": 0.3, "rate": 0.8, "seed": 13}
+    data = {"images": np.zeros((count, 60, 80, 1), "float32"), "keypoints": points}
+    found = augment(RandomAffine(**options), data, index=0)["keypoints"]
+    x, y = sources_of(count, 60, 80, **options)
+    for xs, ys, old, new in zip(x, y, points, found, strict=True):
+        matrix = [[p[0, 1] - p[0, 0], p[1, 0] - p[0, 0]] for p in (xs, ys)]
+        placed = np.linalg.solve(matrix, (old - [xs[0, 0], ys[0, 0]]).T).T
+        margin = np.min([placed + 0.5, [79.5, 59.5] - placed], axis=(0, 2))
+        assert (np.abs(margin) > 1e-3).all()
+        np.testing.assert_allclose(new, np.where(margin[:, None] > 0, placed, -1), atol=1e-3)
+    assert 0.2 < (found == -1).mean() < 0.8
+
+
 def test_boxes_of_quarter_turns_and_shifts_are_exact():
     images = np.zeros((1, 9, 9, 1), "float32")
     images[0, 1:4, 5:9] = 1

@@ -1,4 +1,4 @@
-"""Applies the hooks of a subclass to images, labels, masks, pixel weights and boxes."""
+"""Applies the hooks of a subclass to images, labels, masks, pixel weights, boxes and keypoints."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -6,13 +6,16 @@ from typing import Any, NamedTuple
 from keras_reg._validation import fail
 from keras_reg.layers._batch._boxes import check_boxes
 from keras_reg.layers._batch._forms import dtype_of, is_float, is_map, leaves, spec_of, spread
+from keras_reg.layers._batch._keypoints import check_keypoints
 from keras_reg.layers._batch._moving import check_masks, check_moves, check_no_boxes_within
 from keras_reg.layers._batch._terms import check_same_size, map_labels, map_pixels
 
 HOOKS = (
     "get_random_transformation", "transform_images", "transform_labels", "transform_segmentation_masks",
-    "transform_bounding_boxes", "transform_sample_weights", "compute_image_shape",
+    "transform_bounding_boxes", "transform_keypoints", "transform_sample_weights", "compute_image_shape",
 )  # fmt: skip
+
+OF_ANY_SIZE = ("transform_labels", "transform_keypoints")  # hooks whose arrays do not have the size of the images
 
 
 class RandomNumbers(NamedTuple):
@@ -36,7 +39,7 @@ def apply_hooks(layer, batch, transformation, selected):
 
     def applied(name, before):
         after = getattr(layer, name)(before, transformation, batch)
-        return _checked(after, before, selected, name, batch, resizes and name != "transform_labels")
+        return _checked(after, before, selected, name, batch, resizes and name not in OF_ANY_SIZE)
 
     def by(name):
         return (lambda array: applied(name, array)) if layer._overrides(name) else None
@@ -54,6 +57,8 @@ def apply_hooks(layer, batch, transformation, selected):
     done = map_pixels(done, layer.data_format, None, by("transform_segmentation_masks"), weights)
     if layer._overrides("transform_bounding_boxes") and batch.boxes is not None:
         done = dataclasses.replace(done, boxes=_moved_boxes(layer, batch, transformation, selected))
+    if layer._overrides("transform_keypoints") and batch.keypoints is not None:
+        done = dataclasses.replace(done, keypoints=applied("transform_keypoints", batch.keypoints))
     if not layer._overrides("transform_images"):
         return done
     images = applied("transform_images", batch.images)
@@ -107,6 +112,8 @@ def check_hooks(layer, batch):
     name = type(layer).__name__
     if batch.boxes is not None and layer._overrides("transform_bounding_boxes"):
         check_boxes(batch)
+    if batch.keypoints is not None and layer._overrides("transform_keypoints"):
+        check_keypoints(batch)
     if not layer._overrides("transform_images"):
         if layer._overrides("transform_labels") and not leaves(batch.labels):
             fail(f"Expected labels, since `{name}` changes them.", labels=None)
@@ -125,6 +132,7 @@ def _check_all_move(layer, batch, name):
     for found, hook, what in (
         (maps, "transform_segmentation_masks", "masks, and label maps and weights of the size of the images"),
         (leaves(batch.boxes), "transform_bounding_boxes", "bounding boxes"),
+        (leaves(batch.keypoints), "transform_keypoints", "keypoints"),
     ):
         if found and not layer._overrides(hook):
             fail(

@@ -4,6 +4,7 @@ import keras
 
 from keras_reg._strength import deserialize
 from keras_reg._validation import check_choice, check_data_format, fail
+from keras_reg.layers._augmentation._run import AugmentationRun
 from keras_reg.layers._batch._foreign import apply_foreign
 from keras_reg.layers._batch._foreign_spec import foreign_spec
 from keras_reg.layers._batch._kinds import KINDS
@@ -76,7 +77,7 @@ def agreed_kind(layers, kind):
 
 def transform_part(layer, batch, u, key, select):
     """Applies one layer, from this package or from Keras, to the selected images. `None` selects all images."""
-    if isinstance(layer, BatchAugmentation):
+    if isinstance(layer, AugmentationRun):  # not all are layers: a pipeline joins some
         return layer._apply(batch, u, key, select)
     return keep_unselected(apply_foreign(layer, batch, True), batch, select)
 

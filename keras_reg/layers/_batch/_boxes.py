@@ -100,41 +100,31 @@ def from_pixel_corners(corners, box_format, height, width, dtype, ops):
     return ops.cast(ops.stack([a, b, c, d], axis=-1), dtype)
 
 
-def crop_boxes(batch, top, left, scale_down, scale_across, size, box_format, data_format, still=None):
-    """Moves boxes along with a crop: shifts, scales and clips them, and drops those of which nothing is left.
+def moved_boxes(boxes, geometry, size, box_format, ops):
+    """Moves the boxes along with their images and clips them. Boxes of which nothing is left become padding.
 
-    A point (x, y) in pixels moves to ((x - left) * scale_across, (y - top) * scale_down); all four are (batch,). The
-    boxes of images that are `still`, (batch,), are not changed.
+    `size` is the height and width of the images. The boxes of images that stay do not change.
     """
-    top, left, scale_down, scale_across = (batch.ops.expand_dims(x, -1) for x in (top, left, scale_down, scale_across))
-
-    def cropped(x1, y1, x2, y2):
-        x1, x2 = ((x - left) * scale_across for x in (x1, x2))
-        y1, y2 = ((y - top) * scale_down for y in (y1, y2))
-        return x1, y1, x2, y2
-
-    return moved_boxes(batch, cropped, size, box_format, data_format, still)
+    for step in geometry.steps:
+        boxes = _moved(boxes, step, size, box_format, ops)
+        size = step.size_of_result(size)
+    return boxes
 
 
-def moved_boxes(batch, move, size, box_format, data_format, still=None):
-    """Moves and clips the boxes, and drops those of which nothing is left.
-
-    `move` is a function from corners (left, top, right, bottom) in pixels, each (batch, n), to the new corners. `size`
-    is the new height and width. The boxes of images that are `still`, (batch,), are not changed.
-    """
-    ops = batch.ops
-    new_height, new_width = (ops.cast(n, "float32") for n in size)
-    old_height, old_width = (ops.cast(n, "float32") for n in height_width(batch.images, data_format, ops))
-    boxes, classes = batch.boxes["boxes"], batch.boxes[class_key(batch.boxes)]
-    x1, y1, x2, y2 = move(*to_pixel_corners(boxes, box_format, old_height, old_width, ops))
+def _moved(boxes, step, size, box_format, ops):
+    new_height, new_width = (ops.cast(n, "float32") for n in step.size_of_result(size))
+    height, width = (ops.cast(n, "float32") for n in size)
+    places, classes = boxes["boxes"], boxes[class_key(boxes)]
+    x1, y1, x2, y2 = step.move_corners(*to_pixel_corners(places, box_format, height, width, ops), size, ops)
     x1, x2 = (ops.clip(x, 0.0, new_width) for x in (x1, x2))
     y1, y2 = (ops.clip(y, 0.0, new_height) for y in (y1, y2))
-    moved = from_pixel_corners((x1, y1, x2, y2), box_format, new_height, new_width, boxes.dtype, ops)
+    moved = from_pixel_corners((x1, y1, x2, y2), box_format, new_height, new_width, places.dtype, ops)
     gone = (x2 - x1 < SLIVER) | (y2 - y1 < SLIVER) | (classes == PADDING)
-    found = drop({**batch.boxes, "boxes": moved}, gone, ops)
-    if still is not None:  # the original values, without rounding
-        found = {name: ops.where(spread(still, array, ops), batch.boxes[name], array) for name, array in found.items()}
-    return dataclasses.replace(batch, boxes=found)
+    found, still = drop({**boxes, "boxes": moved}, gone, ops), step.is_identity()
+    if still is None:
+        return found
+    # The original values, without rounding.
+    return {name: ops.where(spread(still, array, ops), boxes[name], array) for name, array in found.items()}
 
 
 def drop_erased(batch, erased, box_format, data_format):

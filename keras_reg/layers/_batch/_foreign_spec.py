@@ -59,6 +59,11 @@ def _check_others(layer, batch, training):
     shape = tuple(batch.images.shape)
     if moves(layer, training) and (training or _shape_behind(layer, shape, training) != shape):
         check_moves(batch, layer.data_format, layer.name)
+        if batch.keypoints is not None:
+            fail(
+                f"`{layer.name}` moves pixels, but layers of Keras do not move keypoints. Use those of `keras_reg`.",
+                keys=["keypoints"],
+            )
 
 
 def _check_boxes(layer, batch):
@@ -95,7 +100,7 @@ def _check_leaves_nothing_behind(layer, batch, shape):
         return
     found = []
     map_pixels(batch, layout, maps=into(found), weights=into(found))
-    if found or batch.boxes is not None:
+    if found or batch.boxes is not None or batch.keypoints is not None:
         names = [name for field, name in zip(FIELDS[1:], KEYS[1:], strict=True) if leaves(getattr(batch, field))]
         fail(
             f"`{layer.name}` changes the size of the images but not of the data that belong to their pixels.",

@@ -8,10 +8,11 @@ import keras
 from keras_reg._backend import NATIVE, Place, place_of
 from keras_reg._validation import fail
 
-FIELDS = ("images", "labels", "sample_weights", "masks", "boxes")  # the fields of a `Batch` that a call provides
-CONTENT = ("images", "terms", "dominant", "sample_weights", "masks", "boxes", "plan")  # the fields that hold arrays
+# The fields of a `Batch` that a call provides, and those that hold arrays.
+FIELDS = ("images", "labels", "sample_weights", "masks", "boxes", "keypoints")
+CONTENT = ("images", "terms", "dominant", "sample_weights", "masks", "boxes", "keypoints", "plan")
 CLASS_KEYS = ("classes", "labels")  # the possible keys for the classes of bounding boxes
-KEYS = ("images", "labels", "sample_weights", "segmentation_masks", "bounding_boxes")
+KEYS = ("images", "labels", "sample_weights", "segmentation_masks", "bounding_boxes", "keypoints")
 
 
 @dataclasses.dataclass
@@ -40,6 +41,7 @@ class Batch:
     sample_weights: Any = None
     masks: Any = None
     boxes: Any = None
+    keypoints: Any = None
     others: dict = dataclasses.field(default_factory=dict)
     boxes_are_labels: bool = False
     keeps_ids: bool = False

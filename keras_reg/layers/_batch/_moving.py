@@ -16,7 +16,8 @@ def check_moves(batch, data_format, layer):
     if left:
         fail(
             f"`{layer}` moves pixels and cannot move these entries with them. It moves `segmentation_masks`, "
-            "`bounding_boxes`, and `labels` and `sample_weights` of the size of the images. Remove other entries.",
+            "`bounding_boxes`, `keypoints`, and `labels` and `sample_weights` of the size of the images. Remove other "
+            "entries.",
             keys=left,
         )  # fmt: skip
     check_masks(batch, data_format)

@@ -19,12 +19,51 @@ class Affine(NamedTuple):
     yy: Any
     y: Any
 
+    @property
+    def source(self):
+        """The map from the pixels of the result to positions in the image, as that of a `Warp`."""
+        return self
+
+    @property
+    def visible(self):
+        """Which rows and columns of the image can be seen: all."""
+        return None, None
+
+    @property
+    def cuts(self):
+        """Which pixels of the result are cut off: none."""
+        return ()
+
+    @property
+    def steps(self):
+        """The maps that follow one another. Boxes and points are clipped after each of them."""
+        return (self,)
+
+    def affine(self, size, ops):
+        """Returns this map, as `Moves` do."""
+        return self
+
+    def part(self, images):
+        """Returns the map of some of the images."""
+        return Affine(*(entry[images] for entry in self))
+
     def positions(self, size, ops):
         """Returns the source columns and rows of all pixels of images of this size, each (batch, height, width)."""
         height, width = (ops.cast(ops.arange(0, n, dtype="int32"), "float32") for n in size)
         rows, columns = ops.reshape(height, [1, -1, 1]), ops.reshape(width, [1, 1, -1])
         xx, xy, x, yx, yy, y = (ops.reshape(entry, [-1, 1, 1]) for entry in self)
         return (xx * columns + x) + xy * rows, (yy * rows + y) + yx * columns
+
+    def then(self, later):
+        """Returns this map and then the `later` one as one map."""
+        return Affine(
+            self.xx * later.xx + self.xy * later.yx,
+            self.xx * later.xy + self.xy * later.yy,
+            self.xx * later.x + self.xy * later.y + self.x,
+            self.yx * later.xx + self.yy * later.yx,
+            self.yx * later.xy + self.yy * later.yy,
+            self.yx * later.x + self.yy * later.y + self.y,
+        )
 
     def is_identity(self):
         """Returns which images the map leaves as they are, (batch,)."""
@@ -33,21 +72,30 @@ class Affine(NamedTuple):
             alike = alike & (entry == 0)
         return alike
 
-    def moved(self, x1, y1, x2, y2, ops):
+    def move_pixels(self, kernels, array, fill, fill_mode, smooth):
+        """Returns the images resampled at the positions of this map."""
+        return kernels.warp(array, self, fill, fill_mode, smooth)
+
+    def move_corners(self, x1, y1, x2, y2, size, ops):
         """Returns the smallest upright boxes around boxes (left, top, right, bottom) that move with their images.
 
         The corners are the edges of pixels, which lie half a pixel beyond the centers. Each is an array (batch, n).
         """
-        xx, xy, x, yx, yy, y = (ops.expand_dims(entry, -1) for entry in self)
-        across, down = (x1 + x2) / 2 - 0.5 - x, (y1 + y2) / 2 - 0.5 - y
-        wide, high = (x2 - x1) / 2, (y2 - y1) / 2
-        area = xx * yy - xy * yx
-        center = (yy * across - xy * down) / area + 0.5, (xx * down - yx * across) / area + 0.5
-        wide, high = (
-            (ops.abs(yy) * wide + ops.abs(xy) * high) / ops.abs(area),
-            (ops.abs(yx) * wide + ops.abs(xx) * high) / ops.abs(area),
-        )
-        return center[0] - wide, center[1] - high, center[0] + wide, center[1] + high
+        xx, xy, _, yx, yy, _ = (ops.abs(ops.expand_dims(entry, -1)) for entry in self)
+        area = ops.abs(ops.expand_dims(self.xx * self.yy - self.xy * self.yx, -1))
+        x, y = self.move_points((x1 + x2) / 2 - 0.5, (y1 + y2) / 2 - 0.5, size, ops)
+        x, y, wide, high = x + 0.5, y + 0.5, (x2 - x1) / 2, (y2 - y1) / 2
+        wide, high = (yy * wide + xy * high) / area, (yx * wide + xx * high) / area
+        return x - wide, y - high, x + wide, y + high
+
+    def move_points(self, x, y, size, ops):
+        """Returns where points (x, y), each (batch, n), go with their images."""
+        xx, xy, left, yx, yy, top = (ops.expand_dims(entry, -1) for entry in self)
+        x, y, area = x - left, y - top, xx * yy - xy * yx
+        return (yy * x - xy * y) / area, (xx * y - yx * x) / area
+
+    def size_of_result(self, size):
+        return size
 
 
 def around_center(linear, shifts, size, ops):

@@ -2,7 +2,8 @@
 
 from keras_reg.layers._batch._forms import channels_first, spread
 from keras_reg.layers._pixels._blur import blurred
-from keras_reg.layers._pixels._gather import shifted
+from keras_reg.layers._pixels._crop import cropped
+from keras_reg.layers._pixels._gather import gathered
 from keras_reg.layers._pixels._rows import Rows
 from keras_reg.layers._pixels._sharpness import sharpened
 from keras_reg.layers._pixels._warp import warped
@@ -42,23 +43,25 @@ class ForCompilers:
             pixels = self.ops.where(region, new, pixels)
         return rows.restore(pixels)
 
-    def move(self, array, offsets, fill, reflect=False):
-        """Moves the images up and to the left by `offsets`, two arrays (batch,), in whole pixels.
+    def move(self, array, moves, fill, reflect=False):
+        """Mirrors and shifts the images by `Moves`.
 
         Pixels from outside the image are `fill`. With `reflect`, the image is mirrored at its border instead.
         """
-        return shifted(array, offsets, fill, reflect, channels_first(array, self.data_format), self.ops)
-
-    def flip(self, array, flips):
-        """Mirrors the images that `flips` tells for rows and for columns: (batch,) bools, or `None` for no image."""
+        if moves.shifts:
+            return gathered(array, moves, fill, reflect, channels_first(array, self.data_format), self.ops)
         axes = (2, 3) if channels_first(array, self.data_format) else (1, 2)
-        for axis, chosen in zip(axes, flips, strict=True):
-            if chosen is not None:
-                array = self.ops.where(spread(chosen, array, self.ops), self.ops.flip(array, axis), array)
+        for axis, move in zip(axes, moves, strict=True):
+            if move.flip is not None:
+                array = self.ops.where(spread(move.flip, array, self.ops), self.ops.flip(array, axis), array)
         return array
 
+    def crop(self, array, crop, smooth):
+        """Resizes a box of each image, a `Crop`."""
+        return cropped(array, crop, smooth, channels_first(array, self.data_format), self.ops)
+
     def warp(self, array, source, fill, fill_mode, smooth):
-        """Resamples the images at the positions of `source`, an `Affine`."""
+        """Resamples the images at the positions of `source`, an `Affine` or a `Warp`."""
         return warped(array, source, fill, fill_mode, smooth, channels_first(array, self.data_format), self.ops)
 
     def sharpen(self, array, factors, value_range):

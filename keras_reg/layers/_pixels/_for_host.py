@@ -8,13 +8,14 @@ import numpy as np
 
 from keras_reg.layers._batch._forms import channels_first
 from keras_reg.layers._pixels._blur import blurred
-from keras_reg.layers._pixels._gather import shifted
+from keras_reg.layers._pixels._crop import cropped
+from keras_reg.layers._pixels._gather import gathered
 from keras_reg.layers._pixels._in_cache import applied_in_cache
 from keras_reg.layers._pixels._sharpness import sharpened
+from keras_reg.layers._pixels._slices import move_by_slices
 from keras_reg.layers._pixels._warp_on_host import warped_on_host
 
 _LARGE = 2**16  # the size of an image, in bytes, from which one call per image costs little
-_FEW_CHANNELS = 8  # so few that NumPy copies a mirrored row channel by channel faster than pixel by pixel
 
 
 class ForHost:
@@ -52,27 +53,18 @@ class ForHost:
                 out[(i, *region)] = values(i, number, region)
         return out
 
-    def move(self, array, offsets, fill, reflect=False):
-        """Moves the images up and to the left by `offsets`."""
+    def move(self, array, moves, fill, reflect=False):
+        """Mirrors and shifts the images by `Moves`."""
         first = channels_first(array, self.data_format)
         if reflect:  # slices are not enough
-            return shifted(array, offsets, fill, reflect, first, self.place.ops)
-        out, channels = np.full(array.shape, fill, array.dtype), _channels(first)
-        height, width = array.shape[2:4] if first else array.shape[1:3]
-        for i, (down, across) in enumerate(zip(*(offset.tolist() for offset in offsets), strict=True)):
-            (top, bottom), (left, right) = _overlap(down, height), _overlap(across, width)
-            here = (i, *channels, slice(top, bottom), slice(left, right))
-            out[here] = array[(i, *channels, slice(top + down, bottom + down), slice(left + across, right + across))]
+            return gathered(array, moves, fill, reflect, first, self.place.ops)
+        out = np.empty(array.shape, array.dtype)
+        move_by_slices(array, out, moves, fill, first, range(len(array)))
         return out
 
-    def flip(self, array, flips):
-        """Mirrors the images that `flips` tells for rows and for columns."""
-        out, first = np.empty(array.shape, array.dtype), channels_first(array, self.data_format)
-        never = np.zeros(len(array), bool)
-        for i, turned in enumerate(zip(*(never if chosen is None else chosen for chosen in flips), strict=True)):
-            steps = (slice(None, None, -1 if turn else 1) for turn in turned)
-            _put(array[(i, *_channels(first), *steps)], out[i], by_channel=turned[1] and array.ndim == 4 and not first)
-        return out
+    def crop(self, array, crop, smooth):
+        """Resizes a box of each image, a `Crop`."""
+        return cropped(array, crop, smooth, channels_first(array, self.data_format), self.place.ops)
 
     def warp(self, array, source, fill, fill_mode, smooth):
         """Resamples the images at the positions of `source`."""
@@ -94,15 +86,6 @@ class ForHost:
             return blurred(array, sigmas, radius, self.place, self.data_format)
 
         return applied_in_cache(some, array, sigmas == 0, sigmas)
-
-
-def _put(image, out, by_channel):
-    """Copies an image whose rows or columns run backwards. A few channels are copied faster one by one."""
-    if by_channel and image.shape[-1] <= _FEW_CHANNELS:
-        for channel in range(image.shape[-1]):
-            out[..., channel] = image[..., channel]
-    else:
-        out[...] = image
 
 
 def _mixed_one_by_one(own, partner, kept, regions, out, blend):
@@ -143,12 +126,6 @@ def _blended(own, partner, kept, blend):
     for i in np.flatnonzero((kept >= 1) | (kept <= 0)).tolist():
         out[i] = own[i] if kept[i] >= 1 else own[partner[i]]
     return out
-
-
-def _overlap(offset, size):
-    """Returns the start and end of the positions that are still inside the image after adding `offset`."""
-    first = min(max(0, -offset), size)
-    return first, max(first, min(size, size - offset))
 
 
 def _regions(box, channels_first):

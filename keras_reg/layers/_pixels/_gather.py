@@ -14,12 +14,12 @@ def gather_pixels(array, rows, columns, ops):
     return ops.reshape(found, (shape[0], ops.shape(rows)[1], ops.shape(columns)[1], *shape[3:]))
 
 
-def shifted(array, offsets, fill, reflect, channels_first, ops):
-    """Moves the images up and to the left by `offsets`. Pixels from outside are `fill` or the mirrored image."""
+def gathered(array, moves, fill, reflect, channels_first, ops):
+    """Returns the images moved by `Moves`. Pixels from outside are `fill` or those of the mirrored image."""
     pixels = ops.transpose(array, (0, 2, 3, 1)) if channels_first else array
     shape = ops.shape(pixels)
-    rows, rows_in = _sources(shape[1], offsets[0], reflect, ops)
-    columns, columns_in = _sources(shape[2], offsets[1], reflect, ops)
+    rows, rows_in = _sources(shape[1], moves.rows, reflect, ops)
+    columns, columns_in = _sources(shape[2], moves.columns, reflect, ops)
     moved = gather_pixels(pixels, rows, columns, ops)
     if not reflect:
         within = ops.expand_dims(rows_in, 2) & ops.expand_dims(columns_in, 1)
@@ -28,11 +28,17 @@ def shifted(array, offsets, fill, reflect, channels_first, ops):
     return ops.transpose(moved, (0, 3, 1, 2)) if channels_first else moved
 
 
-def _sources(size, offset, reflect, ops):
-    """Returns the source of each new row or column, (batch, size), and whether it lies inside the image."""
-    index = ops.expand_dims(ops.arange(0, size, dtype="int32"), 0) + ops.expand_dims(offset, 1)
-    within = (index >= 0) & (index < size)
+def _sources(size, move, reflect, ops):
+    """Returns the source of each new row or column, (batch, size), and whether it is visible."""
+    index = ops.expand_dims(ops.arange(0, size, dtype="int32"), 0)
+    index = index if move.offset is None else index + ops.expand_dims(move.offset, 1)
     if reflect:
         index = ops.abs(index)
         index = size - 1 - ops.abs(size - 1 - index)
+    if move.flip is not None:
+        index = ops.where(ops.expand_dims(move.flip, 1), size - 1 - index, index)
+    within = (index >= 0) & (index < size)
+    if move.visible is not None:
+        first, end = (ops.expand_dims(edge, 1) for edge in move.visible)
+        within = within & (index >= first) & (index < end)
     return ops.minimum(ops.maximum(index, 0), size - 1), within

@@ -1,4 +1,4 @@
-"""The choice of kernels that mix, fill, move, flip, warp, sharpen and blur pixels. Both kinds have the same interface.
+"""The choice of kernels that mix, fill, move, crop, warp, sharpen and blur pixels. Both kinds have the same interface.
 
 The place where a batch lives (see `keras_reg._backend._place`) determines how a call processes its pixels:
 
@@ -19,5 +19,5 @@ from keras_reg.layers._pixels._for_host import ForHost
 
 
 def kernels_for(batch, data_format):
-    """Returns the kernels `mix`, `fill`, `move`, `flip`, `warp`, `sharpen` and `blur` for the place of the batch."""
+    """Returns the kernels `mix`, `fill`, `move`, `crop`, `warp`, `sharpen` and `blur` for the place of the batch."""
     return (ForHost if batch.place.is_host else ForCompilers)(batch.place, data_format)

@@ -4,10 +4,11 @@ from keras_reg.layers._batch._forms import at_least_float32, dtype_of
 from keras_reg.layers._pixels._rounding import as_pixels, float32_holds
 
 BEYOND = 2  # pixels beyond the border up to which positions are distinguished if all pixels there are equal
+OUTSIDE = -float(BEYOND)  # a position of which nothing in the image is seen
 
 
 def warped(array, source, fill, fill_mode, smooth, channels_first, ops):
-    """Returns the images resampled at the positions of `source`, an `Affine`.
+    """Returns the images resampled at the positions of `source`.
 
     Args:
         array: The images.
@@ -19,7 +20,8 @@ def warped(array, source, fill, fill_mode, smooth, channels_first, ops):
         ops: The operations.
     """
     pixels = ops.transpose(array, (0, 2, 3, 1)) if channels_first else array
-    corners = _Corners(pixels, ops.cast(fill, dtype_of(array)) if fill_mode == "constant" else None, ops)
+    fill = ops.cast(fill, dtype_of(array)) if fill_mode == "constant" else None
+    corners = _Corners(pixels, source.visible, fill, ops)
     sizes = ops.shape(pixels)[1:3]
     x, y = source.positions(sizes, ops)
     x, y = (within(position, size, fill_mode, ops) for position, size in zip((x, y), sizes[::-1], strict=True))
@@ -34,7 +36,7 @@ def within(position, size, fill_mode, ops):
     """
     last = ops.cast(size, "float32") - 1.0
     if fill_mode == "constant":
-        return ops.clip(position, -float(BEYOND), last + BEYOND)
+        return ops.clip(position, OUTSIDE, last + BEYOND)
     if fill_mode == "reflect":  # without repeating the border
         period = 2.0 * last
         position = position - period * ops.floor(position / ops.maximum(period, 1.0))
@@ -45,8 +47,8 @@ def within(position, size, fill_mode, ops):
 class _Corners:
     """Pixels (batch, height, width) or (batch, height, width, channels), looked up by rows and columns."""
 
-    def __init__(self, pixels, fill, ops):
-        self.fill, self.ops = fill, ops
+    def __init__(self, pixels, visible, fill, ops):
+        self.visible, self.fill, self.ops = visible, fill, ops
         self.shape = ops.shape(pixels)
         count, self.height, self.width = self.shape[:3]
         # The size is explicit, since JAX cannot infer -1 if there are no channels.
@@ -63,7 +65,12 @@ class _Corners:
         found = ops.reshape(found, self.shape)  # for an empty batch, JAX ignores the shape of the index
         if self.fill is None:
             return found
-        return ops.where(self.spread((row == rows) & (column == columns)), found, self.fill)
+        inside = (row == rows) & (column == columns)
+        for index, pixels in zip((rows, columns), self.visible, strict=True):
+            if pixels is not None:
+                first, end = (ops.reshape(edge, [-1, 1, 1]) for edge in pixels)
+                inside = inside & (index >= first) & (index < end)
+        return ops.where(self.spread(inside), found, self.fill)
 
     def spread(self, values):
         """Adds an axis of channels to values (batch, height, width), if the pixels have one."""

@@ -3,8 +3,9 @@
 import numpy as np
 
 from keras_reg.layers._batch._forms import at_least_float32, dtype_of
-from keras_reg.layers._pixels._affine import Affine
+from keras_reg.layers._pixels._moves import Move, Moves, both
 from keras_reg.layers._pixels._rounding import as_pixels, float32_holds
+from keras_reg.layers._pixels._slices import move_by_slices
 from keras_reg.layers._pixels._warp import BEYOND, within
 
 AT_ONCE = 2**15  # the pixels of small images that are resampled in one go
@@ -15,17 +16,44 @@ def warped_on_host(array, source, fill, fill_mode, smooth, channels_first, ops):
     out = np.empty(array.shape, array.dtype)
     given, made = (_by_channel(x, channels_first) for x in (array, out))
     height, width = sizes = given.shape[2:]
-    stays, count = source.is_identity(), max(1, AT_ONCE // max(1, height * width))
-    for start in range(0, len(array), count):
-        some = slice(start, start + count)
-        if stays[some].all():
-            out[some] = array[some]
-            continue
-        x, y = Affine(*(entry[some] for entry in source)).positions(sizes, ops)
+    whole, moves = _whole_moves(source, sizes, ops) if fill_mode == "constant" else (source.is_identity(), Moves())
+    move_by_slices(array, out, moves, fill, channels_first, np.flatnonzero(whole).tolist())
+    rest, count = np.flatnonzero(~whole), max(1, AT_ONCE // max(1, height * width))
+    resample = _bilinear if smooth else _nearest
+    for start in range(0, len(rest), count):
+        some = _as_slice(rest[start : start + count])
+        part = source.part(some)
+        x, y = part.positions(sizes, ops)
         x, y = within(x, width, fill_mode, ops), within(y, height, fill_mode, ops)
-        resample = _bilinear if smooth else _nearest
-        resample(given[some], made[some], x, y, fill if fill_mode == "constant" else None, ops)
+        found = made[some]  # a view of a slice, but a copy of single images
+        resample(given[some], found, part.visible, x, y, fill if fill_mode == "constant" else None, ops)
+        if not isinstance(some, slice):
+            made[some] = found
     return out
+
+
+def _whole_moves(warp, size, ops):
+    """Returns which images only move whole pixels, bools (batch,), and how they move."""
+    (xx, xy, x, yx, yy, y), moves = warp.source, []
+    whole = (np.abs(xx) == 1) & (np.abs(yy) == 1) & (xy == 0) & (yx == 0) & (x == np.rint(x)) & (y == np.rint(y))
+    if any(through is not None for through, _ in warp.cuts):
+        return np.zeros_like(whole), Moves()
+    for axis, scale, start in ((0, yy, y), (1, xx, x)):
+        flip = scale < 0
+        offset = np.where(whole, np.where(flip, size[axis] - 1 - start, start), 0).astype("int64")
+        move = Move(flip, offset, warp.visible[axis])
+        for _, kept in warp.cuts:
+            if kept[axis] is not None:
+                seen = move.source_of(kept[axis], size[axis], ops)
+                move = move._replace(visible=seen if move.visible is None else both(move.visible, seen, ops))
+        moves.append(move)
+    return whole, Moves(*moves)
+
+
+def _as_slice(images):
+    """Returns indices that follow one another as a slice, which does not copy."""
+    first, end = int(images[0]), int(images[-1]) + 1
+    return slice(first, end) if end - first == len(images) else images
 
 
 def _by_channel(array, channels_first):
@@ -35,36 +63,53 @@ def _by_channel(array, channels_first):
     return array if channels_first else array.transpose(0, 3, 1, 2)
 
 
-def _nearest(images, out, x, y, fill, ops):
+def _nearest(images, out, visible, x, y, fill, ops):
     count, channels, height, width = images.shape
     row, column = (np.rint(position).astype("intp") for position in (y, x))
     inside = None if fill is None else (row >= 0) & (row < height) & (column >= 0) & (column < width)
+    for index, pixels in zip((row, column), visible, strict=True):
+        if pixels is not None:
+            first, end = (edge.reshape(-1, 1, 1) for edge in pixels)
+            inside = inside & (index >= first) & (index < end)
     index = np.clip(row, 0, height - 1) * width + np.clip(column, 0, width - 1) + _starts(count, height * width)
     for channel in range(channels):
         found = np.take(np.ascontiguousarray(images[:, channel]), index)
         out[:, channel] = found if fill is None else np.where(inside, found, np.asarray(fill, images.dtype))
 
 
-def _bilinear(images, out, x, y, fill, ops):
+def _bilinear(images, out, visible, x, y, fill, ops):
     """Interpolates between four pixels. A border of the fill replaces the comparison of positions with the image."""
     dtype = dtype_of(images)
     wide = at_least_float32(dtype)
     count, channels, height, width = images.shape
     before, after = (0, 1) if fill is None else (BEYOND, BEYOND + 1)
     padded = np.full((count, height + before + after, width + before + after), fill or 0, wide)
+    inner = padded[:, before : before + height, before : before + width]
+    shown = _shown(visible, (height, width))
     flat, stride = padded.reshape(-1), padded.shape[2]
     left, top = np.floor(x), np.floor(y)
     across, down = (x - left).astype(wide), (y - top).astype(wide)
     index = (top.astype("intp") + before) * stride + (left.astype("intp") + before) + _starts(count, padded[0].size)
     for channel in range(channels):
-        padded[:, before : before + height, before : before + width] = images[:, channel]
+        np.copyto(inner, images[:, channel], where=shown)
         corners = [np.take(flat[start:], index) for start in (0, 1, stride, stride + 1)]
         above, below = _between(*corners[:2], across), _between(*corners[2:], across)
         out[:, channel] = as_pixels(_between(above, below, down), dtype, ops)
     if not float32_holds(dtype):
         exact, whole = np.empty(out.shape, out.dtype), (across == 0) & (down == 0)
-        _nearest(images, exact, x, y, fill, ops)
+        _nearest(images, exact, visible, x, y, fill, ops)
         np.copyto(out, exact, where=whole[:, None])
+
+
+def _shown(visible, size):
+    """Returns which pixels of the images are visible, (batch, height, width), or `True` for all."""
+    shown = True
+    for axis, pixels in enumerate(visible):
+        if pixels is not None:
+            first, end = (edge.reshape(-1, 1) for edge in pixels)
+            index = np.arange(size[axis])
+            shown = shown & np.expand_dims((index >= first) & (index < end), 2 - axis)
+    return shown
 
 
 def _starts(count, size):

@@ -1,0 +1,85 @@
+"""Neighboring layers of a `Pipeline` that move pixels at once: their maps are joined, and images are resampled once."""
+
+from keras_reg.layers._augmentation._folding import AugmentationFolding
+from keras_reg.layers._augmentation._hooks import HOOKS, apply_hooks
+from keras_reg.layers._augmentation._run import AugmentationRun
+from keras_reg.layers._batch._forms import height_width
+from keras_reg.layers._mover import Mover
+from keras_reg.layers._pixels._chain import Chain, chained, computed_once
+
+
+class FusedMovers(AugmentationFolding, AugmentationRun):
+    """Several movers as one part of a `Pipeline`. It draws the numbers that the layers would draw by themselves.
+
+    Args:
+        layers: The layers. `can_join` holds for each of them and those before it.
+        programs: The compiled programs of the pipeline.
+    """
+
+    _folds = True
+    _mixes = False
+    _works_on_host = True
+
+    def __init__(self, layers, programs):
+        self.layers, self._programs = layers, programs
+        self.data_format = layers[0].data_format
+        # The layer whose hooks are used: it knows how to interpolate, and what is outside.
+        self._leader = max(layers, key=lambda layer: (layer.interpolation is not None, layer.outside is not None))
+
+    @property
+    def joined(self):
+        """The number of layers."""
+        return len(self.layers)
+
+    @property
+    def _columns(self):
+        return sum(layer._columns for layer in self.layers)
+
+    def _transform(self, batch, u, noise=None, select=None):
+        steps, start = [], 0
+        for layer in self.layers:
+            end = start + layer._columns
+            random = layer._drawn(batch, u[:, start:end], select=select)
+            steps += [] if random is None else [layer.geometry(batch, random)]
+            start = end
+        if not steps:
+            return batch
+        size = height_width(batch.images, self.data_format, batch.ops)
+        pixels = computed_once(chained(steps, size, batch.ops), batch)
+        return apply_hooks(self._leader, batch, Chain(tuple(steps), pixels), None)
+
+    def _draw_noise(self, batch, key):
+        return None
+
+    def _is_one_program(self):
+        return all(layer._is_one_program() for layer in self.layers)
+
+    def _walk(self):
+        return self.layers
+
+
+def fused(layers, programs):
+    """Returns the layers, of which neighbors that can move pixels at once are joined to `FusedMovers`."""
+    groups = []
+    for layer in layers:
+        if groups and can_join(groups[-1], layer):
+            groups[-1].append(layer)
+        else:
+            groups.append([layer])
+    return [FusedMovers(group, programs) if len(group) > 1 else group[0] for group in groups]
+
+
+def can_join(before, layer):
+    """Whether a layer can move pixels at once with those before it, with the result of one after another."""
+    layers = [*before, layer]
+    if not all(map(_only_has_geometry, layers)) or len({layer.bounding_box_format for layer in layers}) > 1:
+        return False
+    outsides = [layer.outside for layer in layers if layer.outside is not None]
+    if len(outsides) > 1 and any(outside != outsides[0] or outside.fill_mode != "constant" for outside in outsides):
+        return False
+    return len({layer.interpolation for layer in layers} - {None}) <= 1
+
+
+def _only_has_geometry(layer):
+    """Whether a layer keeps the size of the images, and does no more than to move pixels as its `geometry` says."""
+    return isinstance(layer, Mover) and all(getattr(type(layer), hook) is getattr(Mover, hook) for hook in HOOKS)

@@ -1,0 +1,110 @@
+"""Geometric steps of images that follow one another, as one map: the pixels are moved or resampled once."""
+
+from typing import Any, NamedTuple
+
+from keras_reg.layers._batch._forms import dtype_of, leaves, map_arrays
+from keras_reg.layers._pixels._affine import Affine
+from keras_reg.layers._pixels._moves import Moves
+from keras_reg.layers._pixels._warp import OUTSIDE
+
+
+class Chain(NamedTuple):
+    """The map of several steps. Boxes and points follow the steps one by one, as they are clipped after each."""
+
+    steps: tuple
+    pixels: Any  # the same map as one `Moves` or `Warp`
+
+    def move_pixels(self, kernels, array, fill, fill_mode, smooth):
+        """Returns the images, moved or resampled once."""
+        return self.pixels.move_pixels(kernels, array, fill, fill_mode, smooth)
+
+
+class Warp(NamedTuple):
+    """One `Affine` for several steps, and what the steps cut off.
+
+    Attributes:
+        source: The map from the pixels of the result to positions in the image.
+        visible: Which rows and which columns of the image can be seen: (first, one after the last) or `None` for all.
+        cuts: What steps after the first resampling cut off, pairs (map, visible). The map leads from the pixels of the
+            result to those of which the `visible` rows and columns were kept. `None` stands for the result itself.
+    """
+
+    source: Affine
+    visible: tuple = (None, None)
+    cuts: tuple = ()
+
+    def is_identity(self):
+        """Returns which images the map leaves as they are, (batch,). No step may cut off pixels."""
+        return self.source.is_identity()
+
+    def part(self, images):
+        """Returns the map of some of the images."""
+        return map_arrays(lambda entry: entry[images] if hasattr(entry, "shape") and entry.shape else entry, self)
+
+    def positions(self, size, ops):
+        """Returns the source columns and rows of all pixels, each (batch, height, width). Cut off ones are outside."""
+        x, y = self.source.positions(size, ops)
+        for through, visible in self.cuts:
+            places = _own_positions(size, ops) if through is None else map(ops.round, through.positions(size, ops))
+            for place, kept in zip(places, visible[::-1], strict=True):
+                if kept is not None:
+                    first, end = (ops.reshape(ops.cast(edge, "float32"), [-1, 1, 1]) for edge in kept)
+                    x = ops.where((place >= first) & (place < end), x, OUTSIDE)
+        return x, y
+
+    def move_pixels(self, kernels, array, fill, fill_mode, smooth):
+        """Returns the images resampled at the positions of this map."""
+        return kernels.warp(array, self, fill, fill_mode, smooth)
+
+
+def _own_positions(size, ops):
+    rows, columns = (ops.cast(ops.arange(0, n, dtype="int32"), "float32") for n in size)
+    return ops.reshape(columns, [1, 1, -1]), ops.reshape(rows, [1, -1, 1])
+
+
+def chained(steps, size, ops):
+    """Returns one map of the pixels for several steps on images of this size, each a `Moves` or an `Affine`."""
+    steps = _joined(steps, size, ops)
+    if len(steps) == 1:
+        return steps[0]
+    source, cuts = None, []
+    for i, step in reversed(list(enumerate(steps))):
+        source = step.affine(size, ops) if source is None else step.affine(size, ops).then(source)
+        if i == 0:
+            visible = _visible_in_image(step, size, ops)
+        elif i == len(steps) - 1 and isinstance(step, Moves):
+            cuts.append((None, tuple(move.visible_in_result(n, ops) for move, n in zip(step, size, strict=True))))
+        elif isinstance(step, Moves) or isinstance(steps[i - 1], Affine):
+            kept = zip(_visible_in_image(step, size, ops), size, strict=True)
+            cuts.append((source, tuple((0, n) if pixels is None else pixels for pixels, n in kept)))
+    return Warp(source, visible, tuple(cut for cut in cuts if cut[1] != (None, None)))
+
+
+def _joined(steps, size, ops):
+    """Joins `Moves` that follow one another."""
+    done = []
+    for step in steps:
+        if done and isinstance(step, Moves) and isinstance(done[-1], Moves):
+            step = done.pop().then(step, size, ops)
+        done.append(step)
+    return done
+
+
+def _visible_in_image(step, size, ops):
+    """Returns which rows and columns of the images are visible after a step, `None` for all."""
+    if isinstance(step, Affine):
+        return step.visible
+    return tuple(move.visible_in_image(n, ops) for move, n in zip(step, size, strict=True))
+
+
+def computed_once(geometry, batch):
+    """Returns the same map, with its arrays computed before the pixels that depend on them."""
+
+    def is_per_image(entry):
+        return len(getattr(entry, "shape", ())) == 1
+
+    arrays = [entry for entry in leaves(geometry) if is_per_image(entry)]
+    if all(dtype_of(array) == "bool" for array in arrays):
+        return geometry  # comparisons cost nothing
+    done = iter(batch.computed_once(*arrays))
+    return map_arrays(lambda entry: next(done) if is_per_image(entry) else entry, geometry)

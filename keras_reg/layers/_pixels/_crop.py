@@ -1,0 +1,86 @@
+"""Crops of fractions of pixels that are resized, bilinearly by one matrix product along each axis."""
+
+from typing import Any, NamedTuple
+
+from keras_reg.layers._batch._forms import dtype_of
+from keras_reg.layers._pixels._gather import gather_pixels
+
+
+class Crop(NamedTuple):
+    """A box in each image, in pixels and each (batch,) float32, and the height and width to which it is resized."""
+
+    top: Any
+    left: Any
+    tall: Any
+    wide: Any
+    sizes: tuple[int, int]
+
+    @property
+    def steps(self):
+        """The maps that follow one another. Boxes and points are clipped after each of them."""
+        return (self,)
+
+    def size_of_result(self, size):
+        return self.sizes
+
+    def is_identity(self):
+        """No image stays."""
+
+    def move_pixels(self, kernels, array, fill, fill_mode, smooth):
+        """Returns the resized crops. All of their pixels come from inside the images."""
+        return kernels.crop(array, self, smooth)
+
+    def move_corners(self, x1, y1, x2, y2, size, ops):
+        """Returns the corners of the moved boxes. The corners are edges of pixels."""
+        top, left, down, across = self._scales(ops)
+        return (x1 - left) * across, (y1 - top) * down, (x2 - left) * across, (y2 - top) * down
+
+    def move_points(self, x, y, size, ops):
+        """Returns the moved points. The centers of pixels are whole numbers."""
+        top, left, down, across = self._scales(ops)
+        return (x + 0.5 - left) * across - 0.5, (y + 0.5 - top) * down - 0.5
+
+    def _scales(self, ops):
+        new_height, new_width = self.sizes
+        entries = (self.top, self.left, new_height / self.tall, new_width / self.wide)
+        return tuple(ops.expand_dims(entry, -1) for entry in entries)
+
+
+def cropped(array, crop, smooth, channels_first, ops):
+    """Returns the resized crops of images, or of masks if not `smooth`, which take the nearest pixels."""
+    sizes = ops.shape(array)[2:4] if channels_first else ops.shape(array)[1:3]
+    weights = _bilinear if smooth else _nearest
+    rows = weights(crop.top, crop.tall, crop.sizes[0], sizes[0], ops)
+    columns = weights(crop.left, crop.wide, crop.sizes[1], sizes[1], ops)
+    if smooth:
+        rows, columns = (ops.cast(x, dtype_of(array)) for x in (rows, columns))
+        array = ops.einsum("boh,bchw->bcow" if channels_first else "boh,bhwc->bowc", rows, array)
+        return ops.einsum("bpw,bcow->bcop" if channels_first else "bpw,bowc->bopc", columns, array)
+    moved = gather_pixels(ops.transpose(array, (0, 2, 3, 1)) if channels_first else array, rows, columns, ops)
+    return ops.transpose(moved, (0, 3, 1, 2)) if channels_first else moved
+
+
+def _bilinear(start, length, new_size, size, ops):
+    """Returns triangular weights (batch, new_size, size) that resample [start, start + length).
+
+    The triangles are wider if the crop shrinks. A pixel is a square with its value at the center. Pixels outside the
+    crop have weight 0.
+    """
+    step = ops.reshape(length / new_size, [-1, 1, 1])
+    start, end = (ops.reshape(x, [-1, 1, 1]) for x in (start, start + length))
+    centers = (
+        start + (ops.reshape(ops.cast(ops.arange(0, new_size, dtype="int32"), "float32"), [1, -1, 1]) + 0.5) * step
+    )
+    sources = ops.reshape(ops.cast(ops.arange(0, size, dtype="int32"), "float32"), [1, 1, -1]) + 0.5
+    inside = (sources > start - 0.5) & (sources < end + 0.5)
+    weights = ops.maximum(1.0 - ops.abs(sources - centers) / ops.maximum(step, 1.0), 0.0)
+    weights = ops.where(inside, weights, 0.0)
+    return weights / ops.sum(weights, axis=-1, keepdims=True)
+
+
+def _nearest(start, length, new_size, size, ops):
+    """Returns the pixel that contains the center of each new pixel, (batch, new_size)."""
+    places = (ops.expand_dims(ops.cast(ops.arange(0, new_size, dtype="int32"), "float32"), 0) + 0.5) / new_size
+    index = ops.floor(ops.expand_dims(start, 1) + places * ops.expand_dims(length, 1))
+    limit = ops.cast(size - 1, "float32")
+    return ops.cast(ops.minimum(ops.maximum(index, 0.0), limit), "int32")

@@ -1,0 +1,183 @@
+"""Neighboring layers that move pixels, as one map for each image, beside the same layers one after another."""
+
+import keras
+import numpy as np
+import pytest
+from harness import map_in_tf_data, raises_received, to_numpy
+from layers.batches import assert_same_bits, augment
+
+from keras_reg.layers import (
+    Pipeline,
+    RandomAffine,
+    RandomErasing,
+    RandomFlip,
+    RandomPadCrop,
+)
+from keras_reg.training import RegularizedModel
+
+COUNT = 12
+
+
+def example(height=9, width=7, dtype="float32"):
+    """Every part of a batch, with a pixel of NaN, a "void" class, and points beside the image."""
+    rng = np.random.default_rng(0)
+    images = np.round(rng.random((COUNT, height, width, 3)) * 200).astype(dtype)
+    if dtype == "float32":
+        images[0, 4, 4] = np.nan
+    masks = rng.integers(1, 9, (COUNT, height, width)).astype("int32")
+    masks[:, 3, 3:5] = 255
+    corners = np.sort(rng.random((COUNT, 4, 2, 2)) * [width, height], axis=2).reshape(COUNT, 4, 4)
+    return {
+        "images": images,
+        "labels": masks[..., None],
+        "sample_weights": masks.astype("float32"),
+        "segmentation_masks": masks,
+        "bounding_boxes": {"boxes": corners.astype("float32"), "classes": np.tile(np.arange(4), (COUNT, 1))},
+        "keypoints": (rng.random((COUNT, 5, 2)) * [width + 2, height + 2] - 1.5).astype("float32"),
+    }
+
+
+def both_ways(layers, data, **options):
+    """The result of layers that are fused, and of those that follow one another."""
+    return [augment(Pipeline(layers(), seed=3, fuse=fuse, **options), data, index=1) for fuse in (True, False)]
+
+
+def turn(quarters, **options):
+    return RandomAffine(rotation=(90 * quarters, 90 * quarters), rate=0.7, fill_value=7, mask_fill=3, **options)
+
+
+def shift(padding, **options):
+    return RandomPadCrop(padding, fill_value=7, mask_fill=3, **options)
+
+
+EXACT = {
+    "shifts": lambda: [shift(3), shift((0, 4)), shift((5, 0)), shift(2, rate=0.5)],
+    "flips": lambda: [RandomFlip(), RandomFlip("horizontal_and_vertical"), RandomFlip("vertical")],
+    "shifts and flips": lambda: [
+        RandomFlip(), shift(3), RandomFlip("horizontal_and_vertical"), shift(4), RandomFlip("vertical"), shift((0, 2)),
+    ],
+    "reflection and flips": lambda: [
+        RandomFlip("horizontal_and_vertical"), RandomPadCrop(3, fill_mode="reflect"), RandomFlip("vertical"),
+    ],
+    "quarter turns": lambda: [
+        shift(2), RandomFlip("vertical"), turn(1), shift((1, 3)), RandomFlip(), turn(2), shift(2),
+    ],
+    "translations": lambda: [
+        RandomAffine(translation=0.4, fill_value=7, mask_fill=3), RandomFlip(),
+        RandomAffine(translation=0.4, fill_value=7, mask_fill=3, rate=0.6),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "dtype"), zip(EXACT, ["uint8", "float32", "int32"] * 2, strict=True))
+def test_exact_steps_keep_their_bits(name, dtype):
+    data = example(9, 9 if name == "quarter turns" else 7, dtype)
+    if dtype == "int32":
+        data["images"] += 2**30  # which float32 does not hold
+    found, expected = both_ways(EXACT[name], data)
+    assert (found["segmentation_masks"] != data["segmentation_masks"]).any()
+    assert_same_bits(found["images"], expected["images"])
+    for part in ("labels", "sample_weights", "segmentation_masks", "keypoints"):
+        assert_same_bits(found[part], expected[part])
+    for part in ("boxes", "classes"):
+        assert_same_bits(found["bounding_boxes"][part], expected["bounding_boxes"][part])
+
+
+def warp(**options):
+    return RandomAffine(25, 0.2, 0.3, 0.2, fill_value=7, mask_fill=3, **options)
+
+
+ONE_WARP = {
+    "warp first": lambda: [warp(), RandomFlip("horizontal_and_vertical"), shift(3)],
+    "warp last": lambda: [shift(3), RandomFlip("horizontal_and_vertical"), shift(2), warp()],
+    "warp between": lambda: [RandomFlip(), shift((3, 1)), warp(rate=0.6), RandomFlip("vertical"), shift(2)],
+    "mirrored border": lambda: [RandomFlip("vertical"), RandomAffine(40, 0.4, fill_mode="reflect"), RandomFlip()],
+}
+
+
+@pytest.mark.parametrize("name", ONE_WARP)
+def test_around_one_warp_the_pixels_agree_within_rounding(name):
+    data = example(20, 16)
+    data["images"][0, 4, 4] = 0
+    found, expected = both_ways(ONE_WARP[name], data)
+    assert_allclose = np.testing.assert_allclose
+    assert_allclose(found["images"], expected["images"], atol=0.02)
+    for part in ("labels", "sample_weights", "segmentation_masks"):
+        assert (found[part] == expected[part]).mean() > 0.998
+    assert_allclose(found["keypoints"], expected["keypoints"], atol=1e-4)
+    assert_allclose(found["bounding_boxes"]["boxes"], expected["bounding_boxes"]["boxes"], atol=1e-4)
+    assert (found["images"] != data["images"]).any((1, 2, 3)).all()
+
+
+def test_several_warps_are_one_and_do_not_blur():
+    """There and back, the middle is what it was, and what the first warp cut off stays away."""
+    images = example(21, 15)["images"][1:]
+    there, back = ({"rotation": (a, a), "zoom": (z, z), "fill_value": 7} for a, z in ((50, 1), (-50, -0.5)))
+    found, expected = both_ways(lambda: [RandomAffine(**there), RandomAffine(**back)], images)
+    middle = (slice(None), slice(8, 13), slice(5, 10))
+    np.testing.assert_allclose(found[middle], images[middle], atol=0.02)
+    assert np.abs(expected[middle] - images[middle]).mean() > 5
+    assert (found[:, [0, 0, -1, -1], [0, -1, 0, -1]] == 7).all()
+    masks = np.ones((11, 21, 15), "int32")
+    masks = both_ways(
+        lambda: [RandomAffine(**there), RandomAffine(**back)], {"images": images, "segmentation_masks": masks}
+    )
+    assert (masks[0]["segmentation_masks"] == masks[1]["segmentation_masks"]).mean() > 0.95
+
+
+def test_a_shift_and_back_leaves_its_band():
+    there, back = (RandomAffine(translation=(share, share), fill_value=7) for share in (1 / 3, -1 / 3))
+    images = example(9, 6)["images"]
+    found = augment(Pipeline([there, back]), images)
+    assert (found[:, -3:] == 7).all() and (found[:, :, -2:] == 7).all()
+    assert_same_bits(found[:, :-3, :-2], images[:, :-3, :-2])
+
+
+class Darkens(RandomFlip):
+    """A layer that does more than its geometry says."""
+
+    def transform_images(self, images, geometry, batch):
+        return super().transform_images(images, geometry, batch) / 2
+
+
+SEPARATE = {
+    "other fill": lambda: [RandomPadCrop(3, fill_value=1), warp()],
+    "other mask fill": lambda: [RandomPadCrop(3, fill_value=7), warp()],
+    "reflection": lambda: [RandomPadCrop(3, fill_mode="reflect"), warp(), RandomPadCrop(2, fill_mode="reflect")],
+    "other interpolation": lambda: [warp(interpolation="nearest"), warp()],
+    "other boxes": lambda: [RandomFlip(bounding_box_format="rel_xyxy"), warp()],
+    "own hooks": lambda: [Darkens(), warp()],
+    "between": lambda: [RandomFlip(), RandomErasing(1.0), warp()],
+}
+
+
+@pytest.mark.parametrize("name", SEPARATE)
+def test_what_would_differ_is_not_fused(name):
+    images = example(16, 12)["images"][1:]
+    assert_same_bits(*both_ways(SEPARATE[name], images))
+
+
+def test_the_layers_behind_draw_the_same_noise():
+    erase = RandomErasing(1.0, fill="pixel_noise", scale=(0.9, 1.0), ratio=(0.1, 9.0), value_range=(0, 200))
+    layers = [RandomFlip(), RandomFlip("vertical"), erase]
+    assert_same_bits(*both_ways(lambda: layers, example()["images"]))
+
+
+def test_the_same_pictures_in_a_step_in_tf_data_and_symbolically():
+    layers, images = ONE_WARP["warp between"](), example(20, 16)["images"][1:]
+    pipeline = Pipeline(layers, seed=1)
+    expected = augment(Pipeline(layers, seed=1), images)
+    network = keras.Sequential([keras.Input((20, 16, 3)), keras.layers.Flatten(), keras.layers.Dense(1)])
+    in_step = RegularizedModel(network, pipeline).augment(images, np.zeros(11, "int32"))[0]
+    np.testing.assert_allclose(to_numpy(in_step), expected, atol=0.02)
+    assert pipeline(keras.Input((20, 16, 3))).shape == (None, 20, 16, 3)
+    mapped = np.concatenate(map_in_tf_data(Pipeline(layers, seed=1), images, batch_size=11))
+    assert mapped.shape == images.shape and (mapped != images).any()
+
+
+def test_a_pipeline_stores_whether_it_fuses():
+    for fuse in (True, False):
+        config = Pipeline([RandomFlip(), warp()], fuse=fuse).get_config()
+        assert config["fuse"] is fuse and Pipeline.from_config(config).fuse is fuse
+    with raises_received("fuse="):
+        Pipeline([RandomFlip()], fuse="yes")
