@@ -69,7 +69,7 @@ EXACT = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "dtype"), zip(EXACT, ["uint8", "float32", "int32"] * 2, strict=True))
+@pytest.mark.parametrize(("name", "dtype"), list(zip(EXACT, ["uint8", "float32", "int32"] * 2, strict=True)))
 def test_exact_steps_keep_their_bits(name, dtype):
     data = example(9, 9 if name == "quarter turns" else 7, dtype)
     if dtype == "int32":
