@@ -12,13 +12,14 @@ COMPILED = ("loss", "loss_weights", "metrics", "weighted_metrics", "run_eagerly"
 
 
 class InferenceModel(keras.Model):
-    """Base class of the models around a trained model. They predict and evaluate, and do not train.
+    """Base class of models around a trained model, which predict and evaluate but do not train.
 
     If the trained model is compiled, the model around it is compiled with the same loss and metrics.
 
     Args:
         model: The trained model, which has one output.
-        from_logits: Whether its outputs are logits. With `None`, its loss tells, else its last activation.
+        from_logits: Whether its outputs are logits. With `None`, this is read from its loss, or else from its last
+            activation.
         **kwargs: Arguments of `keras.Model`.
     """
 
@@ -68,7 +69,7 @@ class InferenceModel(keras.Model):
 
 
 def check_trained(model):
-    """Checks for a model that is built and has one output."""
+    """Checks that a model is built and has one output."""
     if not isinstance(model, keras.Model):
         fail("`model` must be a `keras.Model`.", model=model)
     if not network_of(model).built:

@@ -8,7 +8,7 @@ from keras_reg._validation import fail
 from keras_reg.layers._batch._forms import at_least_float32, dtype_of
 from keras_reg.training._distributions import Distribution
 
-OF_NUMBERS = ("mean", "max", "median")  # what is defined for a regression too
+OF_NUMBERS = ("mean", "max", "median")  # what is defined for regression too
 
 
 def merged(outputs, merge, distribution):
@@ -17,13 +17,13 @@ def merged(outputs, merge, distribution):
     Args:
         outputs: List of tensors of one shape.
         merge: "mean" of probabilities, mean of "logits", "vote" or "max".
-        distribution: The `Distribution` of the outputs, or `None` for numbers of a regression.
+        distribution: The `Distribution` of the outputs, or `None` for the outputs of a regression.
     """
     dtype = dtype_of(outputs[0])
     stack = ops.cast(ops.stack(outputs), at_least_float32(dtype))
     if distribution is None:
         if merge not in OF_NUMBERS:
-            fail(f'Outputs of a regression have no "{merge}".', merge=merge)
+            fail(f'"{merge}" is not defined for the outputs of a regression.', merge=merge)
         found = ops.mean(stack, 0) if merge == "mean" else ops.max(stack, 0)
     else:
         found = _MERGES[merge](stack, distribution)
@@ -31,7 +31,7 @@ def merged(outputs, merge, distribution):
 
 
 def _mean(stack, distribution):
-    """Averages probabilities. The mean of probabilities that are given by logits has exact logarithms."""
+    """Averages probabilities. For logits, this is done with logarithms, so that small probabilities stay exact."""
     if not distribution.from_logits:
         return ops.mean(stack, 0)
     return distribution.outputs(ops.logsumexp(distribution.logs(stack), 0) - math.log(stack.shape[0]))

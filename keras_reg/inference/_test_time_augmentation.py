@@ -13,11 +13,11 @@ from keras_reg.layers._batch._forms import spatial_axes
 
 @keras.saving.register_keras_serializable(package="keras_reg")
 class TestTimeAugmentation(InferenceModel):
-    """Predicts several views of each image, such as its mirror image or ten crops, and merges the predictions.
+    """Merges the predictions for several views of each image, such as its mirror image or ten crops.
 
-    The output has the form of the model's output: logits stay logits, so that the same loss and metrics apply. If
-    the model is compiled, this model is compiled with the same loss and metrics. The weights are shared. The model runs
-    in inference mode, so its statistics and seeds are not changed.
+    The output has the form of the output of `model`: logits stay logits, so the same loss and metrics apply. If `model`
+    is compiled, this model is compiled with the same loss and metrics. The weights are shared. `model` runs in
+    inference mode, so its statistics and seeds are not changed.
 
     All views of the same size run as one batch. If memory is short, pass a smaller `batch_size` to `predict`.
 
@@ -26,18 +26,19 @@ class TestTimeAugmentation(InferenceModel):
 
     Args:
         model: A trained `keras.Model` with images as its only input, and one output.
-        views: `flips()`, `five_crop(size)`, `ten_crop(size)`, `multi_scale(sizes)`, or a layer that augments images: of
-            `keras_reg.layers`, but no mixer, or an image layer of Keras.
+        views: `flips()`, `five_crop(size)`, `ten_crop(size)`, `multi_scale(sizes)`, or a layer that augments images: an
+            image layer of Keras, or a layer of `keras_reg.layers` that does not mix images.
         merge: "mean" averages probabilities, or the numbers of a regression. "logits" averages logits, which is the
             normalized geometric mean of the probabilities. "vote" gives the share of the views that predict a class.
             "max" gives the largest probability, normalized for classes that exclude each other.
         samples: Number of views if `views` is a layer.
-        from_logits: Whether the outputs are logits. With `None`, the compiled loss tells, else the last activation.
+        from_logits: Whether the outputs are logits. With `None`, this is read from the compiled loss, or else from the
+            last activation.
         data_format: "channels_last", "channels_first", or `None` for Keras' setting.
         **kwargs: Further arguments of `keras.Model`, such as `name`.
 
     Call arguments:
-        inputs: Images. With crops or sizes, they may be larger than the images of `model`.
+        inputs: Images. With crops or sizes, they may differ in size from the inputs of `model`.
 
     Input shape:
         (batch, height, width, channels), or (batch, channels, height, width) with "channels_first". A layer as `views`
@@ -47,8 +48,8 @@ class TestTimeAugmentation(InferenceModel):
         The output shape of `model`.
 
     Raises:
-        ValueError: If an argument is none of these; when the model is called, if crops are larger than the images, if
-            views cannot be undone for outputs with positions, or if it is not known what the outputs are.
+        ValueError: If an argument is invalid; when the model is called, if crops are larger than the images, if views
+            cannot be undone for outputs with positions, or if it is not known whether the outputs are logits.
 
     Example:
 

@@ -153,7 +153,7 @@ def checked_views(views, samples):
 
 
 def flips(mode: Literal["horizontal", "vertical", "horizontal_and_vertical"] = "horizontal") -> Views:
-    """Returns the views of `TestTimeAugmentation` that are the image and its mirror images.
+    """Returns the image and its mirror images, as `views` of `TestTimeAugmentation`.
 
     Args:
         mode: "horizontal", which mirrors left and right, "vertical", which mirrors top and bottom, or
@@ -163,7 +163,7 @@ def flips(mode: Literal["horizontal", "vertical", "horizontal_and_vertical"] = "
         An object for the argument `views`.
 
     Raises:
-        ValueError: If `mode` is none of these.
+        ValueError: If `mode` is not one of these.
 
     Example:
 
@@ -175,16 +175,16 @@ def flips(mode: Literal["horizontal", "vertical", "horizontal_and_vertical"] = "
 
 
 def five_crop(size: int | Sequence[int]) -> Views:
-    """Returns the views of `TestTimeAugmentation` that are crops at the four corners and in the middle.
+    """Returns crops at the four corners and in the middle, as `views` of `TestTimeAugmentation`.
 
     Args:
-        size: Side of the crops, or a pair (height, width). Smaller images are refused when the model is called.
+        size: Side of the crops, or a pair (height, width). Smaller images raise an error when the model is called.
 
     Returns:
         An object for the argument `views`.
 
     Raises:
-        ValueError: If `size` is no integer of at least 1, and no pair of them.
+        ValueError: If `size` is neither an integer of at least 1 nor a pair of such integers.
 
     Example:
 
@@ -196,18 +196,18 @@ def five_crop(size: int | Sequence[int]) -> Views:
 
 
 def ten_crop(size: int | Sequence[int]) -> Views:
-    """Returns the views of `TestTimeAugmentation` that are `five_crop` of the image and of its mirror image.
+    """Returns the crops of `five_crop` of the image and of its mirror image, as `views` of `TestTimeAugmentation`.
 
     The crops are those of torchvision's `ten_crop`. The middle one starts at (height - size) / 2, rounded half to even.
 
     Args:
-        size: Side of the crops, or a pair (height, width). Smaller images are refused when the model is called.
+        size: Side of the crops, or a pair (height, width). Smaller images raise an error when the model is called.
 
     Returns:
         An object for the argument `views`.
 
     Raises:
-        ValueError: If `size` is no integer of at least 1, and no pair of them.
+        ValueError: If `size` is neither an integer of at least 1 nor a pair of such integers.
 
     Example:
 
@@ -224,7 +224,7 @@ def ten_crop(size: int | Sequence[int]) -> Views:
 
 
 def multi_scale(sizes: Sequence[int | Sequence[int]], views: Any = None) -> Views:
-    """Returns the views of `TestTimeAugmentation` that are the image at several sizes.
+    """Returns the image at several sizes, as `views` of `TestTimeAugmentation`.
 
     Images are resized bilinearly, with anti-aliasing. The model must accept all sizes, unless `views` cuts crops of one
     size out of them.
@@ -238,7 +238,7 @@ def multi_scale(sizes: Sequence[int | Sequence[int]], views: Any = None) -> View
         An object for the argument `views`.
 
     Raises:
-        ValueError: If `sizes` is no list of sizes, or `views` are none.
+        ValueError: If `sizes` is not a list of sizes, or `views` is not the result of one of these functions.
 
     Example:
 

@@ -17,13 +17,13 @@ REACH = 3  # how many standard deviations the kernel reaches to each side, by de
 class RandomGaussianBlur(BatchAugmentation):
     """Blurs random images with a Gaussian kernel.
 
-    Each image draws its own standard deviation, uniform in its range. Images are mirrored at their border, without
+    The standard deviation of each image is drawn uniformly from its range. Images are mirrored at their border, without
     repeating it. The mean brightness stays about the same. In a video, all frames are blurred alike. In inference, the
     layer is the identity.
 
     Args:
-        sigma: Standard deviation of the kernel in pixels, in [0, 100]: a number, or a pair (least, most), from which
-            the number is drawn per image. 0 does not change the image.
+        sigma: Standard deviation of the kernel in pixels, in [0, 100]: a number, or a range (least, most) from which a
+            number is drawn per image. 0 does not change the image.
         kernel_size: Height and width of the kernel in pixels, an odd integer from 3 to 601. With `None`, the kernel
             reaches 3 standard deviations to each side, for the largest `sigma`.
         rate: Probability that an image is blurred, in [0, 1], or a `keras_reg.Strength`.
@@ -47,7 +47,7 @@ class RandomGaussianBlur(BatchAugmentation):
         "channels_first", the channels are the second axis. A single sample without the batch axis is accepted.
 
     Output shape:
-        The shape of the input. Integer images stay integers, which are rounded.
+        The shape of the input. Integer images stay integers, and their values are rounded.
 
     Raises:
         ValueError: For arguments out of range.

@@ -15,15 +15,15 @@ from keras_reg.layers._pixels._rounding import as_pixels
 from keras_reg.layers._strength_weight import given
 
 LEAST_OF_INTEGERS = 0.1  # smaller noise would be rounded to 0: it exceeds 1/2 once in two million pixels
-SAMPLES = 3  # axes from which on integers are samples with values, and no token ids
+SAMPLES = 3  # integers with at least so many axes are values, and with fewer they may be token ids
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
 class RandomGaussianNoise(BatchAugmentation):
-    """Adds noise from N(0, stddev^2) to random images, a number of its own for each pixel and channel.
+    """Adds noise from N(0, stddev^2) to random images, drawn independently for each pixel and channel.
 
-    The expectation is the image itself, except where values are clipped. It accepts inputs of any shape, such as
-    signals and tables. In inference, the layer is the identity.
+    The expectation is the image itself, except where values are clipped. The layer accepts inputs of any shape, such as
+    signals and tables. In inference, it is the identity.
 
     Args:
         stddev: Standard deviation of the noise in the units of the inputs, in [0, 1e30], or a `keras_reg.Strength`:
@@ -52,11 +52,11 @@ class RandomGaussianNoise(BatchAugmentation):
         ids.
 
     Output shape:
-        The shape of the input. Integers stay integers, which are rounded.
+        The shape of the input. Integers stay integers, and their values are rounded.
 
     Raises:
-        ValueError: For arguments out of range, a `stddev` that integers would round away, and a `clip` that the dtype
-            of the inputs cannot hold.
+        ValueError: For arguments out of range, a `stddev` so small that integers would lose it by rounding, and a
+            `clip` that the dtype of the inputs cannot hold.
 
     Example:
 

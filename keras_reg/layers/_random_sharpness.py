@@ -14,17 +14,17 @@ from keras_reg.layers._pixels._kernels import kernels_for
 class RandomSharpness(BatchAugmentation):
     """Sharpens or smooths each image at random.
 
-    It changes the distance of each pixel from a smoothed image, the weighted mean of 3 x 3 pixels. Each image draws its
-    own number. The outermost rows and columns are unchanged, as in Pillow and torchvision. In a video, all frames
-    change alike. In inference, the layer is the identity.
+    The layer changes the distance of each pixel from a smoothed image, the weighted mean of 3 x 3 pixels. The change of
+    each image is drawn uniformly from its range. The outermost rows and columns are unchanged, as in Pillow and
+    torchvision. In a video, all frames change alike. In inference, the layer is the identity.
 
     Args:
-        sharpness: Change as a share, in [-1, 9]: -1 smooths the image, 0 does not change it, and 1 doubles the distance
+        sharpness: Relative change, in [-1, 9]: -1 smooths the image, 0 does not change it, and 1 doubles the distance
             from the smoothed image. A number x stands for the range from -x to x, and a pair is the range
             (least, most).
         rate: Probability that an image is changed, in [0, 1], or a `keras_reg.Strength`.
-        value_range: Range (least, most) of the pixels, to which they are clipped. With `None`, it is (0, 255) for
-            `uint8`. All other images need it.
+        value_range: Range (least, most) of the pixels, to which they are clipped. With `None`, it is (0, 255), which
+            only `uint8` images accept.
         kind: Kind of sample: "image", "video", or `None`, which treats inputs with four axes as images and inputs with
             five axes as videos.
         data_format: "channels_last", "channels_first", or `None` for Keras' setting.
@@ -45,7 +45,7 @@ class RandomSharpness(BatchAugmentation):
         "channels_first", the channels are the second axis. A single sample without the batch axis is accepted.
 
     Output shape:
-        The shape of the input. Integer images stay integers, which are rounded down, as in torchvision.
+        The shape of the input. Integer images stay integers, and their values are rounded down, as in torchvision.
 
     Raises:
         ValueError: For arguments out of range, and images that are not `uint8` without a `value_range`.

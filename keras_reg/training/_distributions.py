@@ -98,12 +98,12 @@ def distribution_of(network, loss, output, from_logits=None, if_linear=None):
     """Returns the `Distribution` of the only output of a network, or `None` if it is a regression.
 
     Args:
-        network: The model whose last layer counts.
+        network: The model whose last layer is examined.
         loss: The `loss` argument of `compile`, or `None`.
         output: The output, or a specification of it.
-        from_logits: `True` or `False` for a classification with logits or probabilities. `None` leaves it to the loss.
-        if_linear: What a linear last layer returns if there is no loss: "logits", "numbers", or `None` if only a loss
-            can tell.
+        from_logits: Whether the outputs are logits. `None` reads this from the loss.
+        if_linear: What a linear last layer is assumed to return if there is no loss: "logits", or "numbers" of a
+            regression. With `None`, this raises an error.
     """
     names = names_of_outputs(network) if getattr(network, "outputs", None) else [network.name]
     (loss,) = losses_by_output(names, loss) or [None]
@@ -114,7 +114,7 @@ def distribution_of(network, loss, output, from_logits=None, if_linear=None):
     if loss is None and if_linear is not None and _activation(layer) is keras.activations.linear:
         return Distribution(output.shape[-1] != 1, True) if if_linear == "logits" else None
     fail(
-        "The loss and the last layer do not tell whether the outputs are logits, probabilities or numbers of a "
+        "Neither the loss nor the last layer says whether the outputs are logits, probabilities, or those of a "
         "regression. Compile the model with its loss, or pass `from_logits`.",
         loss=loss,
         model=network.name,
@@ -122,7 +122,7 @@ def distribution_of(network, loss, output, from_logits=None, if_linear=None):
 
 
 def _distribution(loss, layer, output, from_logits):
-    """Returns a `Distribution`, judged by the loss, then by the last layer. `None` if neither is of a classifier."""
+    """Returns a `Distribution`, read from the loss or else from the last layer, or `None` if neither tells."""
     known = _of_loss(loss, output) or _of_layer(layer)
     if from_logits is None:
         return known

@@ -123,14 +123,14 @@ class HasFurtherPasses:
     def sharpened_gradients(
         self, gradients: Sequence[Any], x: Tensors, y: Tensors = None, sample_weight: Tensors = None
     ) -> list[Any]:
-        """Returns the gradients that `sharpness` takes instead of those of the loss, for a custom loop.
+        """Returns the gradients at w + e, which `sharpness` uses instead of those at w, for a custom loop.
 
-        They are the gradients at w + e, to be applied at w: pass them to `optimizer.apply`. Random layers draw new
-        masks for them. Moving statistics of normalization layers do not change.
+        Pass them to `optimizer.apply`, which applies them at w. Random layers draw new masks for the pass at w + e.
+        Moving statistics of normalization layers do not change.
 
         Args:
-            gradients: The gradients of `compute_loss`, one per trainable variable, `None` where the loss does not
-                depend on the variable. If a `LossScaleOptimizer` scaled the loss, they are the scaled ones.
+            gradients: The gradients of `compute_loss`, one per trainable variable, or `None` where the loss does not
+                depend on the variable. If a `LossScaleOptimizer` scales the loss, pass the scaled gradients.
             x: Inputs of the batch, as `augment` returns them.
             y: Labels of the batch, as `augment` returns them.
             sample_weight: Sample weights of the batch, as `augment` returns them.

@@ -31,14 +31,14 @@ def test_a_warning_tells_which_layers_of_keras_put_masks_elsewhere(name):
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         found = augment(layer, {"images": IMAGES, "segmentation_masks": IMAGES})
-    told = [str(warning.message) for warning in seen if "elsewhere than the pixels" in str(warning.message)]
+    told = [str(warning.message) for warning in seen if "differently from the pixels" in str(warning.message)]
     elsewhere = (found["images"] != found["segmentation_masks"]).any()
     assert (found["images"] != IMAGES).any()
     assert bool(told) == elsewhere
     assert elsewhere == (name == "RandomElasticTransform" or (name == "RandomRotation" and BACKEND == "torch"))
     if name == "RandomRotation" and told:
         assert "keras_reg.layers.RandomAffine(rotation=...)" in told[0]
-        with pytest.warns(UserWarning, match="random_rotation.* puts masks, label maps and pixel weights elsewhere"):
+        with pytest.warns(UserWarning, match="random_rotation.* moves masks, label maps and pixel weights differently"):
             layer(IMAGES, np.zeros(2), IMAGES[..., 0])
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)

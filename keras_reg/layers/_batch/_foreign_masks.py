@@ -1,4 +1,4 @@
-"""Warns of layers of Keras that move masks in another way than the images."""
+"""Warns of Keras layers that move masks differently from the images."""
 
 import functools
 import warnings
@@ -8,14 +8,14 @@ import numpy as np
 
 from keras_reg._backend import not_compiled
 
-_OTHER_MATRIX = "on PyTorch, Keras moves them by another matrix than the images"
+_OTHER_MATRIX = "on PyTorch, Keras transforms them by another matrix than the images"
 
 
 def warn_of_masks_elsewhere(layer, place):
-    """Warns if a Keras layer moves masks, label maps and pixel weights in another way than the images."""
+    """Warns if a Keras layer moves masks, label maps and pixel weights differently from the images."""
     reason = _reason(layer, place)
     if reason is not None:
-        what = f"`{layer.name}` puts masks, label maps and pixel weights elsewhere than the pixels"
+        what = f"`{layer.name}` moves masks, label maps and pixel weights differently from the pixels"
         warnings.warn(f"{what}: {reason}.", stacklevel=2)
 
 
@@ -24,7 +24,7 @@ def _reason(layer, place):
     if getattr(keras.layers, name, None) is not type(layer):
         return None
     if name == "RandomElasticTransform":
-        return "Keras draws another distortion for them. Leave it out if there are any"
+        return "Keras draws another distortion for them. Do not use this layer with them"
     odd = name == "RandAugment" and layer.num_ops % 2 == 1  # an even number of changes restores the matrix
     if (name == "RandomRotation" or odd) and place.may_overwrite and _matrix_is_changed():
         better = "an even `num_ops`" if odd else "`keras_reg.layers.RandomAffine(rotation=...)`"
