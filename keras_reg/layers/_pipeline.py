@@ -20,9 +20,9 @@ class Pipeline(Composite):
 
     Neighboring `RandomFlip`, `RandomAffine` and `RandomPadCrop` layers are fused: each image is moved or resampled once
     along the product of their maps. What a layer shifts out of the image is lost to the next one, as without fusing.
-    Mirror images, whole shifts and quarter turns have the same bits as layer by layer. Next to one `RandomAffine`,
-    pixels agree within rounding, and masks agree except at ties. Several `RandomAffine` layers give sharper images than
-    layer by layer. Boxes and keypoints are always the same.
+    Flips, shifts by whole pixels and quarter turns of square images have the same bits as without fusing. With one
+    `RandomAffine` among them, pixels agree within rounding, and masks agree except at ties. Several `RandomAffine`
+    layers give sharper images than without fusing. Boxes and keypoints are always the same.
 
     Args:
         layers: List of layers, one layer, or a `keras.Sequential`. Keras' own `MixUp` and `CutMix` are refused, since

@@ -19,8 +19,9 @@ class RandomAffine(Mover):
 
     The parameters of each image are drawn uniformly from their ranges. The image is sheared first, then rotated and
     zoomed about its center, and then shifted by whole pixels. Shifts, and quarter turns of square images, only move
-    pixels, and do not change their values. Masks and dense label maps use the nearest pixel, and bounding boxes become
-    the smallest boxes around the moved ones. All frames of a video move alike. In inference, the layer is the identity.
+    pixels, and do not change their values. Masks and dense label maps use the nearest pixel, bounding boxes become the
+    smallest boxes around the moved ones, and keypoints move along. All frames of a video move alike. In inference, the
+    layer is the identity.
 
     Args:
         rotation: Angle in degrees, counterclockwise, in [-360, 360]. For this argument and the following ones, a number

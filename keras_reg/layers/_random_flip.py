@@ -17,8 +17,8 @@ class RandomFlip(Mover):
     """Mirrors each image at random: left to right, top to bottom, or both.
 
     Each axis of each image is drawn independently. Pixels are moved, but their values are not changed. Masks, dense
-    label maps and bounding boxes are mirrored with their images. All frames of a video are mirrored alike, and a signal
-    is reversed in time. In inference, the layer is the identity.
+    label maps, bounding boxes and keypoints are mirrored with their images. All frames of a video are mirrored alike,
+    and a signal is reversed in time. In inference, the layer is the identity.
 
     Args:
         mode: "horizontal", which mirrors left and right, "vertical", which mirrors top and bottom, or
