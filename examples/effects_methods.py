@@ -192,6 +192,8 @@ ELSEWHERE = {
     "RandomGaussianBlur": "Digits of 8 x 8 pixels have no details to blur.",
     "RandomGaussianNoise": "The [ladder](ladder.md) measures Gaussian noise on CIFAR-10, with Keras' layer.",
     "RandomSharpness": "Digits of 8 x 8 pixels have no details to sharpen.",
+    "RandAugment": "Most of its operations do not show on digits of 8 x 8 pixels.",
+    "TrivialAugmentWide": "Most of its operations do not show on digits of 8 x 8 pixels.",
     "RandomFlip": "Digits must not be mirrored. The [ladder](ladder.md) measures flips together with crops.",
     "RegularizedModel": "It trains all augmentations of this page, and adds nothing to them.",
     "SmoothedEarlyStopping": "See [When labels are wrong](wrong_labels.md).",

@@ -131,6 +131,20 @@ def random_grayscale():
 
 
 @picture
+def rand_augment():
+    image, magnitudes = photos()[:1], (5, 9, 15, 30)
+    found = [array(layers.RandAugment(2, m, value_range=(0, 1), fill_value=0.5, seed=7)(image))[0] for m in magnitudes]
+    return strip([image[0], *found], ["original", *(f"magnitude {m}" for m in magnitudes)])
+
+
+@picture
+def trivial_augment_wide():
+    batch = np.repeat(photos()[:1], 5, axis=0)
+    found = array(layers.TrivialAugmentWide(value_range=(0, 1), fill_value=0.5, seed=9)(batch))
+    return strip([batch[0], *found], ["original", *[f"draw {i + 1}" for i in range(5)]])
+
+
+@picture
 def random_sharpness():
     image = photos(320)[:1, 40:200, 80:240]
     changes = (-1.0, 1.0, 3.0, 9.0)

@@ -150,6 +150,15 @@ BAD_CLASSES = [{"num_classes": value} for value in (0, -3, 2.5, "ten")]
 BAD_FORMAT = [{"data_format": value} for value in ("channels", "NHWC", 1)]
 BAD_SPANS = (-0.1, float("nan"), float("inf"), "some", None, (0.2, 0.1), (0.1,), (0.1, "more"), True)
 FIRST = {"data_format": "channels_first"}
+POLICY = {
+    "rate": 0.9, "interpolation": "bilinear", "fill_value": 0.5, "value_range": (0, 1), "mask_fill": 3,
+    "bounding_box_format": "rel_xyxy", "seed": 1,
+}  # fmt: skip
+BAD_POLICY = [
+    *BAD_RATE, *BAD_SEED, *BAD_FORMAT, {"interpolation": "cubic"}, {"fill_value": "black"}, {"value_range": (1, 1)},
+    {"mask_fill": None}, {"bounding_box_format": "xxyy"}, {"num_magnitude_bins": 1}, {"operations": []},
+    {"operations": "rotate"}, {"operations": ["turn"]}, {"operations": ["rotate", "rotate"]}, {"operations": 3},
+]  # fmt: skip
 
 CASES = [
     Case(
@@ -325,6 +334,16 @@ CASES = [
             {"value_range": (0, float("inf"))},
             {"value_range": 255},
         ],
+    ),
+    augmentation(
+        layers.RandAugment,
+        {**POLICY, "num_ops": 1, "magnitude": 5, "num_magnitude_bins": 11, "operations": ["rotate", "color"]},
+        [*BAD_POLICY, {"num_ops": 0}, {"num_ops": 1.5}, {"magnitude": 11}, {"magnitude": -1}],
+    ),
+    augmentation(
+        layers.TrivialAugmentWide,
+        {**POLICY, "num_magnitude_bins": 7, "operations": ["shear_x", "contrast"]},
+        BAD_POLICY,
     ),
     augmentation(
         layers.RandomSharpness,

@@ -78,7 +78,7 @@ def test_the_navigation_lists_every_name(api_pages):
 def test_search_knows_other_names(search_words):
     found = search_words.aliases()
     assert {"Cutout", "CoarseDropout"} <= set(found["methods/random_erasing.html"])
-    assert not any("RandAugment" in names for names in found.values())  # in the table of what is not included
+    assert not any("FMix" in names for names in found.values())  # in the table of what is not included
     missing = [page for page in found if not (DOCS / page.replace(".html", ".md")).exists()]
     assert not missing
     entries = [
@@ -106,7 +106,7 @@ def test_the_glossary_says_what_is_not_included():
     short = {name.rsplit(".", 1)[1].lower() for name in public_objects()}
     for name in re.findall(r"^\| ([^|]+) \|", left_out, re.MULTILINE):
         assert not short & {part.strip().lower() for part in name.split(",")}, "included by now"
-    assert "RandAugment" in left_out and "RandAugment" not in included
+    assert "FMix" in left_out and "FMix" not in included
 
 
 def test_pages_open_from_a_file_and_without_a_network():

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 from keras import ops
 
-from keras_reg._backend._place import Place, behind_conditional
+from keras_reg._backend._place import Place, behind_conditional, for_one
 
 GENERATOR = "threefry2x32"  # its keys have two words, as Keras' seeds do; `jax_default_prng_impl` may be another one
 
@@ -74,6 +74,24 @@ class JaxPlace(Place):
     def dtype_of_arithmetic(self, dtype):
         slow = dtype == "bfloat16" and sys.modules["jax"].default_backend() == "cpu"
         return "float32" if slow else dtype
+
+    def switch(self, which, branches, images, *parameters):
+        """On a CPU, a compiled program runs one image after another, and for each image only its branch."""
+        import jax
+
+        if not isinstance(which, jax.core.Tracer) or jax.default_backend() != "cpu" or 0 in images.shape:
+            return super().switch(which, branches, images, *parameters)
+        functions = for_one(branches)
+
+        def step(image, arrays):
+            number, *given = arrays
+            return jax.lax.switch(number + 1, functions, image, *given), None
+
+        def changed(arrays):
+            image, *steps = arrays
+            return jax.lax.scan(step, image, steps)[0]
+
+        return jax.lax.map(changed, (images, which, *parameters))
 
     def held_dtype(self, dtype):
         return np.dtype(sys.modules["jax"].dtypes.canonicalize_dtype(dtype))

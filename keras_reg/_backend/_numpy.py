@@ -38,6 +38,17 @@ class NumpyPlace(Place):
     def normal(self, key, shape):
         return np.random.default_rng(key).standard_normal(shape, "float32")
 
+    def switch(self, which, branches, images, *parameters):
+        """Runs each branch on its own images, a few at a time, so that they stay in the cache between operations."""
+        images = np.copy(images, order="C")
+        at_once = max(1, self._CHUNK // max(1, images[:1].size))
+        for step, number in np.ndindex(which.shape[1], len(branches)):
+            chosen = np.flatnonzero(which[:, step] == number)
+            for start in range(0, len(chosen), at_once):
+                some = chosen[start : start + at_once]
+                images[some] = branches[number](images[some], *(array[some, step] for array in parameters))
+        return images
+
     def copy(self, array):
         """Returns a contiguous copy of the array, in which each image is one row."""
         return np.copy(array, order="C")

@@ -7,10 +7,10 @@ import numpy as np
 
 # These operations have the same names and arguments in NumPy and Keras.
 _OF_ONE_NAME = (
-    "abs", "all", "any", "arange", "broadcast_to", "clip", "concatenate", "cos", "equal", "exp", "expand_dims",
-    "flip", "floor", "isfinite", "log", "logical_and", "matmul", "max", "maximum", "mean", "min", "minimum", "mod",
-    "ones_like", "prod", "repeat", "reshape", "round", "shape", "sign", "sin", "sqrt", "square", "squeeze", "stack",
-    "sum", "take", "take_along_axis", "tile", "transpose", "where", "zeros_like",
+    "abs", "all", "any", "arange", "broadcast_to", "clip", "concatenate", "cos", "cumsum", "equal", "exp",
+    "expand_dims", "flip", "floor", "isfinite", "log", "logical_and", "matmul", "max", "maximum", "mean", "min",
+    "minimum", "mod", "ones_like", "prod", "repeat", "reshape", "round", "shape", "sign", "sin", "sqrt", "square",
+    "squeeze", "stack", "sum", "take", "take_along_axis", "tile", "transpose", "where", "zeros_like",
 )  # fmt: skip
 
 
@@ -30,5 +30,11 @@ def numpy_ops():
         cast=lambda x, dtype: np.asarray(x).astype(dtype, copy=False),
         convert_to_tensor=lambda x, dtype=None: np.asarray(x, dtype=dtype),
         zeros=lambda shape, dtype="float32": np.zeros(shape, dtype),
+        segment_sum=_segment_sum,
         einsum=functools.partial(np.einsum, optimize=True),  # matrix products: up to 80 times as fast
     )
+
+
+def _segment_sum(data, segment_ids, num_segments):
+    """Returns the sums of integers by segment. Other sums would be rounded to float64."""
+    return np.bincount(segment_ids, data, num_segments).astype(data.dtype)

@@ -96,6 +96,28 @@ class Place:
     def set_compiled_draws(self, source, draws):
         """Lets compiled code continue after `draws` keys, with the current entropy of `source`."""
 
+    # Work that differs between the images of a batch.
+
+    def switch(self, which, branches, images, *parameters):
+        """Applies a sequence of functions to each image, in each step one of several.
+
+        Here, all functions are computed for all images. Places where work can be skipped override this method.
+
+        Args:
+            which: The index of the branch for each image and step, int32 (batch, steps). -1 leaves an image as it is.
+            branches: Functions of images and parameters, arrays (n, ...), that process each image by itself and return
+                images of the same shape and dtype.
+            images: The images, (batch, ...).
+            *parameters: Further arrays (batch, steps), for all branches.
+        """
+        for step in range(which.shape[1]):
+            given, found = [array[:, step] for array in parameters], images
+            for number, branch in enumerate(branches):
+                chosen = self.ops.reshape(which[:, step] == number, [-1] + [1] * (len(images.shape) - 1))
+                found = self.ops.where(chosen, branch(images, *given), found)
+            images = found
+        return images
+
     # Compiled programs.
 
     def compiles(self, array, draws_pixels=False):
@@ -130,6 +152,15 @@ class Place:
     def laid_out(self, array):
         """Returns a NumPy array in a memory layout that the backend can share."""
         return array
+
+
+def for_one(branches):
+    """Returns functions of the arrays of one sample. The first one returns the first array as it is."""
+
+    def function(branch):
+        return lambda *arrays: branch(*(array[None] for array in arrays))[0]
+
+    return [lambda first, *others: first, *map(function, branches)]
 
 
 def behind_conditional(arrays, count_nonzero, reverse, cond):

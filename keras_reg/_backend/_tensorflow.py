@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_reg._backend._philox import PhiloxState
-from keras_reg._backend._place import USUAL_BATCH, Place, behind_conditional
+from keras_reg._backend._place import USUAL_BATCH, Place, behind_conditional, for_one
 from keras_reg._backend._recomputing import is_called_by, refuse_recomputing
 from keras_reg._backend._tensorflow_ops import tensorflow_ops
 
@@ -124,6 +124,27 @@ class TensorFlowProgram(TensorFlowPlace):
             return tf.cond(condition, lambda: true(*arrays), lambda: false(*arrays))
 
         return behind_conditional(arrays, tf.math.count_nonzero, lambda array: tf.reverse(array, [0]), cond)
+
+    def switch(self, which, branches, images, *parameters):
+        """On a CPU, a program runs one image after another, and for each image only its branch."""
+        import tensorflow as tf
+
+        if _has_gpu():
+            return super().switch(which, branches, images, *parameters)
+
+        functions, steps = for_one(branches), which.shape[1]
+
+        def changed(arrays):
+            image, numbers, *given = arrays
+
+            def step(i, image):
+                arguments = (image, *(array[i] for array in given))
+                return i + 1, tf.switch_case(numbers[i] + 1, [functools.partial(f, *arguments) for f in functions])
+
+            return tf.while_loop(lambda i, _: i < steps, step, (0, image), maximum_iterations=steps)[1]
+
+        signature = tf.TensorSpec(images.shape[1:], images.dtype)
+        return tf.map_fn(changed, (images, which, *parameters), fn_output_signature=signature)
 
     def dtype_of_arithmetic(self, dtype):
         return "float32" if dtype == "bfloat16" and not _has_gpu() else dtype

@@ -11,6 +11,7 @@ from keras_reg.layers._mix_up import MixUp
 from keras_reg.layers._noisy_batch_normalization import NoisyBatchNormalization
 from keras_reg.layers._pca_color_jitter import PCAColorJitter
 from keras_reg.layers._pipeline import Pipeline
+from keras_reg.layers._rand_augment import RandAugment
 from keras_reg.layers._random_affine import RandomAffine
 from keras_reg.layers._random_apply import RandomApply
 from keras_reg.layers._random_choice import RandomChoice
@@ -22,6 +23,7 @@ from keras_reg.layers._random_grayscale import RandomGrayscale
 from keras_reg.layers._random_pad_crop import RandomPadCrop
 from keras_reg.layers._random_resized_crop import RandomResizedCrop
 from keras_reg.layers._random_sharpness import RandomSharpness
+from keras_reg.layers._trivial_augment_wide import TrivialAugmentWide
 from keras_reg.layers._weight_noise import WeightNoise
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "NoisyBatchNormalization",
     "PCAColorJitter",
     "Pipeline",
+    "RandAugment",
     "RandomAffine",
     "RandomApply",
     "RandomChoice",
@@ -49,6 +52,7 @@ __all__ = [
     "RandomPadCrop",
     "RandomResizedCrop",
     "RandomSharpness",
+    "TrivialAugmentWide",
     "WeightNoise",
     "drop_path_rates",
 ]

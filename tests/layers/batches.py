@@ -40,6 +40,7 @@ AUGMENTATIONS = {
 MOVERS = {
     "RandomAffine": lambda: layers.RandomAffine(20, seed=1),
     "RandomFlip": lambda: layers.RandomFlip(seed=1),
+    "RandAugment": lambda: layers.RandAugment(operations=["rotate", "invert"], value_range=(0, 1), seed=1),
     "RandomPadCrop": lambda: layers.RandomPadCrop(2, seed=1),
     "RandomResizedCrop": lambda: layers.RandomResizedCrop((4, 4), seed=1),
     "a flip by Keras": lambda: layers.Pipeline([keras.layers.RandomFlip(seed=1)]),

@@ -19,6 +19,7 @@ from keras_reg.layers import (
     MixUp,
     PCAColorJitter,
     Pipeline,
+    RandAugment,
     RandomAffine,
     RandomApply,
     RandomChoice,
@@ -42,6 +43,9 @@ LAYERS = {
     "Pipeline": lambda **k: Pipeline([RandomErasing(0.5), MixUp(0.5), RandomPadCrop(1), LabelNoise(0.3)], **k),
     "RandomPadCrop": lambda **k: RandomPadCrop((7, 4), 0.7, fill_value=2, **k),
     "RandomAffine": lambda **k: RandomAffine(30, 0.2, 0.3, 0.1, 0.7, fill_value=2, **k),
+    "RandAugment": lambda **k: RandAugment(
+        2, 19, operations=["rotate", "equalize", "color"], rate=0.7, fill_value=2, value_range=(0, 20), **k
+    ),
     "RandomFlip": lambda **k: RandomFlip("horizontal_and_vertical", 0.6, **k),
     "movers": lambda seed, **k: Pipeline(
         [RandomPadCrop((3, 2), **k), RandomFlip(**k), RandomAffine(30, 0.2, 0.3, 0.1, 0.7, **k), RandomPadCrop(2, **k)],
@@ -62,7 +66,18 @@ LAYERS["chain"] = lambda **k: Pipeline([MixUp(1.0), CutMix(), RandomErasing(0.5,
 FILLING = ["constant", "channel_noise", "pixel_noise"]
 MOVING = ["RandomPadCrop", "RandomFlip"]
 FILTERS = ["RandomSharpness", "RandomGaussianBlur"]
-ON_HOST = ["chain", "MixUp", "CutMix", *FILLING, "RandomChoice", "RandomAffine", *FILTERS, "movers", *MOVING]
+ON_HOST = [
+    "chain",
+    "MixUp",
+    "CutMix",
+    *FILLING,
+    "RandomChoice",
+    "RandomAffine",
+    "RandAugment",
+    *FILTERS,
+    "movers",
+    *MOVING,
+]
 TINTING = ("ColorJitter", "PCAColorJitter", "RandomGrayscale")
 EXACT = ("CutMix", *FILLING, *MOVING, "RandomApply")
 

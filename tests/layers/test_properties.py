@@ -13,6 +13,7 @@ from keras_reg.layers import (
     MixUp,
     PCAColorJitter,
     Pipeline,
+    RandAugment,
     RandomAffine,
     RandomApply,
     RandomChoice,
@@ -42,6 +43,9 @@ MAKERS = {
     ),
     "RandomApply": lambda size, rate, seed: RandomApply(RandomPadCrop(1), rate, seed=seed),
     "RandomAffine": lambda size, rate, seed: RandomAffine(180, 0.9, 0.9, 0.9, rate, fill_value=1, seed=seed),
+    "RandAugment": lambda size, rate, seed: RandAugment(
+        1, 25, operations=["shear_x", "equalize", "color"], rate=rate, fill_value=1, value_range=(0, 3), seed=seed
+    ),
     "RandomFlip": lambda size, rate, seed: RandomFlip("horizontal_and_vertical", rate, seed=seed),
     "ColorJitter": lambda size, rate, seed: ColorJitter(0.9, 0.9, 0.9, 0.5, rate, (0, 3), seed=seed),
     "RandomGrayscale": lambda size, rate, seed: RandomGrayscale(rate, seed=seed),

@@ -1,0 +1,32 @@
+"""Tables of new levels, 256 numbers per image and channel."""
+
+
+def equalized(levels, axes, ops):
+    """Returns the levels after histogram equalization of each image and channel, as in Pillow.
+
+    Args:
+        levels: Integers from 0 to 255, int32 of shape (batch, ...).
+        axes: The two axes of rows and columns.
+        ops: The operations.
+    """
+    shape = ops.shape(levels)
+    channel = next(axis for axis in (1, 3) if axis not in axes)
+    count, channels = shape[0], shape[channel]
+    # The number of the first entry of the table for each pixel.
+    starts = ops.arange(0, count * channels, dtype="int32") * 256
+    starts = ops.reshape(starts, [count, *(channels if axis == channel else 1 for axis in (1, 2, 3))])
+    index = ops.reshape(starts + levels, [-1])
+    counts = ops.segment_sum(ops.ones_like(index), index, num_segments=count * channels * 256)
+    table = _table_of(ops.reshape(counts, [count * channels, 256]), shape[axes[0]] * shape[axes[1]], ops)
+    return ops.reshape(ops.take(ops.reshape(table, [-1]), index), shape)
+
+
+def _table_of(counts, pixels, ops):
+    """Returns the tables of histograms (n, 256) that each count this number of pixels."""
+    through = ops.cumsum(counts, axis=-1)
+    # Pixels at the largest level are not counted. If too few are left, the image stays.
+    step = ops.max(ops.where(through < pixels, through, 0), axis=-1, keepdims=True) // 255
+    below = through - counts
+    found = ops.minimum((below + step // 2) // ops.maximum(step, 1), 255)
+    same = ops.expand_dims(ops.arange(0, 256, dtype="int32"), 0)
+    return ops.where(step > 0, found, same)

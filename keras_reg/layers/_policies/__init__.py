@@ -1,0 +1,1 @@
+"""Operations, magnitudes and tables of learned policies."""

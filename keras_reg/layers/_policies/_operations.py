@@ -1,0 +1,144 @@
+"""The operations of the policies on images, as in torchvision. Each of them treats every image by itself."""
+
+import dataclasses
+from typing import Any
+
+from keras_reg._backend import Place
+from keras_reg.layers._batch._fill_values import exact
+from keras_reg.layers._batch._forms import at_least_float32, spatial_axes, spread, static
+from keras_reg.layers._pixels._affine import Affine
+from keras_reg.layers._pixels._colors import channel_axis, gray
+from keras_reg.layers._pixels._kernels import kernels_for
+from keras_reg.layers._pixels._rounding import as_pixels
+from keras_reg.layers._pixels._tables import equalized
+from keras_reg.layers._policies._magnitudes import BLENDING, MOVING
+
+LEVELS = 255.999  # the factor from [0, 1] to the 256 levels of a histogram
+BRANCHES = ("moved", *BLENDING, "posterize", "solarize", "auto_contrast", "equalize", "invert")
+
+
+def branch_of(name):
+    """Returns the name of the branch of an operation."""
+    return "moved" if name in MOVING else name
+
+
+def are_whole(dtype, value_range):
+    """Whether pixels are whole numbers from 0 to 255."""
+    return "int" in dtype and tuple(value_range or (0, 255)) == (0, 255)
+
+
+@dataclasses.dataclass
+class Operations:
+    """The operations, for `Place.switch`: functions of images (n, ...), magnitudes (n,) and entries of an `Affine`.
+
+    They compute with values from 0 to `most`: whole numbers up to 255 for integer images, and floats up to 1 otherwise.
+    As in Pillow and torchvision, decimals of whole numbers are cut off.
+    """
+
+    place: Place
+    data_format: str
+    value_range: Any
+    fill_value: float
+    smooth: bool
+    dtype: str
+
+    def branches(self, names):
+        """Returns the functions of these branches."""
+        return [getattr(self, f"_{name}") for name in names]
+
+    @property
+    def ops(self):
+        return self.place.ops
+
+    @property
+    def whole(self):
+        return are_whole(self.dtype, self.value_range)
+
+    @property
+    def most(self):
+        return 255.0 if self.whole else 1.0
+
+    def _values(self, images):
+        """Returns the images as float values."""
+        values = self.ops.cast(images, at_least_float32(self.dtype))
+        if self.whole:
+            return values
+        low, high = map(float, self.value_range)
+        return (values - low) / (high - low)
+
+    def _pixels(self, values):
+        """Returns values that are in range as images."""
+        if self.whole:
+            return self.ops.cast(self.ops.floor(values), self.dtype)
+        low, high = map(float, self.value_range)
+        return as_pixels(low + values * (high - low), self.dtype, self.ops)
+
+    def _clipped(self, values):
+        return self._pixels(self.ops.clip(values, 0.0, self.most))
+
+    def _moved(self, images, magnitude, *affine):
+        kernels, fill = kernels_for(self, self.data_format), exact(self.fill_value, self.dtype)
+        return kernels.warp(images, Affine(*affine), fill, "constant", self.smooth)
+
+    # Blends with another image.
+
+    def _blended(self, values, other, magnitude):
+        """Returns the image for a magnitude of 0, and `other` for -1."""
+        return self._clipped(other + spread(1.0 + magnitude, values, self.ops) * (values - other))
+
+    def _gray(self, values):
+        """Returns the brightness of the pixels."""
+        axis = channel_axis(self.data_format)
+        if static(values, axis) == 1:
+            return values
+        found = gray(values, axis)
+        return self.ops.round(found) if self.whole else found
+
+    def _brightness(self, images, magnitude, *_):
+        return self._blended(self._values(images), 0.0, magnitude)
+
+    def _color(self, images, magnitude, *_):
+        values = self._values(images)
+        return self._blended(values, self._gray(values), magnitude)
+
+    def _contrast(self, images, magnitude, *_):
+        values = self._values(images)
+        mean = self.ops.mean(self._gray(values), axis=spatial_axes(self.data_format), keepdims=True)
+        return self._blended(values, self.ops.floor(mean + 0.5) if self.whole else mean, magnitude)
+
+    def _sharpness(self, images, magnitude, *_):
+        return kernels_for(self, self.data_format).sharpen(images, 1.0 + magnitude, self.value_range or (0, 255))
+
+    # New values for values.
+
+    def _posterize(self, images, unit, *_):
+        """`unit` is the distance of the levels that remain of 256."""
+        values, unit = self._values(images), spread(unit, images, self.ops)
+        if self.whole:
+            return self._pixels(self.ops.floor(values / unit) * unit)
+        count = 256.0 / unit
+        kept = self.ops.minimum(self.ops.maximum(self.ops.floor(values * count), 0.0), count - 1.0)
+        return self._pixels(kept / count)
+
+    def _solarize(self, images, threshold, *_):
+        values = self._values(images)
+        inverted = self._pixels(self.most - values)
+        return self.ops.where(values >= spread(threshold, values, self.ops), inverted, images)
+
+    def _invert(self, images, *_):
+        return self._pixels(self.most - self._values(images))
+
+    def _auto_contrast(self, images, *_):
+        """Stretches each channel, so that its values start at 0 and end at `most`, if it has two values."""
+        ops, values, axes = self.ops, self._values(images), spatial_axes(self.data_format)
+        least, last = (extreme(values, axis=axes, keepdims=True) for extreme in (ops.min, ops.max))
+        flat = last == least
+        scale = ops.where(flat, 1.0, (last - least) * (1.0 / self.most))
+        return ops.where(flat, images, self._clipped((values - least) / scale))
+
+    def _equalize(self, images, *_):
+        ops, axes = self.ops, spatial_axes(self.data_format)
+        values = self._values(images)
+        levels = ops.clip(values if self.whole else ops.floor(values * LEVELS), 0.0, 255.0)
+        found = ops.cast(equalized(ops.cast(levels, "int32"), axes, ops), at_least_float32(self.dtype))
+        return self._pixels(found * (self.most / 255.0))

@@ -1,0 +1,118 @@
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import keras
+
+from keras_reg._typing import Config, DataFormat, Pair, StrengthLike
+from keras_reg._validation import check_integer, fail
+from keras_reg.layers._policies._magnitudes import NARROW, check_operations
+from keras_reg.layers._policies._policy import Policy
+
+
+@keras.saving.register_keras_serializable(package="keras_reg")
+class RandAugment(Policy):
+    """Applies a few operations of one magnitude to each image, one after another.
+
+    Each image draws its own operations, all with the same probability, and their directions. Masks, boxes and keypoints
+    follow the operations that move pixels. The operations and magnitudes are those of torchvision. In inference, the
+    layer is the identity.
+
+    Args:
+        num_ops: Number of operations per image, an integer of at least 1. The same one may be drawn again.
+        magnitude: Strength of the operations, an integer from 0 to `num_magnitude_bins - 1`.
+        num_magnitude_bins: Number of magnitudes into which the ranges are divided, an integer of at least 2.
+        operations: The operations to draw from: a list of "identity", "shear_x", "shear_y", "translate_x",
+            "translate_y", "rotate", "brightness", "color", "contrast", "sharpness", "posterize", "solarize",
+            "auto_contrast", "equalize" and "invert". `None` means all of them except "invert".
+        rate: Probability that an image is changed, in [0, 1], or a `keras_reg.Strength`.
+        interpolation: "nearest" or "bilinear", for operations that move pixels.
+        fill_value: What comes from outside the image, a number that the dtype of the images can hold.
+        value_range: Range (least, most) of the pixels, black and white. With `None`, it is (0, 255) for `uint8`. All
+            other images need it.
+        mask_fill: The number for what is outside of masks and label maps. Their dtype must be able to hold it.
+        bounding_box_format: "xyxy" (pixels), "yxyx", "xywh", "center_xywh", "rel_xyxy" (shares), "rel_yxyx" or
+            "rel_xywh". Boxes of moved images are clipped, and those outside the image get class -1.
+        data_format: "channels_last", "channels_first", or `None` for Keras' setting.
+        seed: Integer of at least 0, or `None`. With a seed, the random numbers are reproducible.
+        **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`.
+
+    Call arguments:
+        data: Images; or a tuple (images, labels) or (images, labels, sample_weight); or a dict with "images" and any
+            of "labels", "sample_weights", "segmentation_masks", "bounding_boxes", "keypoints".
+        labels: Labels, which are not changed, except dense maps, which move with the pixels.
+        sample_weight: Weights, which are not changed, except those of shape (batch, height, width), which move with the
+            pixels. Pixels from outside the image have weight 0.
+        training: `False` returns the data unchanged. Defaults to `True`. Inside a model, it defaults to the `training`
+            argument of the model's call, or to `False` if there is none.
+        index: Index of the batch, an integer of at least 0 or a scalar integer tensor. The random numbers then depend
+            only on `seed` and `index`.
+
+    Input shape:
+        Images (batch, height, width, channels) with 1 or 3 channels. With "channels_first", the channels are the second
+        axis. A single image without the batch axis is accepted.
+
+    Output shape:
+        The shape of the input. Integer images stay integers.
+
+    Raises:
+        ValueError: For arguments out of range, images that do not have 1 or 3 channels, and images that are not `uint8`
+            without a `value_range`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_reg.layers import RandAugment
+    >>> images = np.zeros((4, 8, 8, 3), "uint8")
+    >>> np.asarray(RandAugment(num_ops=1, operations=["invert"])(images)).mean().item()
+    255.0
+
+    References:
+        - [RandAugment](https://arxiv.org/abs/1909.13719) (Cubuk et al., 2020).
+    """
+
+    space = NARROW
+
+    def __init__(
+        self,
+        num_ops: int = 2,
+        magnitude: int = 9,
+        num_magnitude_bins: int = 31,
+        operations: Sequence[str] | None = None,
+        rate: StrengthLike = 1.0,
+        interpolation: Literal["nearest", "bilinear"] = "nearest",
+        fill_value: float = 0,
+        value_range: Pair | None = None,
+        mask_fill: float = 0,
+        bounding_box_format: str = "xyxy",
+        data_format: DataFormat = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        num_ops = check_integer("num_ops", num_ops, low=1)
+        num_magnitude_bins = check_integer("num_magnitude_bins", num_magnitude_bins, low=2)
+        magnitude = check_integer("magnitude", magnitude, low=0)
+        if magnitude >= num_magnitude_bins:
+            expected = "`magnitude` must be less than `num_magnitude_bins`."
+            fail(expected, magnitude=magnitude, num_magnitude_bins=num_magnitude_bins)
+        operations = check_operations(operations)
+        super().__init__(
+            rate, interpolation, fill_value, value_range, mask_fill, bounding_box_format, data_format, seed, **kwargs
+        )
+        self.num_ops, self.magnitude, self.num_magnitude_bins = num_ops, magnitude, num_magnitude_bins
+        self.operations = operations
+
+    @property
+    def uniform_numbers(self) -> int:  # type: ignore[override]
+        return 2 * self.num_ops
+
+    @property
+    def _bins(self):
+        return self.num_magnitude_bins
+
+    def _draw(self, u, ops):
+        operation = self._operation(u[:, : self.num_ops], ops)
+        return operation, ops.ones_like(operation) * self.magnitude, u[:, self.num_ops :] < 0.5
+
+    def get_config(self) -> Config:
+        names = ("num_ops", "magnitude", "num_magnitude_bins", "operations")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

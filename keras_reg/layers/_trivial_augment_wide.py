@@ -1,0 +1,108 @@
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import keras
+
+from keras_reg._typing import Config, DataFormat, Pair, StrengthLike
+from keras_reg._validation import check_integer
+from keras_reg.layers._policies._magnitudes import WIDE, check_operations
+from keras_reg.layers._policies._policy import Policy
+from keras_reg.layers._policies._steps import index_of
+
+
+@keras.saving.register_keras_serializable(package="keras_reg")
+class TrivialAugmentWide(Policy):
+    """Applies one operation of any magnitude to each image.
+
+    Each image draws its own operation, its magnitude and its direction, all with the same probability. There is nothing
+    to tune. Masks, boxes and keypoints follow the operations that move pixels. The operations and magnitudes are those
+    of torchvision. In inference, the layer is the identity.
+
+    Args:
+        num_magnitude_bins: Number of magnitudes into which the ranges are divided, an integer of at least 2.
+        operations: The operations to draw from: a list of "identity", "shear_x", "shear_y", "translate_x",
+            "translate_y", "rotate", "brightness", "color", "contrast", "sharpness", "posterize", "solarize",
+            "auto_contrast", "equalize" and "invert". `None` means all of them except "invert".
+        rate: Probability that an image is changed, in [0, 1], or a `keras_reg.Strength`.
+        interpolation: "nearest" or "bilinear", for operations that move pixels.
+        fill_value: What comes from outside the image, a number that the dtype of the images can hold.
+        value_range: Range (least, most) of the pixels, black and white. With `None`, it is (0, 255) for `uint8`. All
+            other images need it.
+        mask_fill: The number for what is outside of masks and label maps. Their dtype must be able to hold it.
+        bounding_box_format: "xyxy" (pixels), "yxyx", "xywh", "center_xywh", "rel_xyxy" (shares), "rel_yxyx" or
+            "rel_xywh". Boxes of moved images are clipped, and those outside the image get class -1.
+        data_format: "channels_last", "channels_first", or `None` for Keras' setting.
+        seed: Integer of at least 0, or `None`. With a seed, the random numbers are reproducible.
+        **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`.
+
+    Call arguments:
+        data: Images; or a tuple (images, labels) or (images, labels, sample_weight); or a dict with "images" and any
+            of "labels", "sample_weights", "segmentation_masks", "bounding_boxes", "keypoints".
+        labels: Labels, which are not changed, except dense maps, which move with the pixels.
+        sample_weight: Weights, which are not changed, except those of shape (batch, height, width), which move with the
+            pixels. Pixels from outside the image have weight 0.
+        training: `False` returns the data unchanged. Defaults to `True`. Inside a model, it defaults to the `training`
+            argument of the model's call, or to `False` if there is none.
+        index: Index of the batch, an integer of at least 0 or a scalar integer tensor. The random numbers then depend
+            only on `seed` and `index`.
+
+    Input shape:
+        Images (batch, height, width, channels) with 1 or 3 channels. With "channels_first", the channels are the second
+        axis. A single image without the batch axis is accepted.
+
+    Output shape:
+        The shape of the input. Integer images stay integers.
+
+    Raises:
+        ValueError: For arguments out of range, images that do not have 1 or 3 channels, and images that are not `uint8`
+            without a `value_range`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_reg.layers import TrivialAugmentWide
+    >>> gray = np.full((8, 16, 16, 3), 100, "uint8")
+    >>> np.asarray(TrivialAugmentWide(operations=["color", "equalize"])(gray)).mean().item()
+    100.0
+
+    References:
+        - [TrivialAugment](https://arxiv.org/abs/2103.10158) (Müller and Hutter, 2021).
+    """
+
+    uniform_numbers = 3
+    space = WIDE
+
+    def __init__(
+        self,
+        num_magnitude_bins: int = 31,
+        operations: Sequence[str] | None = None,
+        rate: StrengthLike = 1.0,
+        interpolation: Literal["nearest", "bilinear"] = "nearest",
+        fill_value: float = 0,
+        value_range: Pair | None = None,
+        mask_fill: float = 0,
+        bounding_box_format: str = "xyxy",
+        data_format: DataFormat = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        num_magnitude_bins = check_integer("num_magnitude_bins", num_magnitude_bins, low=2)
+        operations = check_operations(operations)
+        super().__init__(
+            rate, interpolation, fill_value, value_range, mask_fill, bounding_box_format, data_format, seed, **kwargs
+        )
+        self.num_magnitude_bins, self.operations = num_magnitude_bins, operations
+
+    @property
+    def _bins(self):
+        return self.num_magnitude_bins
+
+    def _draw(self, u, ops):
+        return self._operation(u[:, :1], ops), index_of(u[:, 1:2], self._bins, ops), u[:, 2:] < 0.5
+
+    def get_config(self) -> Config:
+        return {
+            **super().get_config(),
+            "num_magnitude_bins": self.num_magnitude_bins,
+            "operations": self.operations,
+        }

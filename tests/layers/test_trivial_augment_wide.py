@@ -1,0 +1,36 @@
+import collections
+
+import numpy as np
+import pytest
+from layers.batches import LEAST_P, augment
+from layers.policies import NAMES, Outcomes, photo
+from scipy import stats
+
+from keras_reg.layers import TrivialAugmentWide
+
+INEXACT = ("brightness", "color", "contrast", "sharpness", "auto_contrast")  # to one level: Pillow rounds otherwise
+
+
+@pytest.mark.parametrize(("channels", "count"), [(3, 700), (1, 60)])
+def test_each_image_draws_one_operation_of_pillow_with_equal_probabilities(channels, count):
+    """Keras draws one for the whole batch."""
+    pytest.importorskip("PIL")
+    image, bins = photo(channels=channels), 8  # no threshold of "solarize" is a whole number
+    layer = TrivialAugmentWide(bins, operations=NAMES, seed=1)
+    possible, counts = Outcomes(image, bins, "wide"), collections.Counter()
+    for result in augment(layer, np.repeat(image[None], count, axis=0)):
+        (name, *_), away = possible.of(result)
+        assert away <= (name in INEXACT), name
+        counts[name] += 1
+    names = [name for name in NAMES if possible.shares[name] > 0]
+    expected = [count * possible.shares[name] for name in names]
+    if channels == 3:
+        assert stats.chisquare([counts[name] for name in names], expected).pvalue > LEAST_P
+
+
+def test_the_magnitudes_and_the_directions_of_an_operation_are_drawn_with_equal_probabilities():
+    image, bins = photo(), 6
+    layer, possible = TrivialAugmentWide(bins, ["rotate"], seed=2), Outcomes(image, bins, "wide", ["rotate"])
+    counts = collections.Counter(possible.of(one)[0] for one in augment(layer, np.repeat(image[None], 600, axis=0)))
+    expected = [50 if level else 100 for _, level, _ in possible.keys]
+    assert stats.chisquare([counts[key] for key in possible.keys], expected).pvalue > LEAST_P
