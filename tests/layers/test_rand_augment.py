@@ -15,9 +15,7 @@ class Torchvision:
     """One operation of a policy of torchvision, drawn there until both directions have come."""
 
     def __init__(self, **options):
-        import torch
-
-        self.torch = torch
+        self.torch = pytest.importorskip("torch")
         self.policy = import_torchvision().transforms.v2.RandAugment(num_ops=1, **options)
         self.space = dict(self.policy._AUGMENTATION_SPACE)
 
