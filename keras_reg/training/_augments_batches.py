@@ -1,0 +1,64 @@
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_reg._typing import Tensors
+from keras_reg.layers._batch._arrays import hold
+from keras_reg.layers._batch._forms import Batch, map_arrays
+from keras_reg.training._arrays import hold_inputs
+from keras_reg.training._augmented_input import computed_once, find_images, put_images
+from keras_reg.training._mixes_inside import MixedInside, MixesInside
+from keras_reg.training._mixture import Mixture
+
+
+class AugmentsBatches(MixesInside):
+    """A mixin for a model that augments its batches: inputs, labels and sample weights."""
+
+    augmentation: Any
+    augmented_input: str | int | None
+    has_own_train_step: bool
+
+    def augment(self, x: Tensors, y: Tensors = None, sample_weight: Tensors = None) -> tuple[Any, Any, Any]:
+        """Augments one batch as a training step does, for a custom loop.
+
+        Args:
+            x: Inputs of the model.
+            y: Labels, a nest for several outputs.
+            sample_weight: Sample weights, a nest for several outputs.
+
+        Returns:
+            (x, y, sample_weight), unchanged without an augmentation. If labels were mixed, y is an object that
+            `compute_loss` and `compute_metrics` of this model accept in place of labels. With `mix_at`, x is an object
+            too, which this model and these two methods accept in place of inputs.
+        """
+        if self.augmentation is None:
+            return x, y, sample_weight
+        held = hold_inputs(x, "x"), hold(y, "y"), hold(sample_weight, "sample_weight")
+        x, y, sample_weight = map_arrays(ops.convert_to_tensor, held)
+        place, found = self._find_images(x)
+        found = hold_inputs(found, "x")  # other inputs may be strings or sparse, but not the augmented one
+        inside = None if self.mixing is None else self._sizes_inside(x)
+        keeps_ids = not self.has_own_train_step
+        batch = Batch.of(found, y, sample_weights=sample_weight, keeps_ids=keeps_ids, inside=inside)
+        batch, _ = self.augmentation._read(batch, called=False)
+        self._build_augmentation(found)
+        batch = self.augmentation._augment(batch)
+        images = computed_once(batch.place, found, batch.images)
+        x = put_images(x, place, images)
+        x = x if batch.plan is None else MixedInside(x, batch.plan)
+        return x, batch.given("labels") if self.has_own_train_step else Mixture.of(batch), batch.sample_weights
+
+    def _sizes_inside(self, x):
+        """Returns the sizes of what `mix_at` mixes. On TensorFlow, `fit` needs them before a build."""
+        if not self.model.built:
+            self._build_parts(keras.tree.map_structure(lambda array: keras.KerasTensor(array.shape, array.dtype), x))
+        return self.mixing.sizes
+
+    def _find_images(self, x):
+        return find_images(x, self.model, self.augmentation, self.augmented_input, self.mixing is not None)
+
+    def _build_augmentation(self, images):
+        """Builds the augmentation. On TensorFlow, the first step of `fit` augments before anything is built."""
+        if not self.augmentation.built:
+            self.augmentation._build_for(Batch(images=images))
