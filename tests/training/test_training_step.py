@@ -1,4 +1,4 @@
-"""The table of what goes with what on docs/training_step.md. The other rows are those of the matrix of all parts."""
+"""The table of what works together on docs/training_step.md. The other rows are those of the matrix of all parts."""
 
 import keras
 import numpy as np
@@ -23,7 +23,9 @@ FLOATS = (IDS / 8).astype("float32")
 
 def cells():
     """{(row, part): text} of the table."""
-    lines = [line for line in PAGE.split("## What goes with what")[1].splitlines() if line.startswith("|")]
+    lines = [
+        line for line in PAGE.split("## Which parts and settings work together")[1].splitlines() if line.startswith("|")
+    ]
     rows = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in (lines[0], *lines[2:])]
     assert rows[0][-len(PARTS) :] == list(PARTS)
     return {(row[0], part): cell for row in rows[1:] for part, cell in zip(PARTS, row[1:], strict=True)}
@@ -49,9 +51,9 @@ def step(part, x, y, sample_weight=None, **arguments):
 @pytest.mark.parametrize(
     ("row", "arguments"),
     [
-        ("integer inputs, such as token ids", {"x": IDS, "y": CLASSES}),
-        ("losses other than cross-entropies", {"x": FLOATS, "y": np.eye(3, dtype="float32")[CLASSES], "loss": "mse"}),
-        ("a network without anything random", {"x": FLOATS, "y": CLASSES, "dropout": 0}),
+        ("token ids", {"x": IDS, "y": CLASSES}),
+        ("regression", {"x": FLOATS, "y": np.eye(3, dtype="float32")[CLASSES], "loss": "mse"}),
+        ("a network without random layers", {"x": FLOATS, "y": CLASSES, "dropout": 0}),
     ],
 )
 def test_what_the_table_says_is_refused_is_refused_and_the_rest_trains(row, arguments, part):
@@ -65,7 +67,7 @@ def test_what_the_table_says_is_refused_is_refused_and_the_rest_trains(row, argu
 @pytest.mark.parametrize("part", PARTS)
 def test_who_counts_examples_of_weight_0(part):
     loss = step(part, FLOATS, CLASSES, sample_weight=np.zeros(4))["loss"]
-    assert (abs(loss) > 1e-6) == cells()["examples of sample weight 0", part].startswith("count")
+    assert (abs(loss) > 1e-6) == cells()["examples with a sample weight of 0", part].startswith("used")
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -87,7 +89,7 @@ def test_in_a_loop_the_loss_has_the_penalties(part):
     x, y, weights = model.augment(FLOATS, CLASSES)
     outputs = model(x, training=True)
     with_parts = float(to_numpy(model.compute_loss(x, y, outputs, weights)))
-    cell = cells()["`compute_loss` in a loop of your own", part]
+    cell = cells()["`compute_loss` in a [custom loop](#a-custom-loop)", part]
     assert cell.startswith("yes") and ("sharpened_gradients" in cell) == (part == "SharpnessAware")
     if "augment" in cell:
         assert type(y) is not np.ndarray and np.isfinite(with_parts)  # mixed labels
