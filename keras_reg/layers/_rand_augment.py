@@ -11,14 +11,14 @@ from keras_reg.layers._policies._policy import Policy
 
 @keras.saving.register_keras_serializable(package="keras_reg")
 class RandAugment(Policy):
-    """Applies a few operations of one magnitude to each image, one after another.
+    """Applies a few random operations of the same magnitude to each image, one after another.
 
-    Each image draws its own operations, all with the same probability, and their directions. Masks, boxes and keypoints
-    follow the operations that move pixels. The operations and magnitudes are those of torchvision. In inference, the
-    layer is the identity.
+    Operations and their directions are drawn per image, with equal probabilities. Masks, boxes and keypoints follow the
+    operations that move pixels. The operations and magnitudes are those of torchvision. In inference, the layer is the
+    identity.
 
     Args:
-        num_ops: Number of operations per image, an integer of at least 1. The same one may be drawn again.
+        num_ops: Number of operations per image, an integer of at least 1. An operation may be drawn several times.
         magnitude: Strength of the operations, an integer from 0 to `num_magnitude_bins - 1`.
         num_magnitude_bins: Number of magnitudes into which the ranges are divided, an integer of at least 2.
         operations: The operations to draw from: a list of "identity", "shear_x", "shear_y", "translate_x",
@@ -26,10 +26,9 @@ class RandAugment(Policy):
             "auto_contrast", "equalize" and "invert". `None` means all of them except "invert".
         rate: Probability that an image is changed, in [0, 1], or a `keras_reg.Strength`.
         interpolation: "nearest" or "bilinear", for operations that move pixels.
-        fill_value: What comes from outside the image, a number that the dtype of the images can hold.
-        value_range: Range (least, most) of the pixels, black and white. With `None`, it is (0, 255) for `uint8`. All
-            other images need it.
-        mask_fill: The number for what is outside of masks and label maps. Their dtype must be able to hold it.
+        fill_value: Value of pixels from outside the image, a number that the dtype of the images can hold.
+        value_range: Range (black, white) of the pixels. With `None`, it is (0, 255), which only `uint8` images accept.
+        mask_fill: The same for masks and label maps, a number that their dtype can hold.
         bounding_box_format: "xyxy" (pixels), "yxyx", "xywh", "center_xywh", "rel_xyxy" (shares), "rel_yxyx" or
             "rel_xywh". Boxes of moved images are clipped, and those outside the image get class -1.
         data_format: "channels_last", "channels_first", or `None` for Keras' setting.

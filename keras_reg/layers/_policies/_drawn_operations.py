@@ -13,7 +13,7 @@ from keras_reg.layers._policies._steps import Steps, branches_of, index_of, make
 
 
 class DrawnOperations(BatchAugmentation):
-    """Base class of layers that change images by a sequence of operations, which each image draws by itself.
+    """Base class of layers that change images by a sequence of operations, which are drawn per image.
 
     A subclass sets `space` and `_bins`, the number of magnitudes, and defines `_draw`. Its `operations` are the names
     to draw from, or `None` for all but "invert".

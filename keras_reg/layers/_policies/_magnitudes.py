@@ -18,7 +18,7 @@ class Space(NamedTuple):
     """The largest magnitude of each operation.
 
     Attributes:
-        shear: Shift of neighboring rows or columns, in pixels.
+        shear: Shift from one row or column to the next, in pixels.
         translation: Shift of the image, in pixels or as a share of its width or height.
         rotation: Angle in degrees.
         blend: Change of brightness, color, contrast and sharpness.
@@ -40,7 +40,7 @@ MIXED = Space(0.3, 1 / 3, 30, 0.9, (4, 0))  # AugMix
 
 
 def check_operations(operations):
-    """Checks for a list of different names of operations, or `None`, and returns it."""
+    """Returns a list of different names of operations, or `None`, after checking it."""
     names = native(operations)
     if names is None:
         return None

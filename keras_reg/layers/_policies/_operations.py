@@ -1,4 +1,4 @@
-"""The operations of the policies on images, as in torchvision. Each of them treats every image by itself."""
+"""The operations of the policies on images, as in torchvision. Each of them treats every image separately."""
 
 import dataclasses
 from typing import Any
@@ -32,7 +32,7 @@ class Operations:
     """The operations, for `Place.switch`: functions of images (n, ...), magnitudes (n,) and entries of an `Affine`.
 
     They compute with values from 0 to `most`: whole numbers up to 255 for integer images, and floats up to 1 otherwise.
-    As in Pillow and torchvision, decimals of whole numbers are cut off.
+    As in Pillow and torchvision, results are rounded down to whole numbers.
     """
 
     place: Place
