@@ -184,6 +184,7 @@ ELSEWHERE = {
     "BatchAugmentation": "The base class of augmentations does nothing on its own.",
     "DivergenceStop": "Made for searches: see [its card](methods/divergence_stop.md).",
     "LabelNoise": "[When labels are wrong](wrong_labels.md) has its measurements.",
+    "MonteCarlo": "It changes predictions: see [its card](methods/monte_carlo.md).",
     "Penalty": "The base class of penalties does nothing on its own.",
     "Phase": "A phase of `TransferLearner`.",
     "RandomAffine": "`RandomApply` measures rotations, with Keras' layer.",

@@ -6,7 +6,7 @@ import numpy as np
 from pictures import BLUE, GREY, RED, array, curves, picture
 from step_pictures import LABELED, compiled
 
-from keras_reg import inference, layers
+from keras_reg import inference, layers, surgery
 
 
 def trained(network=None, epochs=60, rate=3e-3, **parts):
@@ -48,6 +48,34 @@ def test_time_augmentation():
     right.axhline(nll(plain, data.y_test), color=GREY, label="the image itself")
     right.set(xscale="log", xlabel="number of shifted views", ylabel="negative log-likelihood")
     right.set_xticks(counts, map(str, counts))
+    right.legend(frameon=False, fontsize=9)
+    figure.tight_layout()
+    return figure
+
+
+@picture
+def monte_carlo():
+    data, (figure, (left, right)) = digits.load(LABELED, 0), curves(8.4, 3.0, 2)
+    network = trained(surgery.regularize(digits.network(), dropout=0.5))
+    random = np.random.default_rng(0)
+    pixels = data.x_test.reshape(len(data.x_test), -1)
+    others = random.permuted(pixels, axis=1).reshape(data.x_test.shape)
+    drawing = inference.MonteCarlo(network, 20, seed=0)
+    for images, color, name in ((data.x_test, BLUE, "digits"), (others, RED, "shuffled pixels")):
+        found = drawing.predict(images, verbose=0)
+        left.plot(found["entropy"], found["mutual_information"], ".", ms=3, alpha=0.4, color=color, label=name)
+        print(name, {key: round(float(value.mean()), 3) for key, value in found.items()})
+    left.set(xlabel="entropy of the mean", ylabel="mutual information", xlim=(0, None), ylim=(0, None))
+    left.legend(frameon=False, fontsize=9)
+    counts = [2, 5, 10, 20, 50]
+    losses = [inference.MonteCarlo(network, n, seed=0).evaluate(data.x_test, data.y_test, verbose=0) for n in counts]
+    plain = network.evaluate(data.x_test, data.y_test, verbose=0)
+    print(dict(zip(counts, losses, strict=True)), plain)
+    right.plot(counts, losses, "o-", color=BLUE)
+    right.axhline(plain, color=GREY, label="without dropout")
+    right.set(xscale="log", xlabel="number of passes", ylabel="negative log-likelihood")
+    right.set_xticks(counts, map(str, counts))
+    right.minorticks_off()
     right.legend(frameon=False, fontsize=9)
     figure.tight_layout()
     return figure

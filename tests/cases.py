@@ -58,9 +58,10 @@ def classes_and_logits(count):
     return classes(count), np.random.default_rng(3).standard_normal((count, CLASSES)).astype("float32")
 
 
-def small_network():
+def small_network(dropout=0.0):
     """Images to logits."""
-    parts = [keras.Input((HEIGHT, WIDTH, 3)), keras.layers.Flatten(), keras.layers.Dense(CLASSES)]
+    dropped = [keras.layers.Dropout(dropout)] if dropout else []
+    parts = [keras.Input((HEIGHT, WIDTH, 3)), keras.layers.Flatten(), *dropped, keras.layers.Dense(CLASSES)]
     return keras.Sequential(parts)
 
 
@@ -566,6 +567,24 @@ CASES = [
         ],
     ),
     # Inference.
+    Case(
+        inference.MonteCarlo,
+        lambda: {
+            "model": small_network(dropout=0.5),
+            "samples": 3,
+            "random_layers": "dropout",
+            "from_logits": True,
+            "seed": 1,
+        },
+        "inference",
+        bad=[
+            *({"model": value} for value in (None, "resnet50", keras.Sequential([keras.layers.Dense(3)]))),
+            *({"samples": value} for value in (1, 2.5, "many", None)),
+            *({"random_layers": value} for value in ("noise", "flips", [], None, ["flatten"], [1])),
+            {"from_logits": "yes"},
+            *BAD_SEED,
+        ],
+    ),
     Case(
         inference.TestTimeAugmentation,
         lambda: {

@@ -170,10 +170,10 @@ def _last_layers(model, count):
 
 
 def _inside(layer):
-    """Returns the last layer of a network with one output. Other layers are returned as they are."""
-    while isinstance(layer, keras.Model) and len(getattr(layer, "outputs", None) or []) == 1:
-        (layer,) = _last_layers(layer, 1)
-    return layer
+    """Returns the last layer of a network with one output, or the layer in a wrapper. Others stay as they are."""
+    if isinstance(layer, keras.Model) and len(getattr(layer, "outputs", None) or []) == 1:
+        return _last_layers(layer, 1)[0]
+    return _inside(layer.layer) if isinstance(layer, keras.layers.Wrapper) else layer
 
 
 def _named(model, name):
