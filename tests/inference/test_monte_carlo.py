@@ -101,7 +101,7 @@ def test_each_random_layer_draws_and_nothing_is_moved():
 
         drawn = torch.get_rng_state()
     for name in ("pooled", "connected", "inner", "path", "weights"):
-        assert to_numpy(inference.MonteCarlo(model, 2, [name], seed=1)(IMAGES)["variance"]).max() > 1e-6, name
+        assert to_numpy(inference.MonteCarlo(model, 6, [name], seed=1)(IMAGES)["variance"]).max() > 1e-6, name
     inner = to_numpy(inference.MonteCarlo(model, 2, ["inner"], seed=1)(IMAGES)["variance"])
     assert_close(inference.MonteCarlo(model, 2, ["inner"], seed=1)(IMAGES)["variance"], inner)
     assert_unchanged(model, before)
