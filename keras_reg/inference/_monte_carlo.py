@@ -16,23 +16,23 @@ from keras_reg.training._networks import is_graph
 
 @keras.saving.register_keras_serializable(package="keras_reg")
 class MonteCarlo(KeepsPosition, InferenceModel):
-    """Predicts with dropout and noise that stay random, and returns the mean and the uncertainty of the predictions.
+    """Predicts with dropout and noise switched on, and returns the mean and the uncertainty of the predictions.
 
-    Each sample is one pass of the network with new random numbers. What has statistics, such as batch normalization,
-    stays in inference mode. The weights are shared with `model`, and its statistics and seeds are not changed: this
-    model has a generator of its own, so successive batches get other random numbers.
+    Each sample is one pass of the network with new random numbers. Layers with statistics, such as batch normalization,
+    stay in inference mode. The weights are shared with `model`, and its statistics and seeds are not changed: this
+    model has its own random generator, from which each batch gets new random numbers.
 
-    `evaluate` uses the mean, as an output of the same form as that of `model`. If `model` is compiled, this model is
-    compiled with the same loss and metrics.
+    `evaluate` uses the mean in the form of the output of `model`. If `model` is compiled, this model is compiled with
+    the same loss and metrics.
 
     Args:
         model: A trained Functional or Sequential model with one output.
         samples: Number of passes, at least 2.
-        random_layers: Which layers stay random: "all" that draw random numbers in training, except augmentations;
-            "dropout", which are those without noise and pooling; "noise", which are `GaussianNoise` and `WeightNoise`;
-            or a list of names.
-        from_logits: Whether the outputs are logits. With `None`, the compiled loss tells, else the last activation. A
-            linear last layer without a loss is a regression.
+        random_layers: Which layers stay random: "all" layers that draw random numbers in training, except
+            augmentations; "dropout", which are all of these except noise and pooling; "noise", which are
+            `GaussianNoise` and `WeightNoise`; or a list of names.
+        from_logits: Whether the outputs are logits. With `None`, this is read from the compiled loss, or else from the
+            last activation. Without a loss, a linear last layer is that of a regression.
         seed: Integer of at least 0, or `None`. With a seed, the random numbers are reproducible.
         **kwargs: Further arguments of `keras.Model`, such as `name`.
 
@@ -43,13 +43,14 @@ class MonteCarlo(KeepsPosition, InferenceModel):
         The input shape of `model`.
 
     Output shape:
-        A dict of "mean" and "variance", in the output shape of `model`: for a classifier those of the probabilities,
-        else those of the outputs. The variance is the unbiased estimate from the samples. For a classifier, also
-        "entropy", of the mean, and "mutual_information", which is this entropy less the mean entropy of the samples:
-        the part of the uncertainty that is due to the network. Both are in nats, without the last axis.
+        A dict. "mean" and "variance" have the output shape of `model`, and are those of the probabilities of a
+        classifier, or of the outputs of a regression. The variance is the unbiased estimate from the samples. For a
+        classifier, the dict also has "entropy", which is that of the mean, and "mutual_information", which is this
+        entropy minus the mean entropy of the samples: the part of the uncertainty that is due to the network. Both are
+        in nats and do not have the last axis.
 
     Raises:
-        ValueError: If an argument is none of these, if `model` is a subclassed model, or if none of its layers draws
+        ValueError: If an argument is invalid, if `model` is a subclassed model, or if none of its layers draws
             random numbers.
 
     Example:
@@ -125,7 +126,7 @@ class MonteCarlo(KeepsPosition, InferenceModel):
 
 
 class Drawing:
-    """The network whose layers draw. Keras does not track it, since its layers are those of the trained network."""
+    """The network whose layers stay random. Keras does not track it, since it shares the layers of the trained one."""
 
     def __init__(self, network, random_layers):
         self.original, self.network = network, network_that_draws(network, random_layers)

@@ -11,7 +11,7 @@ class Moments:
     """The moments of outputs over passes.
 
     Args:
-        distribution: The `Distribution` of an output, or `None` for numbers of a regression.
+        distribution: The `Distribution` of an output, or `None` for the outputs of a regression.
     """
 
     def __init__(self, distribution):

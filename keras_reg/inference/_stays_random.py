@@ -1,4 +1,4 @@
-"""The random layers of a network, and the same network in which some of them draw in inference too."""
+"""The random layers of a network, and the same network in which some of them stay random in inference."""
 
 import keras
 from keras import ops
@@ -34,7 +34,7 @@ class StaysRandom(keras.layers.Layer):
 
 
 def network_that_draws(model, random_layers):
-    """Returns a network with the layers of `model`, of which those that are selected draw in inference too."""
+    """Returns a network with the layers of `model`, in which the selected layers stay random in inference."""
     chosen = {id(layer): StaysRandom(layer) for layer in _chosen(model, random_layers)}
     inner = {}
 
@@ -81,7 +81,7 @@ def _chosen(model, random_layers):
         if _has_statistics(layer):
             fail(
                 "`random_layers` must not select a layer with batch normalization, which would normalize by the "
-                "batch. Select others by their names.",
+                "batch. Select other layers by their names.",
                 random_layers=layer.name,
             )
     return found

@@ -317,8 +317,8 @@ def test_operations_on_other_arrays_are_those_of_keras_that_the_page_lists(opera
     if found is keras.ops:
         return
     assert set(vars(found)) == listed
-    with pytest.raises(AttributeError, match=r"no `ops\.cumsum`.*Available: abs, all"):
-        found.cumsum  # noqa: B018
+    with pytest.raises(AttributeError, match=r"no `ops\.cumprod`.*Available: abs, all"):
+        found.cumprod  # noqa: B018
 
 
 def test_operations_on_other_arrays_compute_what_those_of_keras_do():
