@@ -6,9 +6,9 @@ import keras
 from keras_reg._typing import Config, DataFormat, Kind, Pair, StrengthLike, Tensor
 from keras_reg._validation import check_span, span_of
 from keras_reg.layers._batch._fill_values import check_has_value_range, check_value_range
-from keras_reg.layers._batch._forms import at_least_float32, dtype_of, spatial_axes, spread
+from keras_reg.layers._batch._forms import at_least_float32, dtype_of, spread
 from keras_reg.layers._batch_augmentation import BatchAugmentation
-from keras_reg.layers._pixels._colors import blended_within, channel_axis, check_rgb, gray, turned_hue
+from keras_reg.layers._pixels._colors import blended_within, channel_axis, check_rgb, gray, mean_gray, turned_hue
 from keras_reg.layers._pixels._rounding import as_pixels
 
 NAMES = ("brightness", "contrast", "saturation", "hue")
@@ -120,8 +120,7 @@ class ColorJitter(BatchAugmentation):
         if "brightness" in changed:
             values = blended_within(values, 0.0, 1.0 + factors["brightness"], ops)
         if "contrast" in changed:
-            mean = ops.mean(gray(values, axis), axis=spatial_axes(self.data_format), keepdims=True)
-            values = blended_within(values, mean, 1.0 + factors["contrast"], ops)
+            values = blended_within(values, mean_gray(values, axis, ops), 1.0 + factors["contrast"], ops)
         if "saturation" in changed:
             values = blended_within(values, gray(values, axis), 1.0 + factors["saturation"], ops)
         if "hue" in changed:

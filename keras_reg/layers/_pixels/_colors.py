@@ -1,7 +1,7 @@
 """Changes of colors. Images have three channels, red, green and blue, along one axis, and values in [0, 1]."""
 
 from keras_reg._validation import fail
-from keras_reg.layers._batch._forms import static
+from keras_reg.layers._batch._forms import dtype_of, static
 
 WEIGHTS = (0.299, 0.587, 0.114)  # of red, green and blue in the brightness of a pixel: ITU-R BT.601, as in Pillow
 
@@ -32,6 +32,15 @@ def blended_within(images, other, share, ops):
     return ops.clip(other + share * (images - other), 0.0, 1.0)
 
 
+def mean_gray(images, axis, ops):
+    """Returns the mean brightness of each image, in an array with one pixel per image.
+
+    It averages along the columns first, which compilers vectorize, unlike a sum over three interleaved channels.
+    """
+    rows = 1 if axis == -1 else 2
+    return ops.mean(gray(ops.mean(images, axis=rows, keepdims=True), axis), axis=rows + 1, keepdims=True)
+
+
 def turned_hue(images, turn, axis, ops):
     """Turns the hue by a share of the color circle. The largest and the smallest channel of a pixel keep their values.
 
@@ -41,15 +50,12 @@ def turned_hue(images, turn, axis, ops):
     red, green, blue = channels(images, axis)
     most = ops.maximum(ops.maximum(red, green), blue)
     spread_of_colors = most - ops.minimum(ops.minimum(red, green), blue)
-    divisor = ops.where(spread_of_colors > 0, spread_of_colors, 1.0)
     # No comparison with `most`: XLA may compute the channels twice and round them differently.
-    segment = ops.where(
-        (red >= green) & (red >= blue),
-        (green - blue) / divisor,
-        ops.where(green >= blue, 2.0 + (blue - red) / divisor, 4.0 + (red - green) / divisor),
-    )
-    found = []
-    for own in (5.0, 3.0, 1.0):
-        away = ops.mod(own + segment + 6.0 * turn, 6.0)
-        found.append(most - spread_of_colors * ops.clip(ops.minimum(away, 4.0 - away), 0.0, 1.0))
-    return ops.concatenate(found, axis=axis)
+    is_red, is_green = (red >= green) & (red >= blue), green >= blue
+    difference = ops.where(is_red, green - blue, ops.where(is_green, blue - red, red - green))
+    segment = difference / ops.where(spread_of_colors > 0, spread_of_colors, 1.0)
+    segment = segment + ops.where(is_red, 0.0, ops.where(is_green, 2.0, 4.0))
+    own = ops.cast(ops.convert_to_tensor([5.0, 3.0, 1.0]), dtype_of(images))
+    away = ops.reshape(own, (1, 1, 1, 3) if axis == -1 else (1, 3, 1, 1)) + (segment + 6.0 * turn)
+    away = away - 6.0 * ops.floor(away * (1.0 / 6.0))  # much faster than `ops.mod`
+    return most - spread_of_colors * ops.clip(ops.minimum(away, 4.0 - away), 0.0, 1.0)
