@@ -34,3 +34,8 @@ def iteration_of(optimizer):
     The property `iterations` counts something else: the updates, under gradient accumulation.
     """
     return next((variable for variable in unwrapped(optimizer).variables if variable.name == "iteration"), None)
+
+
+def updates_of(optimizer):
+    """Returns how often each member has changed the weights, as tensors. Micro-steps and skipped steps do not count."""
+    return [ops.add(member.iterations, 0) for member in members(optimizer)]

@@ -24,6 +24,8 @@ BASE = {
     "_messages",
     "_renamed",
     "_outputs",
+    "_inner_layers",
+    "_moving_statistics",
 }
 
 # Part of the package -> the parts it may import. A part is a namespace or a file beside them.
@@ -38,6 +40,8 @@ ARROWS = {
     "_outputs": set(),
     "_random_state": {"_validation", "_backend"},
     "_optimizers": set(),
+    "_inner_layers": set(),
+    "_moving_statistics": {"_validation", "_backend", "_inner_layers"},
     "layers": BASE,
     "losses": BASE,
     "callbacks": BASE,
@@ -55,7 +59,7 @@ PUBLIC_ONLY = {"transfer", "surgery"}
 FLOORS_OF_BACKEND = [
     "_current", "_gradients", "_workers", "_operations", "_recomputing", "_place", "_philox", "_tensorflow_ops",
     "_jax", "_tensorflow", "_numpy", "_torch", "_tensors", "_native", "_random", "_process_state", "_programs",
-    "_inner_steps", "_step", "_crossentropy", "_statistics",
+    "_inner_steps", "_step", "_train_functions", "_crossentropy", "_statistics", "_averages",
 ]  # fmt: skip
 
 

@@ -1,8 +1,9 @@
 """Everything that depends on the framework: where a batch lives, how it draws random numbers, and the train step."""
 
+from keras_reg._backend._averages import move_towards
 from keras_reg._backend._crossentropy import fused_crossentropy, times, weighted_sum
 from keras_reg._backend._current import is_compiling, not_compiled
-from keras_reg._backend._gradients import dense, gradients_at
+from keras_reg._backend._gradients import dense, gradients_at, no_gradients
 from keras_reg._backend._inner_steps import OneScopeLoss, run_step_of
 from keras_reg._backend._native import NATIVE, place_of
 from keras_reg._backend._place import Place
@@ -15,7 +16,7 @@ from keras_reg._backend._process_state import (
 from keras_reg._backend._programs import Programs
 from keras_reg._backend._random import RandomSource, fold, given_keys, normal, random_sources, seed_words, uniform
 from keras_reg._backend._statistics import bucket, count, share_of_replica, sum_over_replicas
-from keras_reg._backend._step import AugmentedStep, admit_optimizer_variables, call_train_function, is_seed
+from keras_reg._backend._step import AugmentedStep, is_seed
 from keras_reg._backend._tensorflow import as_written
 from keras_reg._backend._tensors import (
     from_foreign,
@@ -25,6 +26,7 @@ from keras_reg._backend._tensors import (
     least_of,
     number_of,
 )
+from keras_reg._backend._train_functions import admit_optimizer_variables, call_train_function, followed_step
 
 __all__ = [
     "NATIVE",
@@ -40,6 +42,7 @@ __all__ = [
     "count",
     "dense",
     "fold",
+    "followed_step",
     "framework_seeded",
     "from_foreign",
     "fused_crossentropy",
@@ -51,6 +54,8 @@ __all__ = [
     "is_seed",
     "is_tensor",
     "least_of",
+    "move_towards",
+    "no_gradients",
     "normal",
     "not_compiled",
     "number_of",

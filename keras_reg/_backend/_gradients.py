@@ -1,4 +1,6 @@
-"""Gradients of further passes of the network, and their sums over replicas."""
+"""Gradients of further passes of the network, and passes without gradients."""
+
+import contextlib
 
 from keras_reg._backend._current import BACKEND
 
@@ -30,3 +32,12 @@ def dense(gradient):
     import tensorflow as tf
 
     return tf.convert_to_tensor(gradient)
+
+
+def no_gradients():
+    """Returns a context in which PyTorch keeps nothing for a backward pass. On other backends, nothing does."""
+    if BACKEND != "torch":
+        return contextlib.nullcontext()
+    import torch
+
+    return torch.no_grad()

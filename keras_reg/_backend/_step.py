@@ -112,7 +112,9 @@ class _ReturningState:
 
     @classmethod
     def around(cls, function, model, optimizer=False, metrics=False):
-        return function if isinstance(function, cls) else cls(function, model, optimizer, metrics)
+        if isinstance(function, cls) or hasattr(function, "plain"):  # or a callback's function around such a one
+            return function
+        return cls(function, model, optimizer, metrics)
 
     def __call__(self, state, data):
         try:
@@ -139,30 +141,3 @@ def is_seed(variable):
 
 
 AugmentedStep = _StatelessStep if BACKEND == "jax" else _EagerStateStep
-
-
-def call_train_function(function, optimizer, *args):
-    """Calls a train function that uses `optimizer`, whose `own_variables` are unknown to the caller, `fit`.
-
-    Under JAX, the state of the optimizer is part of the arguments and results. This function adds the values of
-    `own_variables` to the arguments and takes them out of the results.
-    """
-    if BACKEND != "jax":
-        return function(*args)
-    own = optimizer.own_variables
-    (*others, known, metrics), iterator = args
-    logs, (*others, known, metrics) = function((*others, [*known, *(v.value for v in own)], metrics), iterator)
-    for variable, value in zip(own, known[-len(own) :], strict=True):
-        variable.assign(value)
-    return logs, (*others, known[: -len(own)], metrics)
-
-
-def admit_optimizer_variables(model, variables):
-    """Lets a train step that pins the layout of its state accept further variables after those of the optimizer.
-
-    Keras 3.10 and 3.11 pin it under JAX, with a list that they make at the start of `fit`. Later versions do not.
-    """
-    layouts = getattr(model, "_optimizer_variable_shardings", None)
-    if layouts:
-        known = layouts[: len(model.optimizer.variables)]
-        model._optimizer_variable_shardings = [*known, *(v.value.sharding for v in variables)]

@@ -4,6 +4,7 @@ from keras_reg.callbacks._gradient_histograms import GradientHistograms
 from keras_reg.callbacks._persist import persist
 from keras_reg.callbacks._smoothed_early_stopping import SmoothedEarlyStopping
 from keras_reg.callbacks._strength_schedule import StrengthSchedule
+from keras_reg.callbacks._weight_average import WeightAverage
 
 __all__ = [
     "DivergenceStop",
@@ -11,5 +12,6 @@ __all__ = [
     "GradientHistograms",
     "SmoothedEarlyStopping",
     "StrengthSchedule",
+    "WeightAverage",
     "persist",
 ]

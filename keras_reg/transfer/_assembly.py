@@ -5,9 +5,9 @@ import dataclasses
 import keras
 from keras import tree
 
+from keras_reg._inner_layers import children, inside
 from keras_reg._validation import check_integer, fail, is_integer
 from keras_reg.training import RegularizedModel
-from keras_reg.transfer._layers import children, inside
 from keras_reg.transfer._preprocess import preprocess_inputs
 
 POOLING = {

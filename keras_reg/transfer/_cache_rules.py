@@ -6,10 +6,10 @@ import keras
 import numpy as np
 from keras import tree
 
+from keras_reg._inner_layers import inside
 from keras_reg._messages import first_of
 from keras_reg.transfer._arrays import to_numpy
 from keras_reg.transfer._data import batches_of
-from keras_reg.transfer._layers import inside
 from keras_reg.transfer._passes import repeats
 
 

@@ -2,10 +2,11 @@ from collections.abc import Sequence
 
 import keras
 
+from keras_reg._inner_layers import inside
 from keras_reg._messages import first_of
 from keras_reg._typing import Unfrozen
 from keras_reg._validation import as_globs, check_flag, fail, is_integer, native
-from keras_reg.transfer._layers import inside, is_normalization, own_weights, select
+from keras_reg.transfer._layers import is_normalization, own_weights, select
 from keras_reg.transfer._trainable import TrainableMap, set_trainable
 
 

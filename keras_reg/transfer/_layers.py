@@ -1,45 +1,11 @@
-"""The layers inside a layer, their paths and their weights."""
+"""The weights of a layer and of the layers inside it, and the choice of some of these layers."""
 
 import fnmatch
 import math
 
 import keras
 
-
-def children(layer):
-    """Returns the layers that a layer holds directly, in order."""
-    if isinstance(layer, keras.Model):
-        return list(layer.layers)
-    found = {}
-    _collect([value for value in vars(layer).values() if value is not layer], found)
-    return [child for child in found.values() if child is not layer]
-
-
-def _collect(value, found):
-    if isinstance(value, keras.layers.Layer):
-        found.setdefault(id(value), value)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            _collect(item, found)
-    elif isinstance(value, dict):
-        _collect(list(value.values()), found)
-
-
-def walk(layer, prefix="", seen=None):
-    """Returns [(path, layer)] of all layers inside `layer`, such as "block/conv", outer ones first and each once."""
-    seen = {id(layer)} if seen is None else seen
-    found = []
-    for child in children(layer):
-        if id(child) not in seen:
-            seen.add(id(child))
-            path = f"{prefix}{child.name}"
-            found += [(path, child), *walk(child, f"{path}/", seen)]
-    return found
-
-
-def inside(layer):
-    """Returns `layer` and all layers inside it."""
-    return [layer, *(child for _, child in walk(layer))]
+from keras_reg._inner_layers import children, inside, walk
 
 
 def own_weights(layer):

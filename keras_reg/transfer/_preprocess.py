@@ -6,8 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_reg._inner_layers import walk
 from keras_reg._validation import fail
-from keras_reg.transfer._layers import walk
 
 # The namespace in `keras.applications`, the names of its models, and what its `preprocess_input` does.
 FAMILIES = (

@@ -1,7 +1,8 @@
 """The line that is printed before each phase, and the summary of all phases."""
 
+from keras_reg._inner_layers import inside
 from keras_reg._messages import first_of
-from keras_reg.transfer._layers import count, inside, is_normalization, own_weights
+from keras_reg.transfer._layers import count, is_normalization, own_weights
 from keras_reg.transfer._rates import depths
 from keras_reg.transfer._slots import has_fixed_rate, rate_at, schedule_of
 

@@ -3,7 +3,8 @@
 import dataclasses
 import weakref
 
-from keras_reg.transfer._layers import inside, own_weights, parents_first
+from keras_reg._inner_layers import inside
+from keras_reg.transfer._layers import own_weights, parents_first
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,6 +12,7 @@ from keras_reg.callbacks._gradients._history import gradients_record
 from keras_reg.callbacks._gradients._statistics import GradientStatistics
 from keras_reg.callbacks._gradients._train_step import steps_taken, watch_batch, watch_next_step
 from keras_reg.callbacks._stateful_callback import StatefulCallback
+from keras_reg.callbacks._train_function import innermost
 
 
 class GradientWatcher(StatefulCallback):
@@ -52,7 +53,7 @@ class GradientWatcher(StatefulCallback):
     def _prepare(self, model):
         """Creates the statistics for this model; they are used until the model is compiled again."""
         model.make_train_function()
-        known = (model, model.optimizer, getattr(model.train_function, "plain", model.train_function))
+        known = (model, model.optimizer, innermost(model.train_function))
         if self._known is None or any(a is not b for a, b in zip(self._known, known, strict=True)):
             self._known, self._functions = known, {}
             self._statistics = GradientStatistics(self.bins, self.include, model.name, model.steps_per_execution > 1)

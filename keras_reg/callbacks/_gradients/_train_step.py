@@ -7,74 +7,68 @@ from keras import ops
 from keras_reg import _backend
 from keras_reg._optimizers import iteration_of
 from keras_reg.callbacks._gradients._optimizer import WatchingOptimizer
+from keras_reg.callbacks._train_function import (
+    ReplacedTrainFunction,
+    followed_by,
+    remove_left_behind,
+    replaced,
+    strategy_scope,
+)
 
 
-class WatchedStep:
+class WatchedStep(ReplacedTrainFunction):
     """Replaces a model's train function for one call, which runs the same step and watches it.
 
-    At all other times the model has its own optimizer and train function: between steps, while other callbacks run,
-    when it is saved, and after an error in the middle of the step. So nothing has to be undone, and all other steps are
-    those of the model without this callback, compiled as they were.
+    All other steps are those of the model without this callback, compiled as they were.
     """
 
     def __init__(self, model, functions):
-        self.model = model
-        self.plain = model.train_function
+        super().__init__(model)
         self.functions = functions
-        self.fit = _current_fit(model)
         self.statistics = ()
         self.done = False
 
     def add(self, statistics, callback):
         """Adds `statistics` to those that watch this step, since several callbacks may want the same one."""
         self.statistics += (statistics,)
-        key = tuple(map(id, self.statistics))
+        key = (id(self.plain), *map(id, self.statistics))
         if key not in self.functions:
-            # On JAX, reading `callback.model` copies the state of the step back to the model, which takes time.
-            self.functions[key] = _make(callback.model, self.statistics)
-        self.optimizer, self.function = self.functions[key]
+            # On JAX, reading `callback.model` copies the state of the step back to the model, which takes time. The
+            # function is kept with `plain`, whose id is part of the key.
+            self.functions[key] = *_make(callback.model, self.statistics, self.plain), self.plain
+        self.optimizer, self.function, _ = self.functions[key]
         if self.optimizer.built:
             _backend.admit_optimizer_variables(self.model, self.optimizer.own_variables)
 
-    def __call__(self, *args):
+    def run(self, *args):
         self.cancel()
-        if _current_fit(self.model) is not self.fit:
-            return self.plain(*args)  # left behind by a `fit` that ended in an error just before this call
         for statistics in self.statistics:
             statistics.arm()
-        with replaced(self.model, optimizer=self.optimizer):
-            result = _backend.call_train_function(self.function, self.optimizer, *args)
+        followed, variables = followed_by(self.plain)
+        with followed, replaced(self.model, optimizer=self.optimizer):
+            own = [*self.optimizer.own_variables, *variables]
+            result = _backend.call_train_function(self.function, own, *args)
         self.done = True
         return result
-
-    def cancel(self):
-        if self.model.train_function is self:
-            self.model.train_function = self.plain
-
-
-def _current_fit(model):
-    """Returns an object that identifies the running `fit`: its `History`."""
-    return getattr(model, "history", None)
 
 
 def watch_next_step(callback, model, statistics, functions):
     """Makes `statistics` watch the model's next training step; `functions` caches the compiled steps."""
-    step = model.train_function
-    if isinstance(step, WatchedStep) and step.fit is not _current_fit(model):
-        step.cancel()
+    remove_left_behind(model)
     if not isinstance(model.train_function, WatchedStep):
         model.train_function = WatchedStep(model, functions)
     model.train_function.add(statistics, callback)
     return model.train_function
 
 
-def _make(model, statistics, updates=True):
-    """Returns a `WatchingOptimizer` and a train function that uses it."""
-    with _strategy_scope(model):
+def _make(model, statistics, plain=None, updates=True):
+    """Returns a `WatchingOptimizer` and a train function that uses it in place of `plain`."""
+    with strategy_scope(model):
         optimizer = WatchingOptimizer(model.optimizer, statistics, updates)
         if model.built:  # on TensorFlow a model may be built in its first step
             optimizer.build(model.trainable_variables)
-    with replaced(model, optimizer=optimizer, train_function=None):
+    followed, _ = followed_by(plain)
+    with followed, replaced(model, optimizer=optimizer, train_function=None):
         model.make_train_function(force=True)
         return optimizer, model.train_function
 
@@ -97,19 +91,6 @@ def steps_taken(optimizer):
 
 
 @contextlib.contextmanager
-def replaced(model, **attributes):
-    """Sets attributes of the model, and restores them at the end."""
-    before = {name: getattr(model, name) for name in attributes}
-    try:
-        for name, value in attributes.items():
-            setattr(model, name, value)
-        yield
-    finally:
-        for name, value in before.items():
-            setattr(model, name, value)
-
-
-@contextlib.contextmanager
 def _preserved(model):
     """Restores at the end what a training step changes besides the weights: moving averages, seeds and metrics."""
     variables = [*model.non_trainable_variables, *model.metrics_variables]
@@ -119,9 +100,3 @@ def _preserved(model):
     finally:
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
-
-
-def _strategy_scope(model):
-    """Returns the scope in which to create variables for a model: that of its `tf.distribute` strategy, if any."""
-    strategy = getattr(model, "distribute_strategy", None)
-    return contextlib.nullcontext() if strategy is None else strategy.scope()

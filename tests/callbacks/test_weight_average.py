@@ -1,0 +1,345 @@
+"""`WeightAverage` against the definition in NumPy, on the weights that another callback records after each step."""
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+from harness import raises_received, to_numpy
+from keras.callbacks import Callback, ModelCheckpoint
+
+from keras_reg import Strength, training
+from keras_reg.callbacks import GradientHistograms, SmoothedEarlyStopping, StrengthSchedule, WeightAverage, persist
+from keras_reg.layers import DropPath, MixUp
+
+RNG = np.random.default_rng(0)
+X, Y = RNG.standard_normal((24, 3)).astype("float32"), RNG.standard_normal((24, 1)).astype("float32")
+FIT = {"x": X, "y": Y, "batch_size": 4, "verbose": 0}  # six steps per epoch
+
+
+all_of = itertools.chain.from_iterable
+
+
+def network(*layers):
+    middle = layers or [keras.layers.BatchNormalization(momentum=0.6)]
+    return keras.Sequential([keras.Input((3,)), keras.layers.Dense(2), *middle, keras.layers.Dense(1)])
+
+
+def compiled(optimizer=None, model=None, **arguments):
+    keras.utils.set_random_seed(1)
+    model = model or network()
+    model.compile(optimizer or keras.optimizers.SGD(0.05), "mse", **arguments)
+    return model
+
+
+class Recorder(Callback):
+    """The weights at the beginning of each epoch and after each update of the optimizer."""
+
+    def on_train_begin(self, logs=None):
+        self.beginnings, self.steps, self.updates = [], [], 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.beginnings.append(self.model.get_weights())
+        self.steps.append([])
+
+    def on_train_batch_end(self, batch, logs=None):
+        iterations = self.model.optimizer.iterations
+        if int(to_numpy(iterations)) > self.updates:
+            self.updates = int(to_numpy(iterations))
+            self.steps[-1].append(self.model.get_weights())
+
+    def sequence(self, start=0, every="step"):
+        epochs = [steps[-1:] if every == "epoch" else steps for steps in self.steps[start:]]
+        return [self.beginnings[start], *all_of(epochs)]
+
+
+def mean_of(sequence, kind="ema", decay=0.999, warmup=True):
+    """The average by its definition, in float64."""
+    average = [weight.astype("float64") for weight in sequence[0]]
+    for t, weights in enumerate(sequence[1:]):
+        d = min(decay, (1 + t) / (10 + t)) if warmup else decay
+        d = (t + 1) / (t + 2) if kind == "swa" else d
+        average = [d * a + (1 - d) * w for a, w in zip(average, weights, strict=True)]
+    return average
+
+
+def assert_same(weights, expected, atol=1e-6):
+    for weight, value in zip(weights, expected, strict=True):
+        np.testing.assert_allclose(weight, value, rtol=1e-6, atol=atol)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"decay": 0.5},
+        {"decay": 0.9, "warmup": False, "start": 1},
+        {"kind": "swa", "start": 1},
+        {"kind": "swa", "every": "epoch"},
+    ],
+    ids=str,
+)
+def test_the_model_ends_with_the_average_of_every_weight(arguments):
+    """The moving statistics of the normalization are among the weights."""
+    model, recorder, average = compiled(), Recorder(), WeightAverage(**arguments)
+    model.fit(**FIT, epochs=3, callbacks=[average, recorder])
+    start, every = arguments.pop("start", 0), arguments.pop("every", "step")
+    sequence = recorder.sequence(start, every)
+    assert average.updates == len(sequence) - 1 == (3 - start) * (1 if every == "epoch" else 6)
+    assert_same(model.get_weights(), mean_of(sequence, **arguments))
+
+
+@pytest.mark.parametrize("kind", ["ema", "swa"])
+def test_equals_torch(kind):
+    torch = pytest.importorskip("torch")
+    swa_utils = torch.optim.swa_utils
+    model, recorder = compiled(), Recorder()
+    model.fit(**FIT, epochs=2, callbacks=[WeightAverage(kind, 0.9, warmup=False), recorder])
+
+    holder = torch.nn.ParameterList([torch.tensor(weight) for weight in recorder.beginnings[0]])
+    function = {"multi_avg_fn": swa_utils.get_ema_multi_avg_fn(0.9)} if kind == "ema" else {}
+    theirs = swa_utils.AveragedModel(holder, **function)
+    for weights in recorder.sequence():
+        with torch.no_grad():
+            for parameter, weight in zip(holder, weights, strict=True):
+                parameter.copy_(torch.tensor(weight))
+        theirs.update_parameters(holder)
+    assert_same(model.get_weights(), [parameter.detach().numpy() for parameter in theirs.module])
+
+
+def several_optimizers():
+    if not hasattr(keras.optimizers, "MultiOptimizer"):
+        pytest.skip("this version of Keras has no MultiOptimizer")
+    sgd, adam = keras.optimizers.SGD(0.05), keras.optimizers.Adam(0.01)
+    return keras.optimizers.MultiOptimizer(lambda variable: sgd if "kernel" in variable.path else adam)
+
+
+@pytest.mark.parametrize(
+    ("make", "updates"),
+    [
+        (lambda: keras.optimizers.SGD(0.05, gradient_accumulation_steps=4), 3),
+        (lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(1e-5), initial_scale=2.0**127), None),
+        (several_optimizers, 12),
+    ],
+    ids=["accumulation", "loss scale", "several"],
+)
+def test_one_update_per_update_of_the_optimizer(make, updates):
+    """Keras' `use_ema` updates on every micro-step, and covers the trainable weights only."""
+    model, recorder, average = compiled(make()), Recorder(), WeightAverage("swa")
+    y = Y if updates else 1000 * Y  # the first gradients overflow, so their steps are skipped
+    model.fit(**{**FIT, "y": y}, epochs=2, callbacks=[average, recorder])
+    sequence = recorder.sequence()
+    assert average.updates == len(sequence) - 1 == (updates or average.updates)
+    assert updates or 0 < average.updates < 12
+    assert_same(model.get_weights(), mean_of(sequence, "swa"))
+
+
+def test_several_steps_in_one_execution():
+    if keras.backend.backend() == "torch":
+        pytest.skip("Keras refuses several steps per execution on PyTorch")
+    found = []
+    for steps in (1, 4):  # the last execution of an epoch takes two steps
+        model, average = compiled(steps_per_execution=steps), WeightAverage(decay=0.8)
+        model.fit(**FIT, epochs=2, shuffle=False, callbacks=[average])
+        assert average.updates == 12
+        found.append(model.get_weights())
+    assert_same(*found)
+
+
+def test_in_a_step_made_of_parts_that_gradient_histograms_watch():
+    parts = {"augmentation": MixUp(0.4, seed=1), "sharpness": training.SharpnessAware(0.05)}
+    model = compiled(model=training.RegularizedModel(network(), **parts))
+    recorder, gradients, average = Recorder(), GradientHistograms(every=2, bins=8), WeightAverage(decay=0.9)
+    model.fit(**FIT, epochs=2, callbacks=[gradients, average, recorder])
+    assert_same(model.get_weights(), mean_of(recorder.sequence(), decay=0.9))
+    assert len(gradients.history["gradients"]) == 6 and average.updates == 12
+    assert "train_step" not in vars(model)
+
+
+def test_seeds_strengths_and_frozen_weights_are_not_averaged():
+    frozen = keras.layers.Dense(2, trainable=False)
+    model = compiled(model=network(keras.layers.Dropout(0.3, seed=1), DropPath(Strength(0.4), seed=2), frozen))
+    before = [to_numpy(weight).copy() for weight in frozen.weights]
+    schedule = StrengthSchedule(lambda epoch: epoch / 2)
+    recorder = Recorder()
+    model.fit(**FIT, epochs=3, callbacks=[WeightAverage(decay=0.5), schedule, recorder])
+    plain = compiled(model=network(keras.layers.Dropout(0.3, seed=1), DropPath(Strength(0.4), seed=2), frozen))
+    seeds = [variable for variable in model.variables if "int" in str(variable.dtype)]
+    plain.fit(**FIT, epochs=3, callbacks=[schedule])
+    for seed, other in zip(seeds, [v for v in plain.variables if "int" in str(v.dtype)], strict=True):
+        np.testing.assert_array_equal(to_numpy(seed), to_numpy(other))
+    strength = next(variable for variable in model.variables if hasattr(variable, "strength"))
+    np.testing.assert_allclose(to_numpy(strength), 0.4)
+    for weight, value in zip(frozen.weights, before, strict=True):
+        np.testing.assert_array_equal(to_numpy(weight), value)
+
+
+# The exchange ---------------------------------------------------------------------------------------------------------
+
+
+def test_validation_checkpoints_and_early_stopping_see_the_average(tmp_path):
+    """Training goes on with the trained weights, and ends with the average that was best."""
+    plain, recorder = compiled(), Recorder()
+    plain.fit(**FIT, epochs=4, shuffle=False, validation_data=(X, Y), callbacks=[recorder])
+
+    model, again, average = compiled(), Recorder(), WeightAverage(decay=0.9, start=1, swap="validation")
+    scored, weights = [], []
+
+    class Scored(Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            weights.append(self.model.get_weights())
+            scored.append(logs["val_loss"])
+
+    stop = SmoothedEarlyStopping(smoothing=None, mode="max", patience=9)  # the worst epoch is the best one
+    checkpoint = ModelCheckpoint(str(tmp_path / "{epoch}.weights.h5"), save_weights_only=True)
+    callbacks = [stop, checkpoint, average, again, Scored()]
+    model.fit(**FIT, epochs=4, shuffle=False, validation_data=(X, Y), callbacks=callbacks)
+    for beginning, steps, other, others in zip(
+        recorder.beginnings, recorder.steps, again.beginnings, again.steps, strict=True
+    ):
+        assert_same([*beginning, *all_of(steps)], [*other, *all_of(others)])
+    for epoch in range(4):
+        expected = recorder.steps[0][-1]
+        if epoch:
+            expected = mean_of([recorder.beginnings[1], *all_of(recorder.steps[1 : epoch + 1])], decay=0.9)
+        assert_same(weights[epoch], expected)
+        other = compiled()
+        other.load_weights(tmp_path / f"{epoch + 1}.weights.h5")
+        assert_same(other.get_weights(), weights[epoch])
+        assert other.evaluate(X, Y, verbose=0) == pytest.approx(scored[epoch], rel=1e-5)
+    assert_same(model.get_weights(), weights[stop.best_epoch])
+    assert stop.best == max(scored)
+
+
+def test_calls_outside_of_fit_do_not_exchange_weights():
+    """Keras' `SwapEMAWeights` never swaps back after `predict`."""
+    average = WeightAverage(decay=0.9, swap="validation")
+    seen = []
+
+    class Calls(Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            before = self.model.get_weights()
+            self.model.predict(X, verbose=0, callbacks=[average])
+            self.model.evaluate(X, Y, verbose=0, callbacks=[average])
+            assert_same(self.model.get_weights(), before, atol=0)
+            seen.append(before)
+
+    model = compiled()
+    model.fit(**FIT, epochs=1, validation_data=(X, Y), callbacks=[average, Calls()])
+    after = model.get_weights()
+    assert np.abs(after[0] - seen[-1][0]).max() > 1e-4
+    model.predict(X, verbose=0, callbacks=[average])
+    model.evaluate(X, Y, verbose=0, callbacks=[average])
+    assert_same(model.get_weights(), after, atol=0)
+
+
+class Fails(Callback):
+    def __init__(self, epoch, where):
+        super().__init__()
+        self.epoch, self.where = epoch, where
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.now = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (self.now, self.where, batch) == (self.epoch, "training", 3):
+            raise KeyboardInterrupt
+
+    def on_epoch_end(self, epoch, logs=None):
+        if (epoch, self.where) == (self.epoch, "end"):
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("where", ["training", "end"])
+def test_after_an_interruption_both_are_there_and_the_next_fit_starts_anew(where):
+    model, recorder, average = compiled(), Recorder(), WeightAverage(decay=0.9, swap="validation")
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(**FIT, epochs=3, validation_data=(X, Y), callbacks=[recorder, average, Fails(1, where)])
+    state, last = average.state_dict(), recorder.sequence()
+    expected = mean_of(last, decay=0.9)
+    assert_same(model.get_weights(), expected if where == "end" else last[-1])
+    order = np.argsort([variable.path for variable in model.weights])
+    assert state["updates"] == len(last) - 1
+    assert (state["weights"] is None) == (where == "training")
+    assert sum(array.sum() for array in state["average"]) == pytest.approx(sum(w.sum() for w in expected), abs=1e-4)
+    assert len(order) == len(state["average"])
+    model.fit(**FIT, epochs=1, callbacks=[recorder, average])
+    assert_same(model.get_weights(), mean_of(recorder.sequence(), decay=0.9))
+
+
+@pytest.mark.parametrize("swap", ["end", "validation"])
+def test_resumes_with_both(swap, tmp_path):
+    def fit(folder, *others):
+        model, average = compiled(), WeightAverage(decay=0.9, start=1, swap=swap)
+        data = {"shuffle": False, "validation_data": (X, Y)}
+        callbacks = persist([average, *others], folder, delete_checkpoint=False)
+        model.fit(**FIT, **data, epochs=4, callbacks=callbacks)
+        return model.get_weights(), average.updates
+
+    expected, updates = fit(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "cut", Fails(2, "training"))
+    found, again = fit(tmp_path / "cut", Fails(9, "training"))
+    assert updates == again == 18
+    assert_same(found, expected)
+    assert_same(fit(tmp_path / "cut", Fails(9, "training"))[0], expected)  # no epoch is left
+
+
+# Batch normalization --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("swap", ["end", "validation"])
+def test_statistics_are_made_anew_from_data(swap):
+    model, average = compiled(), WeightAverage(decay=0.9, data=(X, Y), swap=swap)
+    plain = compiled()
+    plain.fit(**FIT, epochs=2, shuffle=False, callbacks=[WeightAverage(decay=0.9)])
+    model.fit(**FIT, epochs=2, shuffle=False, validation_data=(X, Y), callbacks=[average])
+    kernel, bias, gamma, beta, mean, variance, *others = model.get_weights()
+    assert_same([kernel, bias, gamma, beta, *others], [*plain.get_weights()[:4], *plain.get_weights()[6:]])
+    features = (X @ kernel + bias).astype("float64")
+    assert_same([mean, variance], [features.mean(0), features.var(0)], atol=1e-5)
+    assert np.abs(variance - plain.get_weights()[5]).max() > 1e-2
+
+
+# Bad input ------------------------------------------------------------------------------------------------------------
+
+
+def test_what_it_needs():
+    with raises_received("`start`", "start=2"):
+        compiled().fit(**FIT, epochs=2, callbacks=[WeightAverage(start=2)])
+    with raises_received("use_ema=True"):
+        compiled(keras.optimizers.SGD(use_ema=True)).fit(**FIT, callbacks=[WeightAverage()])
+    average = WeightAverage()
+    average.set_model(keras.Sequential([keras.layers.Dense(1)]))
+    with raises_received("is built"):
+        average.on_train_begin()
+    with raises_received("`data`", "data=None"):
+        WeightAverage(update_batch_normalization=True)
+    for data in (X[:0], iter([X]), []):
+        with raises_received("`data` must"):
+            compiled().fit(**FIT, callbacks=[WeightAverage(data=data)])
+    model = compiled()
+    model.optimizer = None
+    average.set_model(model)
+    with raises_received("optimizer=None"):
+        average.on_train_begin()
+
+
+def test_a_training_that_ends_before_the_average_begins_keeps_its_weights():
+    class Stops(Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = True
+
+    model, recorder = compiled(), Recorder()
+    with pytest.warns(UserWarning, match="made no update"):
+        model.fit(**FIT, epochs=3, callbacks=[recorder, Stops(), WeightAverage(start=1)])
+    assert_same(model.get_weights(), recorder.sequence()[-1], atol=0)
+
+
+def test_an_error_in_the_data_leaves_the_trained_weights():
+    data = [X[:4]]
+    fades = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: data.clear())
+    model, recorder, average = compiled(), Recorder(), WeightAverage(data=data)
+    with raises_received("`data` must have at least one batch"):
+        model.fit(**FIT, callbacks=[recorder, average, fades])
+    assert_same(model.get_weights(), recorder.sequence()[-1], atol=0)
+    assert average.state_dict()["updates"] == 6
