@@ -86,8 +86,12 @@ class Moments:
         )
         count = ops.sum(weights, axes, keepdims=True)
         mean = ops.sum(x * weights, axes, keepdims=True) / ops.maximum(count, 1.0)
+        rest = ops.sum((x - mean) * weights, axes, keepdims=True)  # of the rounded mean
         squares = ops.sum(ops.square(x - mean) * weights, axes, keepdims=True)
-        self._merge(*(ops.convert_to_numpy(part).astype("float64").reshape(-1) for part in (count, mean, squares)))
+        parts = (ops.convert_to_numpy(part).astype("float64").reshape(-1) for part in (count, mean, rest, squares))
+        count, mean, rest, squares = parts
+        share = rest / np.maximum(count, 1)
+        self._merge(count, mean + share, squares - share * rest)
 
     def _merge(self, count, mean, squares):
         """Merges with another part, by [Chan, Golub and LeVeque, 1979](https://doi.org/10.2307/2683386)."""

@@ -117,7 +117,7 @@ def several_optimizers():
     ("make", "updates"),
     [
         (lambda: keras.optimizers.SGD(0.05, gradient_accumulation_steps=4), 3),
-        (lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(1e-5), initial_scale=2.0**127), None),
+        (lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(1e-5), initial_scale=2.0**119), None),
         (several_optimizers, 12),
     ],
     ids=["accumulation", "loss scale", "several"],
