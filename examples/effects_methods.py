@@ -45,6 +45,10 @@ def falling(gamma):
     return Recipe(callbacks=lambda epochs: [callbacks.ExponentialLR(gamma)])
 
 
+def averaged(kind, **arguments):
+    return Recipe(callbacks=lambda epochs: [callbacks.WeightAverage(kind, swap="validation", **arguments)])
+
+
 def watched():
     return Recipe(callbacks=lambda epochs: [callbacks.GradientHistograms()])
 
@@ -134,6 +138,10 @@ POOLING = {
 }
 CONNECTIONS = parts("DropConnect(layer, {})", "wrap", dropped_weights, (0.1, 0.3))
 WEIGHT_NOISE = parts("WeightNoise(layer, {})", "wrap", noisy_weights, (0.01, 0.03, 0.1))
+AVERAGES = {
+    **grid("WeightAverage(decay={})", lambda decay: averaged("ema", decay=decay), (0.99, 0.995, 0.999)),
+    **grid("WeightAverage('swa', start={})", lambda start: averaged("swa", start=start), (10, 20)),
+}
 DECAYING = grid("ExponentialLR({})", falling, (0.9, 0.95))
 
 EFFECTS = [
@@ -176,6 +184,8 @@ EFFECTS = [
     Effect("WeightNoise", DENSE, WEIGHT_NOISE, measure="perturbed", title="noise on the weights"),
     Effect("ExponentialLR", SMALL, DECAYING),
     Effect("ExponentialLR", SMALL, DECAYING, measure="worst", title="worst of the last ten epochs"),
+    Effect("WeightAverage", SMALL, AVERAGES),
+    Effect("WeightAverage", SMALL, AVERAGES, measure="worst", title="worst of the last ten epochs"),
     *STEPS,
 ]  # fmt: skip
 

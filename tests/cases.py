@@ -637,6 +637,21 @@ CASES = [
         "callback",
         bad=[{"schedule": 0.5}, {"schedule": None}],
     ),
+    Case(
+        callbacks.WeightAverage,
+        {"kind": "swa", "decay": 0.9, "start": 1, "every": "epoch", "data": images(8), "swap": "validation"},
+        "callback",
+        bad=[
+            *({"decay": value} for value in (-0.1, 1.0, float("nan"), "slow")),
+            *({"start": value} for value in (-1, 0.5)),
+            {"kind": "mean"},
+            {"every": 2},
+            {"warmup": "yes"},
+            {"swap": "always"},
+            {"update_batch_normalization": "yes"},
+            {"update_batch_normalization": True, "data": None},
+        ],
+    ),
     # Transfer.
     Case(
         transfer.Phase,

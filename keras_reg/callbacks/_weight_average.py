@@ -117,6 +117,10 @@ class WeightAverage(StatefulCallback):
         self._known: Any = None
         self._begun, self._is_outside = False, False
 
+    def __getstate__(self):
+        self.state_dict()  # brings the average from the device
+        return super().__getstate__()
+
     def __deepcopy__(self, memo):
         return copy.copy(self)  # with the same data
 

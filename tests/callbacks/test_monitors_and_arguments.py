@@ -19,6 +19,7 @@ from keras_reg.callbacks import (
     GradientHistograms,
     SmoothedEarlyStopping,
     StrengthSchedule,
+    WeightAverage,
     persist,
 )
 
@@ -110,6 +111,7 @@ def all_callbacks():
         ExponentialLR(0.5, per="step"),
         DivergenceStop(per="step"),
         GradientHistograms(bins=8),
+        WeightAverage(decay=0.5),
         StrengthSchedule(math.exp),
     ]
 
