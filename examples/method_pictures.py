@@ -551,14 +551,14 @@ def strength_schedule():
 @picture
 def weight_average():
     figure, axis = curves()
-    for name, used, color in (("trained weights", False, "#999999"), ("their average", True, RED)):
-        x, y, network = digits_and_network(rate=0.2)
+    for name, used, color in (("trained weights", False, GREY), ("their average", True, RED)):
+        x, y, network = digits_and_network(rate=0.1)
         average = [callbacks.WeightAverage(decay=0.995, swap="validation")] if used else []
         history = network.fit(
             x[:600], y[:600], validation_data=(x[600:], y[600:]), batch_size=4, epochs=30, callbacks=average, verbose=0
         ).history
         axis.plot(np.arange(1, 31), history["val_accuracy"], color=color, label=name)
-    axis.set(xlabel="epoch", ylabel="validation accuracy", ylim=(0.85, 0.95))
+    axis.set(xlabel="epoch", ylabel="validation accuracy", ylim=(0.8, 0.95))
     axis.legend(frameon=False, fontsize=9, loc="lower right")
     figure.tight_layout()
     return figure
