@@ -91,6 +91,8 @@ ONE_WARP = {
     "warp first": lambda: [warp(), RandomFlip("horizontal_and_vertical"), shift(3)],
     "warp last": lambda: [shift(3), RandomFlip("horizontal_and_vertical"), shift(2), warp()],
     "warp between": lambda: [RandomFlip(), shift((3, 1)), warp(rate=0.6), RandomFlip("vertical"), shift(2)],
+    "shifts behind a warp": lambda: [warp(), shift(5), shift(6), RandomFlip(), shift(3)],
+    "shifts between": lambda: [warp(), shift(6), shift(5), turn(2)],
     "mirrored border": lambda: [RandomFlip("vertical"), RandomAffine(40, 0.4, fill_mode="reflect"), RandomFlip()],
 }
 

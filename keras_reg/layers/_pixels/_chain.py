@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from keras_reg.layers._batch._forms import dtype_of, leaves, map_arrays
 from keras_reg.layers._pixels._affine import Affine
-from keras_reg.layers._pixels._moves import Moves
+from keras_reg.layers._pixels._moves import Moves, both
 from keras_reg.layers._pixels._warp import OUTSIDE
 
 
@@ -76,7 +76,7 @@ def chained(steps, size, ops):
             cuts.append((None, tuple(move.visible_in_result(n, ops) for move, n in zip(step, size, strict=True))))
         elif isinstance(step, Moves) or isinstance(steps[i - 1], Affine):
             kept = zip(_visible_in_image(step, size, ops), size, strict=True)
-            cuts.append((source, tuple((0, n) if pixels is None else pixels for pixels, n in kept)))
+            cuts.append((source, tuple((0, n) if pixels is None else both(pixels, (0, n), ops) for pixels, n in kept)))
     return Warp(source, visible, tuple(cut for cut in cuts if cut[1] != (None, None)))
 
 

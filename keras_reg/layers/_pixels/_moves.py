@@ -41,7 +41,8 @@ class Move(NamedTuple):
         """Returns where the visible part of the image is in the result. `None` if the whole result is visible."""
         if self.visible is None and self.offset is None:
             return None
-        first, end = self._mirrored(*(self.visible or (0, size)), size, ops)
+        shown = (0, size) if self.visible is None else both(self.visible, (0, size), ops)
+        first, end = self._mirrored(*shown, size, ops)
         return (first, end) if self.offset is None else (first - self.offset, end - self.offset)
 
     def visible_in_image(self, size, ops):
