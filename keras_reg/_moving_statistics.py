@@ -1,4 +1,4 @@
-"""The moving statistics of batch normalization, computed anew from a whole data set."""
+"""Recomputes the moving statistics of batch normalization from a whole data set."""
 
 import contextlib
 import inspect
@@ -132,7 +132,7 @@ def _split(data):
 
 
 def check_data(data):
-    """Checks for arrays or a dataset that can be iterated repeatedly, with at least one batch."""
+    """Checks that data are arrays or a dataset that can be iterated repeatedly, with at least one batch."""
     is_dataset = isinstance(data, keras.utils.PyDataset) or (hasattr(data, "__iter__") and iter(data) is not data)
     if isinstance(data, (str, bytes)) or not (is_arrays(data) or is_dataset):
         fail("`data` must be arrays, or a dataset that can be iterated repeatedly.", data=data)

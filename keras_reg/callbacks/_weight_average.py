@@ -19,7 +19,7 @@ from keras_reg.callbacks._train_function import FollowedStep, innermost, remove_
 
 @keras.saving.register_keras_serializable(package="keras_reg")
 class WeightAverage(StatefulCallback):
-    """Averages the weights over training, on the device, and ends `fit` with the average in the model.
+    """Averages the weights during training, on the device. At the end of `fit`, the model has the averaged weights.
 
     The average starts at the weights at the beginning of epoch `start`. With the weights w after an update of the
     optimizer, and t the number of updates of the average so far,
@@ -28,14 +28,14 @@ class WeightAverage(StatefulCallback):
       d = min(decay, (1 + t) / (10 + t));
     - `"swa"` (stochastic weight averaging): the mean of all weights since the start, including those at the start.
 
-    It covers every weight of the model. Counters, the states of random generators and every `keras_reg.Strength` stay
-    as they are. The average is in float32, also under `bfloat16`. It is updated inside the compiled step, once per
+    It covers every weight of the model, but no counters, states of random generators or `keras_reg.Strength` values.
+    The average is in float32, even for `bfloat16` weights. It is updated inside the compiled step, once per
     update of the optimizer: the micro-steps of gradient accumulation and the steps that a `LossScaleOptimizer` skips do
     not count.
 
     Batch normalization needs the statistics that belong to the averaged weights. With `data`, such as the training
     images, they are computed anew whenever the average is put into the model: the mean and the variance of the inputs
-    over all of `data`. Each normalization uses the statistics of its batch meanwhile, and all other layers are in
+    over all of `data`. In this pass, each normalization uses the statistics of its batch, and all other layers are in
     inference mode. Without `data`, the moving statistics are averaged like weights, since a callback does not see the
     data of `fit`. That suits "ema", which is close to the last weights.
 
@@ -45,8 +45,9 @@ class WeightAverage(StatefulCallback):
     `SmoothedEarlyStopping` save and restore the weights that were scored. `persist` saves the trained weights and the
     average, and resumes with both. `evaluate` and `predict` outside of `fit` use the weights that the model has.
 
-    If `fit` ends with an error or is interrupted, the model keeps the weights that it has then: the average between a
-    validation and the next epoch with `swap="validation"`, otherwise the trained weights. `state_dict()` then has both.
+    If `fit` ends with an error or is interrupted, the model keeps the weights that it has at that time: with
+    `swap="validation"`, the average between a validation and the next epoch, and otherwise the trained weights.
+    `state_dict()` then has both.
 
     Args:
         kind: "ema" or "swa".
