@@ -205,6 +205,7 @@ ELSEWHERE = {
     "RandomSharpness": "Digits of 8 x 8 pixels have no details to sharpen.",
     "RandAugment": "Most of its operations do not show on digits of 8 x 8 pixels.",
     "TrivialAugmentWide": "Most of its operations do not show on digits of 8 x 8 pixels.",
+    "AutoAugment": "Most of its operations do not show on digits of 8 x 8 pixels.",
     "RandomFlip": "Digits must not be mirrored. The [ladder](ladder.md) measures flips together with crops.",
     "RegularizedModel": "It trains all augmentations of this page, and adds nothing to them.",
     "SmoothedEarlyStopping": "See [When labels are wrong](wrong_labels.md).",

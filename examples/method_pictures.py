@@ -145,6 +145,13 @@ def trivial_augment_wide():
 
 
 @picture
+def auto_augment():
+    batch = np.repeat(photos()[:1], 5, axis=0)
+    found = array(layers.AutoAugment("imagenet", value_range=(0, 1), fill_value=0.5, seed=3)(batch))
+    return strip([batch[0], *found], ["original", *[f"draw {i + 1}" for i in range(5)]])
+
+
+@picture
 def random_sharpness():
     image = photos(320)[:1, 40:200, 80:240]
     changes = (-1.0, 1.0, 3.0, 9.0)

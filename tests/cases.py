@@ -342,6 +342,24 @@ CASES = [
         [*BAD_POLICY, {"num_ops": 0}, {"num_ops": 1.5}, {"magnitude": 11}, {"magnitude": -1}],
     ),
     augmentation(
+        layers.AutoAugment,
+        {**POLICY, "policy": [[["rotate", 0.5, 9], ["color", 1.0, 3]], [["invert", 1.0, None]]]},
+        [
+            *(arguments for arguments in BAD_POLICY if not {"operations", "num_magnitude_bins"} & set(arguments)),
+            *({"policy": value} for value in ("mnist", None, [], [[]], [["rotate", 0.5, 9]], 3)),
+            *(
+                {"policy": [[operation]]}
+                for operation in (
+                    ["turn", 0.5, 9],
+                    ["rotate", 1.5, 9],
+                    ["rotate", 0.5, 10],
+                    ["rotate", 0.5, None],
+                    ["rotate", 0.5],
+                )
+            ),
+        ],
+    ),
+    augmentation(
         layers.TrivialAugmentWide,
         {**POLICY, "num_magnitude_bins": 7, "operations": ["shear_x", "contrast"]},
         BAD_POLICY,

@@ -77,7 +77,15 @@ def names(folder):
     given |= {"layer": layers.RandomErasing(), "layers": [layers.MixUp(), layers.CutMix()]}
     given |= {"probabilities": [0.3, 0.7], "rotation": 15, "translation": 0.1, "zoom": 0.2, "shear": 0.1}
     given |= dict.fromkeys(["brightness", "contrast", "saturation", "hue", "sharpness", "sigma"], 0.2)
-    given |= {"num_ops": 2, "magnitude": 9, "num_magnitude_bins": 31, "severity": 3, "value_range": (0, 1), "fill": 0}
+    given |= {
+        "num_ops": 2,
+        "magnitude": 9,
+        "num_magnitude_bins": 31,
+        "severity": 3,
+        "policy": "svhn",
+        "value_range": (0, 1),
+        "fill": 0,
+    }
     given |= {space.__name__.split(".")[1]: space for space in NAMESPACES if space is not layers}
     given |= {"keras": keras, "keras_reg": keras_reg, "Add": keras.layers.Add, "Dense": keras.layers.Dense}
     fit = functools.partial(inspect.signature(transfer.TransferLearner.fit).bind, None)

@@ -1,3 +1,4 @@
+from keras_reg.layers._auto_augment import AutoAugment
 from keras_reg.layers._batch_augmentation import BatchAugmentation
 from keras_reg.layers._color_jitter import ColorJitter
 from keras_reg.layers._cut_mix import CutMix
@@ -27,6 +28,7 @@ from keras_reg.layers._trivial_augment_wide import TrivialAugmentWide
 from keras_reg.layers._weight_noise import WeightNoise
 
 __all__ = [
+    "AutoAugment",
     "BatchAugmentation",
     "ColorJitter",
     "CutMix",
