@@ -181,3 +181,15 @@ def test_what_needs_a_range_or_other_channels_is_refused():
         RandAugment(fill_value=0.5)(IMAGES)
     with raises_received("mask_fill=300"):
         RandAugment(mask_fill=300)({"images": IMAGES, "segmentation_masks": IMAGES[..., 0]})
+
+
+def test_auto_contrast_divides_as_torchvision_on_every_backend():
+    """In float32 with the decimals cut off, so that the lightest level of some ranges is 254."""
+    rng = np.random.default_rng(8)
+    low, span = rng.integers(0, 100, (2, 60, 1, 1, 3))
+    images = (low + rng.random((60, 8, 8, 3)) * (span + 40)).astype("uint8")
+    found = augment(RandAugment(1, operations=["auto_contrast"]), images)
+    low, high = (extreme(axis=(1, 2), keepdims=True).astype("float32") for extreme in (images.min, images.max))
+    expected = (images - low) / ((high - low) * np.float32(1 / 255))
+    np.testing.assert_array_equal(found, np.minimum(expected, 255).astype("uint8"))
+    assert {254, 255} <= set(found.max((1, 2)).ravel().tolist())

@@ -1,5 +1,31 @@
 """Tables of new levels, 256 numbers per image and channel."""
 
+import functools
+
+import numpy as np
+
+
+def stretched(levels, axes, ops):
+    """Returns the levels of each image and channel, stretched so that they start at 0 and end at 255, as in torchvision.
+
+    The arguments are those of `equalized`. A channel of one level stays.
+    """
+    least, last = (extreme(levels, axis=axes, keepdims=True) for extreme in (ops.min, ops.max))
+    table = ops.convert_to_tensor(_stretched_levels().reshape(-1))
+    found = ops.take(table, (last - least) * 256 + (levels - least), axis=0)
+    return ops.where(last > least, found, levels)
+
+
+@functools.cache
+def _stretched_levels():
+    """Returns the new level for each range of levels and each distance from the least one, int32 (256, 256).
+
+    torchvision divides in float32 and cuts decimals off. Not every framework rounds divisions correctly, so that they
+    are not left to the frameworks.
+    """
+    width = np.maximum(np.arange(256, dtype="float32")[:, None], 1)
+    return np.minimum(np.arange(256, dtype="float32") / (width * np.float32(1 / 255)), 255).astype("int32")
+
 
 def equalized(levels, axes, ops):
     """Returns the levels after histogram equalization of each image and channel, as in Pillow.

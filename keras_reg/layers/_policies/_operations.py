@@ -10,7 +10,7 @@ from keras_reg.layers._pixels._affine import Affine
 from keras_reg.layers._pixels._colors import channel_axis, gray
 from keras_reg.layers._pixels._kernels import kernels_for
 from keras_reg.layers._pixels._rounding import as_pixels
-from keras_reg.layers._pixels._tables import equalized
+from keras_reg.layers._pixels._tables import equalized, stretched
 from keras_reg.layers._policies._magnitudes import BLENDING, MOVING
 
 LEVELS = 255.999  # the factor from [0, 1] to the 256 levels of a histogram
@@ -73,6 +73,11 @@ class Operations:
         low, high = map(float, self.value_range)
         return as_pixels(low + values * (high - low), self.dtype, self.ops)
 
+    def _levels(self, values):
+        """Returns values as integers from 0 to 255, int32."""
+        levels = values if self.whole else self.ops.floor(values * LEVELS)
+        return self.ops.cast(self.ops.clip(levels, 0.0, 255.0), "int32")
+
     def _clipped(self, values):
         return self._pixels(self.ops.clip(values, 0.0, self.most))
 
@@ -131,14 +136,14 @@ class Operations:
     def _auto_contrast(self, images, *_):
         """Stretches each channel, so that its values start at 0 and end at `most`, if it has two values."""
         ops, values, axes = self.ops, self._values(images), spatial_axes(self.data_format)
+        if self.whole:
+            return ops.cast(stretched(self._levels(values), axes, ops), self.dtype)
         least, last = (extreme(values, axis=axes, keepdims=True) for extreme in (ops.min, ops.max))
         flat = last == least
-        scale = ops.where(flat, 1.0, (last - least) * (1.0 / self.most))
+        scale = ops.where(flat, 1.0, last - least)
         return ops.where(flat, images, self._clipped((values - least) / scale))
 
     def _equalize(self, images, *_):
-        ops, axes = self.ops, spatial_axes(self.data_format)
-        values = self._values(images)
-        levels = ops.clip(values if self.whole else ops.floor(values * LEVELS), 0.0, 255.0)
-        found = ops.cast(equalized(ops.cast(levels, "int32"), axes, ops), at_least_float32(self.dtype))
-        return self._pixels(found * (self.most / 255.0))
+        levels = self._levels(self._values(images))
+        found = equalized(levels, spatial_axes(self.data_format), self.ops)
+        return self._pixels(self.ops.cast(found, at_least_float32(self.dtype)) * (self.most / 255.0))
