@@ -6,7 +6,7 @@ import numpy as np
 
 
 def stretched(levels, axes, ops):
-    """Returns the levels of each image and channel, stretched so that they start at 0 and end at 255, as in torchvision.
+    """Returns the levels of each image and channel, stretched to the range from 0 to 255, as in torchvision.
 
     The arguments are those of `equalized`. A channel of one level stays.
     """
