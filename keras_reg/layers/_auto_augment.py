@@ -16,12 +16,12 @@ LEVELS = 10  # the magnitudes of each operation
 
 @keras.saving.register_keras_serializable(package="keras_reg")
 class AutoAugment(Policy):
-    """Applies two operations to each image, from a policy that was learned on ImageNet, CIFAR-10 or SVHN.
+    """Applies up to two random operations to each image, from a policy that was learned on ImageNet, CIFAR-10 or SVHN.
 
     A policy is a list of sub-policies, and a sub-policy is a list of operations, each with its probability and its
-    magnitude. Each image draws one sub-policy, then which of its operations are applied, and their directions. Masks,
-    boxes and keypoints follow the operations that move pixels. The policies, operations and magnitudes are those of
-    torchvision. In inference, the layer is the identity.
+    magnitude. For each image, one sub-policy is drawn, and each of its operations is applied with its probability, in a
+    random direction. Masks, boxes and keypoints follow the operations that move pixels. The policies, operations and
+    magnitudes are those of torchvision. In inference, the layer is the identity.
 
     Args:
         policy: "imagenet", "cifar10", "svhn", or your own: a list of sub-policies, each a list of operations (name,
@@ -29,10 +29,9 @@ class AutoAugment(Policy):
             to 9, or `None` for operations without a magnitude.
         rate: Probability that an image is changed, in [0, 1], or a `keras_reg.Strength`.
         interpolation: "nearest" or "bilinear", for operations that move pixels.
-        fill_value: What comes from outside the image, a number that the dtype of the images can hold.
-        value_range: Range (least, most) of the pixels, black and white. With `None`, it is (0, 255) for `uint8`. All
-            other images need it.
-        mask_fill: The number for what is outside of masks and label maps. Their dtype must be able to hold it.
+        fill_value: Value of pixels from outside the image, a number that the dtype of the images can hold.
+        value_range: Range (black, white) of the pixels. With `None`, it is (0, 255), which only `uint8` images accept.
+        mask_fill: The same for masks and label maps, a number that their dtype can hold.
         bounding_box_format: "xyxy" (pixels), "yxyx", "xywh", "center_xywh", "rel_xyxy" (shares), "rel_yxyx" or
             "rel_xywh". Boxes of moved images are clipped, and those outside the image get class -1.
         data_format: "channels_last", "channels_first", or `None` for Keras' setting.
