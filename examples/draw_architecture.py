@@ -19,6 +19,7 @@ ABOUT = {
     "surgery": (0, "regularize an existing model"),
     "training": (1, "what happens in the training step"),
     "transfer": (2, "freeze, warm up, unfreeze"),
+    "metrics": (2, "calibration"),
     "inference": (1, "around a trained model"),
     GROUND: (0, "all code that knows TensorFlow, JAX or PyTorch"),
 }

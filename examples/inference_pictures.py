@@ -79,3 +79,21 @@ def monte_carlo():
     right.legend(frameon=False, fontsize=9)
     figure.tight_layout()
     return figure
+
+
+@picture
+def expected_calibration_error():
+    data, (figure, axes) = digits.load(LABELED, 0), curves(8.4, 3.6, 2)
+    network, half = trained(), len(data.x_test) // 2
+    calibrated = inference.calibrate(network, (data.x_test[:half], data.y_test[:half]))
+    x, y = data.x_test[half:], data.y_test[half:]
+    for axis, model, name in zip(axes, (network, calibrated), ("trained", "calibrated"), strict=True):
+        inference.reliability(model, (x, y), bins=10, from_logits=True, ax=axis)
+        title = f"{name}: {axis.get_title()}"
+        axis.set_title("")
+        axis.set_title(title, fontsize=9, loc="left")
+        p = array(keras.ops.softmax(model(x)))
+        print(f"{title}, loss {nll(p, y):.3f}, accuracy {np.mean(p.argmax(-1) == y):.3f}")
+    print(f"temperature {1 / calibrated.get_layer('temperature').scale:.2f}")
+    figure.tight_layout()
+    return figure

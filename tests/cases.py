@@ -30,7 +30,7 @@ import keras
 import numpy as np
 
 import keras_reg
-from keras_reg import callbacks, inference, layers, losses, training, transfer
+from keras_reg import callbacks, inference, layers, losses, metrics, training, transfer
 
 CLASSES = 4
 HEIGHT, WIDTH = 12, 10  # not square: an exchange of the two shows
@@ -583,6 +583,13 @@ CASES = [
             {"from_logits": "yes"},
             {"seed": "one"},
         ],
+    ),
+    # Metrics.
+    Case(
+        metrics.ExpectedCalibrationError,
+        {"bins": 10, "from_logits": True, "name": "calibration"},
+        "value",
+        bad=[*({"bins": value} for value in (0, 1.5, None, "ten")), {"from_logits": "yes"}],
     ),
     # Inference.
     Case(

@@ -47,9 +47,10 @@ ARROWS = {
     "callbacks": BASE,
     "training": BASE | {"layers", "losses"},
     "transfer": BASE | {"layers", "losses", "callbacks", "training", "surgery"},
-    "inference": BASE | {"layers", "losses", "training"},
+    "metrics": BASE,
+    "inference": BASE | {"layers", "losses", "metrics", "training"},
     "surgery": BASE | {"layers", "losses", "callbacks", "training"},
-    "__init__": BASE | {"layers", "losses", "callbacks", "training", "transfer", "surgery", "inference"},
+    "__init__": BASE | {"layers", "losses", "callbacks", "training", "transfer", "surgery", "inference", "metrics"},
 }
 # These look at the other namespaces as a user does: public names alone.
 PUBLIC_ONLY = {"transfer", "surgery"}

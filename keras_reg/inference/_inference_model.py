@@ -29,7 +29,7 @@ class InferenceModel(keras.Model):
         super().__init__(**kwargs)
         self.model, self.from_logits = model, from_logits
         self.built = True
-        config = _compile_config(model)
+        config = compile_config_of(model)
         if config:
             self.compile(**config)
 
@@ -97,12 +97,12 @@ def infer(model, inputs: Tensors):
     return model(inputs, training=False) if takes_training else model(inputs)
 
 
-def _compile_config(model):
+def compile_config_of(model):
     """Returns new losses and metrics as those of a model, or nothing if they cannot be copied."""
     if not model.compiled:
         return {}
     try:
         config = keras.saving.deserialize_keras_object(model.get_compile_config())
-    except Exception:  # a loss or metric that is not registered: `evaluate` asks for a `compile`
+    except (TypeError, ValueError):  # a loss or metric that is not registered: `evaluate` asks for a `compile`
         return {}
     return {name: value for name, value in config.items() if name in COMPILED}

@@ -1,0 +1,156 @@
+"""The temperature of a classifier, fitted to data, and the diagram of its reliability."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_reg._validation import check_flag, check_integer, fail
+from keras_reg.inference._data import predictions_on
+from keras_reg.inference._inference_model import check_trained, compile_config_of, network_of
+from keras_reg.inference._temperature import fitted_temperature
+from keras_reg.metrics import ExpectedCalibrationError
+from keras_reg.training._distributions import LEAST, distribution_of
+
+
+def calibrate(model: keras.Model, data: Any, from_logits: bool | None = None) -> keras.Model:
+    """Returns a model whose logits are those of `model` divided by a temperature, which is fitted to data.
+
+    The temperature minimizes the negative log-likelihood of the data, which must be other data than those of the
+    training. Predicted classes do not change. The result is a plain Functional model around `model`, which shares its
+    weights, loads without this package, and is compiled with the same loss and metrics. Its outputs have the same form:
+    logits, or probabilities. Its layer "temperature" multiplies by 1 / temperature.
+
+    Args:
+        model: A trained classifier with one output.
+        data: A tuple (x, y) or (x, y, sample_weight) of arrays, or a dataset of such batches that ends. Labels are
+            class ids, or one-hot or soft labels; numbers from 0 to 1 for outputs that are independent probabilities.
+        from_logits: Whether the outputs are logits. With `None`, the compiled loss tells, else the last activation. A
+            linear last layer without a loss has logits.
+
+    Returns:
+        A `keras.Model`.
+
+    Raises:
+        ValueError: If `model` is not a classifier, or if the data are empty or do not fit.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> from keras_reg import inference
+    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Identity()])
+    >>> x, y = np.array([[9.0, 0, 0], [9, 0, 0], [0, 9, 0], [0, 0, 9]]), np.array([0, 1, 1, 2])
+    >>> calibrated = inference.calibrate(model, (x, y), from_logits=True)
+    >>> round(1 / calibrated.get_layer("temperature").scale, 2)  # three of four are right
+    5.02
+
+    References:
+        - [On Calibration of Modern Neural Networks](https://arxiv.org/abs/1706.04599) (Guo et al., 2017), section 4.2.
+    """
+    check_trained(model)
+    from_logits = None if from_logits is None else check_flag("from_logits", from_logits)
+    x, y, weight, outputs = predictions_on(model, data)
+    distribution = _classification(model, outputs, from_logits)
+    temperature = fitted_temperature(outputs, y, weight, distribution)
+    inputs = _inputs_like(model, x)
+    calibrated = keras.Model(
+        inputs, _divided(model(inputs), temperature, distribution), name=f"{model.name}_calibrated"
+    )
+    config = compile_config_of(model)
+    if config:
+        calibrated.compile(**config)
+    return calibrated
+
+
+def reliability(model: keras.Model, data: Any, bins: int = 15, from_logits: bool | None = None, ax: Any = None) -> Any:
+    """Draws the reliability diagram of a classifier: its accuracy against its confidence. Needs matplotlib.
+
+    Each bar is one bin of predictions. For a calibrated classifier, the bars end at the diagonal. The title states the
+    expected calibration error, and the line the share of the predictions in each bin.
+
+    Args:
+        model: A trained classifier with one output.
+        data: A tuple (x, y) or (x, y, sample_weight) of arrays, or a dataset of such batches that ends.
+        bins: Number of bins, an integer of at least 1.
+        from_logits: Whether the outputs are logits. With `None`, the compiled loss tells, else the last activation. A
+            linear last layer without a loss has logits.
+        ax: The matplotlib axes to draw on, or `None` for new ones.
+
+    Returns:
+        The matplotlib axes.
+
+    Raises:
+        ValueError: If `model` is not a classifier, or if the data are empty or do not fit.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> from keras_reg import inference
+    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Softmax()])
+    >>> inference.reliability(model, (np.eye(3), np.arange(3))).get_xlabel()
+    'confidence'
+
+    References:
+        - [On Calibration of Modern Neural Networks](https://arxiv.org/abs/1706.04599) (Guo et al., 2017), section 2.
+    """
+    check_trained(model)
+    bins = check_integer("bins", bins, low=1)
+    from_logits = None if from_logits is None else check_flag("from_logits", from_logits)
+    _, y, weight, outputs = predictions_on(model, data)
+    distribution = _classification(model, outputs, from_logits)
+    if not distribution.is_categorical and outputs.shape[-1] != 1:
+        outputs, y = outputs[..., None], np.asarray(y)[..., None]  # each number is a prediction of its own
+    metric = ExpectedCalibrationError(bins, distribution.from_logits)
+    metric.update_state(y, outputs, weight)
+    return _drawn(metric, ax)
+
+
+def _classification(model, outputs, from_logits):
+    loss = getattr(model, "loss", None)
+    found = distribution_of(network_of(model), loss, outputs, from_logits, if_linear="logits")
+    if found is None:
+        fail("`model` must be a classifier. Its loss is that of a regression.", loss=loss)
+    return found
+
+
+def _inputs_like(model, x):
+    """Returns new inputs like those of a model, or like data if the model has not stated them."""
+    if getattr(model, "inputs", None):
+        given = model.input if isinstance(model, keras.Function) else model.inputs[0]
+        return keras.tree.map_structure(
+            lambda tensor: keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name), given
+        )
+    return keras.tree.map_structure(
+        lambda array: keras.Input(array.shape[1:], dtype=None if array.dtype.kind == "f" else array.dtype.name), x
+    )
+
+
+def _divided(outputs, temperature, distribution):
+    """Returns outputs of the same form whose logits are divided by the temperature."""
+    divide = keras.layers.Rescaling(1 / temperature, name="temperature", dtype="float32")
+    if distribution.from_logits:
+        return divide(outputs)
+    if distribution.is_categorical:
+        return keras.layers.Softmax(dtype="float32")(divide(ops.log(ops.maximum(outputs, LEAST))))
+    p = ops.clip(outputs, LEAST, 1 - LEAST)
+    return keras.layers.Activation("sigmoid", dtype="float32")(divide(ops.log(p) - ops.log(1 - p)))
+
+
+def _drawn(metric, ax):
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise ImportError("`reliability` needs matplotlib. Install it with `pip install matplotlib`.") from error
+    counts, hits = (ops.convert_to_numpy(sums) for sums in (metric.counts, metric.hits))
+    ax = ax or plt.subplots(figsize=(4, 4), layout="constrained")[1]
+    width = 1 / metric.bins
+    middles = (np.arange(metric.bins) + 0.5) * width
+    full = counts > 0
+    ax.bar(middles[full], hits[full] / counts[full], width, edgecolor="white", label="accuracy")
+    ax.plot([0, 1], [0, 1], "--", color="gray")
+    ax.step(middles, counts / max(counts.sum(), 1e-12), where="mid", color="black", label="share of predictions")
+    ax.set(xlabel="confidence", xlim=(0, 1), ylim=(0, 1))
+    ax.set_title(f"expected calibration error {float(metric.result()):.3f}")
+    ax.legend()
+    return ax

@@ -1,0 +1,47 @@
+"""The predictions of a model on arrays, or on the batches of a dataset."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_reg._validation import fail
+
+
+def predictions_on(model, data):
+    """Returns (x, y, sample_weight, outputs) as NumPy arrays. For a dataset, x is that of its first batch."""
+    if isinstance(data, (tuple, list)):
+        if not 2 <= len(data) <= 3:
+            fail("`data` must be (x, y), (x, y, sample_weight), or a dataset.", data=f"{len(data)} entries")
+        x, y, weight = keras.utils.unpack_x_y_sample_weight(tuple(data))
+        x = keras.tree.map_structure(_array, x)
+        found = [(x, y, weight, model.predict(x, verbose=0))] if len(keras.tree.flatten(x)[0]) else []
+    elif isinstance(data, keras.utils.PyDataset) or hasattr(data, "__iter__"):
+        found = [_of_batch(model, batch) for batch in _batches(data)]
+    else:
+        fail("`data` must be (x, y), (x, y, sample_weight), or a dataset.", data=type(data).__name__)
+    if not found:
+        fail("`data` must have at least one example.", data=type(data).__name__)
+    xs, ys, weights, outputs = zip(*found, strict=True)
+    if not hasattr(outputs[0], "shape"):
+        fail("`model` must return one array.", outputs=type(outputs[0]).__name__, model=model.name)
+    y, outputs = (np.concatenate([_array(part) for part in parts]) for parts in (ys, outputs))
+    if len(y) != len(outputs):
+        fail("`data` must have one label per example.", labels=len(y), examples=len(outputs))
+    weight = None if weights[0] is None else np.concatenate([_array(part) for part in weights])
+    return xs[0], y, weight, outputs
+
+
+def _batches(data):
+    return (data[i] for i in range(len(data))) if isinstance(data, keras.utils.PyDataset) else data
+
+
+def _of_batch(model, batch):
+    x, y, weight = keras.utils.unpack_x_y_sample_weight(tuple(batch) if isinstance(batch, list) else batch)
+    if y is None:
+        fail("`data` must have batches (x, y) or (x, y, sample_weight).", batch=type(batch).__name__)
+    x = keras.tree.map_structure(_array, x)
+    return x, y, weight, model.predict_on_batch(x)
+
+
+def _array(x):
+    return ops.convert_to_numpy(x) if ops.is_tensor(x) or not hasattr(x, "numpy") else np.asarray(x)

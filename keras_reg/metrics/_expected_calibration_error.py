@@ -1,0 +1,111 @@
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_reg._typing import Config, Tensor
+from keras_reg._validation import check_flag, check_integer, fail, have_shape_of_ids
+
+
+@keras.saving.register_keras_serializable(package="keras_reg")
+class ExpectedCalibrationError(keras.metrics.Metric):
+    """Measures by how much the confidence of a classifier differs from its accuracy.
+
+    The confidence of a prediction is its largest probability. Predictions are sorted into bins of equal width by their
+    confidence. The result is the mean over all predictions of |accuracy - mean confidence| of their bin: 0 if, in each
+    bin, the share of right predictions is what the network states.
+
+    Args:
+        bins: Number of bins, an integer of at least 1.
+        from_logits: Whether predictions are logits.
+        name: Name of the metric.
+        dtype: Dtype of the sums, by default `keras.config.floatx()`.
+
+    Call arguments:
+        y_true: Class ids, or one-hot or soft labels, of which the largest counts. For one output: 0 or 1.
+        y_pred: Probabilities or logits with the classes on the last axis. One output is the probability of class 1.
+        sample_weight: Weights of the examples or of the positions, or `None`.
+
+    Raises:
+        ValueError: If an argument is none of these, or if the labels do not fit the predictions.
+
+    Example:
+
+    >>> from keras_reg import metrics
+    >>> metric = metrics.ExpectedCalibrationError(bins=10)
+    >>> metric.update_state([0, 0, 1], [[0.85, 0.15], [0.85, 0.15], [0.85, 0.15]])
+    >>> round(float(metric.result()), 3)  # confidence 0.85, accuracy 2 / 3
+    0.183
+
+    References:
+        - [On Calibration of Modern Neural Networks](https://arxiv.org/abs/1706.04599) (Guo et al., 2017), section 2.
+    """
+
+    def __init__(
+        self,
+        bins: int = 15,
+        from_logits: bool = False,
+        name: str = "expected_calibration_error",
+        dtype: Any = None,
+    ) -> None:
+        bins = check_integer("bins", bins, low=1)
+        from_logits = check_flag("from_logits", from_logits)
+        super().__init__(name=name, dtype=dtype)
+        self.bins, self.from_logits = bins, from_logits
+        self.counts, self.confidences, self.hits = (
+            self.add_variable((bins,), keras.initializers.Zeros(), name=name)
+            for name in ("counts", "confidences", "hits")
+        )
+
+    def update_state(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor = None) -> None:
+        """Adds a batch to the sums of each bin."""
+        y_true, y_pred = ops.convert_to_tensor(y_true), ops.cast(ops.convert_to_tensor(y_pred), self.dtype)
+        if len(y_pred.shape) == 1:
+            y_pred = y_pred[:, None]
+        confidence, predicted = self._predictions(y_pred)
+        hit = ops.cast(ops.equal(_class_ids(y_true, y_pred), predicted), self.dtype)
+        weight = _weight_of_each(sample_weight, confidence)
+        place = ops.cast(ops.ceil(confidence * self.bins), "int32") - 1
+        # (predictions, bins)
+        in_bin = ops.one_hot(ops.reshape(ops.clip(place, 0, self.bins - 1), [-1]), self.bins, dtype=self.dtype)
+        in_bin = in_bin * ops.reshape(weight, [-1, 1])
+        for sums, values in ((self.confidences, confidence), (self.hits, hit)):
+            sums.assign_add(ops.sum(in_bin * ops.reshape(values, [-1, 1]), 0))
+        self.counts.assign_add(ops.sum(in_bin, 0))
+
+    def _predictions(self, y_pred):
+        """Returns the confidence and the class of each prediction."""
+        if y_pred.shape[-1] == 1:
+            p = (ops.sigmoid(y_pred) if self.from_logits else y_pred)[..., 0]
+            return ops.maximum(p, 1 - p), ops.cast(p > 0.5, "int32")
+        p = ops.softmax(y_pred, -1) if self.from_logits else y_pred
+        return ops.max(p, -1), ops.cast(ops.argmax(p, -1), "int32")
+
+    def result(self) -> Tensor:
+        """Returns the error of all batches since the last reset, 0 before the first one."""
+        gaps = ops.abs(ops.subtract(self.hits, self.confidences))
+        return ops.divide_no_nan(ops.sum(gaps), ops.sum(self.counts))
+
+    def get_config(self) -> Config:
+        return {**super().get_config(), "bins": self.bins, "from_logits": self.from_logits}
+
+
+def _class_ids(y_true, y_pred):
+    """Returns the class of each label, in the shape of `y_pred` without its last axis."""
+    if have_shape_of_ids(tuple(y_true.shape), tuple(y_pred.shape)):
+        return ops.cast(ops.reshape(y_true, ops.shape(y_pred)[:-1]), "int32")
+    if len(y_true.shape) != len(y_pred.shape) or y_true.shape[-1] != y_pred.shape[-1]:
+        fail("`y_true` must be class ids, or labels in the shape of `y_pred`.",
+             y_true=tuple(y_true.shape), y_pred=tuple(y_pred.shape))  # fmt: skip
+    return ops.cast(ops.argmax(y_true, -1), "int32")
+
+
+def _weight_of_each(sample_weight, confidence):
+    """Returns the weight of each prediction. Weights of examples count for all of their positions."""
+    if sample_weight is None:
+        return ops.ones_like(confidence)
+    weight = ops.cast(ops.convert_to_tensor(sample_weight), confidence.dtype)
+    if len(weight.shape) == len(confidence.shape) + 1:
+        weight = ops.squeeze(weight, -1)
+    weight = ops.reshape(weight, [*ops.shape(weight), *[1] * (len(confidence.shape) - len(weight.shape))])
+    return ops.broadcast_to(weight, ops.shape(confidence))

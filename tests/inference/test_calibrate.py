@@ -1,0 +1,133 @@
+"""The temperature against SciPy's minimizer, and the model and the diagram that are made with it."""
+
+import warnings
+
+import keras
+import numpy as np
+import pytest
+from harness import assert_close, raises_received, to_numpy
+
+from keras_reg import inference, metrics
+
+RNG = np.random.default_rng(0)
+LOGITS = (3 * RNG.normal(size=(60, 4))).astype("float32")
+Y = np.where(RNG.random(60) < 0.5, LOGITS.argmax(-1), RNG.integers(0, 4, 60))
+SOFT = RNG.dirichlet(np.ones(4), 60)
+BINARY = (RNG.random((60, 4)) < 0.5 / (1 + np.exp(-LOGITS)) + 0.2).astype("float32")
+CROSSENTROPY = keras.losses.SparseCategoricalCrossentropy
+
+
+def network(activation="linear"):
+    return keras.Sequential([keras.Input((4,)), keras.layers.Activation(activation)])
+
+
+def log_softmax(z):
+    z = z.astype("float64") - z.max(-1, keepdims=True)
+    return z - np.log(np.exp(z).sum(-1, keepdims=True))
+
+
+def nll(temperature, labels, weight=None):
+    return -np.average((labels * log_softmax(LOGITS / temperature)).sum(-1), weights=weight)
+
+
+def binary_nll(temperature):
+    z = LOGITS.astype("float64") / temperature
+    return np.mean(np.logaddexp(0, z) - BINARY * z)
+
+
+@pytest.mark.parametrize("case", ["logits", "probabilities", "soft labels and weights", "independent"])
+def test_the_temperature_is_that_of_scipy(case):
+    optimize = pytest.importorskip("scipy.optimize")
+    weight, activation, y, labels = None, "linear", Y, np.eye(4)[Y]
+    if case == "probabilities":
+        activation = "softmax"
+    if case == "soft labels and weights":
+        weight, y, labels = RNG.random(60), SOFT, SOFT
+    model, value = network(activation), lambda temperature: nll(temperature, labels, weight)
+    if case == "independent":
+        model, value, y = network("sigmoid"), binary_nll, BINARY
+    expected = optimize.minimize_scalar(value, bounds=(0.05, 100), method="bounded", options={"xatol": 1e-9}).x
+    calibrated = inference.calibrate(model, (LOGITS, y) if weight is None else (LOGITS, y, weight))
+    found = 1 / calibrated.get_layer("temperature").scale
+    assert found == pytest.approx(expected, rel=1e-4) and abs(found - 1) > 0.1
+    assert value(found) < value(1.0)
+    outputs, before = to_numpy(calibrated(LOGITS)), to_numpy(model(LOGITS))
+    np.testing.assert_array_equal(outputs.argmax(-1), before.argmax(-1))
+    expected = {"linear": LOGITS / found, "softmax": np.exp(log_softmax(LOGITS / found))}
+    expected["sigmoid"] = 1 / (1 + np.exp(-LOGITS / found))
+    assert_close(outputs, expected[model.layers[-1].activation.__name__], rtol=1e-3, atol=1e-5)
+
+
+def test_the_model_is_a_plain_one_and_is_compiled_alike(tmp_path):
+    model = network("softmax")
+    model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy", metrics.ExpectedCalibrationError()])
+    calibrated = inference.calibrate(model, (LOGITS, Y))
+    before, after = (m.evaluate(LOGITS, Y, verbose=0, return_dict=True) for m in (model, calibrated))
+    assert after["loss"] < before["loss"] and after["accuracy"] == before["accuracy"]
+    assert after["expected_calibration_error"] < before["expected_calibration_error"]
+    plain = inference.calibrate(network("softmax"), (LOGITS, Y))
+    assert "keras_reg" not in plain.to_json()
+    plain.save(tmp_path / "calibrated.keras")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # Keras 3.10, about a loaded model with one input
+        loaded = keras.saving.load_model(tmp_path / "calibrated.keras")(LOGITS)
+    assert_close(loaded, calibrated(LOGITS), rtol=1e-5)
+
+
+class Batches(keras.utils.PyDataset):
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, number):
+        rows = slice(25 * number, 25 * number + 25)
+        return LOGITS[rows], Y[rows]
+
+
+def test_datasets():
+    expected = inference.calibrate(network(), (LOGITS, Y)).get_layer("temperature").scale
+    for data in (Batches(), (batch for batch in [Batches()[0], Batches()[1], Batches()[2]])):
+        found = inference.calibrate(network(), data).get_layer("temperature").scale
+        assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_minimum_at_the_end_of_the_range():
+    """All predictions are right: the likelihood grows without end."""
+    found = inference.calibrate(network(), (LOGITS, LOGITS.argmax(-1)))
+    assert 1 / found.get_layer("temperature").scale == pytest.approx(0.01, rel=1e-3)
+    worst = inference.calibrate(network(), (LOGITS, LOGITS.argmin(-1)))
+    assert 1 / worst.get_layer("temperature").scale == pytest.approx(100, rel=1e-3)
+
+
+def test_the_diagram_has_the_accuracy_of_each_bin():
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("agg")
+    ax = inference.reliability(network(), (LOGITS, Y), bins=4, from_logits=True)
+    p = np.exp(log_softmax(LOGITS))
+    place = np.ceil(p.max(-1) * 4) - 1
+    hits = p.argmax(-1) == Y
+    expected = {(b + 0.5) / 4: hits[place == b].mean() for b in range(4) if (place == b).any()}
+    bars = {bar.get_x() + bar.get_width() / 2: bar.get_height() for bar in ax.patches}
+    assert_close(sorted(bars.items()), sorted(expected.items()), rtol=1e-5)
+    metric = metrics.ExpectedCalibrationError(4, from_logits=True)
+    metric.update_state(Y, LOGITS)
+    assert f"{float(metric.result()):.3f}" in ax.get_title()
+    assert inference.reliability(network("sigmoid"), (LOGITS, BINARY), ax=ax) is ax
+
+
+def test_what_is_refused():
+    regression = network()
+    regression.compile("sgd", "mse")
+    with raises_received("regression", "loss="):
+        inference.calibrate(regression, (LOGITS, Y))
+    for data in (3, (LOGITS,), [], (LOGITS[:0], Y[:0])):
+        with raises_received("`data`", "data="):
+            inference.calibrate(network(), data)
+    with raises_received("`data`", "labels=59"):
+        inference.calibrate(network(), (LOGITS, Y[:-1]))
+    for labels in (Y + 1, Y - 1, np.ones((60, 3))):
+        with raises_received("Labels", "y="):
+            inference.calibrate(network(), (LOGITS, labels))
+    with raises_received("weights", "sum=0"):
+        inference.calibrate(network(), (LOGITS, Y, np.zeros(60)))
+    with raises_received("NaN"):
+        inference.calibrate(network(), (LOGITS * np.nan, Y))
