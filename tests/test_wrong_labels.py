@@ -104,8 +104,11 @@ NAMES = {
     "monitor": "plain, SmoothedEarlyStopping on accuracy", "short": "combination, SmoothedEarlyStopping",
     "dropout": "Dropout",
 }  # fmt: skip
-# `0`, `any`, `few` (20 % of the next class) and `next` are the conditions, `best` is the best epoch, and `kept` the
-# share of remembered labels.
+# The conditions are in `CASES`, `best` is the best epoch, and `kept` the share of remembered labels.
+CASES = {
+    "0": ("symmetric", 0), "some": ("symmetric", 20), "any": ("symmetric", 40), "few": ("pairs", 20),
+    "next": ("pairs", 40),
+}  # fmt: skip
 STATED = {
     "docs/wrong_labels.md": [
         "remembers {plain.any.kept} % of the wrong labels.",
@@ -146,6 +149,11 @@ ON_FEATURES = [
     "with {stopped.any.spread} % accuracy, and remembers {stopped.any.kept} %",
     "ends at {dropout.any.spread} % and remembers {dropout.any.kept} %",
     "They end at {mixup.any.spread}, {smoothing.any.spread} and {noise.any.spread} %.",
+    "ends at {plain.some.spread} %, early stopping keeps {stopped.some.spread} %, and Dropout ends at "
+    "{dropout.some.spread} %. Both are better on every seed.",
+    "end lower on every seed, at {mixup.some.spread}, {smoothing.some.spread} and {noise.some.spread} %.",
+    "it ends at {dropout.few.spread} %, and the plain network at {plain.few.spread} %. Early stopping keeps "
+    "{stopped.few.spread} %: no clear effect.",
 ]
 
 
@@ -158,7 +166,7 @@ def results(monkeypatch):
 def number(results, done, name):
     """The number that a name in `STATED` stands for, as text."""
     row, condition, *what = name.split(".")
-    case = {"0": ("symmetric", 0), "any": ("symmetric", 40), "few": ("pairs", 20), "next": ("pairs", 40)}[condition]
+    case = CASES[condition]
     assert len(results.runs_of(done, NAMES[row], case)) == 3
     if what == ["spread"]:
         return results.spread(results.values(done, NAMES[row], case))
@@ -193,6 +201,17 @@ def test_sentences_state_the_results_on_features(results):
     stops = [one["stops"] for one in done["runs"] if one["method"] == "plain" and one["wrong"] == 40]
     names = ("SmoothedEarlyStopping", "EarlyStopping of Keras")
     assert {one[name]["kept"] for one in stops[:3] for name in names} == {0}
+    higher, lower = better_and_worse(results, done, "some")
+    assert higher == {"stopped", "dropout"} and lower == {"mixup", "smoothing", "noise"}
+    assert better_and_worse(results, done, "few")[0] == {"dropout"}
+
+
+def better_and_worse(results, done, condition):
+    """The rows that are above the plain network on every seed, and those that are below it."""
+    plain = results.values(done, "plain", CASES[condition])
+    rows = ("smoothing", "noise", "mixup", "dropout", "stopped")
+    gains = {row: results.values(done, NAMES[row], CASES[condition]) - plain for row in rows}
+    return {row for row in rows if min(gains[row]) > 0}, {row for row in rows if max(gains[row]) < 0}
 
 
 @pytest.mark.once
