@@ -17,23 +17,23 @@ from keras_reg.training._distributions import LEAST, distribution_of
 def calibrate(model: keras.Model, data: Any, from_logits: bool | None = None) -> keras.Model:
     """Returns a model whose logits are those of `model` divided by a temperature, which is fitted to data.
 
-    The temperature minimizes the negative log-likelihood of the data, which must be other data than those of the
-    training. Predicted classes do not change. The result is a plain Functional model around `model`, which shares its
-    weights, loads without this package, and is compiled with the same loss and metrics. Its outputs have the same form:
-    logits, or probabilities. Its layer "temperature" multiplies by 1 / temperature.
+    The temperature minimizes the negative log-likelihood of the data, which must not be the training data. Predicted
+    classes do not change. The result is a plain Functional model around `model`, which shares its weights, loads
+    without this package, and is compiled with the same loss and metrics. Its outputs have the same form, logits or
+    probabilities. Its layer "temperature" multiplies logits by 1 / temperature.
 
     Args:
         model: A trained classifier with one output.
-        data: A tuple (x, y) or (x, y, sample_weight) of arrays, or a dataset of such batches that ends. Labels are
-            class ids, or one-hot or soft labels; numbers from 0 to 1 for outputs that are independent probabilities.
-        from_logits: Whether the outputs are logits. With `None`, the compiled loss tells, else the last activation. A
-            linear last layer without a loss has logits.
+        data: A tuple (x, y) or (x, y, sample_weight) of arrays, or a finite dataset of such batches. Labels are class
+            ids, or one-hot or soft labels. For independent probabilities, they are numbers from 0 to 1.
+        from_logits: Whether the outputs are logits. With `None`, this is read from the compiled loss, or else from the
+            last activation. Without a loss, a linear last layer is assumed to return logits.
 
     Returns:
         A `keras.Model`.
 
     Raises:
-        ValueError: If `model` is not a classifier, or if the data are empty or do not fit.
+        ValueError: If `model` is not a classifier, or if the data are empty or do not match the model.
 
     Example:
 
@@ -66,22 +66,22 @@ def calibrate(model: keras.Model, data: Any, from_logits: bool | None = None) ->
 def reliability(model: keras.Model, data: Any, bins: int = 15, from_logits: bool | None = None, ax: Any = None) -> Any:
     """Draws the reliability diagram of a classifier: its accuracy against its confidence. Needs matplotlib.
 
-    Each bar is one bin of predictions. For a calibrated classifier, the bars end at the diagonal. The title states the
-    expected calibration error, and the line the share of the predictions in each bin.
+    Each bar shows the accuracy in one bin of confidence. For a calibrated classifier, the bars end at the diagonal. The
+    line shows the share of the predictions in each bin. The title states the expected calibration error.
 
     Args:
         model: A trained classifier with one output.
-        data: A tuple (x, y) or (x, y, sample_weight) of arrays, or a dataset of such batches that ends.
+        data: A tuple (x, y) or (x, y, sample_weight) of arrays, or a finite dataset of such batches.
         bins: Number of bins, an integer of at least 1.
-        from_logits: Whether the outputs are logits. With `None`, the compiled loss tells, else the last activation. A
-            linear last layer without a loss has logits.
+        from_logits: Whether the outputs are logits. With `None`, this is read from the compiled loss, or else from the
+            last activation. Without a loss, a linear last layer is assumed to return logits.
         ax: The matplotlib axes to draw on, or `None` for new ones.
 
     Returns:
         The matplotlib axes.
 
     Raises:
-        ValueError: If `model` is not a classifier, or if the data are empty or do not fit.
+        ValueError: If `model` is not a classifier, or if the data are empty or do not match the model.
 
     Example:
 

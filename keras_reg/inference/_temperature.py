@@ -47,7 +47,7 @@ def _derivatives(logits, right, weight, inverse):
 
 
 def _logits_and_labels(outputs, y, distribution):
-    """Returns logits and labels, each (predictions, classes). A probability of its own has the classes 1 and 0."""
+    """Returns logits and labels, each (predictions, classes). An independent probability has the classes 1 and 0."""
     if not distribution.is_categorical:
         return _logits_and_labels_of_two(outputs, y, distribution)
     classes = outputs.shape[-1]
@@ -76,5 +76,9 @@ def _weights(weight, shape):
     weight = weight.reshape([*weight.shape, *[1] * (len(shape) - weight.ndim)])
     weight = np.broadcast_to(weight, shape).reshape(-1)
     if not weight.sum() > 0 or weight.min() < 0:
-        fail("Sample weights must not be negative, and not all 0.", sum=float(weight.sum()), least=float(weight.min()))
+        fail(
+            "Sample weights must not be negative, and must not all be 0.",
+            sum=float(weight.sum()),
+            least=float(weight.min()),
+        )
     return weight / weight.sum()

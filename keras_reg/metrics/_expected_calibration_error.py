@@ -11,23 +11,23 @@ from keras_reg._validation import check_flag, check_integer, fail, have_shape_of
 class ExpectedCalibrationError(keras.metrics.Metric):
     """Measures by how much the confidence of a classifier differs from its accuracy.
 
-    The confidence of a prediction is its largest probability. Predictions are sorted into bins of equal width by their
-    confidence. The result is the mean over all predictions of |accuracy - mean confidence| of their bin: 0 if, in each
-    bin, the share of right predictions is what the network states.
+    The confidence of a prediction is its largest probability. Predictions are sorted by confidence into bins of equal
+    width. The result is the mean of |accuracy - mean confidence| over the bins, weighted by their predictions. It is 0
+    if, in each bin, the accuracy equals the mean confidence.
 
     Args:
         bins: Number of bins, an integer of at least 1.
         from_logits: Whether predictions are logits.
         name: Name of the metric.
-        dtype: Dtype of the sums, by default `keras.config.floatx()`.
+        dtype: Dtype of the sums. Defaults to `keras.config.floatx()`.
 
     Call arguments:
-        y_true: Class ids, or one-hot or soft labels, of which the largest counts. For one output: 0 or 1.
+        y_true: Class ids, or one-hot or soft labels, of which the largest one is used. For one output: 0 or 1.
         y_pred: Probabilities or logits with the classes on the last axis. One output is the probability of class 1.
         sample_weight: Weights of the examples or of the positions, or `None`.
 
     Raises:
-        ValueError: If an argument is none of these, or if the labels do not fit the predictions.
+        ValueError: If an argument is invalid, or if the labels do not match the predictions.
 
     Example:
 
