@@ -360,6 +360,25 @@ CASES = [
         ],
     ),
     augmentation(
+        layers.AugMix,
+        {
+            **{name: value for name, value in POLICY.items() if name not in ("mask_fill", "bounding_box_format")},
+            "severity": 5,
+            "width": 2,
+            "depth": 1,
+            "alpha": 0.5,
+            "interpolation": "nearest",
+            "operations": ["rotate", "color"],
+        },
+        [
+            *(bad for bad in BAD_POLICY if not {"mask_fill", "bounding_box_format", "num_magnitude_bins"} & set(bad)),
+            *({"severity": value} for value in (0, 11, 1.5)),
+            *({"width": value} for value in (0, 1.5)),
+            *({"depth": value} for value in (0, -2, 1.5)),
+            *({"alpha": value} for value in (0, -1, "one", None)),
+        ],
+    ),
+    augmentation(
         layers.TrivialAugmentWide,
         {**POLICY, "num_magnitude_bins": 7, "operations": ["shear_x", "contrast"]},
         BAD_POLICY,

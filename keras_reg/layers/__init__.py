@@ -1,3 +1,4 @@
+from keras_reg.layers._aug_mix import AugMix
 from keras_reg.layers._auto_augment import AutoAugment
 from keras_reg.layers._batch_augmentation import BatchAugmentation
 from keras_reg.layers._color_jitter import ColorJitter
@@ -28,6 +29,7 @@ from keras_reg.layers._trivial_augment_wide import TrivialAugmentWide
 from keras_reg.layers._weight_noise import WeightNoise
 
 __all__ = [
+    "AugMix",
     "AutoAugment",
     "BatchAugmentation",
     "ColorJitter",

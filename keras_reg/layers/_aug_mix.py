@@ -1,0 +1,159 @@
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import keras
+import numpy as np
+
+from keras_reg._typing import Config, DataFormat, Pair, StrengthLike, Tensor
+from keras_reg._validation import check_integer, check_number, fail
+from keras_reg.layers._batch._forms import at_least_float32, dtype_of, spread
+from keras_reg.layers._pixels._dirichlet import dirichlet
+from keras_reg.layers._pixels._rounding import as_pixels
+from keras_reg.layers._policies._drawn_operations import DrawnOperations
+from keras_reg.layers._policies._magnitudes import ALWAYS, MIXED, check_operations
+from keras_reg.layers._policies._steps import index_of
+
+LONGEST = 3  # operations of a chain whose length is drawn
+
+
+@keras.saving.register_keras_serializable(package="keras_reg")
+class AugMix(DrawnOperations):
+    """Mixes each image with several augmented copies of itself.
+
+    Each image draws `width` chains of operations, and the weights of their results. The mean of the results is then
+    mixed with the image itself. All pixels stay in `value_range`. The operations and magnitudes are those of
+    torchvision. In inference, the layer is the identity.
+
+    Args:
+        severity: The largest level of the magnitudes, an integer from 1 to 10. Levels are drawn from 0 to
+            `severity - 1`, of 10.
+        width: Number of chains, an integer of at least 1.
+        depth: Number of operations in a chain, an integer of at least 1, or -1 to draw it from 1 to 3 for each chain.
+        alpha: Parameter of the Dirichlet distribution of the weights of the chains, and of the Beta distribution of the
+            weight of the image itself, a number in [0.01, 1e4]. Small values often choose one of them.
+        operations: The operations to draw from, a list of the names that `RandAugment` has. `None` means all of them
+            except "identity" and "invert".
+        rate: Probability that an image is changed, in [0, 1], or a `keras_reg.Strength`.
+        interpolation: "nearest" or "bilinear", for operations that move pixels.
+        fill_value: What comes from outside the image, a number that the dtype of the images can hold.
+        value_range: Range (least, most) of the pixels, black and white. With `None`, it is (0, 255) for `uint8`. All
+            other images need it.
+        data_format: "channels_last", "channels_first", or `None` for Keras' setting.
+        seed: Integer of at least 0, or `None`. With a seed, the random numbers are reproducible.
+        **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`.
+
+    Call arguments:
+        data: Images; or a tuple (images, labels) or (images, labels, sample_weight); or a dict with "images" and any
+            of "labels" and "sample_weights".
+        labels: Labels, which are not changed. Dense maps are refused.
+        sample_weight: Weights of shape (batch,), which are not changed.
+        training: `False` returns the data unchanged. Defaults to `True`. Inside a model, it defaults to the `training`
+            argument of the model's call, or to `False` if there is none.
+        index: Index of the batch, an integer of at least 0 or a scalar integer tensor. The random numbers then depend
+            only on `seed` and `index`.
+
+    Input shape:
+        Images (batch, height, width, channels) with 1 or 3 channels. With "channels_first", the channels are the second
+        axis. A single image without the batch axis is accepted.
+
+    Output shape:
+        The shape of the input. Integer images stay integers.
+
+    Raises:
+        ValueError: For arguments out of range, images that do not have 1 or 3 channels, images that are not `uint8`
+            without a `value_range`, and masks, dense maps, boxes and keypoints: mixed images show an object at several
+            positions.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_reg.layers import AugMix
+    >>> black = np.zeros((4, 8, 8, 3), "uint8")
+    >>> np.asarray(AugMix(operations=["rotate", "equalize"])(black)).max().item()
+    0
+
+    References:
+        - [AugMix](https://arxiv.org/abs/1912.02781) (Hendrycks et al., 2020). As in torchvision, all operations are
+          used; the paper leaves out brightness, color, contrast and sharpness, which are in its test data.
+    """
+
+    space = MIXED
+
+    _bins = 10
+
+    def __init__(
+        self,
+        severity: int = 3,
+        width: int = 3,
+        depth: int = -1,
+        alpha: float = 1.0,
+        operations: Sequence[str] | None = None,
+        rate: StrengthLike = 1.0,
+        interpolation: Literal["nearest", "bilinear"] = "bilinear",
+        fill_value: float = 0,
+        value_range: Pair | None = None,
+        data_format: DataFormat = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        severity = check_integer("severity", severity, low=1, high=10)
+        width = check_integer("width", width, low=1)
+        depth = check_integer("depth", depth, low=-1)
+        if depth == 0:
+            fail("`depth` must be at least 1, or -1 to draw it.", depth=depth)
+        alpha = check_number("alpha", alpha, 0.01, 1e4)
+        operations = check_operations(operations)
+        super().__init__(rate, interpolation, fill_value, value_range, data_format, seed, **kwargs)
+        self.severity, self.width, self.depth, self.alpha = severity, width, depth, alpha
+        self.operations = operations
+
+    @property
+    def _choices(self):
+        return tuple(self.operations or ALWAYS[1:])
+
+    @property
+    def _longest(self):
+        return LONGEST if self.depth == -1 else self.depth
+
+    @property
+    def uniform_numbers(self) -> int:  # type: ignore[override]
+        return 2 + self.width * (2 + 3 * self._longest)
+
+    def _draw(self, u, ops):
+        """Returns the steps of all chains, one chain after another. Beyond its depth, a chain has "identity"."""
+        count = self.width * self._longest
+        lengths, which, level, sign = (
+            u[:, start : start + n] for start, n in ((3 * count, self.width), *((i * count, count) for i in range(3)))
+        )
+        operation = self._operation(which, ops)
+        if self.depth == -1:
+            step = ops.convert_to_tensor(np.tile(np.arange(self._longest, dtype="int32"), self.width)[None])
+            last = ops.repeat(index_of(lengths, self._longest, ops), self._longest, axis=1)
+            operation = ops.where(step <= last, operation, self._names.index("identity"))
+        return operation, index_of(level, self.severity, ops), sign < 0.5
+
+    def get_random_transformation(self, batch: Any, random: Any) -> Any:
+        """Returns the weights of the image and of its chains, (batch, width + 1), and the steps of each chain."""
+        ops, u, chains = batch.ops, random.uniform, 2 + self.width
+        own = dirichlet(u[:, :2], self.alpha, ops)
+        others = dirichlet(u[:, 2:chains], self.alpha, ops)
+        (weights,) = batch.computed_once(ops.concatenate([own[:, :1], own[:, 1:] * others], axis=1))
+        steps = self._steps(batch, u[:, chains:], random.selected)
+        starts = range(0, self.width * self._longest, self._longest)
+        return weights, [steps.part(start, start + self._longest) for start in starts], random.selected
+
+    def transform_images(self, images: Tensor, drawn: Any, batch: Any) -> Tensor:
+        weights, chains, selected = drawn
+        ops, wide = batch.ops, at_least_float32(dtype_of(images))
+
+        def part(array, column):
+            return spread(ops.cast(weights[:, column], wide), array, ops) * ops.cast(array, wide)
+
+        mixed = part(images, 0)
+        for number, steps in enumerate(chains):
+            mixed = mixed + part(self._changed(images, steps, batch), number + 1)
+        return ops.where(spread(selected, images, ops), as_pixels(mixed, dtype_of(images), ops), images)
+
+    def get_config(self) -> Config:
+        names = ("severity", "width", "depth", "alpha", "operations")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+from harness import import_torchvision, only, raises_received, to_numpy
+from layers.batches import LEAST_P, assert_same_bits, augment
+from layers.policies import photo
+from scipy import stats
+
+from keras_reg.layers import AugMix
+
+FLAT = {"value_range": (0, 1), "operations": ["invert"]}
+
+
+def inverted_share(count=4000, **options):
+    """The weight of the inverted image in mixtures of white and black, (count,)."""
+    found = augment(AugMix(**options), np.zeros((count, 1, 1, 1), "float32"))
+    return found[:, 0, 0, 0].astype("float64")
+
+
+@pytest.mark.parametrize("alpha", [0.2, 1.0, 6.0])
+def test_the_weight_of_the_image_is_beta_and_those_of_the_chains_are_dirichlet(alpha):
+    share = inverted_share(depth=1, alpha=alpha, seed=1, **FLAT)  # of the image and of three equal chains
+    assert stats.kstest(share, stats.beta(alpha, alpha).cdf).pvalue > LEAST_P
+    # Each of two chains is inverted with probability 1/2, so that their weights are seen.
+    share = inverted_share(depth=1, width=2, alpha=alpha, seed=2, value_range=(0, 1), operations=["invert", "identity"])
+    rng = np.random.default_rng(3)
+    chains = rng.beta(alpha, alpha, (4000, 1)) * rng.dirichlet([alpha] * 2, 4000)
+    assert stats.ks_2samp(share, (chains * rng.integers(0, 2, (4000, 2))).sum(1)).pvalue > LEAST_P
+
+
+def test_the_depth_is_drawn_from_1_to_3():
+    """Two inversions are none."""
+    share = inverted_share(width=1, seed=4, **FLAT)
+    assert stats.binomtest(int((share > 0).sum()), 4000, 2 / 3).pvalue > LEAST_P
+    assert (inverted_share(width=2, depth=2, seed=5, **FLAT) == 0).all()
+    assert (inverted_share(width=2, depth=3, seed=5, **FLAT) > 0).mean() > 0.99
+
+
+@only("torch")
+def test_the_operations_are_those_of_torchvision(monkeypatch):
+    """Each result lies on the line from the image to one operation, of the levels that `severity` allows."""
+    import torch
+
+    image, severity = photo(20, 24), 4
+    theirs = import_torchvision().transforms.v2.AugMix(severity, 1, 1)
+    # All of the weight for the chain, so that the operation alone is seen.
+    monkeypatch.setattr(
+        theirs, "_sample_dirichlet", lambda params: (torch.arange(params.shape[1]) + 1 == params.shape[1]).float()[None]
+    )
+    space, given = theirs._AUGMENTATION_SPACE, torch.from_numpy(image).permute(2, 0, 1)
+    torch.manual_seed(0)
+    for name, theirs_name in {
+        "rotate": "Rotate", "translate_y": "TranslateY", "posterize": "Posterize", "solarize": "Solarize",
+        "brightness": "Brightness", "equalize": "Equalize",
+    }.items():  # fmt: skip
+        monkeypatch.setattr(theirs, "_AUGMENTATION_SPACE", {theirs_name: space[theirs_name]})
+        possible = {}
+        for _ in range(80):
+            result = theirs(given).permute(1, 2, 0).contiguous().numpy()
+            possible[result.tobytes()] = result.astype("float64")
+        layer = AugMix(severity, 1, 1, operations=[name], seed=6)
+        for result in to_numpy(layer(np.repeat(image[None], 30, axis=0))):
+            assert min(_distance_to_line(result, image, other) for other in possible.values()) <= 1.01, name
+
+
+def _distance_to_line(result, start, end):
+    result, start = result.astype("float64"), start.astype("float64")
+    way = end - start
+    share = np.clip((way * (result - start)).sum() / max((way**2).sum(), 1), 0, 1)
+    return np.abs(result - start - share * way).max()
+
+
+def test_the_result_of_an_image_does_not_depend_on_the_other_images_but_on_the_seed():
+    """Keras draws one mixture per batch, and ignores the seed."""
+    images = np.stack([photo(6, 5, seed=seed) for seed in range(4)])
+    layer, others = AugMix(operations=["rotate", "contrast", "equalize"], seed=7), 255 - images
+    others[0] = images[0]
+    found = augment(layer, images, index=0)
+    assert_same_bits(augment(layer, others, index=0)[0], found[0])
+    assert found.dtype == "uint8" and (found != images).any((1, 2, 3)).sum() > 2
+    same = augment(layer, np.repeat(images[:1], 4, axis=0), index=0)
+    assert len({image.tobytes() for image in same}) == 4
+    assert (augment(AugMix(operations=["rotate", "contrast", "equalize"], seed=8), images, index=0) != found).any()
+
+
+def test_what_has_a_place_in_the_image_is_refused():
+    images = np.ones((2, 6, 5, 3), "uint8")
+    for key, value in {
+        "segmentation_masks": images[..., 0], "labels": images, "keypoints": np.ones((2, 3, 2), "float32"),
+        "bounding_boxes": {"boxes": np.ones((2, 1, 4), "float32"), "classes": np.ones((2, 1))},
+    }.items():  # fmt: skip
+        with raises_received("`AugMix` does not define how to move"):
+            AugMix()({"images": images, key: value})
