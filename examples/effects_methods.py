@@ -207,6 +207,7 @@ ELSEWHERE = {
     "RandAugment": "Most of its operations do not show on digits of 8 x 8 pixels.",
     "TrivialAugmentWide": "Most of its operations do not show on digits of 8 x 8 pixels.",
     "AutoAugment": "Most of its operations do not show on digits of 8 x 8 pixels.",
+    "AugMix": "Most of its operations do not show on digits of 8 x 8 pixels.",
     "RandomFlip": "Digits must not be mirrored. The [ladder](ladder.md) measures flips together with crops.",
     "RegularizedModel": "It trains all augmentations of this page, and adds nothing to them.",
     "SmoothedEarlyStopping": "See [When labels are wrong](wrong_labels.md).",

@@ -152,6 +152,13 @@ def auto_augment():
 
 
 @picture
+def aug_mix():
+    batch = np.repeat(photos()[:1], 5, axis=0)
+    found = array(layers.AugMix(severity=5, value_range=(0, 1), fill_value=0.5, seed=1)(batch))
+    return strip([batch[0], *found], ["original", *[f"draw {i + 1}" for i in range(5)]])
+
+
+@picture
 def random_sharpness():
     image = photos(320)[:1, 40:200, 80:240]
     changes = (-1.0, 1.0, 3.0, 9.0)

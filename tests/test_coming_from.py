@@ -83,6 +83,9 @@ def names(folder):
         "num_magnitude_bins": 31,
         "severity": 3,
         "policy": "svhn",
+        "width": 3,
+        "num_chains": 3,
+        "chain_depth": 2,
         "value_range": (0, 1),
         "fill": 0,
     }
