@@ -48,13 +48,10 @@ def test_the_operations_are_those_of_torchvision(monkeypatch):
     )
     space, given = theirs._AUGMENTATION_SPACE, torch.from_numpy(image).permute(2, 0, 1)
     torch.manual_seed(0)
-    for name, theirs_name in {
-        "rotate": "Rotate", "translate_y": "TranslateY", "posterize": "Posterize", "solarize": "Solarize",
-        "brightness": "Brightness", "equalize": "Equalize",
-    }.items():  # fmt: skip
-        monkeypatch.setattr(theirs, "_AUGMENTATION_SPACE", {theirs_name: space[theirs_name]})
+    for name, key, count in (("rotate", "Rotate", 7), ("posterize", "Posterize", 2), ("brightness", "Brightness", 7)):
+        monkeypatch.setattr(theirs, "_AUGMENTATION_SPACE", {key: space[key]})
         possible = {}
-        for _ in range(80):
+        while len(possible) < count:
             result = theirs(given).permute(1, 2, 0).contiguous().numpy()
             possible[result.tobytes()] = result.astype("float64")
         layer = AugMix(severity, 1, 1, operations=[name], seed=6)
