@@ -1,14 +1,18 @@
 """Neighboring layers of a `Pipeline` that move pixels at once: their maps are joined, and images are resampled once."""
 
+import functools
+
 from keras_reg.layers._augmentation._folding import AugmentationFolding
 from keras_reg.layers._augmentation._hooks import HOOKS, apply_hooks
 from keras_reg.layers._augmentation._run import AugmentationRun
 from keras_reg.layers._batch._forms import height_width
-from keras_reg.layers._mover import Mover
+from keras_reg.layers._mover import Mover, MovesPixels, Outside
 from keras_reg.layers._pixels._chain import Chain, chained, computed_once
+from keras_reg.layers._random_flip import RandomFlip
+from keras_reg.layers._random_resized_crop import RandomResizedCrop
 
 
-class FusedMovers(AugmentationFolding, AugmentationRun):
+class FusedMovers(MovesPixels, AugmentationFolding, AugmentationRun):
     """Several movers as one part of a `Pipeline`. It draws the numbers that the layers would draw by themselves.
 
     Args:
@@ -18,13 +22,14 @@ class FusedMovers(AugmentationFolding, AugmentationRun):
 
     _folds = True
     _mixes = False
-    _works_on_host = True
+    _makes_images = True
 
     def __init__(self, layers, programs):
         self.layers, self._programs = layers, programs
-        self.data_format = layers[0].data_format
-        # The layer whose hooks are used: it knows how to interpolate, and what is outside.
-        self._leader = max(layers, key=lambda layer: (layer.interpolation is not None, layer.outside is not None))
+        self.data_format, self.bounding_box_format = layers[0].data_format, layers[0].bounding_box_format
+        self.outside = next((layer.outside for layer in layers if layer.outside is not None), None)
+        self.interpolation = next((layer.interpolation for layer in layers if layer.interpolation is not None), None)
+        self._works_on_host = all(layer._works_on_host for layer in layers)
 
     @property
     def joined(self):
@@ -34,6 +39,12 @@ class FusedMovers(AugmentationFolding, AugmentationRun):
     @property
     def _columns(self):
         return sum(layer._columns for layer in self.layers)
+
+    def compute_image_shape(self, image_shape):
+        return functools.reduce(lambda shape, layer: layer.compute_image_shape(shape), self.layers, image_shape)
+
+    def _overrides(self, hook):
+        return any(layer._overrides(hook) for layer in self.layers)
 
     def _transform(self, batch, u, noise=None, select=None):
         steps, start = [], 0
@@ -46,7 +57,7 @@ class FusedMovers(AugmentationFolding, AugmentationRun):
             return batch
         size = height_width(batch.images, self.data_format, batch.ops)
         pixels = computed_once(chained(steps, size, batch.ops), batch)
-        return apply_hooks(self._leader, batch, Chain(tuple(steps), pixels), None)
+        return apply_hooks(self, batch, Chain(tuple(steps), pixels), None)
 
     def _draw_noise(self, batch, key):
         return None
@@ -74,6 +85,9 @@ def can_join(before, layer):
     layers = [*before, layer]
     if not all(map(_only_has_geometry, layers)) or len({layer.bounding_box_format for layer in layers}) > 1:
         return False
+    crops = [isinstance(layer, RandomResizedCrop) for layer in layers]
+    if any(crops) and not _are_crop_and_moves(layers, crops.index(True)):
+        return False
     outsides = [layer.outside for layer in layers if layer.outside is not None]
     if len(outsides) > 1 and any(outside != outsides[0] or outside.fill_mode != "constant" for outside in outsides):
         return False
@@ -81,5 +95,16 @@ def can_join(before, layer):
 
 
 def _only_has_geometry(layer):
-    """Whether a layer keeps the size of the images, and does no more than to move pixels as its `geometry` says."""
-    return isinstance(layer, Mover) and all(getattr(type(layer), hook) is getattr(Mover, hook) for hook in HOOKS)
+    """Whether a layer does no more than to move pixels as its `geometry` says. A subclass may override hooks."""
+    known = (Mover, RandomResizedCrop)
+    return isinstance(layer, Mover) and all(
+        getattr(type(layer), hook) in [getattr(kind, hook) for kind in known] for hook in HOOKS
+    )
+
+
+def _are_crop_and_moves(layers, crop):
+    """Whether there is one resized crop, after mirror images, and before moves by whole pixels with a constant fill."""
+    before, after = layers[:crop], layers[crop + 1 :]
+    return all(isinstance(layer, RandomFlip) for layer in before) and all(
+        layer.interpolation is None and (layer.outside or Outside()).fill_mode == "constant" for layer in after
+    )

@@ -18,28 +18,15 @@ class Outside(NamedTuple):
     mask_fill: Any = 0
 
 
-class Mover(BatchAugmentation):
-    """Base class of layers that move pixels: `RandomFlip`, `RandomAffine`, `RandomPadCrop` and `RandomResizedCrop`.
-
-    A subclass defines `geometry`, the map of each image: `Moves`, an `Affine` or a `Crop`. All hooks follow this map.
-    A `Pipeline` joins the maps of neighboring layers.
-    """
-
-    keeps_integers = True
+class MovesPixels:
+    """The hooks that move everything by one map per image. `FusedMovers` has them, too."""
 
     outside: Outside | None = None  # `None` if nothing from outside is ever seen
     interpolation: str | None = None  # "bilinear" or "nearest"; `None` if only whole pixels move
 
-    _selects = True
-    _makes_images = True
-    _works_on_host = True
-
-    def geometry(self, batch: Any, random: Any) -> Any:
-        """Returns the map of each image that the random numbers describe."""
-        raise NotImplementedError
-
-    def get_random_transformation(self, batch: Any, random: Any) -> Any:
-        return computed_once(self.geometry(batch, random), batch)
+    moves_pixels = True
+    bounding_box_format: str
+    data_format: str
 
     def transform_images(self, images: Tensor, geometry: Any, batch: Any) -> Tensor:
         outside = self.outside or Outside()
@@ -60,10 +47,29 @@ class Mover(BatchAugmentation):
         return moved_keypoints(keypoints, geometry, height_width(batch.images, self.data_format, batch.ops), batch.ops)
 
     def _moved(self, array, geometry, fill, batch, smooth=False):
-        mode = (self.outside or Outside()).fill_mode
-        return geometry.move_pixels(
-            kernels_for(batch, self.data_format), array, exact(fill, dtype_of(array)), mode, smooth
-        )
+        fill, mode = exact(fill, dtype_of(array)), (self.outside or Outside()).fill_mode
+        return geometry.move_pixels(kernels_for(batch, self.data_format), array, fill, mode, smooth)
+
+
+class Mover(MovesPixels, BatchAugmentation):
+    """Base class of layers that move pixels: `RandomFlip`, `RandomAffine`, `RandomPadCrop` and `RandomResizedCrop`.
+
+    A subclass defines `geometry`, the map of each image: `Moves`, an `Affine` or a `Crop`. All hooks follow this map.
+    A `Pipeline` joins the maps of neighboring layers.
+    """
+
+    keeps_integers = True
+
+    _selects = True
+    _makes_images = True
+    _works_on_host = True
+
+    def geometry(self, batch: Any, random: Any) -> Any:
+        """Returns the map of each image that the random numbers describe."""
+        raise NotImplementedError
+
+    def get_random_transformation(self, batch: Any, random: Any) -> Any:
+        return computed_once(self.geometry(batch, random), batch)
 
     def _check(self, batch):
         super()._check(batch)

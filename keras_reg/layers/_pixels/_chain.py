@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 from keras_reg.layers._batch._forms import dtype_of, leaves, map_arrays
 from keras_reg.layers._pixels._affine import Affine
+from keras_reg.layers._pixels._crop import Crop
 from keras_reg.layers._pixels._moves import Moves, both
 from keras_reg.layers._pixels._warp import OUTSIDE
 
@@ -63,7 +64,10 @@ def _own_positions(size, ops):
 
 
 def chained(steps, size, ops):
-    """Returns one map of the pixels for several steps on images of this size, each a `Moves` or an `Affine`."""
+    """Returns one map of the pixels for several steps on images of this size: `Moves`, `Affine`s, or a `Crop`.
+
+    A `Crop` may follow mirror images, and be followed by `Moves`.
+    """
     steps = _joined(steps, size, ops)
     if len(steps) == 1:
         return steps[0]
@@ -81,11 +85,12 @@ def chained(steps, size, ops):
 
 
 def _joined(steps, size, ops):
-    """Joins `Moves` that follow one another."""
+    """Joins neighbors that are no `Affine`."""
     done = []
     for step in steps:
-        if done and isinstance(step, Moves) and isinstance(done[-1], Moves):
-            step = done.pop().then(step, size, ops)
+        if done and not isinstance(step, Affine) and not isinstance(done[-1], Affine):
+            before = done.pop()
+            step = step.after(before, size, ops) if isinstance(step, Crop) else before.then(step, size, ops)
         done.append(step)
     return done
 

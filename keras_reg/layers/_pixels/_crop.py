@@ -3,17 +3,35 @@
 from typing import Any, NamedTuple
 
 from keras_reg.layers._batch._forms import dtype_of
-from keras_reg.layers._pixels._gather import gather_pixels
+from keras_reg.layers._pixels._gather import gather_pixels, sources
+from keras_reg.layers._pixels._moves import Move, Moves
 
 
 class Crop(NamedTuple):
-    """A box in each image, in pixels and each (batch,) float32, and the height and width to which it is resized."""
+    """A box in each image, in pixels and each (batch,) float32, and the height and width to which it is resized.
+
+    The resized crops may then be moved by `moves`.
+    """
 
     top: Any
     left: Any
     tall: Any
     wide: Any
     sizes: tuple[int, int]
+    moves: Moves = Moves()
+
+    def then(self, later, size, ops):
+        """Returns this map and then the `later` moves as one map."""
+        return self._replace(moves=self.moves.then(later, self.sizes, ops))
+
+    def after(self, flips, size, ops):
+        """Returns this map of images that are mirrored before, `Moves` without shifts, as one map."""
+        flips = Moves(*(Move(move.flip) for move in flips))
+        top, left = (
+            start if move.flip is None else ops.where(move.flip, ops.cast(n, "float32") - start - length, start)
+            for move, n, start, length in zip(flips, size, (self.top, self.left), (self.tall, self.wide), strict=True)
+        )
+        return self._replace(top=top, left=left, moves=flips.then(self.moves, self.sizes, ops))
 
     @property
     def steps(self):
@@ -27,8 +45,8 @@ class Crop(NamedTuple):
         """No image stays."""
 
     def move_pixels(self, kernels, array, fill, fill_mode, smooth):
-        """Returns the resized crops. All of their pixels come from inside the images."""
-        return kernels.crop(array, self, smooth)
+        """Returns the resized crops."""
+        return kernels.crop(array, self, fill, smooth)
 
     def move_corners(self, x1, y1, x2, y2, size, ops):
         """Returns the corners of the moved boxes. The corners are edges of pixels."""
@@ -46,31 +64,47 @@ class Crop(NamedTuple):
         return tuple(ops.expand_dims(entry, -1) for entry in entries)
 
 
-def cropped(array, crop, smooth, channels_first, ops):
+def cropped(array, crop, fill, smooth, channels_first, ops):
     """Returns the resized crops of images, or of masks if not `smooth`, which take the nearest pixels."""
     sizes = ops.shape(array)[2:4] if channels_first else ops.shape(array)[1:3]
+    places, shown = zip(
+        *(sources(n, move, False, ops) for n, move in zip(crop.sizes, crop.moves, strict=True)), strict=True
+    )
     weights = _bilinear if smooth else _nearest
-    rows = weights(crop.top, crop.tall, crop.sizes[0], sizes[0], ops)
-    columns = weights(crop.left, crop.wide, crop.sizes[1], sizes[1], ops)
-    if smooth:
-        rows, columns = (ops.cast(x, dtype_of(array)) for x in (rows, columns))
-        array = ops.einsum("boh,bchw->bcow" if channels_first else "boh,bhwc->bowc", rows, array)
-        return ops.einsum("bpw,bcow->bcop" if channels_first else "bpw,bowc->bopc", columns, array)
-    moved = gather_pixels(ops.transpose(array, (0, 2, 3, 1)) if channels_first else array, rows, columns, ops)
-    return ops.transpose(moved, (0, 3, 1, 2)) if channels_first else moved
+    rows = weights(crop.top, crop.tall, places[0], crop.sizes[0], sizes[0], ops)
+    columns = weights(crop.left, crop.wide, places[1], crop.sizes[1], sizes[1], ops)
+    resized = _products if smooth else _taken
+    found = resized(array, rows, columns, channels_first, ops)
+    if not crop.moves.shifts:
+        return found
+    inside = ops.expand_dims(shown[0], 2) & ops.expand_dims(shown[1], 1)
+    if len(array.shape) == 4:
+        inside = ops.expand_dims(inside, 1 if channels_first else -1)
+    return ops.where(inside, found, ops.cast(fill, dtype_of(array)))
 
 
-def _bilinear(start, length, new_size, size, ops):
+def _products(images, rows, columns, channels_first, ops):
+    rows, columns = (ops.cast(weights, dtype_of(images)) for weights in (rows, columns))
+    images = ops.einsum("boh,bchw->bcow" if channels_first else "boh,bhwc->bowc", rows, images)
+    return ops.einsum("bpw,bcow->bcop" if channels_first else "bpw,bowc->bopc", columns, images)
+
+
+def _taken(masks, rows, columns, channels_first, ops):
+    found = gather_pixels(ops.transpose(masks, (0, 2, 3, 1)) if channels_first else masks, rows, columns, ops)
+    return ops.transpose(found, (0, 3, 1, 2)) if channels_first else found
+
+
+def _bilinear(start, length, places, new_size, size, ops):
     """Returns triangular weights (batch, new_size, size) that resample [start, start + length).
+
+    `places` are the pixels of the resized crop, (1 or batch, new_size).
 
     The triangles are wider if the crop shrinks. A pixel is a square with its value at the center. Pixels outside the
     crop have weight 0.
     """
     step = ops.reshape(length / new_size, [-1, 1, 1])
     start, end = (ops.reshape(x, [-1, 1, 1]) for x in (start, start + length))
-    centers = (
-        start + (ops.reshape(ops.cast(ops.arange(0, new_size, dtype="int32"), "float32"), [1, -1, 1]) + 0.5) * step
-    )
+    centers = start + (ops.expand_dims(ops.cast(places, "float32"), 2) + 0.5) * step
     sources = ops.reshape(ops.cast(ops.arange(0, size, dtype="int32"), "float32"), [1, 1, -1]) + 0.5
     inside = (sources > start - 0.5) & (sources < end + 0.5)
     weights = ops.maximum(1.0 - ops.abs(sources - centers) / ops.maximum(step, 1.0), 0.0)
@@ -78,9 +112,9 @@ def _bilinear(start, length, new_size, size, ops):
     return weights / ops.sum(weights, axis=-1, keepdims=True)
 
 
-def _nearest(start, length, new_size, size, ops):
+def _nearest(start, length, places, new_size, size, ops):
     """Returns the pixel that contains the center of each new pixel, (batch, new_size)."""
-    places = (ops.expand_dims(ops.cast(ops.arange(0, new_size, dtype="int32"), "float32"), 0) + 0.5) / new_size
-    index = ops.floor(ops.expand_dims(start, 1) + places * ops.expand_dims(length, 1))
+    shares = (ops.cast(places, "float32") + 0.5) / new_size
+    index = ops.floor(ops.expand_dims(start, 1) + shares * ops.expand_dims(length, 1))
     limit = ops.cast(size - 1, "float32")
     return ops.cast(ops.minimum(ops.maximum(index, 0.0), limit), "int32")

@@ -56,9 +56,9 @@ class ForCompilers:
                 array = self.ops.where(spread(move.flip, array, self.ops), self.ops.flip(array, axis), array)
         return array
 
-    def crop(self, array, crop, smooth):
-        """Resizes a box of each image, a `Crop`."""
-        return cropped(array, crop, smooth, channels_first(array, self.data_format), self.ops)
+    def crop(self, array, crop, fill, smooth):
+        """Resizes a box of each image, a `Crop`. Pixels from outside the resized crop are `fill`."""
+        return cropped(array, crop, fill, smooth, channels_first(array, self.data_format), self.ops)
 
     def warp(self, array, source, fill, fill_mode, smooth):
         """Resamples the images at the positions of `source`, an `Affine` or a `Warp`."""

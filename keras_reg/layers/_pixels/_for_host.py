@@ -62,9 +62,9 @@ class ForHost:
         move_by_slices(array, out, moves, fill, first, range(len(array)))
         return out
 
-    def crop(self, array, crop, smooth):
-        """Resizes a box of each image, a `Crop`."""
-        return cropped(array, crop, smooth, channels_first(array, self.data_format), self.place.ops)
+    def crop(self, array, crop, fill, smooth):
+        """Resizes a box of each image, a `Crop`. Pixels from outside the resized crop are `fill`."""
+        return cropped(array, crop, fill, smooth, channels_first(array, self.data_format), self.place.ops)
 
     def warp(self, array, source, fill, fill_mode, smooth):
         """Resamples the images at the positions of `source`."""

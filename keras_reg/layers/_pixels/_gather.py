@@ -18,8 +18,8 @@ def gathered(array, moves, fill, reflect, channels_first, ops):
     """Returns the images moved by `Moves`. Pixels from outside are `fill` or those of the mirrored image."""
     pixels = ops.transpose(array, (0, 2, 3, 1)) if channels_first else array
     shape = ops.shape(pixels)
-    rows, rows_in = _sources(shape[1], moves.rows, reflect, ops)
-    columns, columns_in = _sources(shape[2], moves.columns, reflect, ops)
+    rows, rows_in = sources(shape[1], moves.rows, reflect, ops)
+    columns, columns_in = sources(shape[2], moves.columns, reflect, ops)
     moved = gather_pixels(pixels, rows, columns, ops)
     if not reflect:
         within = ops.expand_dims(rows_in, 2) & ops.expand_dims(columns_in, 1)
@@ -28,7 +28,7 @@ def gathered(array, moves, fill, reflect, channels_first, ops):
     return ops.transpose(moved, (0, 3, 1, 2)) if channels_first else moved
 
 
-def _sources(size, move, reflect, ops):
+def sources(size, move, reflect, ops):
     """Returns the source of each new row or column, (batch, size), and whether it is visible."""
     index = ops.expand_dims(ops.arange(0, size, dtype="int32"), 0)
     index = index if move.offset is None else index + ops.expand_dims(move.offset, 1)
