@@ -1,8 +1,10 @@
 from typing import Any, NamedTuple
 
 from keras_reg._typing import Boxes, Tensor
+from keras_reg._validation import is_number
 from keras_reg.layers._batch._boxes import moved_boxes
-from keras_reg.layers._batch._fill_values import check_fill, check_fill_of_maps, exact
+from keras_reg.layers._batch._fill_values import check_channels, check_fill, check_fill_of_maps, exact
+from keras_reg.layers._batch._folding import over_frames
 from keras_reg.layers._batch._forms import dtype_of, height_width
 from keras_reg.layers._batch._keypoints import moved_keypoints
 from keras_reg.layers._batch_augmentation import BatchAugmentation
@@ -14,7 +16,7 @@ class Outside(NamedTuple):
     """What is seen outside the images: a constant for images and one for masks, or the images themselves."""
 
     fill_mode: str = "constant"
-    fill_value: Any = 0
+    fill_value: Any = 0  # or one number per channel
     mask_fill: Any = 0
 
 
@@ -29,8 +31,12 @@ class MovesPixels:
     data_format: str
 
     def transform_images(self, images: Tensor, geometry: Any, batch: Any) -> Tensor:
-        outside = self.outside or Outside()
-        return self._moved(images, geometry, outside.fill_value, batch, smooth=self.interpolation == "bilinear")
+        fill = (self.outside or Outside()).fill_value
+        if isinstance(fill, (tuple, list)):
+            dtype = dtype_of(images)
+            fill = batch.ops.convert_to_tensor(exact(fill, dtype), dtype=dtype)
+            fill = over_frames(fill, batch, self.data_format)
+        return self._moved(images, geometry, fill, batch, smooth=self.interpolation == "bilinear")
 
     def transform_segmentation_masks(self, segmentation_masks: Tensor, geometry: Any, batch: Any) -> Tensor:
         outside = self.outside or Outside()
@@ -47,7 +53,7 @@ class MovesPixels:
         return moved_keypoints(keypoints, geometry, height_width(batch.images, self.data_format, batch.ops), batch.ops)
 
     def _moved(self, array, geometry, fill, batch, smooth=False):
-        fill, mode = exact(fill, dtype_of(array)), (self.outside or Outside()).fill_mode
+        fill, mode = exact(fill, dtype_of(array)) if is_number(fill) else fill, (self.outside or Outside()).fill_mode
         return geometry.move_pixels(kernels_for(batch, self.data_format), array, fill, mode, smooth)
 
 
@@ -74,5 +80,6 @@ class Mover(MovesPixels, BatchAugmentation):
     def _check(self, batch):
         super()._check(batch)
         if self.outside is not None and self.outside.fill_mode == "constant":
+            check_channels("fill_value", self.outside.fill_value, batch, self.data_format)
             check_fill("fill_value", self.outside.fill_value, self._dtype_of_pixels(batch.images, batch))
             check_fill_of_maps(self.outside.mask_fill, batch, self.data_format)

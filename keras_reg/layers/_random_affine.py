@@ -6,6 +6,7 @@ import keras
 from keras_reg._typing import Config, DataFormat, Kind, StrengthLike
 from keras_reg._validation import check_choice, check_number, check_span, span_of
 from keras_reg.layers._batch._boxes import FORMATS
+from keras_reg.layers._batch._fill_values import check_number_or_channels
 from keras_reg.layers._batch._forms import height_width
 from keras_reg.layers._mover import Mover, Outside
 from keras_reg.layers._pixels._affine import Affine, around_center, cosine_and_sine
@@ -93,7 +94,7 @@ class RandomAffine(Mover):
         rate: StrengthLike = 1.0,
         interpolation: Literal["bilinear", "nearest"] = "bilinear",
         fill_mode: Literal["constant", "reflect", "nearest"] = "constant",
-        fill_value: float = 0,
+        fill_value: float | Sequence[float] = 0,
         mask_fill: float = 0,
         bounding_box_format: str = "xyxy",
         kind: Kind = None,
@@ -107,7 +108,8 @@ class RandomAffine(Mover):
         shear = check_span("shear", shear, -1, 1)
         interpolation = check_choice("interpolation", interpolation, ("bilinear", "nearest"))
         fill_mode = check_choice("fill_mode", fill_mode, ("constant", "reflect", "nearest"))
-        fill_value, mask_fill = check_number("fill_value", fill_value), check_number("mask_fill", mask_fill)
+        fill_value = check_number_or_channels("fill_value", fill_value)
+        mask_fill = check_number("mask_fill", mask_fill)
         bounding_box_format = check_choice("bounding_box_format", bounding_box_format, FORMATS)
         super().__init__(rate, kind, data_format, seed, **kwargs)
         self.rotation, self.translation, self.zoom, self.shear = rotation, translation, zoom, shear

@@ -7,6 +7,7 @@ from keras_reg._renamed import renamed
 from keras_reg._typing import Config, DataFormat, Kind, StrengthLike
 from keras_reg._validation import check_choice, check_integer_or_pair, check_number, fail
 from keras_reg.layers._batch._boxes import FORMATS
+from keras_reg.layers._batch._fill_values import check_number_or_channels
 from keras_reg.layers._batch._forms import static
 from keras_reg.layers._mover import Mover, Outside
 from keras_reg.layers._pixels._moves import Move, Moves
@@ -25,7 +26,8 @@ class RandomPadCrop(Mover):
             integer, the number of steps.
         rate: Probability that an image is shifted, in [0, 1], or a `keras_reg.Strength`.
         fill_mode: "constant", or "reflect", which mirrors the image without repeating its border.
-        fill_value: Constant for "constant", a number that the dtype of the images can hold.
+        fill_value: Constant for "constant", a number or one number per channel, which the dtype of the images must be
+            able to hold.
         mask_fill: The number for the padding of masks and label maps, which their dtype must be able to hold. With
             "reflect", they are reflected like the images.
         bounding_box_format: "xyxy" (pixels), "yxyx", "xywh", "center_xywh", "rel_xyxy" (shares), "rel_yxyx" or
@@ -92,7 +94,7 @@ class RandomPadCrop(Mover):
     ) -> None:
         padding = check_integer_or_pair("padding", padding, low=0, high=2**20)  # float32 can draw all offsets
         fill_mode = check_choice("fill_mode", fill_mode, ("constant", "reflect"))
-        fill_value = check_number("fill_value", fill_value)
+        fill_value = check_number_or_channels("fill_value", fill_value)
         mask_fill = check_number("mask_fill", mask_fill)
         bounding_box_format = check_choice("bounding_box_format", bounding_box_format, FORMATS)
         super().__init__(rate, kind, data_format, seed, **kwargs)

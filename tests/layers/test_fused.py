@@ -135,6 +135,33 @@ def test_several_warps_are_one_and_do_not_blur():
     assert (masks[0]["segmentation_masks"] == masks[1]["segmentation_masks"]).mean() > 0.95
 
 
+@pytest.mark.parametrize("layout", ["channels_last", "channels_first"])
+def test_each_channel_has_its_fill_in_videos_too(layout):
+    """Whatever moves the pixels: slices, a gather, a warp, or a resized crop."""
+    fill, videos = (1, 2, 3), np.full((4, 2, 6, 5, 3), 9, "uint8")
+    given = videos if layout == "channels_last" else np.moveaxis(videos, -1, 1)
+    options = {"fill_value": fill, "data_format": layout}
+    flip, crop = RandomFlip(data_format=layout), RandomResizedCrop((6, 5), data_format=layout)
+    for layers in (
+        [RandomPadCrop(3, **options)],
+        [RandomAffine(translation=(0.4, 0.4), **options), RandomPadCrop(2, **options)],
+        [RandomAffine(45, interpolation="nearest", **options), RandomPadCrop(2, **options), flip],
+        [RandomAffine(translation=(0.4, 0.4), **options), RandomAffine(zoom=(-0.5, -0.5), **options)],
+        [crop, RandomPadCrop(3, **options)],
+    ):
+        found = augment(Pipeline(layers, seed=1), given, index=0)
+        found = found if layout == "channels_last" else np.moveaxis(found, 1, -1)
+        outside = np.abs(found - np.float32(fill)).max(-1) < 1e-3
+        assert outside.any() and (~outside).any()
+        if layers[0] is not crop and getattr(layers[-1], "zoom", 0) == 0:
+            assert (outside | (found == 9).all(-1)).all()
+    for make in (RandomPadCrop, RandomAffine):
+        with raises_received("fill_value=(1, 2)"):
+            make(2, fill_value=(1, 2))(np.ones((2, 6, 5, 3)))
+        with raises_received("fill_value=('a', 2)"):
+            make(2, fill_value=("a", 2))
+
+
 def test_a_shift_and_back_leaves_its_band():
     there, back = (RandomAffine(translation=(share, share), fill_value=7) for share in (1 / 3, -1 / 3))
     images = example(9, 6)["images"]

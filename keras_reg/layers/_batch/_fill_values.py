@@ -3,13 +3,22 @@
 import keras
 import numpy as np
 
-from keras_reg._validation import check_integer, check_range, fail
+from keras_reg._validation import check_integer, check_range, fail, is_number, native
 from keras_reg.layers._batch._forms import dtype_of, is_map, leaves, static
 
 
 def check_num_classes(num_classes, low=2):
     """Checks `num_classes`: `None`, or a number small enough to draw classes with float32."""
     return check_integer("num_classes", num_classes, low=low, high=2**23, optional=True)
+
+
+def check_number_or_channels(name, value):
+    """Checks for a number, or a tuple or list with one number per channel."""
+    found = native(value)
+    numbers = found if isinstance(found, (tuple, list)) and found else [found]
+    if not all(map(is_number, numbers)):
+        fail(f"`{name}` must be a number, or one number per channel.", **{name: value})
+    return found
 
 
 def check_fill(name, values, dtype):

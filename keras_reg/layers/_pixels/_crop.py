@@ -67,20 +67,19 @@ class Crop(NamedTuple):
 def cropped(array, crop, fill, smooth, channels_first, ops):
     """Returns the resized crops of images, or of masks if not `smooth`, which take the nearest pixels."""
     sizes = ops.shape(array)[2:4] if channels_first else ops.shape(array)[1:3]
-    places, shown = zip(
-        *(sources(n, move, False, ops) for n, move in zip(crop.sizes, crop.moves, strict=True)), strict=True
-    )
-    weights = _bilinear if smooth else _nearest
-    rows = weights(crop.top, crop.tall, places[0], crop.sizes[0], sizes[0], ops)
-    columns = weights(crop.left, crop.wide, places[1], crop.sizes[1], sizes[1], ops)
-    resized = _products if smooth else _taken
+    weights, resized = (_bilinear, _products) if smooth else (_nearest, _taken)
+    rows, rows_in = sources(crop.sizes[0], crop.moves.rows, False, ops)
+    columns, columns_in = sources(crop.sizes[1], crop.moves.columns, False, ops)
+    rows = weights(crop.top, crop.tall, rows, crop.sizes[0], sizes[0], ops)
+    columns = weights(crop.left, crop.wide, columns, crop.sizes[1], sizes[1], ops)
     found = resized(array, rows, columns, channels_first, ops)
     if not crop.moves.shifts:
         return found
-    inside = ops.expand_dims(shown[0], 2) & ops.expand_dims(shown[1], 1)
+    inside, fill = ops.expand_dims(rows_in, 2) & ops.expand_dims(columns_in, 1), ops.cast(fill, dtype_of(array))
     if len(array.shape) == 4:
         inside = ops.expand_dims(inside, 1 if channels_first else -1)
-    return ops.where(inside, found, ops.cast(fill, dtype_of(array)))
+    fill = ops.reshape(fill, [-1, 1, 1]) if channels_first and len(fill.shape) else fill
+    return ops.where(inside, found, fill)
 
 
 def _products(images, rows, columns, channels_first, ops):

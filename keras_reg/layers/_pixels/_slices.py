@@ -10,6 +10,7 @@ def move_by_slices(array, out, moves, fill, channels_first, images):
     height, width = array.shape[2:4] if channels_first else array.shape[1:3]
     rows, columns = _slices(moves.rows, height, len(array)), _slices(moves.columns, width, len(array))
     channels = (slice(None),) if channels_first else ()
+    fill = np.reshape(fill, (-1, 1, 1)) if channels_first and np.ndim(fill) else fill
     for i in images:
         (to_rows, from_rows), (to_columns, from_columns) = rows[i], columns[i]
         if to_rows != slice(0, height) or to_columns != slice(0, width):

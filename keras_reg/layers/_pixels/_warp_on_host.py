@@ -20,13 +20,16 @@ def warped_on_host(array, source, fill, fill_mode, smooth, channels_first, ops):
     move_by_slices(array, out, moves, fill, channels_first, np.flatnonzero(whole).tolist())
     rest, count = np.flatnonzero(~whole), max(1, AT_ONCE // max(1, height * width))
     resample = _bilinear if smooth else _nearest
+    fills = None  # or one for each channel
+    if fill_mode == "constant":
+        fills = np.broadcast_to(np.asarray(fill, array.dtype), given.shape[1])
     for start in range(0, len(rest), count):
         some = _as_slice(rest[start : start + count])
         part = source.part(some)
         x, y = part.positions(sizes, ops)
         x, y = within(x, width, fill_mode, ops), within(y, height, fill_mode, ops)
         found = made[some]  # a view of a slice, but a copy of single images
-        resample(given[some], found, part.visible, x, y, fill if fill_mode == "constant" else None, ops)
+        resample(given[some], found, part.visible, x, y, fills, ops)
         if not isinstance(some, slice):
             made[some] = found
     return out
@@ -63,10 +66,10 @@ def _by_channel(array, channels_first):
     return array if channels_first else array.transpose(0, 3, 1, 2)
 
 
-def _nearest(images, out, visible, x, y, fill, ops):
+def _nearest(images, out, visible, x, y, fills, ops):
     count, channels, height, width = images.shape
     row, column = (np.rint(position).astype("intp") for position in (y, x))
-    inside = None if fill is None else (row >= 0) & (row < height) & (column >= 0) & (column < width)
+    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
     for index, pixels in zip((row, column), visible, strict=True):
         if pixels is not None:
             first, end = (edge.reshape(-1, 1, 1) for edge in pixels)
@@ -74,16 +77,16 @@ def _nearest(images, out, visible, x, y, fill, ops):
     index = np.clip(row, 0, height - 1) * width + np.clip(column, 0, width - 1) + _starts(count, height * width)
     for channel in range(channels):
         found = np.take(np.ascontiguousarray(images[:, channel]), index)
-        out[:, channel] = found if fill is None else np.where(inside, found, np.asarray(fill, images.dtype))
+        out[:, channel] = found if fills is None else np.where(inside, found, fills[channel])
 
 
-def _bilinear(images, out, visible, x, y, fill, ops):
+def _bilinear(images, out, visible, x, y, fills, ops):
     """Interpolates between four pixels. A border of the fill replaces the comparison of positions with the image."""
     dtype = dtype_of(images)
     wide = at_least_float32(dtype)
     count, channels, height, width = images.shape
-    before, after = (0, 1) if fill is None else (BEYOND, BEYOND + 1)
-    padded = np.full((count, height + before + after, width + before + after), fill or 0, wide)
+    before, after = (0, 1) if fills is None else (BEYOND, BEYOND + 1)
+    padded, filled = np.zeros((count, height + before + after, width + before + after), wide), 0
     inner = padded[:, before : before + height, before : before + width]
     shown = _shown(visible, (height, width))
     flat, stride = padded.reshape(-1), padded.shape[2]
@@ -91,13 +94,15 @@ def _bilinear(images, out, visible, x, y, fill, ops):
     across, down = (x - left).astype(wide), (y - top).astype(wide)
     index = (top.astype("intp") + before) * stride + (left.astype("intp") + before) + _starts(count, padded[0].size)
     for channel in range(channels):
+        if fills is not None and fills[channel] != filled:
+            padded[...] = filled = fills[channel]
         np.copyto(inner, images[:, channel], where=shown)
         corners = [np.take(flat[start:], index) for start in (0, 1, stride, stride + 1)]
         above, below = _between(*corners[:2], across), _between(*corners[2:], across)
         out[:, channel] = as_pixels(_between(above, below, down), dtype, ops)
     if not float32_holds(dtype):
         exact, whole = np.empty(out.shape, out.dtype), (across == 0) & (down == 0)
-        _nearest(images, exact, visible, x, y, fill, ops)
+        _nearest(images, exact, visible, x, y, fills, ops)
         np.copyto(out, exact, where=whole[:, None])
 
 
