@@ -219,3 +219,56 @@ def test_a_pipeline_stores_whether_it_fuses():
         assert config["fuse"] is fuse and Pipeline.from_config(config).fuse is fuse
     with raises_received("fuse="):
         Pipeline([RandomFlip()], fuse="yes")
+
+
+# An independent reference, in float64.
+
+
+def source_of(height, width, rotation, shift, zoom, shear):
+    """The 3 x 3 matrix from the pixels of the result to positions in the image, as the arguments of a layer say."""
+    angle, down, right = np.radians(rotation), round(shift * height), round(shift * width)
+    linear = (1 + zoom) * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    linear = linear @ [[1, 0], [shear, 1]] @ [[1, shear], [0, 1]]
+    center = np.array([width - 1, height - 1]) / 2
+    there = np.eye(3)
+    there[:2, :2], there[:2, 2] = linear, center - linear @ center + [right, down]
+    return np.linalg.inv(there)
+
+
+def test_masks_nearest_pixels_and_points_are_those_of_numpy():
+    """Exactly, wherever a position is more than 1e-3 of a pixel from a tie. Points to 1e-3 of a pixel."""
+    height, width, rng = 23, 17, np.random.default_rng(0)
+    ranges = np.array([60, 0.2, 0.3, 0.3])
+    draws = rng.uniform(-ranges, ranges, (2, 4)).tolist()
+    options = {"interpolation": "nearest", "fill_value": 7, "mask_fill": 3}
+    layers = [RandomAffine(*((x, x) for x in numbers), **options) for numbers in draws]
+    data = example(height, width)
+    data["images"][0, 4, 4] = 0
+    found = augment(Pipeline([RandomFlip(rate=1.0), *layers]), data)
+    first, second = (source_of(height, width, *numbers) for numbers in draws)
+    pixels = np.stack(np.meshgrid(range(width), range(height)), -1).astype("float64")
+    between = placed(pixels, second)  # in the result of the first warp
+    before = placed(between, first)
+    inside = is_inside(np.rint(between), height, width) & is_inside(np.rint(before), height, width)
+    clear = (np.abs([p - np.floor(p) - 0.5 for p in (between, before)]) > 1e-3).all((0, -1))
+    assert clear.mean() > 0.98 and 0.1 < inside.mean() < 0.9
+    x, y = (np.clip(np.rint(before[..., i]).astype(int), 0, n - 1) for i, n in enumerate((width, height)))
+    for part, fill in (("images", 7), ("segmentation_masks", 3), ("labels", 3), ("sample_weights", 0)):
+        moved = data[part][:, :, ::-1][:, y, x]
+        expected = np.where(inside.reshape(inside.shape + (1,) * (moved.ndim - 3)), moved, fill)
+        np.testing.assert_array_equal(found[part][:, clear], expected[:, clear])
+    points, flip = data["keypoints"], np.array([[-1, 0, width - 1], [0, 1, 0], [0, 0, 1]])
+    kept = is_inside(points, height, width)
+    for there in (flip, np.linalg.inv(first), np.linalg.inv(second)):
+        points = placed(points, there)
+        kept &= is_inside(points, height, width)
+    assert 0.05 < kept.mean() < 0.95
+    np.testing.assert_allclose(found["keypoints"], np.where(kept[..., None], points, -1), atol=1e-3)
+
+
+def placed(points, matrix):
+    return points @ matrix[:2, :2].T + matrix[:2, 2]
+
+
+def is_inside(points, height, width):
+    return ((points >= -0.5) & (points <= [width - 0.5, height - 0.5])).all(-1)
