@@ -13,6 +13,7 @@ from keras_reg._validation import check_choice, check_flag, check_integer, check
 from keras_reg.callbacks._averaged_weights import keeps_averages
 from keras_reg.callbacks._averages._exchange import Exchange
 from keras_reg.callbacks._averages._running_average import RunningAverage, averaged_weights, to_arrays
+from keras_reg.callbacks._averages._saved import attach, attached, detach
 from keras_reg.callbacks._stateful_callback import StatefulCallback
 from keras_reg.callbacks._train_function import FollowedStep, innermost, remove_left_behind, strategy_scope
 
@@ -42,8 +43,9 @@ class WeightAverage(StatefulCallback):
     With `swap="end"`, training and validation use the trained weights, and the average replaces them at the end of
     `fit`. With `swap="validation"`, the average is in the model from the beginning of each validation to the beginning
     of the next epoch, at least at the end of each epoch. So `ModelCheckpoint`, `EarlyStopping` and
-    `SmoothedEarlyStopping` save and restore the weights that were scored. `persist` saves the trained weights and the
-    average, and resumes with both. `evaluate` and `predict` outside of `fit` use the weights that the model has.
+    `SmoothedEarlyStopping` save and restore the weights that were scored. `BackupAndRestore` and `persist` save the
+    trained weights and the average, and resume with both. `evaluate` and `predict` outside of `fit` use the weights
+    that the model has.
 
     If `fit` ends with an error or is interrupted, the model keeps the weights that it has at that time: with
     `swap="validation"`, the average between a validation and the next epoch, and otherwise the trained weights.
@@ -116,7 +118,7 @@ class WeightAverage(StatefulCallback):
             )
         self.swap = check_choice("swap", swap, ("end", "validation"))
         self._known: Any = None
-        self._begun, self._is_outside = False, False
+        self._begun, self._is_outside, self._in_fit = False, False, False
 
     def __getstate__(self):
         self.state_dict()  # brings the average from the device
@@ -133,10 +135,14 @@ class WeightAverage(StatefulCallback):
     def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
         self._is_outside = True  # in an `evaluate` or `predict` of the user, unless training begins
+        if model is not None:
+            attach(model, self)  # here, since another callback may load a backup before this one is called again
 
     def on_train_begin(self, logs: Logs = None) -> None:
         super().on_train_begin(logs)
-        self._is_outside = self._begun = False
+        self._is_outside, self._begun, self._in_fit = False, False, True
+        if attached(self.model) is not self:
+            fail("A model has one average. Pass one `WeightAverage` only.", callbacks=type(self).__name__)
         self._check_model()
         if self._refreshes():
             check_data(self.data)
@@ -215,10 +221,15 @@ class WeightAverage(StatefulCallback):
             self._end_steps()
 
     def on_test_end(self, logs: Logs = None) -> None:
-        self._is_outside = False
+        self._end_call()
 
     def on_predict_end(self, logs: Logs = None) -> None:
+        self._end_call()
+
+    def _end_call(self):
         self._is_outside = False
+        if not self._in_fit:
+            detach(self.model)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         self._end_steps()
@@ -235,6 +246,8 @@ class WeightAverage(StatefulCallback):
         if self._loaded:  # no epoch was left to train
             self._resume()
         super().on_train_end(logs)
+        self._in_fit = False
+        detach(self.model)
         if self._begun and self._step is not None:
             self._step.cancel()
         self.updates = self._running.updates if self._begun else 0

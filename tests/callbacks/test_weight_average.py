@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 from harness import raises_received, to_numpy
-from keras.callbacks import Callback, ModelCheckpoint
+from keras.callbacks import BackupAndRestore, Callback, ModelCheckpoint
 
 from keras_reg import Strength, training
 from keras_reg.callbacks import GradientHistograms, SmoothedEarlyStopping, StrengthSchedule, WeightAverage, persist
@@ -271,12 +271,14 @@ def test_after_an_interruption_both_are_there_and_the_next_fit_starts_anew(where
     assert_same(model.get_weights(), mean_of(recorder.sequence(), decay=0.9))
 
 
-@pytest.mark.parametrize("swap", ["end", "validation"])
-def test_resumes_with_both(swap, tmp_path):
+@pytest.mark.parametrize(("swap", "backup"), [("end", "persist"), ("validation", "persist"), ("validation", "Keras")])
+def test_resumes_with_both(swap, backup, tmp_path):
     def fit(folder, *others):
         model, average = compiled(), WeightAverage(decay=0.9, start=1, swap=swap)
         data = {"shuffle": False, "batch_size": 8}
-        callbacks = persist([average, *others], folder, delete_checkpoint=False)
+        callbacks = [BackupAndRestore(folder, delete_checkpoint=False), average, *others]
+        if backup == "persist":
+            callbacks = persist(callbacks[1:], folder, delete_checkpoint=False)
         model.fit(**{**FIT, **data}, epochs=4, callbacks=callbacks)
         return model.get_weights(), average.updates
 
@@ -309,6 +311,8 @@ def test_statistics_are_made_anew_from_data(swap):
 
 
 def test_what_it_needs():
+    with raises_received("one `WeightAverage`"):
+        compiled().fit(**FIT, callbacks=[WeightAverage(), WeightAverage("swa", every="epoch")])
     with raises_received("`start`", "start=2"):
         compiled().fit(**FIT, epochs=2, callbacks=[WeightAverage(start=2)])
     with raises_received("use_ema=True"):
