@@ -1,4 +1,4 @@
-"""What each part of `RegularizedModel` adds to a training step of a ResNet-18 for CIFAR.
+"""What each part of `RegularizedModel`, and `WeightAverage`, adds to a training step of a ResNet-18 for CIFAR.
 
     KERAS_BACKEND=jax python examples/benchmarks/bench_parts.py [--quick] [--keep-memory] [--json FILE]
 
@@ -19,7 +19,7 @@ import bench_training
 import numpy as np
 from benchmarking import BACKEND, in_rounds, paired, parse, parser, save, verdict
 
-from keras_reg import surgery, training
+from keras_reg import callbacks, surgery, training
 
 PLAIN = "plain"
 LIMITS = {
@@ -28,6 +28,7 @@ LIMITS = {
     "SharpnessAware": 2.1,
     "ConsistentDropout": 2.1,
     "VirtualAdversarial": 3.2,
+    "WeightAverage": 1.03,
 }
 
 
@@ -53,6 +54,7 @@ def parts_of(name):
         "SharpnessAware": lambda: {"sharpness": training.SharpnessAware(0.05)},
         "ConsistentDropout": lambda: {"penalties": [training.ConsistentDropout(1.0)]},
         "VirtualAdversarial": lambda: {"penalties": [training.VirtualAdversarial(1.0)]},
+        "WeightAverage": lambda: {},
     }[name]()
 
 
@@ -61,11 +63,12 @@ def epochs(make, names, images, batch_size):
     labels = np.arange(len(images)) % bench_training.CLASSES
     models = {PLAIN: make()} | {name: training.RegularizedModel(make(), **parts_of(name)) for name in names}
 
-    def of(model):
+    def of(name, model):
         bench_training.compiled(model, "integer")
-        return lambda: model.fit(images, labels, batch_size=batch_size, shuffle=False, verbose=0)
+        used = [callbacks.WeightAverage()] if name == "WeightAverage" else []
+        return lambda: model.fit(images, labels, batch_size=batch_size, shuffle=False, verbose=0, callbacks=used)
 
-    return {name: of(model) for name, model in models.items()}
+    return {name: of(name, model) for name, model in models.items()}
 
 
 def ratios(found, steps):

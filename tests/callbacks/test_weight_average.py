@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from harness import raises_received, to_numpy
 from keras.callbacks import BackupAndRestore, Callback, ModelCheckpoint
+from transfer.networks import flat_backbone, images
 
 from keras_reg import Strength, training
 from keras_reg.callbacks import GradientHistograms, SmoothedEarlyStopping, StrengthSchedule, WeightAverage, persist
 from keras_reg.layers import DropPath, MixUp
+from keras_reg.transfer import Phase, TransferLearner
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.standard_normal((24, 3)).astype("float32"), RNG.standard_normal((24, 1)).astype("float32")
@@ -178,6 +180,36 @@ def test_seeds_strengths_and_frozen_weights_are_not_averaged():
     np.testing.assert_allclose(to_numpy(strength), 0.4)
     for weight, value in zip(frozen.weights, before, strict=True):
         np.testing.assert_array_equal(to_numpy(weight), value)
+
+
+def test_half_precision_is_averaged_in_single_precision():
+    with_policy = [keras.layers.Dense(2, dtype="bfloat16"), keras.layers.Dense(1, dtype="float32")]
+    model = compiled(model=keras.Sequential([keras.Input((3,)), *with_policy]))
+    recorder, average = Recorder(), WeightAverage(decay=0.999, warmup=False, swap="validation")
+    model.fit(**FIT, epochs=2, validation_data=(X, Y), callbacks=[average, recorder])
+    expected = mean_of(recorder.sequence(), warmup=False)
+    assert_same(average.state_dict()["average"][:2], expected[:2])
+    for weight, value in zip(model.get_weights(), expected, strict=True):
+        np.testing.assert_allclose(weight.astype("float64"), value, rtol=2**-8, atol=1e-6)
+
+
+def test_each_phase_of_a_transfer_ends_with_its_average():
+    ends = []
+
+    class Ends(Recorder):
+        def on_train_end(self, logs=None):
+            ends.append((self.model.get_weights(), self.sequence(start=1)))
+
+    learner = TransferLearner(flat_backbone(), 3, keras.layers.Rescaling(1 / 255), run_eagerly=True)
+    phases = [
+        Phase("head", 2, optimizer=keras.optimizers.SGD(0.01)),
+        Phase("all", 2, "all", keras.optimizers.SGD(0.01)),
+    ]
+    learner.fit(*images(12), phases=phases, seed=1, verbose=0, callbacks=[WeightAverage(decay=0.8, start=1), Ends()])
+    for weights, sequence in ends:
+        assert_same(weights, mean_of(sequence, decay=0.8))
+    assert len(ends) == 2 and len(ends[0][1]) == len(ends[1][1]) == 2
+    assert_same(learner.model.get_weights(), ends[1][0], atol=0)
 
 
 # The exchange ---------------------------------------------------------------------------------------------------------
