@@ -188,7 +188,8 @@ def test_half_precision_is_averaged_in_single_precision():
     recorder, average = Recorder(), WeightAverage(decay=0.999, warmup=False, swap="validation")
     model.fit(**FIT, epochs=2, validation_data=(X, Y), callbacks=[average, recorder])
     expected = mean_of(recorder.sequence(), warmup=False)
-    assert_same(average.state_dict()["average"][:2], expected[:2])
+    # XLA may average the new weights before they are rounded. An average in half precision would be off by 1e-3.
+    assert_same(average.state_dict()["average"][:2], expected[:2], atol=3e-5)
     for weight, value in zip(model.get_weights(), expected, strict=True):
         np.testing.assert_allclose(weight.astype("float64"), value, rtol=2**-8, atol=1e-6)
 
