@@ -20,24 +20,23 @@ LONGEST = 3  # operations of a chain whose length is drawn
 class AugMix(DrawnOperations):
     """Mixes each image with several augmented copies of itself.
 
-    Each image draws `width` chains of operations, and the weights of their results. The mean of the results is then
-    mixed with the image itself. All pixels stay in `value_range`. The operations and magnitudes are those of
-    torchvision. In inference, the layer is the identity.
+    For each image, `width` chains of operations are drawn, and the weights of their results. The weighted mean of the
+    results is then mixed with the image itself. All pixels stay in `value_range`. The operations and magnitudes are
+    those of torchvision. In inference, the layer is the identity.
 
     Args:
-        severity: The largest level of the magnitudes, an integer from 1 to 10. Levels are drawn from 0 to
-            `severity - 1`, of 10.
+        severity: Strength of the operations, an integer from 1 to 10. The level of each magnitude is drawn from 0 to
+            `severity - 1`. The largest level is 9.
         width: Number of chains, an integer of at least 1.
         depth: Number of operations in a chain, an integer of at least 1, or -1 to draw it from 1 to 3 for each chain.
         alpha: Parameter of the Dirichlet distribution of the weights of the chains, and of the Beta distribution of the
-            weight of the image itself, a number in [0.01, 1e4]. Small values often choose one of them.
-        operations: The operations to draw from, a list of the names that `RandAugment` has. `None` means all of them
+            weight of the image itself, a number in [0.01, 1e4]. A small value often chooses one of them.
+        operations: The operations to draw from, a list of names as in `RandAugment`. `None` means all of them
             except "identity" and "invert".
         rate: Probability that an image is changed, in [0, 1], or a `keras_reg.Strength`.
         interpolation: "nearest" or "bilinear", for operations that move pixels.
-        fill_value: What comes from outside the image, a number that the dtype of the images can hold.
-        value_range: Range (least, most) of the pixels, black and white. With `None`, it is (0, 255) for `uint8`. All
-            other images need it.
+        fill_value: Value of pixels from outside the image, a number that the dtype of the images can hold.
+        value_range: Range (black, white) of the pixels. With `None`, it is (0, 255), which only `uint8` images accept.
         data_format: "channels_last", "channels_first", or `None` for Keras' setting.
         seed: Integer of at least 0, or `None`. With a seed, the random numbers are reproducible.
         **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`.
@@ -61,8 +60,8 @@ class AugMix(DrawnOperations):
 
     Raises:
         ValueError: For arguments out of range, images that do not have 1 or 3 channels, images that are not `uint8`
-            without a `value_range`, and masks, dense maps, boxes and keypoints: mixed images show an object at several
-            positions.
+            without a `value_range`, and for masks, dense maps, boxes and keypoints, since a mixed image shows each
+            object at several positions.
 
     Example:
 

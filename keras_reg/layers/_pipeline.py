@@ -18,11 +18,12 @@ class Pipeline(Composite):
     share one random draw per batch. In inference, each layer behaves as in inference: most are the identity, and some
     resize the images.
 
-    Neighboring `RandomFlip`, `RandomAffine` and `RandomPadCrop` layers are fused: each image is moved or resampled once
-    along the product of their maps. What a layer shifts out of the image is lost to the next one, as without fusing.
-    Flips, shifts by whole pixels and quarter turns of square images have the same bits as without fusing. With one
-    `RandomAffine` among them, pixels agree within rounding, and masks agree except at ties. Several `RandomAffine`
-    layers give sharper images than without fusing. Boxes and keypoints are always the same.
+    Neighboring `RandomFlip`, `RandomAffine`, `RandomPadCrop` and `RandomResizedCrop` layers are fused: each image is
+    moved or resampled once along the product of their maps. What a layer shifts out of the image is lost to the next
+    one, as without fusing. Flips, shifts by whole pixels and quarter turns of square images have the same bits as
+    without fusing. With one `RandomAffine` or `RandomResizedCrop` among them, pixels agree within rounding, and masks
+    agree except at ties. Several `RandomAffine` layers give sharper images than without fusing. Boxes and keypoints are
+    always the same.
 
     Args:
         layers: List of layers, one layer, or a `keras.Sequential`. Keras' own `MixUp` and `CutMix` are refused, since
@@ -34,6 +35,7 @@ class Pipeline(Composite):
             if all layers have one. Keras layers use their own seeds.
         fuse: Whether to fuse layers. Layers are only fused if their fill values, interpolation and
             `bounding_box_format` agree, and layers with reflected or repeated borders only with `RandomFlip`.
+            `RandomResizedCrop` is only fused with flips before it, and with flips and shifts after it.
         **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`. All computations use the
             dtype of this layer. The dtypes of its layers are ignored.
 

@@ -36,7 +36,8 @@ class RandomAffine(Mover):
         interpolation: "bilinear" or "nearest". Interpolated integer pixels are rounded.
         fill_mode: How pixels from outside the image are filled: "constant"; "reflect", which mirrors the image without
             repeating its border; or "nearest", which repeats its border.
-        fill_value: Value of these pixels for "constant", a number that the dtype of the images can hold.
+        fill_value: Value of these pixels for "constant": a number, or one number per channel, which the dtype of the
+            images must be able to hold.
         mask_fill: The same for masks and label maps, a number that their dtype can hold.
         bounding_box_format: "xyxy" (pixels), "yxyx", "xywh", "center_xywh", "rel_xyxy" (shares), "rel_yxyx" or
             "rel_xywh". Boxes of changed images are clipped, and those outside the image get class -1.
