@@ -216,6 +216,7 @@ ELSEWHERE = {
     "TransferLearner": "[Transfer from ImageNet](transfer.md) has its measurements.",
     "calibrate": "Used after training: see [its card](methods/expected_calibration_error.md).",
     "drop_path_rates": "Measured with `DropPath`.",
+    "ensemble": "It combines trained models: see [its card](methods/ensemble.md).",
     "five_crop": "Views of `TestTimeAugmentation`.",
     "flips": "Views of `TestTimeAugmentation`.",
     "freeze": "Used by `TransferLearner`.",

@@ -6,12 +6,13 @@ import numpy as np
 from pictures import BLUE, GREY, RED, array, curves, picture
 from step_pictures import LABELED, compiled
 
+import keras_reg
 from keras_reg import inference, layers, surgery
 
 
-def trained(network=None, epochs=60, rate=3e-3, **parts):
+def trained(network=None, epochs=60, rate=3e-3, seed=1, **parts):
     """The network of docs/start.md, trained on 200 digits."""
-    keras.utils.set_random_seed(1)
+    keras.utils.set_random_seed(seed)
     data, network = digits.load(LABELED, 0), network or digits.network()
     compiled(network, keras.optimizers.Adam(rate), **parts).fit(
         data.x_train, data.y_train, batch_size=digits.BATCH, epochs=epochs, verbose=0
@@ -95,5 +96,30 @@ def expected_calibration_error():
         p = array(keras.ops.softmax(model(x)))
         print(f"{title}, loss {nll(p, y):.3f}, accuracy {np.mean(p.argmax(-1) == y):.3f}")
     print(f"temperature {1 / calibrated.get_layer('temperature').scale:.2f}")
+    figure.tight_layout()
+    return figure
+
+
+@picture
+def ensemble():
+    data, (figure, (left, right)) = digits.load(LABELED, 0), curves(8.4, 3.0, 2)
+    networks = [trained(seed=seed) for seed in range(8)]
+    counts = [1, 2, 4, 8]
+    metrics = ["accuracy", keras_reg.metrics.ExpectedCalibrationError(from_logits=True)]
+    found = []
+    for count in counts:
+        for first in range(0, 8, count):
+            model = inference.ensemble(networks[first : first + count])
+            model.compile(loss=networks[0].loss, metrics=metrics)
+            found.append((count, *model.evaluate(data.x_test, data.y_test, verbose=0)))
+    found = np.array(found)
+    means = {count: found[found[:, 0] == count].mean(0)[1:].round(4) for count in counts}
+    print({count: dict(zip(("loss", "accuracy", "ECE"), mean.tolist(), strict=True)) for count, mean in means.items()})
+    for axis, column, scale, name in ((left, 1, 1, "negative log-likelihood"), (right, 2, 100, "accuracy (%)")):
+        axis.plot(found[:, 0], scale * found[:, column], ".", color=GREY)
+        axis.plot(counts, [scale * means[count][column - 1] for count in counts], "o-", color=BLUE)
+        axis.set(xscale="log", xlabel="number of members", ylabel=name)
+        axis.set_xticks(counts, map(str, counts))
+        axis.minorticks_off()
     figure.tight_layout()
     return figure

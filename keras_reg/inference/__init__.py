@@ -1,4 +1,5 @@
 from keras_reg.inference._calibrate import calibrate, reliability
+from keras_reg.inference._ensemble import ensemble
 from keras_reg.inference._monte_carlo import MonteCarlo
 from keras_reg.inference._test_time_augmentation import TestTimeAugmentation
 from keras_reg.inference._views import five_crop, flips, multi_scale, ten_crop
@@ -7,6 +8,7 @@ __all__ = [
     "MonteCarlo",
     "TestTimeAugmentation",
     "calibrate",
+    "ensemble",
     "five_crop",
     "flips",
     "multi_scale",

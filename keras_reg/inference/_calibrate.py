@@ -9,6 +9,7 @@ from keras import ops
 from keras_reg._validation import check_flag, check_integer, fail
 from keras_reg.inference._data import predictions_on
 from keras_reg.inference._inference_model import check_trained, compile_config_of, network_of
+from keras_reg.inference._inputs import inputs_like
 from keras_reg.inference._temperature import fitted_temperature
 from keras_reg.metrics import ExpectedCalibrationError
 from keras_reg.training._distributions import LEAST, distribution_of
@@ -53,7 +54,7 @@ def calibrate(model: keras.Model, data: Any, from_logits: bool | None = None) ->
     x, y, weight, outputs = predictions_on(model, data)
     distribution = _classification(model, outputs, from_logits)
     temperature = fitted_temperature(outputs, y, weight, distribution)
-    inputs = _inputs_like(model, x)
+    inputs = inputs_like(model, x)
     calibrated = keras.Model(
         inputs, _divided(model(inputs), temperature, distribution), name=f"{model.name}_calibrated"
     )
@@ -112,18 +113,6 @@ def _classification(model, outputs, from_logits):
     if found is None:
         fail("`model` must be a classifier. Its loss is that of a regression.", loss=loss)
     return found
-
-
-def _inputs_like(model, x):
-    """Returns new inputs like those of a model, or like data if the model has not stated them."""
-    if getattr(model, "inputs", None):
-        given = model.input if isinstance(model, keras.Function) else model.inputs[0]
-        return keras.tree.map_structure(
-            lambda tensor: keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name), given
-        )
-    return keras.tree.map_structure(
-        lambda array: keras.Input(array.shape[1:], dtype=None if array.dtype.kind == "f" else array.dtype.name), x
-    )
 
 
 def _divided(outputs, temperature, distribution):

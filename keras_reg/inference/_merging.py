@@ -1,4 +1,4 @@
-"""How the outputs of several passes become one output of the same form."""
+"""How the outputs of several passes or models become one output of the same form."""
 
 import math
 
@@ -8,63 +8,87 @@ from keras_reg._validation import fail
 from keras_reg.layers._batch._forms import at_least_float32, dtype_of
 from keras_reg.training._distributions import Distribution
 
-OF_NUMBERS = ("mean", "max", "median")  # what is defined for regression too
 
-
-def merged(outputs, merge, distribution):
-    """Returns one output from a list of outputs for the same examples.
+def merged(outputs, merge, distribution, weights=None):
+    """Returns one output from a list of outputs for the same examples. These may also be symbolic.
 
     Args:
         outputs: List of tensors of one shape.
-        merge: "mean" of probabilities, mean of "logits", "vote" or "max".
-        distribution: The `Distribution` of the outputs, or `None` for the outputs of a regression.
+        merge: "mean" of probabilities, mean of "logits", "vote", "median" or "max".
+        distribution: The `Distribution` of the outputs, or `None` for numbers of a regression.
+        weights: Weights with a sum of 1 for "mean", "logits" and "vote", or `None` for equal weights.
     """
     dtype = dtype_of(outputs[0])
-    stack = ops.cast(ops.stack(outputs), at_least_float32(dtype))
-    if distribution is None:
-        if merge not in OF_NUMBERS:
-            fail(f'"{merge}" is not defined for the outputs of a regression.', merge=merge)
-        found = ops.mean(stack, 0) if merge == "mean" else ops.max(stack, 0)
+    outputs = [ops.cast(output, at_least_float32(dtype)) for output in outputs]
+    weights = weights or [1 / len(outputs)] * len(outputs)
+    if distribution is not None:
+        found = _MERGES[merge](outputs, weights, distribution)
+    elif merge in _OF_NUMBERS:
+        found = _OF_NUMBERS[merge](outputs, weights)
     else:
-        found = _MERGES[merge](stack, distribution)
+        fail(f'Outputs of a regression have no "{merge}".', merge=merge)
     return ops.cast(found, dtype)
 
 
-def _mean(stack, distribution):
-    """Averages probabilities. For logits, this is done with logarithms, so that small probabilities stay exact."""
+def _average(outputs, weights):
+    return sum(weight * output for weight, output in zip(weights, outputs, strict=True))
+
+
+def _mean(outputs, weights, distribution):
+    """Averages probabilities. The mean of probabilities that are given by logits has exact logarithms."""
     if not distribution.from_logits:
-        return ops.mean(stack, 0)
-    return distribution.outputs(ops.logsumexp(distribution.logs(stack), 0) - math.log(stack.shape[0]))
+        return _average(outputs, weights)
+    logs = [distribution.logs(output) + math.log(weight) for output, weight in zip(outputs, weights, strict=True)]
+    return distribution.outputs(ops.logsumexp(ops.stack(logs), 0))
 
 
-def _logits(stack, distribution):
+def _logits(outputs, weights, distribution):
     if distribution.from_logits:
-        return ops.mean(stack, 0)
-    return distribution.outputs(_normalized(ops.mean(distribution.logs(stack), 0)))
+        return _average(outputs, weights)
+    return distribution.outputs(_normalized(_average(list(map(distribution.logs, outputs)), weights)))
 
 
-def _vote(stack, distribution):
-    """Returns the share of the passes that predict each class."""
+def _vote(outputs, weights, distribution):
+    """Returns the share of the outputs that predict each class."""
     if distribution.is_categorical:
-        votes = ops.one_hot(ops.argmax(stack, -1), stack.shape[-1], dtype=stack.dtype)
+        classes, dtype = outputs[0].shape[-1], dtype_of(outputs[0])
+        votes = [ops.one_hot(ops.argmax(output, -1), classes, dtype=dtype) for output in outputs]
     else:
-        votes = ops.cast(stack > (0 if distribution.from_logits else 0.5), stack.dtype)
-    shares = ops.mean(votes, 0)
-    if not distribution.from_logits:
-        return shares
-    return distribution.outputs(Distribution(distribution.is_categorical, False).logs(shares))
+        middle = 0 if distribution.from_logits else 0.5
+        votes = [ops.cast(ops.greater(output, middle), dtype_of(output)) for output in outputs]
+    return _of_probabilities(_average(votes, weights), distribution)
 
 
-def _max(stack, distribution):
-    """Returns the largest probabilities, which are normalized if they belong to one distribution over classes."""
+def _median(outputs, weights, distribution):
+    """Returns the median of each probability, normalized if they belong to one distribution over classes."""
     if not distribution.is_categorical:
-        return ops.max(stack, 0)
-    return distribution.outputs(_normalized(ops.max(distribution.logs(stack), 0)))
+        return ops.median(ops.stack(outputs), 0)
+    p = ops.exp(ops.stack(list(map(distribution.logs, outputs))))
+    return distribution.outputs(_normalized(_as_probabilities(distribution).logs(ops.median(p, 0))))
+
+
+def _max(outputs, weights, distribution):
+    """Returns the largest of each probability, normalized if they belong to one distribution over classes."""
+    if not distribution.is_categorical:
+        return ops.max(ops.stack(outputs), 0)
+    return distribution.outputs(_normalized(ops.max(ops.stack(list(map(distribution.logs, outputs))), 0)))
+
+
+def _of_probabilities(p, distribution):
+    return distribution.outputs(_as_probabilities(distribution).logs(p)) if distribution.from_logits else p
+
+
+def _as_probabilities(distribution):
+    return Distribution(distribution.is_categorical, False)
 
 
 def _normalized(logs):
     return logs - ops.logsumexp(logs, -1, keepdims=True)
 
 
-_MERGES = {"mean": _mean, "logits": _logits, "vote": _vote, "max": _max}
-MERGES = tuple(_MERGES)
+_MERGES = {"mean": _mean, "logits": _logits, "vote": _vote, "median": _median, "max": _max}
+_OF_NUMBERS = {
+    "mean": _average,
+    "median": lambda outputs, weights: ops.median(ops.stack(outputs), 0),
+    "max": lambda outputs, weights: ops.max(ops.stack(outputs), 0),
+}

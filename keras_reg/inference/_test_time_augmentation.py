@@ -6,9 +6,11 @@ from keras import ops
 from keras_reg._typing import Config, DataFormat, Tensor
 from keras_reg._validation import check_choice, check_data_format, fail
 from keras_reg.inference._inference_model import InferenceModel, check_one_array, infer
-from keras_reg.inference._merging import MERGES, merged
+from keras_reg.inference._merging import merged
 from keras_reg.inference._views import RandomViews, Views, checked_views
 from keras_reg.layers._batch._forms import spatial_axes
+
+MERGES = ("mean", "logits", "vote", "max")
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")

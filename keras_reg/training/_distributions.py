@@ -56,7 +56,8 @@ class Distribution:
         """Returns the outputs that have these `logs`: the inverse of `logs`, up to a constant in categorical logits."""
         if self.is_categorical:
             return logs if self.from_logits else ops.exp(logs)
-        return logs[..., 0] - logs[..., 1] if self.from_logits else ops.exp(logs[..., 0])
+        of_one, of_zero = (ops.take(logs, event, axis=-1) for event in (0, 1))
+        return of_one - of_zero if self.from_logits else ops.exp(of_one)
 
     def per_example(self, events):
         """Sums over events, and over independent probabilities of one example or position."""

@@ -1,0 +1,119 @@
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import keras
+
+from keras_reg._validation import check_choice, check_flag, fail, is_number, native
+from keras_reg.inference._inference_model import check_one_array, check_trained, compile_config_of, network_of
+from keras_reg.inference._inputs import inputs_like
+from keras_reg.inference._merging import merged
+from keras_reg.training._distributions import distribution_of
+from keras_reg.training._networks import as_functional, is_graph
+
+COMBINES = ("mean", "logits", "vote", "median")
+WEIGHTED = ("mean", "logits", "vote")
+
+
+def ensemble(
+    models: Sequence[keras.Model],
+    combine: Literal["mean", "logits", "vote", "median"] = "mean",
+    member_weights: Sequence[float] | None = None,
+    from_logits: bool | None = None,
+) -> keras.Model:
+    """Returns one model whose output combines the outputs of several trained models.
+
+    The result is a plain Functional model around its members, whose weights it shares. It is saved as one model, which
+    loads without this package if its members do. Its output has the form of the members' outputs: logits stay logits.
+    If the first member is compiled, the result is compiled with the same loss and metrics. Members of equal names get
+    numbers.
+
+    Args:
+        models: List of trained models with the same inputs and one output of the same form and shape.
+        combine: "mean" averages probabilities, or the numbers of a regression. "logits" averages logits, which is the
+            normalized geometric mean of the probabilities. "vote" gives the share of the members that predict a class.
+            "median" takes the median of each probability, normalized for classes that exclude each other, or of the
+            numbers of a regression.
+        member_weights: Weight of each model, at least 0, for all but "median". They are divided by their sum. Models
+            with weight 0 are left out.
+        from_logits: Whether the outputs are logits. With `None`, the compiled losses tell, or else the last
+            activations.
+
+    Returns:
+        A `keras.Model`.
+
+    Raises:
+        ValueError: If the models do not fit together, such as one with logits and one with probabilities, or if it is
+            not known what their outputs are.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> from keras_reg import inference
+    >>> build = lambda: keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "softmax")])
+    >>> members, x = [build() for _ in range(5)], np.ones((2, 4))
+    >>> mean = np.mean([member.predict(x, verbose=0) for member in members], axis=0)
+    >>> np.allclose(inference.ensemble(members).predict(x, verbose=0), mean, atol=1e-6)
+    True
+
+    References:
+        - [Simple and Scalable Predictive Uncertainty Estimation using Deep Ensembles](https://arxiv.org/abs/1612.01474)
+          (Lakshminarayanan et al., 2017).
+    """
+    combine = check_choice("combine", combine, COMBINES)
+    from_logits = None if from_logits is None else check_flag("from_logits", from_logits)
+    models, weights = _members(models, member_weights, combine)
+    inputs = inputs_like(models[0])
+    members = _with_different_names(models)
+    try:
+        outputs = [check_one_array(member(inputs), member) for member in members]
+    except (TypeError, ValueError) as error:
+        fail(f"All `models` must accept the inputs of the first one, and return one array: {error}",
+             models=[model.name for model in models])  # fmt: skip
+    shapes = [tuple(output.shape) for output in outputs]
+    if len({*shapes}) > 1:
+        fail("All `models` must have outputs of one shape.", shapes=shapes)
+    found = [_distribution(*pair, from_logits) for pair in zip(models, outputs, strict=True)]
+    if any(one != found[0] for one in found):
+        fail("All `models` must return logits, or all probabilities, or all numbers of a regression.", outputs=found)
+    combined = keras.Model(inputs, merged(outputs, combine, found[0], weights), name="ensemble")
+    config = compile_config_of(models[0])
+    if config:
+        combined.compile(**config)
+    return combined
+
+
+def _members(models, member_weights, combine):
+    """Returns the models that count, and their weights with a sum of 1."""
+    if not isinstance(models, (list, tuple)) or not models:
+        fail("`models` must be a list of at least one `keras.Model`.", models=models)
+    for model in models:
+        check_trained(model)
+        if not getattr(network_of(model), "inputs", None):
+            fail("`models` must state their inputs: Functional or Sequential models.", model=model.name)
+    if member_weights is None:
+        return list(models), None
+    weights: Any = native(member_weights)
+    right = isinstance(weights, (list, tuple)) and len(weights) == len(models) and all(map(is_number, weights))
+    if not right or min(weights) < 0 or not sum(weights) > 0:
+        fail("`member_weights` must be one number of at least 0 per model, not all 0.", member_weights=member_weights)
+    if combine not in WEIGHTED:
+        fail('`member_weights` must be None with combine="median".', member_weights=member_weights)
+    pairs = [(model, weight / sum(weights)) for model, weight in zip(models, weights, strict=True) if weight > 0]
+    return [model for model, _ in pairs], [weight for _, weight in pairs]
+
+
+def _with_different_names(models):
+    """Returns the models, where those of equal names are replaced by models with the same layers and a number."""
+    names, found = [model.name for model in models], []
+    for number, model in enumerate(models):
+        network = network_of(model)
+        if names.count(model.name) > 1:
+            inputs = inputs_like(model)
+            plain = as_functional(network) if is_graph(network) else network
+            network = keras.Model(inputs, plain(inputs), name=f"{model.name}_member_{number}")
+        found.append(network)
+    return found
+
+
+def _distribution(model, output, from_logits):
+    return distribution_of(network_of(model), getattr(model, "loss", None), output, from_logits)

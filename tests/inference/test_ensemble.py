@@ -1,0 +1,115 @@
+"""Combined outputs against NumPy, as a plain model that is saved and loaded."""
+
+import warnings
+
+import keras
+import numpy as np
+import pytest
+from harness import assert_close, raises_received, to_numpy
+
+from keras_reg import inference
+
+X = np.random.default_rng(0).normal(size=(6, 4)).astype("float32")
+Y = np.arange(6) % 3
+
+
+def members(count=3, activation=None, units=3):
+    keras.utils.set_random_seed(1)
+    found = []
+    for _ in range(count):
+        dense = keras.layers.Dense(units, activation, kernel_initializer=keras.initializers.RandomNormal(0, 1))
+        found.append(keras.Sequential([keras.Input((4,)), dense], name="equal"))
+    return found
+
+
+def softmax(z):
+    e = np.exp(z - z.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def logits_of(models):
+    return np.stack([X.astype("float64") @ to_numpy(m.weights[0]) + to_numpy(m.weights[1]) for m in models])
+
+
+def normalized(p):
+    return p / p.sum(-1, keepdims=True)
+
+
+COMBINED = {
+    "mean": lambda p, w: np.einsum("m,mnk->nk", w, p),
+    "logits": lambda p, w: normalized(np.exp(np.einsum("m,mnk->nk", w, np.log(p)))),
+    "vote": lambda p, w: np.einsum("m,mnk->nk", w, np.eye(3)[p.argmax(-1)]),
+    "median": lambda p, w: normalized(np.median(p, 0)),
+}
+
+
+@pytest.mark.parametrize("activation", [None, "softmax"])
+@pytest.mark.parametrize("combine", COMBINED)
+def test_outputs_are_combined_in_their_form(combine, activation):
+    models, given = members(activation=activation), None if combine == "median" else [1, 2, 0]
+    weights = np.array([1, 2, 0]) / 3
+    found = to_numpy(inference.ensemble(models, combine, given, from_logits=activation is None)(X))
+    found = softmax(found) if activation is None else found
+    assert_close(found, COMBINED[combine](softmax(logits_of(models)), weights), rtol=1e-4, atol=1e-6)
+
+
+def test_one_output_and_a_regression():
+    models = members(units=1)
+    z = logits_of(models)
+    p = 1 / (1 + np.exp(-z))
+    for combine, expected in (("mean", p.mean(0)), ("vote", (p > 0.5).mean(0)), ("median", np.median(p, 0))):
+        found = to_numpy(inference.ensemble(models, combine, from_logits=True)(X)).astype("float64")
+        assert_close(1 / (1 + np.exp(-found)), expected, rtol=1e-4, atol=1e-6)
+    for model in models:
+        model.compile("sgd", "mse")
+    assert_close(inference.ensemble(models)(X), z.mean(0), rtol=1e-4, atol=1e-5)
+    assert_close(inference.ensemble(models, "median")(X), np.median(z, 0), rtol=1e-4, atol=1e-5)
+    with raises_received("regression", "merge='vote'"):
+        inference.ensemble(models, "vote")
+
+
+def test_it_is_one_plain_model(tmp_path):
+    """Its loss is never above the mean loss (Jensen), it is saved as one model, and the mean of weights is no less."""
+    models = members()
+    for model in models:
+        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    combined = inference.ensemble(models)
+    loss, accuracy = combined.evaluate(X, Y, verbose=0)
+    assert loss <= np.mean([model.evaluate(X, Y, verbose=0)[0] for model in models])
+    assert accuracy == pytest.approx((softmax(logits_of(models)).mean(0).argmax(-1) == Y).mean())
+    assert "keras_reg" not in combined.to_json() and [model.name for model in models] == ["equal"] * 3
+    combined.save(tmp_path / "ensemble.keras")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # Keras 3.10, about a loaded model with one input
+        loaded = keras.saving.load_model(tmp_path / "ensemble.keras")
+        assert_close(loaded(X), combined(X), rtol=1e-5)
+    averaged = members(1)[0]
+    averaged.set_weights([np.mean(w, 0) for w in zip(*(model.get_weights() for model in models), strict=True)])
+    assert_close(inference.ensemble(models, "logits")(X), averaged(X), rtol=1e-4, atol=1e-5)
+    models[0].weights[0].assign(2 * to_numpy(models[0].weights[0]))  # weights are shared
+    assert abs(to_numpy(combined(X)) - to_numpy(loaded(X))).max() > 1e-3
+
+
+def test_what_is_refused():
+    models = members(2, "softmax")
+    for given in ([], None, models[0], ["resnet"]):
+        with raises_received("model"):
+            inference.ensemble(given)
+    with raises_received("probabilities", "outputs="):
+        logits = members(1)[0]
+        logits.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        inference.ensemble([models[0], logits])
+    with raises_received("one shape", "shapes="):
+        inference.ensemble([models[0], members(1, "softmax", units=2)[0]])
+    with raises_received("inputs of the first", "models="):
+        other = keras.Sequential([keras.Input((5,)), keras.layers.Dense(3, "softmax")])
+        inference.ensemble([models[0], other])
+    for weights in ([1], [0, 0], [-1, 2], "even", [1, float("nan")]):
+        with raises_received("member_weights="):
+            inference.ensemble(models, member_weights=weights)
+    with raises_received("median", "member_weights="):
+        inference.ensemble(models, "median", [1, 2])
+    with raises_received("`combine`"):
+        inference.ensemble(models, "max")
+    with raises_received("from_logits", "loss=None"):
+        inference.ensemble(members(2))
