@@ -39,7 +39,7 @@ def _mean(outputs, weights, distribution):
     if not distribution.from_logits:
         return _average(outputs, weights)
     logs = [distribution.logs(output) + math.log(weight) for output, weight in zip(outputs, weights, strict=True)]
-    return distribution.outputs(ops.logsumexp(ops.stack(logs), 0))
+    return distribution.outputs(ops.logsumexp(ops.stack(logs), (0,)))
 
 
 def _logits(outputs, weights, distribution):
@@ -83,7 +83,7 @@ def _as_probabilities(distribution):
 
 
 def _normalized(logs):
-    return logs - ops.logsumexp(logs, -1, keepdims=True)
+    return logs - ops.logsumexp(logs, (-1,), keepdims=True)  # Keras 3.10 needs a tuple for symbolic tensors
 
 
 _MERGES = {"mean": _mean, "logits": _logits, "vote": _vote, "median": _median, "max": _max}
