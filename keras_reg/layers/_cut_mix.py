@@ -49,8 +49,8 @@ class CutMix(Mixer):
 
     Raises:
         ValueError: For arguments out of range, images that are not a batch, batch sizes that differ, bounding boxes
-            (a box that is partly covered has no correct result), and integer labels without `num_classes` or out of its
-            range (in compiled code, their one-hot rows are NaN instead).
+            (a box that is partly covered has no correct result), keypoints, and integer labels without `num_classes` or
+            out of its range (in compiled code, their one-hot rows are NaN instead).
 
     Example:
 

@@ -50,8 +50,9 @@ class MixUp(Mixer):
         are kept, as (batch, 2 n, 4). Boxes of images with weight 0 have class -1.
 
     Raises:
-        ValueError: For arguments out of range, images that are not a batch, batch sizes that differ, integer labels
-            without `num_classes` or out of its range (in compiled code, their one-hot rows are NaN instead).
+        ValueError: For arguments out of range, images that are not a batch, batch sizes that differ, keypoints (a point
+            belongs to one image), and integer labels without `num_classes` or out of its range (in compiled code, their
+            one-hot rows are NaN instead).
 
     Example:
 

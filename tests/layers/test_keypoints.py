@@ -7,6 +7,7 @@ from harness import map_in_tf_data, raises_received, to_numpy
 from layers.batches import MIXERS, assert_same_bits, augment
 
 from keras_reg.layers import (
+    BatchAugmentation,
     LabelNoise,
     Pipeline,
     RandomAffine,
@@ -130,3 +131,23 @@ def test_mixers_refuse_them(make):
     data = {"images": marked(4, []), "labels": np.eye(4, dtype="float32"), "keypoints": np.ones((4, 5, 2), "float32")}
     with raises_received("keypoints", "(4, 5, 2)"):
         make()(data)
+
+
+class Mirrors(BatchAugmentation):
+    """A layer of one's own that moves points."""
+
+    def transform_images(self, images, transformation, batch):
+        return batch.ops.flip(images, self.spatial_axes(images)[1])
+
+    def transform_keypoints(self, keypoints, transformation, batch):
+        width = batch.images.shape[self.spatial_axes(batch.images)[1]]
+        return batch.ops.stack([width - 1 - keypoints[..., 0], keypoints[..., 1]], axis=-1)
+
+
+def test_a_layer_of_ones_own_moves_points_with_its_hook():
+    data = {"images": marked(40, [(3, 2)]), "keypoints": keypoints(40, [(3, 2)])}
+    found = augment(Mirrors(rate=0.5, seed=1), data)
+    places = [np.unravel_index(image.argmax(), image.shape) for image in found["images"]]
+    expected = np.array([[(x, y)] for y, x, _ in places], "float32")
+    assert_same_bits(found["keypoints"], expected)
+    assert set(expected[:, 0, 0]) == {3, WIDTH - 4}
