@@ -142,7 +142,7 @@ class WeightAverage(StatefulCallback):
         super().on_train_begin(logs)
         self._is_outside, self._begun, self._in_fit = False, False, True
         if attached(self.model) is not self:
-            fail("A model has one average. Pass one `WeightAverage` only.", callbacks=type(self).__name__)
+            fail("Pass only one `WeightAverage` per model.", callbacks=type(self).__name__)
         self._check_model()
         if self._refreshes():
             check_data(self.data)
