@@ -24,26 +24,26 @@ def ensemble(
 
     The result is a plain Functional model around its members, whose weights it shares. It is saved as one model, which
     loads without this package if its members do. Its output has the form of the members' outputs: logits stay logits.
-    If the first member is compiled, the result is compiled with the same loss and metrics. Members of equal names get
-    numbers.
+    If the first member is compiled, the result is compiled with the same loss and metrics. Members with equal names are
+    numbered.
 
     Args:
         models: List of trained models with the same inputs and one output of the same form and shape.
-        combine: "mean" averages probabilities, or the numbers of a regression. "logits" averages logits, which is the
+        combine: "mean" averages probabilities, or the outputs of a regression. "logits" averages logits, which is the
             normalized geometric mean of the probabilities. "vote" gives the share of the members that predict a class.
             "median" takes the median of each probability, normalized for classes that exclude each other, or of the
-            numbers of a regression.
+            outputs of a regression.
         member_weights: Weight of each model, at least 0, for all but "median". They are divided by their sum. Models
             with weight 0 are left out.
-        from_logits: Whether the outputs are logits. With `None`, the compiled losses tell, or else the last
-            activations.
+        from_logits: Whether the outputs are logits. With `None`, this is read from the compiled losses, or else from
+            the last activations.
 
     Returns:
         A `keras.Model`.
 
     Raises:
-        ValueError: If the models do not fit together, such as one with logits and one with probabilities, or if it is
-            not known what their outputs are.
+        ValueError: If the models cannot be combined, such as one with logits and one with probabilities, or if it is
+            not known whether their outputs are logits.
 
     Example:
 
@@ -74,7 +74,7 @@ def ensemble(
         fail("All `models` must have outputs of one shape.", shapes=shapes)
     found = [_distribution(*pair, from_logits) for pair in zip(models, outputs, strict=True)]
     if any(one != found[0] for one in found):
-        fail("All `models` must return logits, or all probabilities, or all numbers of a regression.", outputs=found)
+        fail("All `models` must return logits, or all probabilities, or all outputs of a regression.", outputs=found)
     combined = keras.Model(inputs, merged(outputs, combine, found[0], weights), name="ensemble")
     config = compile_config_of(models[0])
     if config:
@@ -83,7 +83,7 @@ def ensemble(
 
 
 def _members(models, member_weights, combine):
-    """Returns the models that count, and their weights with a sum of 1."""
+    """Returns the models with a weight above 0, and their weights with a sum of 1."""
     if not isinstance(models, (list, tuple)) or not models:
         fail("`models` must be a list of at least one `keras.Model`.", models=models)
     for model in models:
@@ -95,7 +95,9 @@ def _members(models, member_weights, combine):
     weights: Any = native(member_weights)
     right = isinstance(weights, (list, tuple)) and len(weights) == len(models) and all(map(is_number, weights))
     if not right or min(weights) < 0 or not sum(weights) > 0:
-        fail("`member_weights` must be one number of at least 0 per model, not all 0.", member_weights=member_weights)
+        fail(
+            "`member_weights` must be one number of at least 0 per model, and not all 0.", member_weights=member_weights
+        )
     if combine not in WEIGHTED:
         fail('`member_weights` must be None with combine="median".', member_weights=member_weights)
     pairs = [(model, weight / sum(weights)) for model, weight in zip(models, weights, strict=True) if weight > 0]
