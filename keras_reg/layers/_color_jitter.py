@@ -1,7 +1,9 @@
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_reg._typing import Config, DataFormat, Kind, Pair, StrengthLike, Tensor
 from keras_reg._validation import check_span, span_of
@@ -9,6 +11,7 @@ from keras_reg.layers._batch._fill_values import check_has_value_range, check_va
 from keras_reg.layers._batch._forms import at_least_float32, dtype_of, spread
 from keras_reg.layers._batch_augmentation import BatchAugmentation
 from keras_reg.layers._pixels._colors import blended_within, channel_axis, check_rgb, gray, mean_gray, turned_hue
+from keras_reg.layers._pixels._in_cache import applied_in_cache
 from keras_reg.layers._pixels._rounding import as_pixels
 
 NAMES = ("brightness", "contrast", "saturation", "hue")
@@ -77,6 +80,7 @@ class ColorJitter(BatchAugmentation):
     kinds = ("image", "video")
 
     _frames_as = "rows"  # the channels of a pixel stay together
+    _works_on_host = True
 
     def __init__(
         self,
@@ -112,10 +116,18 @@ class ColorJitter(BatchAugmentation):
         return dict(zip(NAMES, batch.computed_once(*drawn), strict=True))
 
     def transform_images(self, images: Tensor, changes: Any, batch: Any) -> Tensor:
-        ops, dtype, axis = batch.ops, dtype_of(images), channel_axis(self.data_format)
+        changes = [changes[name] for name in NAMES]
+        if not batch.place.is_host:
+            return self._changed(images, *changes, ops=batch.ops)
+        change = functools.partial(self._changed, ops=batch.ops)
+        return applied_in_cache(change, images, np.zeros(len(images), bool), *changes)
+
+    def _changed(self, images, *changes, ops):
+        dtype, axis = dtype_of(images), channel_axis(self.data_format)
         wide, (low, high) = at_least_float32(dtype), map(float, self.value_range or (0, 255))
         values = (ops.cast(images, wide) - low) / (high - low)
-        factors = {name: spread(ops.cast(change, wide), values, ops) for name, change in changes.items()}
+        spread_out = (spread(ops.cast(change, wide), values, ops) for change in changes)
+        factors = dict(zip(NAMES, spread_out, strict=True))
         changed = {name for name in NAMES if any(span_of(getattr(self, name)))}
         if "brightness" in changed:
             values = blended_within(values, 0.0, 1.0 + factors["brightness"], ops)

@@ -65,7 +65,7 @@ LAYERS = {
 LAYERS["chain"] = lambda **k: Pipeline([MixUp(1.0), CutMix(), RandomErasing(0.5, fill=7), MixUp(0.3, 0.5)], **k)
 FILLING = ["constant", "channel_noise", "pixel_noise"]
 MOVING = ["RandomPadCrop", "RandomFlip"]
-FILTERS = ["RandomSharpness", "RandomGaussianBlur"]
+FILTERS = ["RandomSharpness", "RandomGaussianBlur", "ColorJitter"]
 ON_HOST = [
     "chain",
     "MixUp",
@@ -78,7 +78,7 @@ ON_HOST = [
     "movers",
     *MOVING,
 ]
-TINTING = ("ColorJitter", "PCAColorJitter", "RandomGrayscale")
+TINTING = ("PCAColorJitter", "RandomGrayscale")
 EXACT = ("CutMix", *FILLING, *MOVING, "RandomApply")
 
 
