@@ -24,6 +24,7 @@ def bench(monkeypatch):
         f"bench_{name}"
         for name in (
             "layers",
+            "costs",
             "tf_data",
             "memory",
             "losses",
@@ -54,6 +55,7 @@ def test_every_benchmark_runs_and_is_reported(bench, tmp_path, monkeypatch, caps
     path = tmp_path / "found" / "performance.json"
     quick = ["--quick", "--json", str(path)]
     bench.bench_layers.main(quick, sizes=(TINY,), rows=("CutMix",), modes=(COMPILED,))
+    bench.bench_costs.main(quick, rows=("CutMix",))
     assert 0 < bench.bench_tf_data.first_map() < 60
     bench.bench_tf_data.main(quick, sizes=(TINY,), rows=("CutMix",))
     bench.bench_memory.main(quick, shape=TINY, rows=("CutMix",), modes=(COMPILED,))
@@ -72,7 +74,18 @@ def test_every_benchmark_runs_and_is_reported(bench, tmp_path, monkeypatch, caps
     assert "missed by 100%: keras_reg alone, processor" in printed
 
     results = json.loads(path.read_text())
-    assert set(results) == {"layers", "tf_data", "memory", "losses", "scale", "training", "parts", "step", "import"}
+    assert set(results) == {
+        "layers",
+        "costs",
+        "tf_data",
+        "memory",
+        "losses",
+        "scale",
+        "training",
+        "parts",
+        "step",
+        "import",
+    }
     assert all(list(found) == [BACKEND] and found[BACKEND]["rows"] for found in results.values())
     assert {row["who"] for row in results["layers"][BACKEND]["rows"]} == {"keras_reg", "Keras"}
     bench.draw.main([str(path), "--out", str(tmp_path)])

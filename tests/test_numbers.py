@@ -52,6 +52,15 @@ def test_the_pages_on_performance_are_what_the_results_make(report):
     assert filled > 8
 
 
+def test_the_page_on_costs_is_what_the_results_make(report):
+    """To renew it: `bench_costs.py` on each backend, then `report.py docs/results/costs.json --pages docs/costs.md`."""
+    measured, page = results("costs"), (ROOT / "docs" / "costs.md").read_text(encoding="utf-8")
+    assert report.fill(page, measured) == page
+    (*_, last) = sorted(measured["costs"]["jax"]["rows"], key=lambda row: row["ms"])
+    assert f"| {last['layer']} |" in page
+    assert not any(entry["quick"] for entry in measured["costs"].values())
+
+
 def test_speed_in_the_readme(report):
     measured = results("performance")
     table = report.speed_up(measured["layers"])

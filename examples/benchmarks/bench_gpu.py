@@ -22,6 +22,7 @@ SIZES = ((1024, 32, 32, 3), (256, 224, 224, 3))
 QUICK = ((32, 32, 32, 3), (2, 224, 224, 3))
 TIMES = 10
 PARTS = ("waits", "layers", "training")
+BESIDE_KERAS = ("RandomAffine", "RandAugment")  # Keras' own have no kernel of XLA on a GPU, or run every operation
 
 
 def has_gpu():
@@ -62,7 +63,7 @@ def layer_table(sizes, dtypes, modes, seconds, rounds, rows=None):
             arrays = bench_layers.batch(shape, dtype)
             moved = 2 * arrays[0].size * {"float32": 4, "bfloat16": 2, "uint8": 1}[dtype]
             print(f"\n{BACKEND}, {dtype} {'x'.join(map(str, shape))}: milliseconds, over the copy, over one pass")
-            for name in rows or bench_layers.names(True, dtype):
+            for name in rows or (*bench_layers.names(True, dtype), *BESIDE_KERAS):
                 times = bench_layers.measure(name, arrays, dtype, modes, seconds, rounds, device_copies, TIMES)
                 times["fresh copy", ""] /= TIMES
                 made = list(bench_layers.rows_of(name, times, shape, dtype))

@@ -61,6 +61,8 @@ def own_layer(name, dtype="float32"):
         FUSED: lambda: layers.Pipeline(
             [layers.RandomFlip(), layers.RandomAffine(15), layers.RandomPadCrop(4)], **given
         ),
+        "RandAugment": lambda: layers.RandAugment(value_range=most, **given),
+        "TrivialAugmentWide": lambda: layers.TrivialAugmentWide(value_range=most, **given),
         "RandomGrayscale": lambda: layers.RandomGrayscale(1.0, **given),
         "PCAColorJitter": lambda: layers.PCAColorJitter(**given),
         "LabelNoise": lambda: layers.LabelNoise(0.1, **given),
@@ -84,6 +86,7 @@ def keras_own(name, dtype="float32"):
         "CutMix": lambda: [cut_mix()],
         "RandomAffine": lambda: [turn()],
         "RandomGrayscale": lambda: [_keras("RandomGrayscale", 1.0, **given)],
+        "RandAugment": lambda: [_keras("RandAugment", most, **given)],
         "RandomFlip": lambda: [flip()],
         "ColorJitter": lambda: [_keras("RandomColorJitter", most, 0.4, 0.4, 0.4, 0.1, **given)],
         "RandomGaussianBlur": lambda: [

@@ -100,6 +100,7 @@ def _keras_aug(module, name, dtype, classes):
         "Chain of erasing, MixUp and CutMix": lambda: [
             erasing(), vision.MixUp(alpha=0.2, **given), vision.CutMix(alpha=1.0, **given),
         ],
+        "RandAugment": lambda: [vision.RandAugment(**given)],
         "RandomFlip": lambda: [vision.RandomFlip(**given)],
         "RandomAffine": lambda: [vision.RandomRotation(15, **given)],
         "ColorJitter": lambda: [vision.ColorJitter(*COLORS, **given)],
@@ -167,6 +168,7 @@ def _torchvision(module, name, dtype, classes):
     runs = {
         "RandomErasing, constant": lambda: erase(0),
         "RandomErasing, pixel noise": lambda: erase("random") if dtype != "uint8" else None,
+        "RandAugment": lambda: each(module.RandAugment()),
         "RandomFlip": lambda: each(module.RandomHorizontalFlip()),
         "RandomAffine": lambda: each(turn()),
         "ColorJitter": lambda: each(module.ColorJitter(*COLORS)),
@@ -190,6 +192,7 @@ def _kornia(module, name, dtype, classes):
         return module.RandomRotation(15.0, p=1.0)
 
     runs = {
+        "RandAugment": lambda: _images_only(module.auto.RandAugment(2, 9)),
         "RandomFlip": lambda: chain(module.RandomHorizontalFlip()),
         "RandomAffine": lambda: chain(turn()),
         "ColorJitter": lambda: chain(module.ColorJitter(*COLORS, p=1.0)),

@@ -136,6 +136,20 @@ def memory(found):
     return table(["", *(BACKENDS[backend] for backend in backends)], rows)
 
 
+def costs(found):
+    """Processor milliseconds a batch of each layer, the cheapest first, one table for each size."""
+    backends = [backend for backend in BACKENDS if backend in found]
+    cells = {(row["size"], row["layer"], b): row["ms"] for b in backends for row in found[b]["rows"]}
+    parts = []
+    for size in dict.fromkeys(size for size, _, _ in cells):
+        names = dict.fromkeys(layer for at, layer, _ in cells if at == size)
+        cost = {name: [cells[size, name, b] for b in backends] for name in names}
+        order = sorted(cost, key=lambda name: statistics.geometric_mean(max(ms, 1e-3) for ms in cost[name]))
+        rows = [[name, *(f"{ms:.1f}" if ms < 100 else f"{ms:.0f}" for ms in cost[name])] for name in order]
+        parts.append(f"**{size}**\n\n" + table(["", *(BACKENDS[b] for b in backends)], rows))
+    return "\n\n".join(parts)
+
+
 def tf_data(found):
     parts = []
     for backend in [backend for backend in BACKENDS if backend in found]:
@@ -198,6 +212,7 @@ def machine(results):
 
 
 PARTS = {
+    "costs": costs,
     "layers": layers,
     "losses": losses,
     "step": step,

@@ -15,7 +15,17 @@ PER_BATCH = ("MixUp, one draw a batch", "CutMix, one draw a batch")
 MOVING = ("RandomFlip", "RandomAffine", "RandomPadCrop", "RandomResizedCrop")
 FUSED = "Pipeline of flip, affine and crop"
 FILTERS = ("ColorJitter", "RandomGaussianBlur", "RandomSharpness", "RandomGaussianNoise")
-OTHERS = (*MOVING, FUSED, *FILTERS, "RandomGrayscale", "PCAColorJitter", "LabelNoise", "RandomApply of erasing")
+POLICIES = ("RandAugment", "TrivialAugmentWide")
+OTHERS = (
+    *MOVING,
+    FUSED,
+    *FILTERS,
+    *POLICIES,
+    "RandomGrayscale",
+    "PCAColorJitter",
+    "LabelNoise",
+    "RandomApply of erasing",
+)
 BLENDING = ("MixUp", "Choice", "Pipeline", "Chain", "PCA", "RandomResizedCrop")  # integer images become floats
 
 

@@ -71,6 +71,12 @@ def test_a_sigma_of_zero_and_a_single_pixel_stay():
     assert_same_bits(augment(RandomGaussianBlur(2.0, rate=1.0), pixels), pixels)
 
 
+def test_a_constant_image_stays_up_to_its_border():
+    """Keras: 90 at the border of an image of 100, for a sigma of 1 and a kernel of 3."""
+    images = np.full((2, 6, 5, 1), 100, "uint8")
+    np.testing.assert_array_equal(augment(RandomGaussianBlur((0.5, 3), rate=1.0, seed=2), images), images)
+
+
 def test_all_frames_of_a_video_are_blurred_alike():
     videos = np.repeat(FLOATS[:, None], 3, axis=1)
     found = augment(RandomGaussianBlur(rate=0.7, seed=3), videos)

@@ -57,6 +57,12 @@ def test_floats_are_blended_within_their_range():
     assert_same_bits(found[:, :, [0, -1]], (4 * FLOATS - 1)[:, :, [0, -1]])
 
 
+def test_a_constant_image_stays_up_to_its_border():
+    """Keras: 61.5 in the corners of an image of 100 that is smoothed."""
+    images = np.full((2, 6, 5, 1), 100, "uint8")
+    np.testing.assert_array_equal(augment(RandomSharpness((-1, 3), seed=2), images), images)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 5), (2, 4), (6, 2)])
 def test_images_without_inner_pixels_stay(size):
     images = COLORS[:, : size[0], : size[1]]
