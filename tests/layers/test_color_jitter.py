@@ -52,6 +52,16 @@ def test_all_four_in_order_are_the_definition(layout):
     np.testing.assert_allclose(found, (4 * expected - 1).transpose(LAYOUTS[layout]), atol=2e-5)
 
 
+def test_integers_are_rounded_and_colors_of_two_equal_channels_turn():
+    found = augment(ColorJitter(brightness=(0.3, 0.3)), COLORS)
+    exact = np.minimum(1.3 * COLORS, 255)
+    clear = abs(exact - np.floor(exact) - 0.5) > 1e-3  # no tie
+    np.testing.assert_array_equal(found[clear], np.round(exact[clear]))
+    colors = np.array([[[[200, 200, 0], [0, 200, 200], [200, 0, 200], [90, 90, 90]]]], "uint8")
+    found = augment(ColorJitter(hue=(1 / 3, 1 / 3)), colors)[0, 0].tolist()
+    assert found == [[0, 200, 200], [200, 0, 200], [200, 200, 0], [90, 90, 90]]
+
+
 def test_without_color_and_without_change():
     grays = np.repeat(FLOATS[..., :1], 3, axis=-1)
     np.testing.assert_allclose(augment(ColorJitter(hue=0.5, value_range=(0, 1), seed=1), grays), grays, atol=1e-6)
@@ -61,6 +71,7 @@ def test_without_color_and_without_change():
     flat = augment(ColorJitter(contrast=(-1, -1)), COLORS)
     assert (flat == flat[:, :1, :1, :1]).all()
     np.testing.assert_array_equal(augment(ColorJitter(), COLORS), COLORS)
+    assert (augment(ColorJitter(brightness=(0, 0.5), seed=1), COLORS) > COLORS).any()  # a range that begins at 0
 
 
 def test_numbers_are_uniform_and_independent_and_the_rate_is_exact():
