@@ -139,6 +139,8 @@ def test_defaults():
     assert defaults(layers.RandomErasing, "rate", "scale", "ratio", "fill") == (0.5, (0.02, 0.33), (0.3, 3.3), 0.0)
     assert defaults(layers.RandomResizedCrop, "scale", "ratio") == ((0.08, 1.0), (3 / 4, 4 / 3))
     assert defaults(layers.RandomFlip, "mode", "rate") == ("horizontal", 0.5)
+    assert defaults(layers.RandomGrayscale, "rate") == (0.1,)
+    assert defaults(layers.RandomGaussianBlur, "sigma", "rate") == ((0.1, 2.0), 0.5)
     assert defaults(layers.GhostBatchNormalization, "virtual_batch_size") == (32,)
     assert defaults(callbacks.SmoothedEarlyStopping, "patience", "restore_best_weights") == (5, True)
     assert layers.drop_path_rates(0.2, 4)[0] == 0

@@ -183,6 +183,10 @@ def test_the_result_of_an_image_does_not_depend_on_the_other_images():
     same = augment(layer, np.repeat(images[:1], 6, 0), index=0)
     assert_same_bits(same[0], augment(layer, images, index=0)[0])
     assert len({image.tobytes() for image in same}) == 6
+    order = [0, 2, 1, 3, 5, 4]  # 0 and 3 keep their places
+    permuted, found = augment(layer, images[order], index=0), augment(layer, images, index=0)
+    assert_same_bits(permuted[[0, 3]], found[[0, 3]])
+    assert (permuted[1] != found[2]).any()  # the numbers belong to the place in the batch
 
 
 @pytest.mark.parametrize("mode", ["reflect", "nearest"])
