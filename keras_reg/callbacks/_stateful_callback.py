@@ -62,11 +62,11 @@ class StatefulCallback(Detachable):
     def on_train_end(self, logs: Logs = None) -> None:
         self._loaded = False
 
-    def state_dict(self):
+    def state_dict(self) -> Config:
         """Returns the state of this callback. It is JSON-serializable, except for NumPy arrays of weights."""
         return {name: _copied(getattr(self, name)) for name in self.STATE}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: Config) -> None:
         """Loads a state, from which the next `fit` continues instead of starting anew.
 
         Args:

@@ -275,7 +275,7 @@ class WeightAverage(StatefulCallback):
             self._exchange.put_trained()
             raise
 
-    def state_dict(self):
+    def state_dict(self) -> Config:
         if self._begun:
             trained = self._exchange.trained
             self.average, self.updates = to_arrays(self._running.averages), self._running.updates
