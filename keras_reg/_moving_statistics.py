@@ -131,11 +131,27 @@ def _split(data):
         yield (keras.tree.map_structure(lambda array: array[start : start + BATCH], x),)  # noqa: B023
 
 
+def check_form(data):
+    """Checks that data are arrays or a dataset that can be iterated repeatedly, without reading it."""
+    if is_arrays(data):
+        x = keras.tree.flatten(data[0] if isinstance(data, tuple) and data else data)
+        is_right = bool(x) and all(len(getattr(array, "shape", ())) > 0 for array in x)
+    else:
+        is_right = isinstance(data, keras.utils.PyDataset) or _is_iterable(data)
+    if not is_right:
+        fail("`data` must be arrays, or a dataset that can be iterated repeatedly.", data=data)
+    return data
+
+
+def _is_iterable(data):
+    if isinstance(data, (str, bytes, keras.KerasTensor)) or not hasattr(data, "__iter__"):
+        return False
+    return iter(data) is not data
+
+
 def check_data(data):
     """Checks that data are arrays or a dataset that can be iterated repeatedly, with at least one batch."""
-    is_dataset = isinstance(data, keras.utils.PyDataset) or (hasattr(data, "__iter__") and iter(data) is not data)
-    if isinstance(data, (str, bytes)) or not (is_arrays(data) or is_dataset):
-        fail("`data` must be arrays, or a dataset that can be iterated repeatedly.", data=data)
+    check_form(data)
     if next(inputs_of(data), None) is None:
         fail("`data` must have at least one batch.", data=data)
     return data

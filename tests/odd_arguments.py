@@ -8,12 +8,15 @@ import numpy as np
 from cases import CASES
 from odd_values import ARGUMENTS, value_of
 
-from keras_reg import callbacks, layers, losses, surgery, transfer
+from keras_reg import callbacks, inference, layers, losses, surgery, transfer
 
 FOREIGN = ("self", "name", "dtype", "kwargs", "compile_arguments")  # which Keras checks, or nobody can
 
 # These build networks.
-COSTLY = ("TransferLearner", "regularize", "RegularizedModel", "unfreeze", "exclude_from_weight_decay")
+COSTLY = (
+    "TransferLearner", "regularize", "RegularizedModel", "unfreeze", "exclude_from_weight_decay", "MonteCarlo",
+    "TestTimeAugmentation", "calibrate", "reliability", "ensemble",
+)  # fmt: skip
 FLAGS = (
     "relative", "restore_best_weights", "terminate_on_nan", "batch_norm", "penalize_biases", "dry_run",
     "penalize_normalization", "delete_checkpoint",
@@ -28,6 +31,8 @@ OBJECTS = (
     "augmentation",
     "loss",
     "metrics",
+    "data",
+    "ax",
 )  # kept as such
 
 CALLABLES = ("divergence",)  # functions of the user; whether a file can hold them is Keras' to say
@@ -46,6 +51,8 @@ def network():
     return keras.Sequential(parts)
 
 
+EXAMPLES = (np.random.default_rng(0).normal(size=(6, 4)).astype("float32"), np.array([0, 1, 0, 1, 1, 0]))
+
 # Public functions, each with arguments that are right.
 FUNCTIONS = {
     losses.label_smoothing_crossentropy: lambda: {
@@ -58,6 +65,13 @@ FUNCTIONS = {
     surgery.exclude_from_weight_decay: lambda: {"optimizer": keras.optimizers.AdamW(), "model": network()},
     transfer.freeze: lambda: {"layers": network()},
     transfer.unfreeze: lambda: {"backbone": network(), "layers": "all"},
+    inference.flips: lambda: {"mode": "vertical"},
+    inference.five_crop: lambda: {"size": 3},
+    inference.ten_crop: lambda: {"size": (3, 2)},
+    inference.multi_scale: lambda: {"sizes": [4, (5, 6)]},
+    inference.ensemble: lambda: {"models": [network(), network()], "from_logits": True},
+    inference.calibrate: lambda: {"model": network(), "data": EXAMPLES, "from_logits": True},
+    inference.reliability: lambda: {"model": network(), "data": EXAMPLES, "from_logits": True},
     transfer.suggest_phases: lambda: {"num_examples": 100, "similarity": "similar"},
 }
 

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import keras
 
-from keras_reg._moving_statistics import check_data, refresh_statistics
+from keras_reg._moving_statistics import check_data, check_form, refresh_statistics
 from keras_reg._optimizers import updates_of
 from keras_reg._storage import without_bfloat16
 from keras_reg._typing import Config, Logs
@@ -110,7 +110,7 @@ class WeightAverage(StatefulCallback):
         self.update_batch_normalization = check_choice(
             "update_batch_normalization", update_batch_normalization, ("auto", True, False)
         )
-        self.data = data
+        self.data = data if data is None else check_form(data)
         if update_batch_normalization is True and data is None:
             fail(
                 "`update_batch_normalization=True` needs `data`, since a callback does not see that of `fit`.",

@@ -12,6 +12,7 @@ from keras_reg.inference._inference_model import check_trained, compile_config_o
 from keras_reg.inference._inputs import inputs_like
 from keras_reg.inference._temperature import fitted_temperature
 from keras_reg.metrics import ExpectedCalibrationError
+from keras_reg.metrics._expected_calibration_error import MOST_BINS
 from keras_reg.training._distributions import LEAST, distribution_of
 
 
@@ -73,7 +74,7 @@ def reliability(model: keras.Model, data: Any, bins: int = 15, from_logits: bool
     Args:
         model: A trained classifier with one output.
         data: A tuple (x, y) or (x, y, sample_weight) of arrays, or a finite dataset of such batches.
-        bins: Number of bins, an integer of at least 1.
+        bins: Number of bins, an integer from 1 to 1000.
         from_logits: Whether the outputs are logits. With `None`, this is read from the compiled loss, or else from the
             last activation. Without a loss, a linear last layer is assumed to return logits.
         ax: The matplotlib axes to draw on, or `None` for new ones.
@@ -96,7 +97,9 @@ def reliability(model: keras.Model, data: Any, bins: int = 15, from_logits: bool
         - [On Calibration of Modern Neural Networks](https://arxiv.org/abs/1706.04599) (Guo et al., 2017), section 2.
     """
     check_trained(model)
-    bins = check_integer("bins", bins, low=1)
+    bins = check_integer("bins", bins, low=1, high=MOST_BINS)
+    if ax is not None and not hasattr(ax, "bar"):
+        fail("`ax` must be an `Axes` of matplotlib or None.", ax=ax)
     from_logits = None if from_logits is None else check_flag("from_logits", from_logits)
     _, y, weight, outputs = predictions_on(model, data)
     distribution = _classification(model, outputs, from_logits)

@@ -13,9 +13,12 @@ def predictions_on(model, data):
         if not 2 <= len(data) <= 3:
             fail("`data` must be (x, y), (x, y, sample_weight), or a dataset.", data=f"{len(data)} entries")
         x, y, weight = keras.utils.unpack_x_y_sample_weight(tuple(data))
-        x = keras.tree.map_structure(_array, x)
-        found = [(x, y, weight, model.predict(x, verbose=0))] if len(keras.tree.flatten(x)[0]) else []
-    elif isinstance(data, keras.utils.PyDataset) or hasattr(data, "__iter__"):
+        x, y = keras.tree.map_structure(_array, x), _array(y)
+        arrays = [*keras.tree.flatten(x), y]
+        if any(array.ndim == 0 for array in arrays):
+            fail("`data` must be arrays with one entry per example.", shapes=[array.shape for array in arrays])
+        found = [(x, y, weight, model.predict(x, verbose=0))] if len(arrays[0]) else []
+    elif isinstance(data, keras.utils.PyDataset) or (hasattr(data, "__iter__") and not hasattr(data, "shape")):
         found = [_of_batch(model, batch) for batch in _batches(data)]
     else:
         fail("`data` must be (x, y), (x, y, sample_weight), or a dataset.", data=type(data).__name__)

@@ -84,7 +84,8 @@ def ensemble(
 
 def _members(models, member_weights, combine):
     """Returns the models with a weight above 0, and their weights with a sum of 1."""
-    if not isinstance(models, (list, tuple)) or not models:
+    is_list = isinstance(models, (list, tuple)) and len(models) > 0
+    if not is_list or not all(isinstance(model, keras.Model) for model in models):
         fail("`models` must be a list of at least one `keras.Model`.", models=models)
     for model in models:
         check_trained(model)

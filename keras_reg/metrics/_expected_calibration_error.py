@@ -6,6 +6,8 @@ from keras import ops
 from keras_reg._typing import Config, Tensor
 from keras_reg._validation import check_flag, check_integer, fail, have_shape_of_ids
 
+MOST_BINS = 1000  # each prediction is compared with all bins
+
 
 @keras.saving.register_keras_serializable(package="keras_reg")
 class ExpectedCalibrationError(keras.metrics.Metric):
@@ -16,7 +18,7 @@ class ExpectedCalibrationError(keras.metrics.Metric):
     if, in each bin, the accuracy equals the mean confidence.
 
     Args:
-        bins: Number of bins, an integer of at least 1.
+        bins: Number of bins, an integer from 1 to 1000.
         from_logits: Whether predictions are logits.
         name: Name of the metric.
         dtype: Dtype of the sums. Defaults to `keras.config.floatx()`.
@@ -48,7 +50,7 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         name: str = "expected_calibration_error",
         dtype: Any = None,
     ) -> None:
-        bins = check_integer("bins", bins, low=1)
+        bins = check_integer("bins", bins, low=1, high=MOST_BINS)
         from_logits = check_flag("from_logits", from_logits)
         super().__init__(name=name, dtype=dtype)
         self.bins, self.from_logits = bins, from_logits
