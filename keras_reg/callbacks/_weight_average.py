@@ -68,8 +68,8 @@ class WeightAverage(StatefulCallback):
 
     Raises:
         ValueError: If an argument is out of range; in `fit`, if the model is not built or not compiled with a Keras
-            optimizer, if the optimizer averages weights itself (`use_ema`), if `start` is not one of the epochs, or if
-            `data` is empty.
+            optimizer, if the optimizer averages weights itself (`use_ema`), if `every="step"` under
+            `keras.distribution`, if `start` is not one of the epochs, or if `data` is empty.
 
     Example:
 
@@ -160,6 +160,12 @@ class WeightAverage(StatefulCallback):
             fail("`WeightAverage` needs a model that is built before `fit`.", model=model.name)
         if not isinstance(optimizer, keras.optimizers.Optimizer):
             fail("`WeightAverage` needs a model that is compiled with a Keras optimizer.", optimizer=optimizer)
+        if self.every == "step" and keras.distribution.distribution() is not None:
+            fail(
+                'Under `keras.distribution`, `WeightAverage` needs `every="epoch"`, since the layout of the state of a '
+                "step is fixed.",
+                every=self.every,
+            )
         if keeps_averages(optimizer):
             fail("`WeightAverage` needs an optimizer that does not average weights itself.", use_ema=True)
         if not optimizer.built:

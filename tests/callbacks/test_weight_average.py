@@ -343,7 +343,7 @@ def test_statistics_are_made_anew_from_data(swap):
 # Bad input ------------------------------------------------------------------------------------------------------------
 
 
-def test_what_it_needs():
+def test_what_it_needs(monkeypatch):
     with raises_received("one `WeightAverage`"):
         compiled().fit(**FIT, callbacks=[WeightAverage(), WeightAverage("swa", every="epoch")])
     with raises_received("`start`", "start=2"):
@@ -353,6 +353,10 @@ def test_what_it_needs():
     average = WeightAverage()
     average.set_model(keras.Sequential([keras.layers.Dense(1)]))
     with raises_received("is built"):
+        average.on_train_begin()
+    with monkeypatch.context() as patched, raises_received('`every="epoch"`'):
+        patched.setattr(keras.distribution, "distribution", lambda: "DataParallel")
+        average.set_model(compiled())
         average.on_train_begin()
     with raises_received("`data`", "data=None"):
         WeightAverage(update_batch_normalization=True)
