@@ -6,7 +6,7 @@ import itertools
 import keras
 import numpy as np
 import pytest
-from harness import raises_received, to_numpy
+from harness import only, raises_received, run_in_fresh_process, to_numpy
 from keras.callbacks import BackupAndRestore, Callback, ModelCheckpoint
 from transfer.networks import flat_backbone, images
 
@@ -341,6 +341,33 @@ def test_statistics_are_made_anew_from_data(swap):
 
 
 # Bad input ------------------------------------------------------------------------------------------------------------
+
+
+@only("tensorflow", why="tf.distribute is TensorFlow's")
+def test_mirrored_strategy():
+    run_in_fresh_process(
+        """
+        import contextlib, keras, numpy as np, tensorflow as tf
+        from keras_reg.callbacks import WeightAverage
+
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+        strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+        x = np.random.default_rng(0).normal(size=(16, 4)).astype("float32")
+        found = []
+        for parallel in (False, True):
+            with strategy.scope() if parallel else contextlib.nullcontext():
+                keras.utils.set_random_seed(0)
+                model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dense(1)])
+                model.compile("sgd", "mse")
+                average = WeightAverage(decay=0.9)
+                model.fit(x, x[:, :1], 8, 3, verbose=0, callbacks=[average], shuffle=False)
+                found.append([average.updates, *map(np.copy, model.get_weights())])
+        assert found[0][0] == found[1][0] == 6
+        for one, other in zip(*found, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+        """
+    )
 
 
 def test_what_it_needs(monkeypatch):
