@@ -46,7 +46,7 @@ class WatchedStep(ReplacedTrainFunction):
             statistics.arm()
         followed, variables = followed_by(self.plain)
         with followed, replaced(self.model, optimizer=self.optimizer):
-            own = [*self.optimizer.own_variables, *variables]
+            own = [*(self.optimizer.own_variables if self.optimizer.built else []), *variables]
             result = _backend.call_train_function(self.function, own, *args)
         self.done = True
         return result
