@@ -30,12 +30,12 @@ class Pipeline(Composite):
             they do not mix sample weights.
         kind: Kind of sample: "image", "video", "signal", or `None`, which treats inputs with four axes as images
             and inputs with five axes as videos. Signals need "signal", since three axes may also be one image.
-        data_format: "channels_last", "channels_first", or `None` for Keras' setting.
-        seed: Integer of at least 0 that seeds all layers of this package. With `None`, the seeds of the layers are used
-            if all layers have one. Keras layers use their own seeds.
         fuse: Whether to fuse layers. Layers are only fused if their fill values, interpolation and
             `bounding_box_format` agree, and layers with reflected or repeated borders only with `RandomFlip`.
             `RandomResizedCrop` is only fused with flips before it, and with flips and shifts after it.
+        data_format: "channels_last", "channels_first", or `None` for Keras' setting.
+        seed: Integer of at least 0 that seeds all layers of this package. With `None`, the seeds of the layers are used
+            if all layers have one. Keras layers use their own seeds.
         **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`. All computations use the
             dtype of this layer. The dtypes of its layers are ignored.
 
@@ -76,9 +76,9 @@ class Pipeline(Composite):
         self,
         layers: Sequence[keras.layers.Layer],
         kind: Kind = None,
+        fuse: bool = True,
         data_format: DataFormat = None,
         seed: int | None = None,
-        fuse: bool = True,
         **kwargs: Any,
     ) -> None:
         fuse = check_flag("fuse", fuse)

@@ -16,6 +16,8 @@ def blurred(array, sigmas, radius, place, data_format):
         data_format: "channels_last" or "channels_first".
     """
     rows, ops, dtype = Rows(array, place, data_format), place.ops, dtype_of(array)
+    if any(isinstance(size, int) and size == 0 for size in rows.sizes):
+        return array  # without pixels
     axis, step = 2 if rows.channels_first else 1, rows.shape[3] if rows.joined else 1
     wide = at_least_float32(dtype)
     weights = [rows.of_images(ops.cast(weight, wide)) for weight in _weights(sigmas, radius, ops)]
