@@ -2,13 +2,13 @@
 
 import contextlib
 import inspect
-import itertools
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_reg import _backend
+from keras_reg._datasets import is_dataset, is_repeatable, one_pass
 from keras_reg._inner_layers import inside
 from keras_reg._validation import fail
 
@@ -114,10 +114,7 @@ def inputs_of(data):
 
 
 def _batches(data):
-    if isinstance(data, keras.utils.PyDataset):
-        numbers = itertools.count() if data.num_batches is None else range(data.num_batches)
-        return (data[number] for number in numbers)
-    return _split(data) if is_arrays(data) else iter(data)
+    return _split(data) if is_arrays(data) else one_pass(data)
 
 
 def is_arrays(data):
@@ -137,16 +134,10 @@ def check_form(data):
         x = keras.tree.flatten(data[0] if isinstance(data, tuple) and data else data)
         is_right = bool(x) and all(len(getattr(array, "shape", ())) > 0 for array in x)
     else:
-        is_right = isinstance(data, keras.utils.PyDataset) or _is_iterable(data)
+        is_right = is_dataset(data) and is_repeatable(data)
     if not is_right:
         fail("`data` must be arrays, or a dataset that can be iterated repeatedly.", data=data)
     return data
-
-
-def _is_iterable(data):
-    if isinstance(data, (str, bytes, keras.KerasTensor)) or not hasattr(data, "__iter__"):
-        return False
-    return iter(data) is not data
 
 
 def check_data(data):

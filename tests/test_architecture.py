@@ -24,6 +24,7 @@ BASE = {
     "_messages",
     "_renamed",
     "_outputs",
+    "_datasets",
     "_inner_layers",
     "_moving_statistics",
 }
@@ -40,8 +41,9 @@ ARROWS = {
     "_outputs": set(),
     "_random_state": {"_validation", "_backend"},
     "_optimizers": set(),
+    "_datasets": set(),
     "_inner_layers": set(),
-    "_moving_statistics": {"_validation", "_backend", "_inner_layers"},
+    "_moving_statistics": {"_validation", "_backend", "_inner_layers", "_datasets"},
     "layers": BASE,
     "losses": BASE,
     "callbacks": BASE,

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_reg._datasets import is_dataset, is_finite, one_pass
 from keras_reg._validation import fail
 
 
@@ -18,8 +19,10 @@ def predictions_on(model, data):
         if any(array.ndim == 0 for array in arrays):
             fail("`data` must be arrays with one entry per example.", shapes=[array.shape for array in arrays])
         found = [(x, y, weight, model.predict(x, verbose=0))] if len(arrays[0]) else []
-    elif isinstance(data, keras.utils.PyDataset) or (hasattr(data, "__iter__") and not hasattr(data, "shape")):
-        found = [_of_batch(model, batch) for batch in _batches(data)]
+    elif is_dataset(data):
+        if not is_finite(data):
+            fail("`data` must be a finite dataset.", data=type(data).__name__)
+        found = [_of_batch(model, batch) for batch in one_pass(data)]
     else:
         fail("`data` must be (x, y), (x, y, sample_weight), or a dataset.", data=type(data).__name__)
     if not found:
@@ -32,10 +35,6 @@ def predictions_on(model, data):
         fail("`data` must have one label per example.", labels=len(y), examples=len(outputs))
     weight = None if weights[0] is None else np.concatenate([_array(part) for part in weights])
     return xs[0], y, weight, outputs
-
-
-def _batches(data):
-    return (data[i] for i in range(len(data))) if isinstance(data, keras.utils.PyDataset) else data
 
 
 def _of_batch(model, batch):

@@ -1,11 +1,9 @@
 """The forms that training data may have: arrays, datasets and generators."""
 
-import itertools
-
-import keras
 import numpy as np
-from keras import ops, tree
+from keras import tree
 
+from keras_reg._datasets import is_dataset, is_repeatable, one_pass
 from keras_reg._validation import fail, fits
 from keras_reg.transfer._arrays import data_arrays, unpacked
 from keras_reg.transfer._batches import Batches
@@ -17,11 +15,10 @@ def to_data(name, data, batch_size, shuffle=False, several_inputs=False):
     if isinstance(data, (tuple, list)):
         return Batches(data_arrays(name, data, several_inputs), batch_size, shuffle)
     alternative = ", or inputs with `y`" if name == "train" else ""
-    wrong = isinstance(data, (np.ndarray, dict, str, bytes)) or ops.is_tensor(data)
-    if wrong or not (isinstance(data, keras.utils.PyDataset) or hasattr(data, "__iter__")):
+    if not is_dataset(data):
         came = type(data).__name__
         fail(f"`{name}` must be (x, y), (x, y, sample_weight) or a dataset{alternative}.", **{name: came})
-    if not isinstance(data, keras.utils.PyDataset) and iter(data) is data:
+    if not is_repeatable(data):
         return Stream(name, data)
     return data
 
@@ -49,11 +46,7 @@ def batches_of(data):
     """Yields one pass through a dataset as (x, y, sample_weight) in NumPy, with `None` for missing parts."""
     if isinstance(data, Batches):
         data = Batches(data.arrays, data.sizes)
-    if isinstance(data, keras.utils.PyDataset):
-        batches = (data[i] for i in (itertools.count() if data.num_batches is None else range(data.num_batches)))
-    else:
-        batches = iter(data)
-    for batch in batches:
+    for batch in one_pass(data):
         yield unpacked(batch)
 
 

@@ -4,12 +4,12 @@ import itertools
 
 import numpy as np
 
+from keras_reg._datasets import is_finite
 from keras_reg._outputs import by_output
 from keras_reg._storage import without_bfloat16
 from keras_reg._validation import are_class_ids, fail, fits, have_shape_of_ids
 from keras_reg.transfer._batches import Batches
 from keras_reg.transfer._data import batches_of
-from keras_reg.transfer._passes import is_finite
 from keras_reg.transfer._stream import Stream
 
 SHOWN = 5  # wrong labels that a message shows

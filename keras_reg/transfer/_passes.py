@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import tree
 
+from keras_reg._datasets import is_finite
 from keras_reg.transfer._batches import Batches
 from keras_reg.transfer._data import batches_of
 from keras_reg.transfer._stream import Stream
@@ -32,14 +33,6 @@ def repeats(data):
         if not missing:
             return "another order"
     return "other images"
-
-
-def is_finite(data):
-    """Returns whether a pass through a dataset ends, as far as the dataset itself says."""
-    cardinality = getattr(data, "cardinality", None)
-    if isinstance(data, keras.utils.PyDataset):
-        return data.num_batches is not None
-    return not (callable(cardinality) and int(cardinality()) == -1)
 
 
 def _first_digests(data):

@@ -114,6 +114,21 @@ def test_the_diagram_has_the_accuracy_of_each_bin():
     assert inference.reliability(network("sigmoid"), (LOGITS, BINARY), ax=ax) is ax
 
 
+class Endless(keras.utils.PyDataset):
+    """A dataset whose number of batches is not known."""
+
+    num_batches = None
+
+    def __getitem__(self, index):
+        return np.zeros((4, 3), "float32"), np.zeros(4, "int32")
+
+
+def test_a_dataset_without_an_end_is_refused():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3)])
+    with raises_received("finite", "Endless"):
+        inference.calibrate(model, Endless(), from_logits=True)
+
+
 def test_what_is_refused():
     regression = network()
     regression.compile("sgd", "mse")
