@@ -5,12 +5,12 @@ import keras
 
 from keras_reg._typing import Config, DataFormat, Pair, StrengthLike
 from keras_reg._validation import check_integer, fail
-from keras_reg.layers._policies._magnitudes import NARROW, check_operations
-from keras_reg.layers._policies._policy import Policy
+from keras_reg.layers._policies._magnitudes import NARROW
+from keras_reg.layers._policies._policy import UniformPolicy
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
-class RandAugment(Policy):
+class RandAugment(UniformPolicy):
     """Applies a few random operations of the same magnitude to each image, one after another.
 
     Operations and their directions are drawn per image, with equal probabilities. Masks, boxes and keypoints follow the
@@ -88,30 +88,23 @@ class RandAugment(Policy):
         **kwargs: Any,
     ) -> None:
         num_ops = check_integer("num_ops", num_ops, low=1)
-        num_magnitude_bins = check_integer("num_magnitude_bins", num_magnitude_bins, low=2)
         magnitude = check_integer("magnitude", magnitude, low=0)
-        if magnitude >= num_magnitude_bins:
+        super().__init__(
+            num_magnitude_bins, operations, rate, interpolation, fill_value, value_range, mask_fill,
+            bounding_box_format, data_format, seed, **kwargs,
+        )  # fmt: skip
+        if magnitude >= self.num_magnitude_bins:
             expected = "`magnitude` must be less than `num_magnitude_bins`."
             fail(expected, magnitude=magnitude, num_magnitude_bins=num_magnitude_bins)
-        operations = check_operations(operations)
-        super().__init__(
-            rate, interpolation, fill_value, value_range, mask_fill, bounding_box_format, data_format, seed, **kwargs
-        )
-        self.num_ops, self.magnitude, self.num_magnitude_bins = num_ops, magnitude, num_magnitude_bins
-        self.operations = operations
+        self.num_ops, self.magnitude = num_ops, magnitude
 
     @property
     def uniform_numbers(self) -> int:  # type: ignore[override]
         return 2 * self.num_ops
-
-    @property
-    def _bins(self):
-        return self.num_magnitude_bins
 
     def _draw(self, u, ops):
         operation = self._operation(u[:, : self.num_ops], ops)
         return operation, ops.ones_like(operation) * self.magnitude, u[:, self.num_ops :] < 0.5
 
     def get_config(self) -> Config:
-        names = ("num_ops", "magnitude", "num_magnitude_bins", "operations")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+        return {**super().get_config(), "num_ops": self.num_ops, "magnitude": self.magnitude}

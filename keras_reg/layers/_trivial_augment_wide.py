@@ -3,15 +3,14 @@ from typing import Any, Literal
 
 import keras
 
-from keras_reg._typing import Config, DataFormat, Pair, StrengthLike
-from keras_reg._validation import check_integer
-from keras_reg.layers._policies._magnitudes import WIDE, check_operations
-from keras_reg.layers._policies._policy import Policy
+from keras_reg._typing import DataFormat, Pair, StrengthLike
+from keras_reg.layers._policies._magnitudes import WIDE
+from keras_reg.layers._policies._policy import UniformPolicy
 from keras_reg.layers._policies._steps import index_of
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
-class TrivialAugmentWide(Policy):
+class TrivialAugmentWide(UniformPolicy):
     """Applies one random operation of random magnitude to each image.
 
     The operation, its magnitude and its direction are drawn per image, with equal probabilities. There is nothing to
@@ -85,23 +84,10 @@ class TrivialAugmentWide(Policy):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        num_magnitude_bins = check_integer("num_magnitude_bins", num_magnitude_bins, low=2)
-        operations = check_operations(operations)
         super().__init__(
-            rate, interpolation, fill_value, value_range, mask_fill, bounding_box_format, data_format, seed, **kwargs
-        )
-        self.num_magnitude_bins, self.operations = num_magnitude_bins, operations
-
-    @property
-    def _bins(self):
-        return self.num_magnitude_bins
+            num_magnitude_bins, operations, rate, interpolation, fill_value, value_range, mask_fill,
+            bounding_box_format, data_format, seed, **kwargs,
+        )  # fmt: skip
 
     def _draw(self, u, ops):
         return self._operation(u[:, :1], ops), index_of(u[:, 1:2], self._bins, ops), u[:, 2:] < 0.5
-
-    def get_config(self) -> Config:
-        return {
-            **super().get_config(),
-            "num_magnitude_bins": self.num_magnitude_bins,
-            "operations": self.operations,
-        }

@@ -1,13 +1,15 @@
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from keras_reg._typing import Boxes, Config, DataFormat, Pair, StrengthLike, Tensor
-from keras_reg._validation import check_choice, check_number
+from keras_reg._validation import check_choice, check_integer, check_number
 from keras_reg.layers._batch._boxes import FORMATS, moved_boxes
 from keras_reg.layers._batch._fill_values import check_fill_of_maps, exact
 from keras_reg.layers._batch._forms import dtype_of, height_width
 from keras_reg.layers._batch._keypoints import moved_keypoints
 from keras_reg.layers._pixels._kernels import kernels_for
 from keras_reg.layers._policies._drawn_operations import DrawnOperations
+from keras_reg.layers._policies._magnitudes import check_operations
 
 
 class Policy(DrawnOperations):
@@ -60,4 +62,29 @@ class Policy(DrawnOperations):
 
     def get_config(self) -> Config:
         names = ("mask_fill", "bounding_box_format")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+class UniformPolicy(Policy):
+    """Base class of policies that draw operations with equal probabilities from a list.
+
+    Args:
+        num_magnitude_bins: Number of magnitudes into which the ranges are divided.
+        operations: Names of operations, or `None`.
+        *args: Arguments of `Policy`.
+        **kwargs: Arguments of `Policy`.
+    """
+
+    def __init__(self, num_magnitude_bins: int, operations: Sequence[str] | None, *args: Any, **kwargs: Any) -> None:
+        num_magnitude_bins = check_integer("num_magnitude_bins", num_magnitude_bins, low=2)
+        operations = check_operations(operations)
+        super().__init__(*args, **kwargs)
+        self.num_magnitude_bins, self.operations = num_magnitude_bins, operations
+
+    @property
+    def _bins(self):
+        return self.num_magnitude_bins
+
+    def get_config(self) -> Config:
+        names = ("num_magnitude_bins", "operations")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
