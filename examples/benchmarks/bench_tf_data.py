@@ -17,7 +17,7 @@ import tensorflow as tf
 from bench_layers import QUICK, SIZES, batch
 from benchmarking import BACKEND, number_of, parse, parser, save, verdict, works
 from contenders import contenders, own_layer
-from rows import LINKS, names
+from rows import LINKS, PIXELS, names
 
 MODES = ("map", "xla")
 PIPELINE = "Pipeline of erasing and choice"
@@ -121,7 +121,7 @@ def main(argv=None, sizes=None, rows=None):
         first = statistics.median(number_of(__file__, "--first") for _ in range(3))
         print(f"\nFirst dataset.map of a process, {PIPELINE}, under {BACKEND}: {first:.2f} processor seconds")
     sizes = sizes or (QUICK[-1:] if given.quick else SIZES[:2])
-    rows = rows or (LINKS if given.quick else names(targeted=True))
+    rows = rows or (LINKS if given.quick else [*names(targeted=True), *PIXELS])
     found = []
     for shape in sizes:
         found += table(shape, rows, *((0.02, 3) if given.quick else (0.2, 5)))

@@ -17,7 +17,7 @@ import PIL.Image
 from rows import CHAIN, TARGETED
 
 BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
-BEST = {"tensorflow": ("xla", "graph"), "jax": ("jit",), "torch": ("eager",)}  # the first in which a contender runs
+BEST = {"tensorflow": ("xla", "graph"), "jax": ("jit",), "torch": ("eager",)}  # the modes that are compared
 COLOURS = {
     "keras_reg": "#d0402b",
     "Keras": "#5b6b7a",
@@ -31,19 +31,17 @@ COLOURS = {
 
 
 def best(rows, backend, size):
-    """{layer: {who: row}} in float32, each contender in the fastest kind of mode that it runs in.
+    """{layer: {who: row}} in float32, each contender in the mode in which it is fastest.
 
     The copy is the median over all layers: where Linux tidies its memory, one may take ten times as long.
     """
     found = {}
     rows = [row for row in rows if row["size"] == size and row["dtype"] == "float32"]
     copy = statistics.median(row["copy"] for row in rows) if rows else None
-    for row in [{**row, "copy": copy} for row in rows]:
-        if row["mode"] in BEST[backend]:
-            here = found.setdefault(row["layer"], {})
-            rank = BEST[backend].index(row["mode"])
-            if row["who"] not in here or rank < BEST[backend].index(here[row["who"]]["mode"]):
-                here[row["who"]] = row
+    for row in [{**row, "copy": copy} for row in rows if row["mode"] in BEST[backend]]:
+        here = found.setdefault(row["layer"], {})
+        if row["who"] not in here or row["ms"] < here[row["who"]]["ms"]:
+            here[row["who"]] = row
     return found
 
 
@@ -122,11 +120,12 @@ def images_per_second(results):
     return size, found
 
 
-def peaks(results):
-    """{backend: (ours, Keras')}, in batches, of the call that takes most."""
+def peaks(results, names=(*TARGETED, CHAIN)):
+    """{backend: (ours, Keras')}, in batches, of the call of these layers that takes most."""
     found = {}
     for key, name in BACKENDS.items():
-        rows = results["memory"][key]["rows"] if key in results["memory"] else []
+        rows = results["memory"].get(key, {"rows": []})["rows"]
+        rows = [row for row in rows if row["layer"] in names]
         most = [max([row["batches"] for row in rows if row["who"] == who], default=0) for who in ("keras_reg", "Keras")]
         found |= {name: tuple(most)} if rows else {}
     return found

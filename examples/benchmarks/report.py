@@ -4,13 +4,14 @@ python examples/benchmarks/report.py [docs/results/performance.json] [--pages do
 """
 
 import argparse
+import functools
 import json
 import pathlib
 import re
 import statistics
 
 from draw import BACKENDS, best, images_per_second, more_a_step, peaks
-from rows import CHAIN, TARGETED
+from rows import CHAIN, PIXELS, POLICIES, TARGETED
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "docs" / "performance.md", ROOT / "docs" / "performance_log.md"]
@@ -21,13 +22,16 @@ def table(head, rows):
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
-def layers(found):
-    """One table for each size: milliseconds, over the fresh copy, and what the fastest other one takes."""
+def layers(found, names=(*TARGETED, CHAIN)):
+    """One table for each size: milliseconds, over the fresh copy, and what the others take."""
     sizes = list(dict.fromkeys(row["size"] for entry in found.values() for row in entry["rows"]))
     parts = []
     for size in sizes:
         chosen = {backend: best(found[backend]["rows"], backend, size) for backend in BACKENDS if backend in found}
-        rows = [[row, *(_cell(cells.get(row, {})) for cells in chosen.values())] for row in (*TARGETED, CHAIN)]
+        rows = [[row, *(_cell(cells.get(row, {})) for cells in chosen.values())] for row in names]
+        rows = [row for row in rows if any(row[1:])]
+        if not rows:
+            continue
         rows.append(["*NumPy's fresh copy*", *(f"{_copy(cells):.1f}" if cells else "" for cells in chosen.values())])
         parts.append(f"**{size}**, float32\n\n" + table([""] + [BACKENDS[backend] for backend in chosen], rows))
     return "\n\n".join(parts)
@@ -124,7 +128,8 @@ def parts(found):
 def memory(found):
     rows = []
     backends = [b for b in BACKENDS if b in found and any(row["batches"] > 0.5 for row in found[b]["rows"])]
-    for layer in (*TARGETED, CHAIN):
+    measured = {row["layer"] for backend in backends for row in found[backend]["rows"]}
+    for layer in [layer for layer in (*TARGETED, CHAIN, *PIXELS) if layer in measured]:
         cells = []
         for backend in backends:
             here = [
@@ -181,11 +186,14 @@ def summary(results):
             f"- **An input pipeline** of erasing, MixUp and CutMix, {size}, images per second and core: {listed}."
         )
     if "memory" in results:
-        listed = "; ".join(
-            f"{ours:.1f} (Keras {keras:.1f}) on {name}" for name, (ours, keras) in peaks(results).items()
-        )
-        lines.append(f"- **Memory** at the peak of any one call, in batches, the result included: {listed}.")
+        kinds = {"of erasing, MixUp or CutMix": peaks(results), "of RandAugment": peaks(results, POLICIES[:1])}
+        listed = "; ".join(f"{what}, {_peaks(found)}" for what, found in kinds.items() if found)
+        lines.append(f"- **Memory** at the peak of a call, in batches, the result included: {listed}.")
     return "\n".join(lines)
+
+
+def _peaks(found):
+    return ", ".join(f"{ours:.1f} (Keras {keras:.1f}) on {name}" for name, (ours, keras) in found.items())
 
 
 def targets(results):
@@ -214,6 +222,7 @@ def machine(results):
 PARTS = {
     "costs": costs,
     "layers": layers,
+    "pixels": functools.partial(layers, names=PIXELS),
     "losses": losses,
     "step": step,
     "training": training,
@@ -233,7 +242,8 @@ PICTURES = {
 
 def fill(page, results):
     """The page with the text between `<!-- name -->` and `<!-- end -->` made anew."""
-    made = {name: make(results[name]) for name, make in PARTS.items() if name in results}
+    found = results | ({"pixels": results["layers"]} if "layers" in results else {})
+    made = {name: make(found[name]) for name, make in PARTS.items() if name in found}
     made |= {"machine": machine(results), "targets": targets(results), "summary": summary(results)} | (
         {"speed_up": speed_up(results["layers"])} if "layers" in results else {}
     )

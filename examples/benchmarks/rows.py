@@ -16,12 +16,9 @@ MOVING = ("RandomFlip", "RandomAffine", "RandomPadCrop", "RandomResizedCrop")
 FUSED = "Pipeline of flip, affine and crop"
 FILTERS = ("ColorJitter", "RandomGaussianBlur", "RandomSharpness", "RandomGaussianNoise")
 POLICIES = ("RandAugment", "TrivialAugmentWide")
+PIXELS = (*MOVING, FUSED, *FILTERS, *POLICIES, "RandomGrayscale")
 OTHERS = (
-    *MOVING,
-    FUSED,
-    *FILTERS,
-    *POLICIES,
-    "RandomGrayscale",
+    *PIXELS,
     "PCAColorJitter",
     "LabelNoise",
     "RandomApply of erasing",
