@@ -49,17 +49,19 @@ def _copy(cells):
     return statistics.median(row["copy"] for cell in cells.values() for row in cell.values())
 
 
-def speed_up(found):
-    """How much faster than Keras' own, over all cells."""
+def speed_up(found, pixels=False):
+    """How much faster than Keras' own, over all cells: of the layers that erase and mix, or of those of PIXELS."""
     ratios = {}
     for backend, entry in found.items():
         cells = {}
-        for row in entry["rows"]:
+        for row in [row for row in entry["rows"] if (row["layer"] in PIXELS) == pixels]:
             cells.setdefault((row["size"], row["dtype"], row["mode"], row["layer"]), {})[row["who"]] = row["ms"]
         ratios[backend] = [
             cell["Keras"] / cell["keras_reg"] for cell in cells.values() if {"Keras", "keras_reg"} <= set(cell)
         ]
     every = [ratio for values in ratios.values() for ratio in values]
+    if not every:
+        return ""
     rows = [[BACKENDS[backend], *_spread(ratios[backend])] for backend in BACKENDS if ratios.get(backend)]
     return table(
         ["Keras' time over ours", "cells", "median", "geometric mean", "least", "most"],
@@ -245,7 +247,9 @@ def fill(page, results):
     found = results | ({"pixels": results["layers"]} if "layers" in results else {})
     made = {name: make(found[name]) for name, make in PARTS.items() if name in found}
     made |= {"machine": machine(results), "targets": targets(results), "summary": summary(results)} | (
-        {"speed_up": speed_up(results["layers"])} if "layers" in results else {}
+        {"speed_up": speed_up(results["layers"]), "speed_up_pixels": speed_up(results["layers"], pixels=True)}
+        if "layers" in results
+        else {}
     )
     drawn = [name for name in PICTURES if (ROOT / "docs/figures" / name).exists()]
     made |= {name: f"![{PICTURES[name]}](figures/{name})" for name in drawn}
