@@ -49,7 +49,7 @@ class WeightAverage(StatefulCallback):
 
     If `fit` ends with an error or is interrupted, the model keeps the weights that it has at that time: with
     `swap="validation"`, the average between a validation and the next epoch, and otherwise the trained weights.
-    `state_dict()` then has both.
+    `state_dict()` then contains both.
 
     Args:
         kind: "ema" or "swa".

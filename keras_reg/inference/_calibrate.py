@@ -19,10 +19,10 @@ from keras_reg.training._distributions import LEAST, distribution_of
 def calibrate(model: keras.Model, data: Any, from_logits: bool | None = None) -> keras.Model:
     """Returns a model whose logits are those of `model` divided by a temperature, which is fitted to data.
 
-    The temperature minimizes the negative log-likelihood of the data, which must not be the training data. Predicted
-    classes do not change. The result is a plain Functional model around `model`, which shares its weights, loads
-    without this package, and is compiled with the same loss and metrics. Its outputs have the same form, logits or
-    probabilities. Its layer "temperature" multiplies logits by 1 / temperature.
+    The temperature minimizes the negative log-likelihood of the data, which must not be the training data. It is a
+    number from 0.01 to 100. Predicted classes do not change. The result is a plain Functional model around `model`,
+    which shares its weights, loads without this package, and is compiled with the same loss and metrics. Its outputs
+    have the same form, logits or probabilities. Its layer "temperature" multiplies logits by 1 / temperature.
 
     Args:
         model: A trained classifier with one output.

@@ -33,8 +33,8 @@ def ensemble(
             normalized geometric mean of the probabilities. "vote" gives the share of the members that predict a class.
             "median" takes the median of each probability, normalized for classes that exclude each other, or of the
             outputs of a regression.
-        member_weights: Weight of each model, at least 0, for all but "median". They are divided by their sum. Models
-            with weight 0 are left out.
+        member_weights: List of one weight per model, each at least 0. They are divided by their sum, and models with
+            weight 0 are left out. "median" does not support weights.
         from_logits: Whether the outputs are logits. With `None`, this is read from the compiled losses, or else from
             the last activations.
 

@@ -28,9 +28,9 @@ class MonteCarlo(KeepsPosition, InferenceModel):
     Args:
         model: A trained Functional or Sequential model with one output.
         samples: Number of passes, at least 2.
-        random_layers: Which layers stay random: "all" layers that draw random numbers in training, except
-            augmentations and batch normalization; "dropout", which are all of these except noise and pooling;
-            "noise", which are `GaussianNoise` and `WeightNoise`; or a list of names.
+        random_layers: Which layers stay random. "all" selects all layers that draw random numbers in training, except
+            augmentations and batch normalization. "dropout" selects all of these except noise and pooling. "noise"
+            selects `GaussianNoise` and `WeightNoise`. A list of names selects these layers.
         from_logits: Whether the outputs are logits. With `None`, this is read from the compiled loss, or else from the
             last activation. Without a loss, a linear last layer is that of a regression.
         seed: Integer of at least 0, or `None`. With a seed, the random numbers are reproducible.

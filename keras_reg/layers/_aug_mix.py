@@ -20,13 +20,13 @@ LONGEST = 3  # operations of a chain whose length is drawn
 class AugMix(DrawnOperations):
     """Mixes each image with several augmented copies of itself.
 
-    For each image, `width` chains of operations are drawn, and the weights of their results. The weighted mean of the
+    For each image, `width` chains of operations and the weights of their results are drawn. The weighted mean of the
     results is then mixed with the image itself. All pixels stay in `value_range`. The operations and magnitudes are
     those of torchvision. In inference, the layer is the identity.
 
     Args:
-        severity: Strength of the operations, an integer from 1 to 10. The level of each magnitude is drawn from 0 to
-            `severity - 1`. The largest level is 9.
+        severity: Strength of the operations, an integer from 1 to 10. The level of each magnitude is an integer from
+            0 to 9, and is drawn from 0 to `severity - 1`.
         width: Number of chains, an integer of at least 1.
         depth: Number of operations in a chain, an integer of at least 1, or -1 to draw it from 1 to 3 for each chain.
         alpha: Parameter of the Dirichlet distribution of the weights of the chains, and of the Beta distribution of the
@@ -60,7 +60,7 @@ class AugMix(DrawnOperations):
 
     Raises:
         ValueError: For arguments out of range, images that do not have 1 or 3 channels, images that are not `uint8`
-            without a `value_range`, and for masks, dense maps, boxes and keypoints, since a mixed image shows each
+            without a `value_range`, and masks, dense maps, boxes and keypoints, since a mixed image shows each
             object at several positions.
 
     Example:

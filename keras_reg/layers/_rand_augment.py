@@ -28,7 +28,7 @@ class RandAugment(UniformPolicy):
         interpolation: "nearest" or "bilinear", for operations that move pixels.
         fill_value: Value of pixels from outside the image, a number that the dtype of the images can hold.
         value_range: Range (black, white) of the pixels. With `None`, it is (0, 255), which only `uint8` images accept.
-        mask_fill: The same for masks and label maps, a number that their dtype can hold.
+        mask_fill: Value of masks and label maps outside the image, a number that their dtype can hold.
         bounding_box_format: "xyxy" (pixels), "yxyx", "xywh", "center_xywh", "rel_xyxy" (shares), "rel_yxyx" or
             "rel_xywh". Boxes of moved images are clipped, and those outside the image get class -1.
         data_format: "channels_last", "channels_first", or `None` for Keras' setting.
@@ -54,8 +54,9 @@ class RandAugment(UniformPolicy):
         The shape of the input. Integer images stay integers.
 
     Raises:
-        ValueError: For arguments out of range, images that do not have 1 or 3 channels, and images that are not `uint8`
-            without a `value_range`.
+        ValueError: For arguments out of range, images that do not have 1 or 3 channels, images that are not `uint8`
+            without a `value_range`, numbers that the dtype of the images or masks cannot hold, and entries with
+            positions in the images that cannot be moved, such as `landmarks`.
 
     Example:
 

@@ -38,7 +38,7 @@ class RandomAffine(Mover):
             repeating its border; or "nearest", which repeats its border.
         fill_value: Value of these pixels for "constant": a number, or one number per channel, which the dtype of the
             images must be able to hold.
-        mask_fill: The same for masks and label maps, a number that their dtype can hold.
+        mask_fill: Value of masks and label maps outside the image, a number that their dtype can hold.
         bounding_box_format: "xyxy" (pixels), "yxyx", "xywh", "center_xywh", "rel_xyxy" (shares), "rel_yxyx" or
             "rel_xywh". Boxes of changed images are clipped, and those outside the image get class -1.
         kind: Kind of sample: "image", "video", or `None`, which treats inputs with four axes as images and inputs with
@@ -122,7 +122,7 @@ class RandomAffine(Mover):
         return Outside(self.fill_mode, self.fill_value, self.mask_fill)
 
     def geometry(self, batch: Any, random: Any) -> Affine:
-        """Returns from where in its image each new pixel comes."""
+        """Returns the position in its image from which each new pixel comes."""
         ops, size = batch.ops, height_width(batch.images, self.data_format, batch.ops)
 
         def drawn(name, column):

@@ -15,7 +15,7 @@ from keras_reg.layers._pixels._rounding import as_pixels
 from keras_reg.layers._strength_weight import given
 
 LEAST_OF_INTEGERS = 0.1  # smaller noise would be rounded to 0: it exceeds 1/2 once in two million pixels
-SAMPLES = 3  # integers with at least so many axes are values, and with fewer they may be token ids
+SAMPLES = 3  # integers with at least this many axes are values; with fewer axes, they may be token ids
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
@@ -55,8 +55,8 @@ class RandomGaussianNoise(BatchAugmentation):
         The shape of the input. Integers stay integers, and their values are rounded.
 
     Raises:
-        ValueError: For arguments out of range, a `stddev` so small that integers would lose it by rounding, and a
-            `clip` that the dtype of the inputs cannot hold.
+        ValueError: For arguments out of range, a `stddev` that is too small for integers, integers with fewer than
+            three axes, and a `clip` that the dtype of the inputs cannot hold.
 
     Example:
 
@@ -102,7 +102,7 @@ class RandomGaussianNoise(BatchAugmentation):
                 continue
             if dtype == "bool" or len(shape) < SAMPLES:
                 fail(
-                    "Expected `images` or other inputs of floats, or integers with more than two axes.",
+                    "Inputs must be floats, or integers with more than two axes. Other integers may be token ids.",
                     dtype=dtype,
                     shape=shape,
                 )
