@@ -11,6 +11,7 @@ from keras_reg.inference._data import predictions_on
 from keras_reg.inference._inference_model import check_trained, compile_config_of, network_of
 from keras_reg.inference._inputs import inputs_like
 from keras_reg.inference._temperature import fitted_temperature
+from keras_reg.layers._batch._forms import dtype_of
 from keras_reg.metrics import ExpectedCalibrationError
 from keras_reg.metrics._expected_calibration_error import MOST_BINS
 from keras_reg.training._distributions import LEAST, distribution_of
@@ -55,10 +56,10 @@ def calibrate(model: keras.Model, data: Any, from_logits: bool | None = None) ->
     x, y, weight, outputs = predictions_on(model, data)
     distribution = _classification(model, outputs, from_logits)
     temperature = fitted_temperature(outputs, y, weight, distribution)
-    inputs = inputs_like(model, x)
-    calibrated = keras.Model(
-        inputs, _divided(model(inputs), temperature, distribution), name=f"{model.name}_calibrated"
-    )
+    network = network_of(model)
+    inputs = inputs_like(network, x)
+    outputs = _divided(network(inputs), temperature, distribution)
+    calibrated = keras.Model(inputs, outputs, name=f"{network.name}_calibrated")
     config = compile_config_of(model)
     if config:
         calibrated.compile(**config)
@@ -123,6 +124,7 @@ def _divided(outputs, temperature, distribution):
     divide = keras.layers.Rescaling(1 / temperature, name="temperature", dtype="float32")
     if distribution.from_logits:
         return divide(outputs)
+    outputs = outputs if dtype_of(outputs) == "float32" else ops.cast(outputs, "float32")
     if distribution.is_categorical:
         return keras.layers.Softmax(dtype="float32")(divide(ops.log(ops.maximum(outputs, LEAST))))
     p = ops.clip(outputs, LEAST, 1 - LEAST)

@@ -7,24 +7,20 @@ from keras import ops
 from keras_reg._datasets import is_dataset, is_finite, one_pass
 from keras_reg._validation import fail
 
+FORMS = "(x, y) or (x, y, sample_weight)"
+
 
 def predictions_on(model, data):
     """Returns (x, y, sample_weight, outputs) as NumPy arrays. For a dataset, x is that of its first batch."""
-    if isinstance(data, (tuple, list)):
-        if not 2 <= len(data) <= 3:
-            fail("`data` must be (x, y), (x, y, sample_weight), or a dataset.", data=f"{len(data)} entries")
-        x, y, weight = keras.utils.unpack_x_y_sample_weight(tuple(data))
-        x, y = keras.tree.map_structure(_array, x), _array(y)
-        arrays = [*keras.tree.flatten(x), y]
-        if any(array.ndim == 0 for array in arrays):
-            fail("`data` must be arrays with one entry per example.", shapes=[array.shape for array in arrays])
-        found = [(x, y, weight, model.predict(x, verbose=0))] if len(arrays[0]) else []
+    if isinstance(data, tuple):
+        x, y, weight = _arrays(data, f"`data` must be {FORMS}, or a dataset.", data=f"{len(data)} entries")
+        found = [(x, y, weight, model.predict(x, verbose=0))] if len(keras.tree.flatten([x, y])[0]) else []
     elif is_dataset(data):
         if not is_finite(data):
             fail("`data` must be a finite dataset.", data=type(data).__name__)
         found = [_of_batch(model, batch) for batch in one_pass(data)]
     else:
-        fail("`data` must be (x, y), (x, y, sample_weight), or a dataset.", data=type(data).__name__)
+        fail(f"`data` must be {FORMS}, or a dataset.", data=type(data).__name__)
     if not found:
         fail("`data` must have at least one example.", data=type(data).__name__)
     xs, ys, weights, outputs = zip(*found, strict=True)
@@ -38,11 +34,20 @@ def predictions_on(model, data):
 
 
 def _of_batch(model, batch):
-    x, y, weight = keras.utils.unpack_x_y_sample_weight(tuple(batch) if isinstance(batch, list) else batch)
-    if y is None:
-        fail("`data` must have batches (x, y) or (x, y, sample_weight).", batch=type(batch).__name__)
-    x = keras.tree.map_structure(_array, x)
+    x, y, weight = _arrays(batch, f"`data` must have batches {FORMS}.", batch=type(batch).__name__)
     return x, y, weight, model.predict_on_batch(x)
+
+
+def _arrays(given, expected, **received):
+    """Returns x and labels of a tuple or list as arrays, and its weights, or raises an error."""
+    if not isinstance(given, (tuple, list)) or not 2 <= len(given) <= 3 or given[1] is None:
+        fail(expected, **received)
+    x, y, weight = keras.utils.unpack_x_y_sample_weight(tuple(given))
+    x, y = keras.tree.map_structure(_array, x), _array(y)
+    arrays = [*keras.tree.flatten(x), y]
+    if any(array.ndim == 0 for array in arrays):
+        fail("`data` must be arrays with one entry per example.", shapes=[array.shape for array in arrays])
+    return x, y, weight
 
 
 def _array(x):

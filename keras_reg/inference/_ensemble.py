@@ -62,8 +62,9 @@ def ensemble(
     combine = check_choice("combine", combine, COMBINES)
     from_logits = None if from_logits is None else check_flag("from_logits", from_logits)
     models, weights = _members(models, member_weights, combine)
-    inputs = inputs_like(models[0])
-    members = _with_different_names(models)
+    networks = list(map(network_of, models))
+    inputs = inputs_like(networks[0])
+    members = _with_different_names(networks)
     try:
         outputs = [check_one_array(member(inputs), member) for member in members]
     except (TypeError, ValueError) as error:
@@ -105,15 +106,14 @@ def _members(models, member_weights, combine):
     return [model for model, _ in pairs], [weight for _, weight in pairs]
 
 
-def _with_different_names(models):
-    """Returns the models, where those of equal names are replaced by models with the same layers and a number."""
-    names, found = [model.name for model in models], []
-    for number, model in enumerate(models):
-        network = network_of(model)
-        if names.count(model.name) > 1:
-            inputs = inputs_like(model)
+def _with_different_names(networks):
+    """Returns the networks, where those of equal names are replaced by models with the same layers and a number."""
+    names, found = [network.name for network in networks], []
+    for number, network in enumerate(networks):
+        if names.count(network.name) > 1:
+            inputs = inputs_like(network)
             plain = as_functional(network) if is_graph(network) else network
-            network = keras.Model(inputs, plain(inputs), name=f"{model.name}_member_{number}")
+            network = keras.Model(inputs, plain(inputs), name=f"{network.name}_member_{number}")
         found.append(network)
     return found
 

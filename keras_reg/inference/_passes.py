@@ -44,7 +44,8 @@ class Moments:
         """Returns the specification of the results for an output."""
         dtype = at_least_float32(dtype_of(output))
         names = ["mean", "variance"] + ([] if self.distribution is None else ["entropy", "mutual_information"])
-        shapes = {name: output.shape if name in ("mean", "variance") else output.shape[:-1] for name in names}
+        examples = output.shape[: max(1, len(output.shape) - 1)]
+        shapes = {name: output.shape if name in ("mean", "variance") else examples for name in names}
         dtypes = {name: dtype if name in ("mean", "variance") else "float32" for name in names}
         return {name: keras.KerasTensor(shapes[name], dtypes[name]) for name in names}
 

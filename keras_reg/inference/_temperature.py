@@ -18,11 +18,11 @@ def fitted_temperature(outputs, y, weight, distribution):
         weight: Weights (examples,) or of each position, or `None`.
         distribution: The `Distribution` of the outputs.
     """
-    if np.isnan(outputs).any():
-        fail("Outputs must not be NaN.", outputs=outputs.shape)
     logits, labels = _logits_and_labels(np.asarray(outputs, "float64"), np.asarray(y), distribution)
     weight = _weights(weight, outputs.shape if not distribution.is_categorical else outputs.shape[:-1])
     logits = np.maximum(logits, logits.max(-1, keepdims=True) - 1e6)  # -inf, for classes that are ruled out
+    if not np.isfinite(logits).all():
+        fail("Outputs must not be NaN or infinite.", outputs=outputs.shape)
     right = np.einsum("nk,nk->n", labels, logits)
     low, high, inverse = 1 / HIGHEST, 1 / LOWEST, 1.0
     for _ in range(STEPS):
@@ -73,6 +73,9 @@ def _logits_and_labels_of_two(outputs, y, distribution):
 def _weights(weight, shape):
     """Returns the weight of each prediction, with a sum of 1."""
     weight = np.ones(shape[:1]) if weight is None else np.asarray(weight, "float64")
+    weight = weight[..., 0] if weight.ndim > 1 and weight.shape[-1] == 1 else weight
+    if weight.ndim == 0 or weight.shape != shape[: weight.ndim]:
+        fail("Sample weights must have one entry per example or position.", weights=weight.shape, outputs=shape)
     weight = weight.reshape([*weight.shape, *[1] * (len(shape) - weight.ndim)])
     weight = np.broadcast_to(weight, shape).reshape(-1)
     if not weight.sum() > 0 or weight.min() < 0:

@@ -24,7 +24,8 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         dtype: Dtype of the sums. Defaults to `keras.config.floatx()`.
 
     Call arguments:
-        y_true: Class ids, or one-hot or soft labels, of which the largest one is used. For one output: 0 or 1.
+        y_true: Class ids, or one-hot or soft labels, of which the largest one is used. For one output: 0 or 1, or a
+            soft label from 0 to 1, which stands for class 1 if it is above 0.5.
         y_pred: Probabilities or logits with the classes on the last axis. One output is the probability of class 1.
         sample_weight: Weights of the examples or of the positions, or `None`.
 
@@ -95,7 +96,8 @@ class ExpectedCalibrationError(keras.metrics.Metric):
 def _class_ids(y_true, y_pred):
     """Returns the class of each label, in the shape of `y_pred` without its last axis."""
     if have_shape_of_ids(tuple(y_true.shape), tuple(y_pred.shape)):
-        return ops.cast(ops.reshape(y_true, ops.shape(y_pred)[:-1]), "int32")
+        ids = ops.cast(y_true, y_pred.dtype) > 0.5 if y_pred.shape[-1] == 1 else y_true
+        return ops.cast(ops.reshape(ids, ops.shape(y_pred)[:-1]), "int32")
     if len(y_true.shape) != len(y_pred.shape) or y_true.shape[-1] != y_pred.shape[-1]:
         fail("`y_true` must be class ids, or labels in the shape of `y_pred`.",
              y_true=tuple(y_true.shape), y_pred=tuple(y_pred.shape))  # fmt: skip

@@ -62,7 +62,7 @@ class Distribution:
     def per_example(self, events):
         """Sums over events, and over independent probabilities of one example or position."""
         events = ops.sum(events, axis=-1)
-        return events if self.is_categorical else ops.sum(events, axis=-1)
+        return events if self.is_categorical or len(events.shape) == 1 else ops.sum(events, axis=-1)
 
     def divergence(self, outputs, others):
         """Returns the mean of KL(p || q) over the batch and over positions."""
@@ -113,7 +113,7 @@ def distribution_of(network, loss, output, from_logits=None, if_linear=None):
     if found is not None or _is_one_of(loss, REGRESSION):
         return found
     if loss is None and if_linear is not None and _activation(layer) is keras.activations.linear:
-        return Distribution(output.shape[-1] != 1, True) if if_linear == "logits" else None
+        return Distribution(_may_have_classes(output), True) if if_linear == "logits" else None
     fail(
         "Neither the loss nor the last layer says whether the outputs are logits, probabilities, or those of a "
         "regression. Compile the model with its loss, or pass `from_logits`.",
@@ -127,7 +127,7 @@ def _distribution(loss, layer, output, from_logits):
     known = _of_loss(loss, output) or _of_layer(layer)
     if from_logits is None:
         return known
-    is_categorical = output.shape[-1] != 1 if known is None else known.is_categorical
+    is_categorical = _may_have_classes(output) if known is None else known.is_categorical
     return Distribution(is_categorical, from_logits)
 
 
@@ -136,8 +136,13 @@ def _of_loss(loss, output):
         if _is_one_of(loss, classes):
             loss = keras.losses.get(loss) if isinstance(loss, str) else loss
             config = loss.get_config() if isinstance(loss, keras.losses.Loss) else {}
-            return Distribution(is_categorical and output.shape[-1] != 1, bool(config.get("from_logits", False)))
+            return Distribution(is_categorical and _may_have_classes(output), bool(config.get("from_logits", False)))
     return None
+
+
+def _may_have_classes(output):
+    """Whether the last axis may be one of classes: it is not the batch axis, and is longer than 1."""
+    return len(output.shape) > 1 and output.shape[-1] != 1
 
 
 def _is_one_of(loss, classes):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from harness import assert_close, raises_received, to_numpy
 
-from keras_reg import inference, metrics
+from keras_reg import inference, metrics, training
 
 RNG = np.random.default_rng(0)
 LOGITS = (3 * RNG.normal(size=(60, 4))).astype("float32")
@@ -65,13 +65,27 @@ def test_the_model_is_a_plain_one_and_is_compiled_alike(tmp_path):
     before, after = (m.evaluate(LOGITS, Y, verbose=0, return_dict=True) for m in (model, calibrated))
     assert after["loss"] < before["loss"] and after["accuracy"] == before["accuracy"]
     assert after["expected_calibration_error"] < before["expected_calibration_error"]
-    plain = inference.calibrate(network("softmax"), (LOGITS, Y))
+    plain = inference.calibrate(training.RegularizedModel(network("softmax")), (LOGITS, Y))
     assert "keras_reg" not in plain.to_json()
     plain.save(tmp_path / "calibrated.keras")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # Keras 3.10, about a loaded model with one input
         loaded = keras.saving.load_model(tmp_path / "calibrated.keras")(LOGITS)
     assert_close(loaded, calibrated(LOGITS), rtol=1e-5)
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_probabilities_of_low_precision_are_scaled_in_float32(activation):
+    """In float16, the logarithms of many probabilities would be equal, and 1 - 1e-7 is 1."""
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Activation(activation, dtype="float16")])
+    calibrated = inference.calibrate(model, (LOGITS, Y if activation == "softmax" else BINARY))
+    scale = calibrated.get_layer("temperature").scale
+    x = np.concatenate([LOGITS, np.full((1, 4), 20, "float32")])
+    p = np.clip(to_numpy(model(x)).astype("float64"), 1e-7, np.float32(1 - 1e-7))
+    expected = np.exp(log_softmax(scale * np.log(p)))
+    if activation == "sigmoid":
+        expected = 1 / (1 + (1 / p - 1) ** scale)
+    assert_close(calibrated(x), expected, rtol=1e-4, atol=1e-7)
 
 
 class Batches(keras.utils.PyDataset):
@@ -85,9 +99,12 @@ class Batches(keras.utils.PyDataset):
 
 def test_datasets():
     expected = inference.calibrate(network(), (LOGITS, Y)).get_layer("temperature").scale
-    for data in (Batches(), (batch for batch in [Batches()[0], Batches()[1], Batches()[2]])):
+    batches = [Batches()[0], Batches()[1], Batches()[2]]
+    for data in (Batches(), batches, (batch for batch in batches)):
         found = inference.calibrate(network(), data).get_layer("temperature").scale
         assert found == pytest.approx(expected, rel=1e-6)
+    column = np.ones((60, 1))  # weights as `fit` accepts them
+    assert inference.calibrate(network(), (LOGITS, Y, column)).get_layer("temperature").scale == pytest.approx(expected)
 
 
 def test_a_minimum_at_the_end_of_the_range():
@@ -144,5 +161,10 @@ def test_what_is_refused():
             inference.calibrate(network(), (LOGITS, labels))
     with raises_received("weights", "sum=0"):
         inference.calibrate(network(), (LOGITS, Y, np.zeros(60)))
-    with raises_received("NaN"):
-        inference.calibrate(network(), (LOGITS * np.nan, Y))
+    for outputs in (np.nan, np.inf):
+        with raises_received("NaN or infinite", "outputs="):
+            inference.calibrate(network(), (np.where(LOGITS > 0, outputs, LOGITS), Y))
+    with raises_received("weights=(59,)"):
+        inference.calibrate(network(), (LOGITS, Y, np.ones(59)))
+    with raises_received("batches (x, y)", "batch="):
+        inference.calibrate(network(), [LOGITS, Y])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from harness import assert_close, raises_received, to_numpy
 
-from keras_reg import inference
+from keras_reg import inference, training
 
 X = np.random.default_rng(0).normal(size=(6, 4)).astype("float32")
 Y = np.arange(6) % 3
@@ -88,6 +88,18 @@ def test_it_is_one_plain_model(tmp_path):
     assert_close(inference.ensemble(models, "logits")(X), averaged(X), rtol=1e-4, atol=1e-5)
     models[0].weights[0].assign(2 * to_numpy(models[0].weights[0]))  # weights are shared
     assert abs(to_numpy(combined(X)) - loaded).max() > 1e-3
+
+
+def test_networks_of_equal_names_and_several_inputs_in_regularized_models():
+    def member():
+        inputs = {"a": keras.Input((3,), name="a"), "b": keras.Input((1,), name="b")}
+        outputs = keras.layers.Dense(3, "softmax")(keras.layers.Concatenate()([inputs["a"], inputs["b"]]))
+        return training.RegularizedModel(keras.Model(inputs, outputs, name="equal"))
+
+    models, x = [member(), member()], {"a": X[:, :3], "b": X[:, 3:]}
+    combined = inference.ensemble(models)
+    assert "keras_reg" not in combined.to_json()
+    assert_close(combined(x), np.mean([to_numpy(model(x)) for model in models], 0), rtol=1e-5)
 
 
 def test_what_is_refused():

@@ -82,6 +82,20 @@ def test_entropy_and_mutual_information(activation):
     assert_close(found["mutual_information"], information, rtol=1e-3, atol=1e-5)
 
 
+def test_outputs_without_a_last_axis_are_one_number_per_example():
+    found = []
+    for shape in ((1,), ()):
+        keras.utils.set_random_seed(2)
+        parts = [keras.layers.Dropout(0.5), keras.layers.Dense(1, "sigmoid"), keras.layers.Reshape(shape)]
+        model = keras.Sequential([keras.Input((6,)), *parts])
+        model.compile("sgd", "binary_crossentropy")
+        drawing = inference.MonteCarlo(model, 2, seed=1)
+        assert all(spec.shape[0] is None for spec in drawing(keras.Input((6,))).values())
+        found.append({name: np.ravel(to_numpy(value)) for name, value in drawing(X).items()})
+    for name, value in found[0].items():
+        assert_close(found[1][name], value, rtol=1e-5)
+
+
 IMAGES = RNG.random((6, 6, 5, 3), "float32")
 Y = np.arange(6) % 3
 

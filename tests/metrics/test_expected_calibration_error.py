@@ -68,6 +68,13 @@ def test_one_output_is_the_probability_of_class_1():
     assert in_batches(metrics.ExpectedCalibrationError(), y, p) == pytest.approx(expected, rel=1e-5)
 
 
+def test_the_larger_class_of_soft_labels_counts():
+    hard, soft = (metrics.ExpectedCalibrationError(2) for _ in range(2))
+    hard.update_state([1, 1, 0], [0.75, 0.75, 0.75])
+    soft.update_state([0.9, 0.6, 0.3], [0.75, 0.75, 0.75])
+    assert float(soft.result()) == float(hard.result()) == pytest.approx(1 / 12)
+
+
 def test_bins_contain_their_upper_end():
     metric = metrics.ExpectedCalibrationError(2)
     metric.update_state([0, 1, 0], [[0.5, 0.5], [0.75, 0.25], [1.0, 0.0]])

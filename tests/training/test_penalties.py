@@ -57,6 +57,16 @@ def test_the_confidence_penalty_is_minus_the_entropy(from_logits):
     assert_close(logs["loss"], -np.log(p[np.arange(12), Y]).mean() + 0.7 * term, rtol=1e-5)
 
 
+def test_outputs_without_a_last_axis_are_one_number_per_example():
+    logs = []
+    for shape in ((1,), ()):
+        keras.utils.set_random_seed(3)
+        parts = [keras.layers.Dense(1, "sigmoid"), keras.layers.Reshape(shape)]
+        made = keras.Sequential([keras.Input((5,)), *parts])
+        logs.append(logs_of_a_step(training.ConfidencePenalty(0.7), made, "binary_crossentropy", Y > 1))
+    assert logs[0] == pytest.approx(logs[1], rel=1e-5)
+
+
 def test_r_drop_is_half_of_the_equation_of_the_paper():
     found = []
 
