@@ -98,11 +98,14 @@ def infer(model, inputs: Tensors):
 
 
 def compile_config_of(model):
-    """Returns new losses and metrics as those of a model, or nothing if they cannot be copied."""
+    """Returns new losses and metrics as those of a model, or nothing if they cannot be copied.
+
+    The optimizer is one without state: Keras warns if a file does not have the state of the default optimizer.
+    """
     if not model.compiled:
         return {}
     try:
         config = keras.saving.deserialize_keras_object(model.get_compile_config())
     except (TypeError, ValueError):  # a loss or metric that is not registered: `evaluate` asks for a `compile`
         return {}
-    return {name: value for name, value in config.items() if name in COMPILED}
+    return {"optimizer": "sgd", **{name: value for name, value in config.items() if name in COMPILED}}

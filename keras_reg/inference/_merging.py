@@ -8,6 +8,8 @@ from keras_reg._validation import fail
 from keras_reg.layers._batch._forms import at_least_float32, dtype_of
 from keras_reg.training._distributions import Distribution
 
+SMALLEST = 1e-37  # of a probability in float32
+
 
 def merged(outputs, merge, distribution, weights=None):
     """Returns one output from a list of outputs for the same examples. These may also be symbolic.
@@ -61,10 +63,12 @@ def _vote(outputs, weights, distribution):
 
 def _median(outputs, weights, distribution):
     """Returns the median of each probability, normalized if they belong to one distribution over classes."""
-    if not distribution.is_categorical:
+    if not distribution.is_categorical and not distribution.from_logits:
         return ops.median(ops.stack(outputs), 0)
-    p = ops.exp(ops.stack(list(map(distribution.logs, outputs))))
-    return distribution.outputs(_normalized(_as_probabilities(distribution).logs(ops.median(p, 0))))
+    p = ops.median(ops.exp(ops.stack(list(map(distribution.logs, outputs)))), 0)
+    if distribution.is_categorical:
+        return distribution.outputs(_normalized(_as_probabilities(distribution).logs(p)))
+    return distribution.outputs(ops.log(ops.maximum(p, SMALLEST)))
 
 
 def _max(outputs, weights, distribution):

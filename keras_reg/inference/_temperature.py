@@ -7,6 +7,7 @@ from keras_reg.training._distributions import LEAST
 
 LOWEST, HIGHEST = 0.01, 100.0  # the minimum may lie at 0 or at infinity
 STEPS = 100
+MOST = float(np.float32(1 - LEAST))  # of a probability, in float32 as in the calibrated model
 
 
 def fitted_temperature(outputs, y, weight, distribution):
@@ -64,7 +65,7 @@ def _logits_and_labels(outputs, y, distribution):
 def _logits_and_labels_of_two(outputs, y, distribution):
     if outputs.size != y.size:
         fail("Labels must have the shape of the outputs.", y=y.shape, outputs=outputs.shape)
-    p = np.clip(outputs, LEAST, 1 - LEAST)
+    p = np.clip(outputs, LEAST, MOST)
     logits = (outputs if distribution.from_logits else np.log(p) - np.log1p(-p)).reshape(-1)
     y = y.reshape(-1).astype("float64")
     return np.stack([logits, np.zeros_like(logits)], -1), np.stack([y, 1 - y], -1)

@@ -22,9 +22,9 @@ class ColorJitter(BatchAugmentation):
     """Changes brightness, contrast, saturation and hue of each image at random, in this order.
 
     The parameters of each image are drawn uniformly from their ranges. Brightness scales the pixels. Contrast
-    changes their distance from the mean brightness of the image, and saturation changes their distance from their own
-    brightness. After each of these three, values are clipped to `value_range`. Hue turns the color circle. In a video,
-    all frames change alike. In inference, the layer is the identity.
+    changes their distance from the mean brightness of the image or of the whole video, and saturation changes their
+    distance from their own brightness. After each of these three, values are clipped to `value_range`. Hue turns the
+    color circle. In a video, all frames change alike. In inference, the layer is the identity.
 
     Args:
         brightness: Relative change, in [-1, 9]: the distance from black is multiplied by 1 + brightness. For this

@@ -88,6 +88,12 @@ def test_probabilities_of_low_precision_are_scaled_in_float32(activation):
     assert_close(calibrated(x), expected, rtol=1e-4, atol=1e-7)
 
 
+def test_saturated_probabilities_become_the_share_of_right_ones():
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Activation("sigmoid")])
+    x, y = np.full((8, 1), 30, "float32"), np.array([1, 1, 1, 0, 1, 1, 1, 0])
+    assert_close(inference.calibrate(model, (x, y))(x), np.full((8, 1), 0.75), rtol=1e-4)
+
+
 class Batches(keras.utils.PyDataset):
     def __len__(self):
         return 3

@@ -100,6 +100,8 @@ def test_all_frames_of_a_video_change_alike():
     found = augment(ColorJitter(**ALL, value_range=(0, 1), seed=4), videos)
     assert (found != videos).any()
     np.testing.assert_allclose(found, np.repeat(found[:, :1], 3, axis=1), atol=1e-6)
+    grays = augment(ColorJitter(contrast=(-1, -1)), np.stack([COLORS, 255 - COLORS], axis=1))
+    assert (grays == grays[:, :1, :1, :1, :1]).all()  # the mean of all frames
 
 
 def test_what_needs_a_range_or_three_channels_is_refused():
