@@ -78,7 +78,7 @@ def test_it_is_one_plain_model(tmp_path):
     assert loss <= np.mean([model.evaluate(X, Y, verbose=0)[0] for model in models])
     assert accuracy == pytest.approx((softmax(logits_of(models)).mean(0).argmax(-1) == Y).mean())
     assert "keras_reg" not in combined.to_json() and [model.name for model in models] == ["equal"] * 3
-    combined.save(tmp_path / "ensemble.keras")
+    inference.ensemble(models).save(tmp_path / "ensemble.keras")  # without an evaluation
     with warnings.catch_warnings(record=True) as warned:  # Keras 3.10, about a loaded model with one input
         loaded = to_numpy(keras.saving.load_model(tmp_path / "ensemble.keras")(X))
     assert not any("optimizer" in str(warning.message) for warning in warned)
