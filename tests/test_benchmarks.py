@@ -110,7 +110,7 @@ def test_every_benchmark_runs_and_is_reported(bench, tmp_path, monkeypatch, caps
 
 @pytest.mark.skipif(BACKEND == "tensorflow", reason="the GPU is measured with JAX and PyTorch")
 def test_what_is_measured_on_a_gpu_runs_without_one(bench, monkeypatch, tmp_path):
-    found = bench.bench_gpu.layer_table((TINY, (2, 8, 8, 3)), ("float32", "bfloat16"), (COMPILED,), 0, 1, ("CutMix",))
+    found = bench.bench_gpu.layer_tables((TINY, (2, 8, 8, 3)), ("float32", "bfloat16"), (COMPILED,), 0, 1, ("CutMix",))
     assert all(row["copy"] > 0 and row["ms"] > 0 for row in found)
     assert len({(row["size"], row["dtype"]) for row in found if row["who"] == "keras_reg"}) == 4
     monkeypatch.setattr(bench.bench_training, "FORMS", ("integer",))
@@ -129,7 +129,7 @@ def test_a_target_is_met_only_where_every_cell_meets_it(bench, capsys):
     assert "missed fast: by 2 of 3 2.4 of 1.2, missed by 100%: b 1.8" in " ".join(capsys.readouterr().out.split())
 
 
-def test_functions_take_turns_and_the_median_counts(bench, monkeypatch):
+def test_functions_take_turns_and_the_median_counts(bench, monkeypatch, capsys):
     clock, calls = [0.0], []
     monkeypatch.setattr(bench.benchmarking.time, "perf_counter", lambda: clock[0])
 
@@ -142,10 +142,17 @@ def test_functions_take_turns_and_the_median_counts(bench, monkeypatch):
 
         return run
 
-    slow_once = function("a", [9, 9, 1, 50, 2]), function("b", [9, 9, 4, 4, 4])
+    slow_once = function("a", [0.9, 0.9, 0.125, 5, 0.25]), function("b", [0.9, 0.9, 0.5, 0.5, 0.5])
     found = bench.benchmarking.by_turns(dict(zip("ab", slow_once, strict=True)), seconds=0, rounds=3, warm_up=2)
-    assert found == {"a": 2000, "b": 4000}
+    assert found == {"a": 250, "b": 500}
     assert [sorted(calls[i : i + 2]) for i in range(0, 10, 2)] == [["a", "b"]] * 5
+    calls.clear()
+    capsys.readouterr()
+    always_slow = function("a", [0.5] * 7), function("slow", [99, 6, 6, 8])
+    found = bench.benchmarking.by_turns({"a": always_slow[0], ("slow", "jit"): always_slow[1]}, seconds=0, rounds=5)
+    assert found == {"a": 500, ("slow", "jit"): 7000}
+    assert calls.count("a") == 7 and calls.count("slow") == 4
+    assert capsys.readouterr().out == "  slow, jit: 2 turns instead of 5, since a call takes 6.0 s\n"
 
 
 def test_the_exponent_of_a_series(bench):

@@ -1,13 +1,16 @@
 """On a GPU, with JAX or PyTorch: layers beside the device's copy of the batch, training steps, waits for the host.
 
     KERAS_BACKEND=torch python examples/benchmarks/bench_gpu.py [--quick] [--json FILE]
+    KERAS_BACKEND=jax python examples/benchmarks/bench_gpu.py --parts layers --rows RandomAffine RandAugment --modes jit
 
 The limit is what the batch takes to be read and written once at the bandwidth of the device's own copy. Calls are
-queued ten at a time, so that what counts is what the device does. Without a GPU it runs on the processor with small
-sizes (--quick), which shows that it works and nothing else.
+queued ten at a time, so that what counts is what the device does. Mixing and erasing are measured in every dtype;
+flips, warps, filters and policies in float32, beside Keras' own where it has any. Each table is saved when it is
+complete. Without a GPU it runs on the processor with small sizes (--quick), which shows that it works and nothing else.
 """
 
 import contextlib
+import functools
 import warnings
 
 import bench_layers
@@ -15,14 +18,15 @@ import bench_training
 import keras
 import numpy as np
 from benchmarking import BACKEND, parse, parser, save, verdict
+from geometry import geometry_targets
 from modes import MODES
-from rows import CHAIN, TARGETED
+from rows import CHAIN, PIXELS, TARGETED, names
 
 SIZES = ((1024, 32, 32, 3), (256, 224, 224, 3))
 QUICK = ((32, 32, 32, 3), (2, 224, 224, 3))
 TIMES = 10
 PARTS = ("waits", "layers", "training")
-BESIDE_KERAS = ("RandomAffine", "RandAugment")  # Keras' own have no kernel of XLA on a GPU, or run every operation
+COMPILED_BY_TORCH = (*TARGETED, CHAIN, "RandomAffine")  # most of a minute for each
 
 
 def has_gpu():
@@ -56,21 +60,28 @@ def device_copies(array):
     return {"fresh copy": run}
 
 
-def layer_table(sizes, dtypes, modes, seconds, rounds, rows=None):
+def layer_tables(sizes, dtypes, modes, seconds, rounds, rows=None, keep=lambda found: None):
+    """Measures each size in each dtype. `keep` gets everything that is found after each table."""
     found = []
     for shape in sizes:
         for dtype in dtypes:
             arrays = bench_layers.batch(shape, dtype)
             moved = 2 * arrays[0].size * {"float32": 4, "bfloat16": 2, "uint8": 1}[dtype]
             print(f"\n{BACKEND}, {dtype} {'x'.join(map(str, shape))}: milliseconds, over the copy, over one pass")
-            for name in rows or (*bench_layers.names(True, dtype), *BESIDE_KERAS):
-                times = bench_layers.measure(name, arrays, dtype, modes, seconds, rounds, device_copies, TIMES)
+            for name in rows or rows_for(dtype):
+                here = [mode for mode in modes if mode != "compile" or name in COMPILED_BY_TORCH]
+                times = bench_layers.measure(name, arrays, dtype, here, seconds, rounds, device_copies, TIMES)
                 times["fresh copy", ""] /= TIMES
                 made = list(bench_layers.rows_of(name, times, shape, dtype))
                 bench_layers.show(name, made)
                 found += made
             print(f"  the copy moves {moved / times['fresh copy', ''] / 1e6:.0f} GB/s, read and written")
+            keep(found)
     return found
+
+
+def rows_for(dtype):
+    return (*names(targeted=True, dtype=dtype), *(PIXELS if dtype == "float32" else ()))
 
 
 def training_step(quick, rounds):
@@ -155,6 +166,7 @@ def main(argv=None):
     made.add_argument("--seconds", type=float, default=0.3, help="for each number of the layers (default 0.3)")
     made.add_argument("--dtypes", nargs="+", default=bench_layers.DTYPES, choices=bench_layers.DTYPES)
     made.add_argument("--modes", nargs="+", default=MODES, choices=MODES)
+    made.add_argument("--rows", nargs="+", metavar="ROW", help="of the layers: all unless given; names as in rows.py")
     given = parse(made, argv)
     if BACKEND == "tensorflow":
         print("bench_gpu.py measures JAX and PyTorch")
@@ -162,25 +174,28 @@ def main(argv=None):
     if not has_gpu():
         print("No GPU: the numbers below are the processor's, and mean nothing for one")
     quick = given.quick or not has_gpu()
-    measured = {
-        "waits": waits,
-        "layers": lambda: (
-            layer_table(QUICK, ("float32",), given.modes, 0.01, 3)
-            if quick
-            else layer_table(SIZES, given.dtypes, given.modes, given.seconds, 7)
-        ),
-        "training": lambda: training_step(quick, 3 if quick else 7),
-    }
     found = {}
-    for part in given.parts:
-        found[part] = measured[part]()
+
+    def keep(part, measured):
+        found[part] = measured
         save(given.json, "gpu", [found], quick, targets(found))
+
+    def tables():
+        sizes, dtypes, seconds, rounds = (
+            (QUICK, ("float32",), 0.01, 3) if quick else (SIZES, given.dtypes, given.seconds, 7)
+        )
+        return layer_tables(sizes, dtypes, given.modes, seconds, rounds, given.rows, functools.partial(keep, "layers"))
+
+    measured = {"waits": waits, "layers": tables, "training": lambda: training_step(quick, 3 if quick else 7)}
+    for part in given.parts:
+        keep(part, measured[part]())
     return found
 
 
 def targets(found):
     print(f"\nTargets on a GPU, {BACKEND}")
-    near = [row for row in found.get("layers", ()) if row["who"] == "keras_reg" and row["layer"] in (*TARGETED, CHAIN)]
+    layers = found.get("layers", ())
+    near = [row for row in layers if row["who"] == "keras_reg" and row["layer"] in (*TARGETED, CHAIN)]
     cells = [
         (f"{row['size']}, {row['dtype']}, {row['mode']}, {row['layer']}", row["ms"] / row["copy"], 1.2) for row in near
     ]
@@ -190,6 +205,7 @@ def targets(found):
         verdict("at most 1.2 times the device's copy", cells),
         verdict("a step of ResNet-50 at most 2 % over the plain one", steps),
         verdict("a step waits for the host no more often than the plain one", waiting),
+        *geometry_targets(bench_layers.cells_of(layers)),
     ]
 
 

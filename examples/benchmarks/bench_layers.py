@@ -15,6 +15,7 @@ import numpy as np
 import peers
 from benchmarking import BACKEND, by_turns, copies, parse, parser, save, verdict, works
 from contenders import contenders
+from geometry import geometry_targets
 from modes import COMPILED, MODES, Contender, forget
 from rows import CHAIN, LINKS, PER_BATCH, TARGETED, names
 
@@ -147,7 +148,8 @@ def targets(found):
         ]
         if others:
             made.append(verdict(text, others))
-    return [*made, verdict("a chain of three under twice its dearest link", list(_chains(ours)))]
+    made.append(verdict("a chain of three under twice its dearest link", list(_chains(ours))))
+    return [*made, *geometry_targets(cells)]
 
 
 def _against_keras(cell):

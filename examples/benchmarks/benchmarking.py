@@ -39,26 +39,45 @@ def parse(made, argv):
 
 # Timing -------------------------------------------------------------------------------------------------------------
 
+LONGEST = 10.0  # seconds for all turns of a slow function: it should not hold up a whole benchmark
+FEWEST = 2  # turns that even a slow function takes
+
 
 def by_turns(functions, seconds=0.5, rounds=7, warm_up=2):
     """{name: median milliseconds of a call} of functions without arguments that return when the work is done.
 
     In each round every function is called once, in a new random order, so that a busy moment of the machine and what
     the one before left in the caches hit all alike. Rounds go on until `seconds` for each function are over, and for
-    at least `rounds`.
+    at least `rounds`. A slow function takes part in the first of them only, and a line says so.
     """
-    times = {name: [] for name in functions}
+    times, lasted = {name: [] for name in functions}, {}
     order, shuffled = list(functions), random.Random(0)
     for name in order * warm_up:
-        functions[name]()
-    end = time.perf_counter() + seconds * len(order)
-    while len(times[order[0]]) < rounds or time.perf_counter() < end:
+        lasted[name] = _seconds_of(functions[name])
+    turns = {name: turns_of(name, lasted.get(name, 0), rounds) for name in order}
+    end, done = time.perf_counter() + seconds * len(order), 0
+    while done < rounds or time.perf_counter() < end:
         shuffled.shuffle(order)
         for name in order:
-            start = time.perf_counter()
-            functions[name]()
-            times[name].append(1e3 * (time.perf_counter() - start))
+            if turns[name] >= rounds or done < turns[name]:
+                times[name].append(1e3 * _seconds_of(functions[name]))
+        done += 1
     return {name: statistics.median(found) for name, found in times.items()}
+
+
+def _seconds_of(function):
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def turns_of(name, seconds, rounds):
+    """The number of turns of a function of which a call takes so many seconds. A line says if they are fewer."""
+    turns = min(rounds, max(FEWEST, int(LONGEST / max(seconds, 1e-9))))
+    if turns < rounds:
+        who = name if isinstance(name, str) else ", ".join(filter(None, name))
+        print(f"  {who}: {turns} turns instead of {rounds}, since a call takes {seconds:.1f} s")
+    return turns
 
 
 def in_rounds(functions, rounds):

@@ -5,6 +5,9 @@ between 2 and 33 % of the image. What still differs:
 
 - Keras' RandomErasing and KerasCV's RandomCutout draw each side alone, by the square root of an area in that range.
 - Noise: ours is drawn for a tile of two images, timm's for the boxes, all others' for every pixel of the batch.
+- Blur: keras-aug draws one kernel for the whole batch, ours is drawn for each image.
+- Sharpness: keras-aug has one factor for all images, torchvision too.
+- RandomPadCrop and RandomResizedCrop: kornia resamples the crops where ours copies whole pixels.
 - timm changes its input: "timm" is given a copy, as the others leave theirs alone, "timm in place" is spared it.
 - kornia returns both labels and a weight, and mixes none; its MixUp draws the weight uniformly.
 - timm, torchvision and kornia have their images in the layout that they want, (batch, channels, height, width).
@@ -85,7 +88,6 @@ def keras_own(name, dtype="float32"):
         "MixUp": lambda: [mix_up()],
         "CutMix": lambda: [cut_mix()],
         "RandomAffine": lambda: [turn()],
-        "RandomGrayscale": lambda: [_keras("RandomGrayscale", 1.0, **given)],
         "RandAugment": lambda: [_keras("RandAugment", most, **given)],
         "RandomFlip": lambda: [flip()],
         "ColorJitter": lambda: [_keras("RandomColorJitter", most, 0.4, 0.4, 0.4, 0.1, **given)],
@@ -96,6 +98,13 @@ def keras_own(name, dtype="float32"):
         FUSED: lambda: [flip(), turn(), _keras("RandomTranslation", 0.1, 0.1, fill_mode="constant", **given)],
         CHAIN: lambda: [erasing(fill_value=0.0), mix_up(), cut_mix()],
     }
+    alone = {  # Keras' RandomGrayscale fails on a dict
+        "RandomGrayscale": lambda: _keras("RandomGrayscale", 1.0, **given),
+        "RandomGaussianNoise": lambda: keras.layers.GaussianNoise(0.1, **given) if most[1] == 1 else None,
+    }
+    if name in alone:
+        layer = alone[name]()
+        return layer and Contender("Keras", lambda x, y: (layer(x, training=True), y), (layer,))
     # Before Keras 3.11 it has no such layers.
     return in_turn("Keras", *parts[name]()) if name in parts and hasattr(keras.layers, "RandomErasing") else None
 

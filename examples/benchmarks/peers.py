@@ -105,6 +105,11 @@ def _keras_aug(module, name, dtype, classes):
         "RandomAffine": lambda: [vision.RandomRotation(15, **given)],
         "ColorJitter": lambda: [vision.ColorJitter(*COLORS, **given)],
         "RandomGaussianBlur": lambda: [vision.GaussianBlur(KERNEL, SIGMA, **given)],
+        "RandomSharpness": lambda: [vision.RandomSharpen(1.9, 1.0, **given)],
+        "RandomGaussianNoise": lambda: [vision.GaussianNoise(0.0, 0.1, **given)] if dtype != "uint8" else None,
+        "RandomGrayscale": lambda: [vision.RandomGrayscale(1.0, **given)],
+        "RandomResizedCrop": lambda: [vision.RandomResizedCrop(28, (0.5, 1.0), **given)],
+        "TrivialAugmentWide": lambda: [vision.TrivialAugmentWide(**given)],
         FUSED: lambda: [
             vision.RandomFlip(**given), vision.RandomRotation(15, **given),
             vision.RandomAffine(translate=(0.1, 0.1), **given),
@@ -174,6 +179,11 @@ def _torchvision(module, name, dtype, classes):
         "ColorJitter": lambda: each(module.ColorJitter(*COLORS)),
         "RandomGaussianBlur": lambda: each(module.GaussianBlur(KERNEL, SIGMA)),
         "RandomSharpness": lambda: each(module.RandomAdjustSharpness(1.9, 1.0)),
+        "RandomGaussianNoise": lambda: each(module.GaussianNoise(0.0, 0.1)) if dtype == "float32" else None,
+        "RandomGrayscale": lambda: each(module.RandomGrayscale(1.0)),
+        "RandomPadCrop": lambda: _of_size(lambda size: each(module.RandomCrop(size, 4))),
+        "RandomResizedCrop": lambda: each(module.RandomResizedCrop(28, (0.5, 1.0))),
+        "TrivialAugmentWide": lambda: each(module.TrivialAugmentWide()),
         FUSED: lambda: each(module.RandomHorizontalFlip(), turn(), module.RandomAffine(0, (0.1, 0.1))),
         "MixUp, one draw a batch": lambda: module.MixUp(alpha=0.2, num_classes=classes),
         "CutMix, one draw a batch": lambda: module.CutMix(alpha=1.0, num_classes=classes),
@@ -198,6 +208,11 @@ def _kornia(module, name, dtype, classes):
         "ColorJitter": lambda: chain(module.ColorJitter(*COLORS, p=1.0)),
         "RandomGaussianBlur": lambda: chain(module.RandomGaussianBlur((KERNEL, KERNEL), SIGMA, p=1.0)),
         "RandomSharpness": lambda: chain(module.RandomSharpness(0.9, p=1.0)),
+        "RandomGaussianNoise": lambda: chain(module.RandomGaussianNoise(0.0, 0.1, p=1.0)),
+        "RandomGrayscale": lambda: chain(module.RandomGrayscale(p=1.0)),
+        "RandomPadCrop": lambda: _of_size(lambda size: chain(module.RandomCrop(size, 4, p=1.0))),
+        "RandomResizedCrop": lambda: chain(module.RandomResizedCrop((28, 28), (0.5, 1.0), p=1.0)),
+        "TrivialAugmentWide": lambda: _images_only(module.auto.TrivialAugment()),
         FUSED: lambda: chain(
             module.RandomHorizontalFlip(), turn(), module.RandomAffine(0.0, translate=(0.1, 0.1), p=1.0)
         ),
@@ -211,6 +226,12 @@ def _kornia(module, name, dtype, classes):
 
 def _images_only(function):
     return lambda x, y: (function(x), y)
+
+
+def _of_size(make):
+    """A function of images and labels, made for the height and width of the images."""
+    made = functools.cache(make)
+    return lambda x, y: made(tuple(x.shape[2:]))(x, y)
 
 
 def _both(first, second):

@@ -1,6 +1,7 @@
 """The places of JAX's arrays: eager, and inside a compiled program."""
 
 import functools
+import math
 import sys
 
 import numpy as np
@@ -8,6 +9,7 @@ from keras import ops
 
 from keras_reg._backend._place import Place, behind_conditional, for_one
 
+PART = 2**20  # the numbers of N(0, 1) that are drawn at a time on a CPU
 GENERATOR = "threefry2x32"  # its keys have two words, as Keras' seeds do; `jax_default_prng_impl` may be another one
 
 
@@ -41,9 +43,18 @@ class JaxPlace(Place):
         return jax.random.uniform(key, shape)
 
     def normal(self, key, shape):
+        """Draws the numbers in one row: XLA is slow along a few channels. Many are drawn in parts that fit the cache.
+
+        For a given key, they are those of `jax.random.normal` if there are few.
+        """
         import jax
 
-        return jax.random.normal(key, shape)
+        parts = _parts_of(shape) if jax.default_backend() == "cpu" else 1
+        if parts == 1:
+            return jax.random.normal(key, (math.prod(shape),)).reshape(shape)
+        size = math.prod(shape) // parts
+        drawn = jax.lax.map(lambda key: jax.random.normal(key, (size,)), jax.random.split(key, parts))
+        return drawn.reshape(shape)
 
     def compiled_draws(self, source):
         return int(ops.convert_to_numpy(source.generator.state)[1])
@@ -102,3 +113,10 @@ class JaxProgram(JaxPlace):
 
     def compiles(self, array, draws_pixels=False):
         return False
+
+
+def _parts_of(shape):
+    """Returns into how many equal parts to cut numbers of this shape, a divisor of its first size."""
+    count, size = shape[0] if shape else 1, math.prod(shape)
+    least = math.ceil(size / PART)
+    return next((parts for parts in range(max(least, 1), min(4 * least, count) + 1) if count % parts == 0), 1)

@@ -67,3 +67,40 @@ class NumpyPlace(Place):
                     np.multiply(own[piece], kept[piece[0]], out=here)
                     np.multiply(other[piece], given[piece[0]], out=product)
                     np.add(here, product, out=here)
+
+    def room(self, shape, dtype):
+        """Returns an empty array of images for `interpolated`."""
+        return np.empty(shape, dtype)
+
+    def interpolated(self, images, x, y, start):
+        """Interpolates between four pixels. At whole positions, it is exact, beside NaN too.
+
+        Args:
+            images: Floats in memory from `room`, in a view of shape (batch, channels, height, width).
+            x: Columns (batch, new height, new width). There is a pixel to the left and to the right of each.
+            y: Rows, in the same form.
+            start: The column and row of the images from which `x` and `y` are counted.
+
+        Returns:
+            The new images (batch, channels, new height, new width).
+        """
+        count, channels, height, width = images.shape
+        left, top = np.floor(x), np.floor(y)
+        across, down = ((x - left).astype(images.dtype), (y - top).astype(images.dtype))
+        index = (top.astype("int32") + start) * width + (left.astype("int32") + start)
+        index = index.astype("intp") + np.arange(count).reshape(-1, 1, 1) * (height * width)
+        found = np.empty((count, channels, *x.shape[1:]), images.dtype)
+        for channel in range(channels):
+            flat = np.ascontiguousarray(images[:, channel]).reshape(-1)
+            corners = [np.take(flat[start:], index) for start in (0, 1, width, width + 1)]
+            above, below = _between(*corners[:2], across), _between(*corners[2:], across)
+            found[:, channel] = _between(above, below, down)
+        return found
+
+
+def _between(first, second, share):
+    """Returns first + share * (second - first), computed in place. Where the share is 0, `second` may be NaN."""
+    with np.errstate(all="ignore"):  # the user's pixels may include NaN
+        second -= first
+        second *= share
+        return np.add(first, second, out=first, where=True if share.all() else share > 0)

@@ -86,6 +86,17 @@ class Place:
         """Draws float32 numbers from N(0, 1)."""
         raise NotImplementedError
 
+    def draw_pixels(self, key, shape):
+        """Draws a float32 number for each pixel, which `normal_pixels` maps to N(0, 1), in a program if there is one.
+
+        XLA draws slowly in TensorFlow, but is faster than TensorFlow at everything else.
+        """
+        return self.normal(key, shape)
+
+    def normal_pixels(self, drawn):
+        """Returns numbers from N(0, 1) for numbers from `draw_pixels`."""
+        return drawn
+
     def prepare(self, source):
         """Creates the state that compiled code draws from, unless this is Keras' seed generator."""
 

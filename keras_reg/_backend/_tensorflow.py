@@ -58,6 +58,15 @@ class TensorFlowPlace(Place):
     def normal(self, key, shape):
         return sys.modules["tensorflow"].random.stateless_normal(shape, key, alg=GENERATOR)
 
+    def draw_pixels(self, key, shape):
+        return self.uniform(key, shape)
+
+    def normal_pixels(self, drawn):
+        """Maps uniform numbers to quantiles of N(0, 1). They are multiples of 2^-23, and 0 must not become infinite."""
+        (drawn,) = self.computed_once(drawn)
+        inner = 2.0 * drawn - (1.0 - 2.0**-23)
+        return math.sqrt(2.0) * sys.modules["tensorflow"].math.erfinv(inner)
+
     def prepare(self, source):
         if source.philox is None:
             source.philox = PhiloxState(source.entropy)

@@ -113,13 +113,13 @@ class RandomGaussianNoise(BatchAugmentation):
                 )  # fmt: skip
 
     def _draw_noise(self, batch, key):
-        """Draws a number from N(0, 1) for each number of the inputs, in float32."""
+        """Draws a number for each number of the inputs, in float32, which `_with_noise` maps to N(0, 1)."""
         if self._is_plain("rate", 0) or self._is_plain("stddev", 0):
             return None
         keys = iter(range(len(leaves(batch.images))))
 
         def draw(array):
-            return batch.place.normal(batch.place.fold(key, next(keys)), batch.ops.shape(array))
+            return batch.place.draw_pixels(batch.place.fold(key, next(keys)), batch.ops.shape(array))
 
         return map_arrays(draw, batch.images)
 
@@ -141,7 +141,8 @@ class RandomGaussianNoise(BatchAugmentation):
         clip = self.clip or (None if is_float(array) else (np.iinfo(dtype).min, np.iinfo(dtype).max))
 
         def noisy(array, noise, select=None):
-            values = ops.cast(array, wide) + ops.cast(stddev, wide) * ops.cast(noise, wide)
+            noise = ops.cast(batch.place.normal_pixels(noise), wide)
+            values = ops.cast(array, wide) + ops.cast(stddev, wide) * noise
             values = values if clip is None else ops.clip(values, *map(float, clip))
             values = as_pixels(values, dtype, ops)
             return values if select is None else ops.where(spread(select, array, ops), values, array)

@@ -20,14 +20,19 @@ def blurred(array, sigmas, radius, place, data_format):
         return array  # without pixels
     axis, step = 2 if rows.channels_first else 1, rows.shape[3] if rows.joined else 1
     wide = at_least_float32(dtype)
-    weights = [rows.of_images(ops.cast(weight, wide)) for weight in _weights(sigmas, radius, ops)]
-    pixels = _blurred_along(rows.pixels, axis, rows.sizes[0], 1, weights, wide, place)
-    pixels = _blurred_along(pixels, axis + 1, rows.sizes[1], step, weights, wide, place)
+    weights = [rows.of_images(ops.cast(weight, wide)) for weight in gaussian_weights(sigmas, radius, ops)]
+    along = (axis, rows.sizes[0], 1), (axis + 1, rows.sizes[1], step)  # each axis, its pixels, and their distance
+    pixels = ops.cast(rows.pixels, wide)
+    for of_axis in reversed(along):
+        pixels = _with_border(pixels, *of_axis, radius, ops)
+    for of_axis in along:
+        (pixels,) = place.computed_once(pixels)
+        pixels = _weighted_sum(pixels, *of_axis, weights)
     blur = as_pixels(pixels, dtype, ops)
     return rows.restore(ops.where(rows.of_images(sigmas) > 0, blur, rows.pixels))
 
 
-def _weights(sigmas, radius, ops):
+def gaussian_weights(sigmas, radius, ops):
     """Returns the weight of the center and of the pixels at distances 1 to `radius`, each (batch,). Their sum is 1."""
     sigmas = ops.where(sigmas > 0, sigmas, 1.0)
     others = [ops.exp(-0.5 * ops.square(distance / sigmas)) for distance in range(1, radius + 1)]
@@ -35,14 +40,27 @@ def _weights(sigmas, radius, ops):
     return [1.0 / total, *(other / total for other in others)]
 
 
-def _blurred_along(pixels, axis, size, step, weights, dtype, place):
-    """Returns the weighted sum of the pixels at all distances along an axis. A step is the distance of two pixels."""
-    radius, ops = len(weights) - 1, place.ops
-    index = _mirrored(size, radius, ops)
-    if step != 1:  # the channels of a pixel stay together
-        index = ops.expand_dims(index * step, 1) + ops.arange(0, step, dtype="int32")
-        index = ops.reshape(index, [(size + 2 * radius) * step])
-    (padded,) = place.computed_once(ops.cast(ops.take(pixels, index, axis=axis), dtype))
+def _with_border(pixels, axis, size, step, radius, ops):
+    """Returns the pixels with `radius` mirrored ones on each side. Only these are gathered, which is slow."""
+    before, behind = (ops.take(pixels, mirrored(start, radius, size, step, ops), axis) for start in (-radius, size))
+    return ops.concatenate([before, pixels, behind], axis=axis)
+
+
+def mirrored(start, count, size, step, ops):
+    """Returns the entries along an axis that the `count` pixels from `start` on show, outside of the image."""
+    index = start + ops.arange(0, count, dtype="int32")
+    period = ops.maximum(2 * size - 2, 1)
+    index = ops.mod(index, period)
+    index = ops.minimum(index, period - index)
+    if step == 1:
+        return index
+    # The channels of a pixel stay together.
+    return ops.reshape(ops.expand_dims(index * step, 1) + ops.arange(0, step, dtype="int32"), [count * step])
+
+
+def _weighted_sum(padded, axis, size, step, weights):
+    """Returns the sum of the pixels at all distances along an axis, without the border."""
+    radius = len(weights) - 1
 
     def shifted(distance):
         start = (radius + distance) * step
@@ -52,11 +70,3 @@ def _blurred_along(pixels, axis, size, step, weights, dtype, place):
     for distance, weight in enumerate(weights[1:], 1):
         total = total + weight * (shifted(-distance) + shifted(distance))
     return total
-
-
-def _mirrored(size, radius, ops):
-    """Returns the pixels that an image shows from `radius` pixels before it to `radius` pixels behind it."""
-    index = ops.arange(-radius, size + radius, dtype="int32")
-    period = ops.maximum(2 * size - 2, 1)
-    index = ops.mod(index, period)
-    return ops.minimum(index, period - index)

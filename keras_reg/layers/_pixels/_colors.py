@@ -50,12 +50,16 @@ def turned_hue(images, turn, axis, ops):
     red, green, blue = channels(images, axis)
     most = ops.maximum(ops.maximum(red, green), blue)
     spread_of_colors = most - ops.minimum(ops.minimum(red, green), blue)
-    # No comparison with `most`: XLA may compute the channels twice and round them differently.
-    is_red, is_green = (red >= green) & (red >= blue), green >= blue
-    difference = ops.where(is_red, green - blue, ops.where(is_green, blue - red, red - green))
-    segment = difference / ops.where(spread_of_colors > 0, spread_of_colors, 1.0)
-    segment = segment + ops.where(is_red, 0.0, ops.where(is_green, 2.0, 4.0))
-    own = ops.cast(ops.convert_to_tensor([5.0, 3.0, 1.0]), dtype_of(images))
+    # No comparison with `most`: XLA may compute the channels twice and round them differently. Products and sums of the
+    # comparisons take NumPy a fifth of the time of `where`, whose branches cannot be predicted.
+    dtype = dtype_of(images)
+    is_red = ops.cast((red >= green) & (red >= blue), dtype)
+    is_green = (1.0 - is_red) * ops.cast(green >= blue, dtype)
+    is_blue = 1.0 - is_red - is_green
+    difference = is_red * (green - blue) + is_green * (blue - red) + is_blue * (red - green)
+    segment = difference / (spread_of_colors + ops.cast(spread_of_colors == 0, dtype))
+    segment = segment + (2.0 * is_green + 4.0 * is_blue)
+    own = ops.cast(ops.convert_to_tensor([5.0, 3.0, 1.0]), dtype)
     away = ops.reshape(own, (1, 1, 1, 3) if axis == -1 else (1, 3, 1, 1)) + (segment + 6.0 * turn)
     away = away - 6.0 * ops.floor(away * (1.0 / 6.0))  # much faster than `ops.mod`
     return most - spread_of_colors * ops.clip(ops.minimum(away, 4.0 - away), 0.0, 1.0)

@@ -7,11 +7,9 @@ slices are several times as fast. NumPy also requests huge pages, unlike PyTorch
 import numpy as np
 
 from keras_reg.layers._batch._forms import channels_first
-from keras_reg.layers._pixels._blur import blurred
 from keras_reg.layers._pixels._crop import cropped
+from keras_reg.layers._pixels._filters_on_host import blurred_on_host, sharpened_on_host
 from keras_reg.layers._pixels._gather import gathered
-from keras_reg.layers._pixels._in_cache import applied_in_cache
-from keras_reg.layers._pixels._sharpness import sharpened
 from keras_reg.layers._pixels._slices import move_by_slices
 from keras_reg.layers._pixels._warp_on_host import warped_on_host
 
@@ -69,23 +67,18 @@ class ForHost:
     def warp(self, array, source, fill, fill_mode, smooth):
         """Resamples the images at the positions of `source`."""
         first = channels_first(array, self.data_format)
-        return warped_on_host(array, source, fill, fill_mode, smooth, first, self.place.ops)
+        return warped_on_host(array, source, fill, fill_mode, smooth, first, self.place)
 
     def sharpen(self, array, factors, value_range):
         """Blends each image with a smoothed one."""
-
-        def some(array, factors):
-            return sharpened(array, factors, value_range, self.place, self.data_format)
-
-        return applied_in_cache(some, array, factors == 1, factors)
+        first = channels_first(array, self.data_format)
+        return sharpened_on_host(array, factors, value_range, first, self.place.ops)
 
     def blur(self, array, sigmas, radius):
         """Convolves each image with a Gaussian kernel."""
-
-        def some(array, sigmas):
-            return blurred(array, sigmas, radius, self.place, self.data_format)
-
-        return applied_in_cache(some, array, sigmas == 0, sigmas)
+        if 0 in array.shape[1:]:
+            return array  # without pixels
+        return blurred_on_host(array, sigmas, radius, channels_first(array, self.data_format), self.place.ops)
 
 
 def _mixed_one_by_one(own, partner, kept, regions, out, blend):

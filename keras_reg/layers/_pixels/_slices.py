@@ -11,38 +11,34 @@ def move_by_slices(array, out, moves, fill, channels_first, images):
     rows, columns = _slices(moves.rows, height, len(array)), _slices(moves.columns, width, len(array))
     channels = (slice(None),) if channels_first else ()
     fill = np.reshape(fill, (-1, 1, 1)) if channels_first and np.ndim(fill) else fill
+    few = array.ndim == 4 and not channels_first and array.shape[-1] <= _FEW_CHANNELS
     for i in images:
         (to_rows, from_rows), (to_columns, from_columns) = rows[i], columns[i]
-        if to_rows != slice(0, height) or to_columns != slice(0, width):
+        if to_rows.stop - to_rows.start < height or to_columns.stop - to_columns.start < width:
             out[i] = fill
-        by_channel = from_columns.step == -1 and array.ndim == 4 and not channels_first
-        _put(array[(i, *channels, from_rows, from_columns)], out[(i, *channels, to_rows, to_columns)], by_channel)
-
-
-def _put(image, out, by_channel):
-    """Copies an image whose rows or columns run backwards. A few channels are copied faster one by one."""
-    if by_channel and image.shape[-1] <= _FEW_CHANNELS:
-        for channel in range(image.shape[-1]):
-            out[..., channel] = image[..., channel]
-    else:
-        out[...] = image
+        source, target = array[(i, *channels, from_rows, from_columns)], out[(i, *channels, to_rows, to_columns)]
+        if few and from_columns.step == -1:
+            for channel in range(array.shape[-1]):
+                target[..., channel] = source[..., channel]
+        else:
+            target[...] = source
 
 
 def _slices(move, size, count):
     """Returns for each image the slice of the rows or columns of the result, and the slice of those of the image."""
-    flips = [False] * count if move.flip is None else move.flip.tolist()
-    offsets = [0] * count if move.offset is None else move.offset.tolist()
-    first, end = move.visible or (np.zeros(count, int), np.full(count, size))
-    return [_pair(*numbers, size) for numbers in zip(flips, offsets, first.tolist(), end.tolist(), strict=True)]
-
-
-def _pair(flip, offset, first, end, size):
-    first, end = max(first, 0), min(end, size)
-    low, high = (size - end, size - first) if flip else (first, end)
-    low, high = max(low - offset, 0), min(high - offset, size)
-    if low >= high:
-        return slice(0, 0), slice(0, 0)
-    if not flip:
-        return slice(low, high), slice(low + offset, high + offset)
-    start, stop = size - 1 - (low + offset), size - 1 - (high + offset)
-    return slice(low, high), slice(start, stop if stop >= 0 else None, -1)
+    if move.flip is None and move.offset is None and move.visible is None:
+        return [(slice(0, size), slice(0, size))] * count
+    flip = np.zeros(count, bool) if move.flip is None else move.flip
+    offset = np.zeros(count, int) if move.offset is None else move.offset.astype(int)
+    first, end = (np.clip(edge, 0, size) for edge in move.visible or (0, size))
+    low, high = np.where(flip, size - end, first) - offset, np.where(flip, size - first, end) - offset
+    low, high = np.maximum(low, 0), np.minimum(high, size)
+    low, high, offset = (np.where(low < high, x, 0) for x in (low, high, offset))  # of some images, nothing is left
+    source = low + offset, high + offset
+    forward = [slice(*pair) for pair in zip(*(edge.tolist() for edge in source), strict=True)]
+    targets = [slice(*pair) for pair in zip(low.tolist(), high.tolist(), strict=True)]
+    sources = [
+        slice(size - 1 - one.start, size - 1 - one.stop if one.stop < size else None, -1) if turned else one
+        for one, turned in zip(forward, flip.tolist(), strict=True)
+    ]
+    return list(zip(targets, sources, strict=True))

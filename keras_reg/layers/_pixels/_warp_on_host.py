@@ -3,6 +3,7 @@
 import numpy as np
 
 from keras_reg.layers._batch._forms import at_least_float32, dtype_of
+from keras_reg.layers._pixels._in_cache import as_slice
 from keras_reg.layers._pixels._moves import Move, Moves, both
 from keras_reg.layers._pixels._rounding import as_pixels, float32_holds
 from keras_reg.layers._pixels._slices import move_by_slices
@@ -11,25 +12,27 @@ from keras_reg.layers._pixels._warp import BEYOND, within
 AT_ONCE = 2**15  # the pixels of small images that are resampled in one go
 
 
-def warped_on_host(array, source, fill, fill_mode, smooth, channels_first, ops):
+def warped_on_host(array, source, fill, fill_mode, smooth, channels_first, place):
     """Returns the images resampled at the positions of `source`. The arguments are those of `warped`."""
+    ops = place.ops
     out = np.empty(array.shape, array.dtype)
-    given, made = (_by_channel(x, channels_first) for x in (array, out))
-    height, width = sizes = given.shape[2:]
+    made = _by_channel(out, channels_first)
+    height, width = sizes = made.shape[2:]
     whole, moves = _whole_moves(source, sizes, ops) if fill_mode == "constant" else (source.is_identity(), Moves())
     move_by_slices(array, out, moves, fill, channels_first, np.flatnonzero(whole).tolist())
     rest, count = np.flatnonzero(~whole), max(1, AT_ONCE // max(1, height * width))
     resample = _bilinear if smooth else _nearest
     fills = None  # or one for each channel
     if fill_mode == "constant":
-        fills = np.broadcast_to(np.asarray(fill, array.dtype), given.shape[1])
+        fills = np.broadcast_to(np.asarray(fill, array.dtype), made.shape[1])
     for start in range(0, len(rest), count):
-        some = _as_slice(rest[start : start + count])
+        some = as_slice(rest[start : start + count])
         part = source.part(some)
         x, y = part.positions(sizes, ops)
         x, y = within(x, width, fill_mode, ops), within(y, height, fill_mode, ops)
+        given = _by_channel(array[some], channels_first)
         found = made[some]  # a view of a slice, but a copy of single images
-        resample(given[some], found, part.visible, x, y, fills, ops)
+        resample(given, found, part.visible, x, y, fills, place)
         if not isinstance(some, slice):
             made[some] = found
     return out
@@ -53,12 +56,6 @@ def _whole_moves(warp, size, ops):
     return whole, Moves(*moves)
 
 
-def _as_slice(images):
-    """Returns indices that follow one another as a slice, which does not copy."""
-    first, end = int(images[0]), int(images[-1]) + 1
-    return slice(first, end) if end - first == len(images) else images
-
-
 def _by_channel(array, channels_first):
     """Returns a view (batch, channels, height, width): NumPy is fast along rows, and slow along a few channels."""
     if array.ndim == 3:
@@ -66,7 +63,7 @@ def _by_channel(array, channels_first):
     return array if channels_first else array.transpose(0, 3, 1, 2)
 
 
-def _nearest(images, out, visible, x, y, fills, ops):
+def _nearest(images, out, visible, x, y, fills, place):
     count, channels, height, width = images.shape
     row, column = (np.rint(position).astype("intp") for position in (y, x))
     inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
@@ -80,51 +77,40 @@ def _nearest(images, out, visible, x, y, fills, ops):
         out[:, channel] = found if fills is None else np.where(inside, found, fills[channel])
 
 
-def _bilinear(images, out, visible, x, y, fills, ops):
+def _bilinear(images, out, visible, x, y, fills, place):
     """Interpolates between four pixels. A border of the fill replaces the comparison of positions with the image."""
     dtype = dtype_of(images)
-    wide = at_least_float32(dtype)
     count, channels, height, width = images.shape
     before, after = (0, 1) if fills is None else (BEYOND, BEYOND + 1)
-    padded, filled = np.zeros((count, height + before + after, width + before + after), wide), 0
-    inner = padded[:, before : before + height, before : before + width]
-    shown = _shown(visible, (height, width))
-    flat, stride = padded.reshape(-1), padded.shape[2]
-    left, top = np.floor(x), np.floor(y)
-    across, down = (x - left).astype(wide), (y - top).astype(wide)
-    index = (top.astype("intp") + before) * stride + (left.astype("intp") + before) + _starts(count, padded[0].size)
-    for channel in range(channels):
-        if fills is not None and fills[channel] != filled:
-            padded[...] = filled = fills[channel]
-        np.copyto(inner, images[:, channel], where=shown)
-        corners = [np.take(flat[start:], index) for start in (0, 1, stride, stride + 1)]
-        above, below = _between(*corners[:2], across), _between(*corners[2:], across)
-        out[:, channel] = as_pixels(_between(above, below, down), dtype, ops)
+    sizes = height + before + after, width + before + after
+    last = images.strides[1] < images.strides[3]  # the channels
+    shape = (count, *sizes, channels) if last else (count, channels, *sizes)
+    room = place.room(shape, at_least_float32(dtype))
+    padded = _by_channel(room, not last)
+    if fills is None or (fills == fills[:1]).all():
+        room.fill(0 if fills is None or not channels else fills[0])
+    else:
+        padded[...] = fills[:, None, None]
+    inner = padded[:, :, before : before + height, before : before + width]
+    np.copyto(inner, images, where=_shown(visible, (height, width)))
+    out[...] = as_pixels(place.interpolated(padded, x, y, before), dtype, place.ops)
     if not float32_holds(dtype):
-        exact, whole = np.empty(out.shape, out.dtype), (across == 0) & (down == 0)
-        _nearest(images, exact, visible, x, y, fills, ops)
+        exact, whole = np.empty(out.shape, out.dtype), (np.floor(x) == x) & (np.floor(y) == y)
+        _nearest(images, exact, visible, x, y, fills, place)
         np.copyto(out, exact, where=whole[:, None])
 
 
 def _shown(visible, size):
-    """Returns which pixels of the images are visible, (batch, height, width), or `True` for all."""
+    """Returns which pixels of the images are visible, (batch, 1, height, width), or `True` for all."""
     shown = True
     for axis, pixels in enumerate(visible):
         if pixels is not None:
             first, end = (edge.reshape(-1, 1) for edge in pixels)
             index = np.arange(size[axis])
-            shown = shown & np.expand_dims((index >= first) & (index < end), 2 - axis)
+            shown = shown & np.expand_dims((index >= first) & (index < end), (1, 3 - axis))
     return shown
 
 
 def _starts(count, size):
     """Returns the index of the first pixel of each image, to add to indices (batch, height, width)."""
     return np.arange(count).reshape(-1, 1, 1) * size
-
-
-def _between(first, second, share):
-    """Returns first + share * (second - first), computed in place. Where the share is 0, `second` may be NaN."""
-    with np.errstate(all="ignore"):  # the user's pixels may include NaN
-        second -= first
-        second *= share
-        return np.add(first, second, out=first, where=True if share.all() else share > 0)
