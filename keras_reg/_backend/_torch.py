@@ -1,6 +1,5 @@
 """The places of PyTorch's tensors: handled by PyTorch, or by NumPy in their memory."""
 
-import math
 import sys
 
 import numpy as np
@@ -84,41 +83,6 @@ class TorchHost(NumpyPlace):
     def blend(self, own, other, kept, out):
         own, other, kept, out = map(from_numpy, (own, other, kept, out))
         sys.modules["torch"].lerp(other, own, kept, out=out)
-
-    def room(self, shape, dtype):
-        """Returns an empty array. It lies in longer memory, so that `_of_powers` can see a larger one there."""
-        size, of_one = math.prod(shape), math.prod(shape[1:])
-        return np.empty(size + 2 * of_one, dtype)[:size].reshape(shape)
-
-    def interpolated(self, images, x, y, start):
-        """PyTorch's kernel interpolates several images in parallel. It would multiply NaN by a weight of 0."""
-        if images.size == 0:
-            return super().interpolated(images, x, y, start)
-        torch = sys.modules["torch"]
-        whole = _of_powers(images)
-        grid = np.empty((*x.shape, 2), images.dtype)
-        for axis, (positions, size) in enumerate(zip((x, y), whole.shape[:1:-1], strict=True)):
-            np.multiply(positions, 2 / size, out=grid[..., axis])
-            grid[..., axis] += (2 * start + 1) / size - 1
-        found = torch.nn.functional.grid_sample(
-            whole, torch.from_numpy(grid), "bilinear", "border", align_corners=False
-        ).numpy()
-        with np.errstate(all="ignore"):  # the user's pixels may include NaN
-            unusual = np.flatnonzero(~np.isfinite(images.sum(axis=(1, 2, 3))))
-        for i in unusual:
-            one = slice(i, i + 1)
-            found[one] = super().interpolated(images[one], x[one], y[one], start)
-        return found
-
-
-def _of_powers(images):
-    """Returns a tensor on the memory of images, seen as larger ones: height and width become powers of two.
-
-    PyTorch wants positions as shares of the size. These are exact for powers of two.
-    """
-    sizes = [1 << (size - 1).bit_length() for size in images.shape[2:]]
-    strides = [stride // images.itemsize for stride in images.strides]
-    return sys.modules["torch"].from_numpy(images.base).as_strided((*images.shape[:2], *sizes), strides)
 
 
 class ForeignTorch(NumpyPlace):

@@ -95,9 +95,10 @@ def compile_all(monkeypatch):
 
 @pytest.fixture(params=["small", "large"])
 def image_size(request, monkeypatch):
-    """Images that count as large are mixed where they lie, once they are nobody else's."""
+    """Images that count as large are mixed where they lie, once they are nobody else's, and filtered band by band."""
     if request.param == "large":
         monkeypatch.setattr("keras_reg.layers._pixels._for_host._LARGE", 1)
+        monkeypatch.setattr("keras_reg.layers._pixels._filters_on_host.AT_ONCE", 70)
 
 
 def in_a_worker(function):

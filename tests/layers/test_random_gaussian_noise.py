@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from harness import raises_received
+from harness import only, raises_received
 from layers.batches import LEAST_P, assert_same_bits, augment
 from scipy import stats
 
@@ -56,6 +56,26 @@ def test_the_noise_of_a_sample_does_not_depend_on_the_other_samples():
     found = augment(layer, x, index=0)
     assert (found[0] != x[0]).any()
     assert_same_bits(augment(layer, others, index=0)[0], found[0])
+
+
+@only("tensorflow", why="the others draw from N(0, 1) themselves")
+def test_uniform_numbers_become_quantiles_and_none_is_infinite(monkeypatch):
+    import tensorflow as tf
+
+    shares = np.asarray([0, 2**-23, 0.01, 0.3, 0.5 - 2**-24, 0.75, 0.999, 1 - 2**-23], "float32")
+    monkeypatch.setattr("keras_reg._backend._tensorflow.TensorFlowPlace.uniform", lambda *_: tf.constant(shares[None]))
+    found = augment(RandomGaussianNoise(1.0, 1.0), np.zeros((1, 8), "float32"))[0]
+    np.testing.assert_allclose(found, stats.norm.ppf(shares.astype("float64") + 2**-24), rtol=1e-4, atol=2e-7)
+
+
+@only("jax", why="which draws many numbers in parts")
+@pytest.mark.parametrize("shape", [(12, 1000), (101, 120)])
+def test_noise_that_is_drawn_in_parts_is_normal_and_no_part_repeats(shape, monkeypatch):
+    """12 samples are drawn in 6 parts. 101 samples could only be drawn one by one, so they are drawn at once."""
+    monkeypatch.setattr("keras_reg._backend._jax.PART", 2500)
+    found = augment(RandomGaussianNoise(1.0, 1.0, seed=7), np.zeros(shape, "float32"), index=0)
+    assert stats.kstest(found.ravel(), stats.norm.cdf).pvalue > LEAST_P
+    assert abs(np.corrcoef(found)[np.triu_indices(len(found), 1)]).max() < 6 / np.sqrt(shape[1])
 
 
 def test_a_strength_moves_the_noise_and_a_pipeline_passes_it():

@@ -12,16 +12,15 @@ from keras_reg.layers._pixels._warp import BEYOND, within
 AT_ONCE = 2**15  # the pixels of small images that are resampled in one go
 
 
-def warped_on_host(array, source, fill, fill_mode, smooth, channels_first, place):
+def warped_on_host(array, source, fill, fill_mode, smooth, channels_first, ops):
     """Returns the images resampled at the positions of `source`. The arguments are those of `warped`."""
-    ops = place.ops
     out = np.empty(array.shape, array.dtype)
     made = _by_channel(out, channels_first)
     height, width = sizes = made.shape[2:]
     whole, moves = _whole_moves(source, sizes, ops) if fill_mode == "constant" else (source.is_identity(), Moves())
     move_by_slices(array, out, moves, fill, channels_first, np.flatnonzero(whole).tolist())
     rest, count = np.flatnonzero(~whole), max(1, AT_ONCE // max(1, height * width))
-    resample = _bilinear if smooth else _nearest
+    resample = _Bilinear((min(count, len(rest)), *sizes), dtype_of(array)) if smooth else _nearest
     fills = None  # or one for each channel
     if fill_mode == "constant":
         fills = np.broadcast_to(np.asarray(fill, array.dtype), made.shape[1])
@@ -32,7 +31,7 @@ def warped_on_host(array, source, fill, fill_mode, smooth, channels_first, place
         x, y = within(x, width, fill_mode, ops), within(y, height, fill_mode, ops)
         given = _by_channel(array[some], channels_first)
         found = made[some]  # a view of a slice, but a copy of single images
-        resample(given, found, part.visible, x, y, fills, place)
+        resample(given, found, part.visible, x, y, fills, ops)
         if not isinstance(some, slice):
             made[some] = found
     return out
@@ -63,7 +62,7 @@ def _by_channel(array, channels_first):
     return array if channels_first else array.transpose(0, 3, 1, 2)
 
 
-def _nearest(images, out, visible, x, y, fills, place):
+def _nearest(images, out, visible, x, y, fills, ops):
     count, channels, height, width = images.shape
     row, column = (np.rint(position).astype("intp") for position in (y, x))
     inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
@@ -77,40 +76,71 @@ def _nearest(images, out, visible, x, y, fills, place):
         out[:, channel] = found if fills is None else np.where(inside, found, fills[channel])
 
 
-def _bilinear(images, out, visible, x, y, fills, place):
-    """Interpolates between four pixels. A border of the fill replaces the comparison of positions with the image."""
-    dtype = dtype_of(images)
-    count, channels, height, width = images.shape
-    before, after = (0, 1) if fills is None else (BEYOND, BEYOND + 1)
-    sizes = height + before + after, width + before + after
-    last = images.strides[1] < images.strides[3]  # the channels
-    shape = (count, *sizes, channels) if last else (count, channels, *sizes)
-    room = place.room(shape, at_least_float32(dtype))
-    padded = _by_channel(room, not last)
-    if fills is None or (fills == fills[:1]).all():
-        room.fill(0 if fills is None or not channels else fills[0])
-    else:
-        padded[...] = fills[:, None, None]
-    inner = padded[:, :, before : before + height, before : before + width]
-    np.copyto(inner, images, where=_shown(visible, (height, width)))
-    out[...] = as_pixels(place.interpolated(padded, x, y, before), dtype, place.ops)
-    if not float32_holds(dtype):
-        exact, whole = np.empty(out.shape, out.dtype), (np.floor(x) == x) & (np.floor(y) == y)
-        _nearest(images, exact, visible, x, y, fills, place)
-        np.copyto(out, exact, where=whole[:, None])
+class _Bilinear:
+    """Interpolates between four pixels. A border of the fill replaces the comparison of positions with the image.
+
+    Fresh memory for each corner and channel would take most of the time.
+    """
+
+    def __init__(self, shape, dtype):
+        self.wide = at_least_float32(dtype)
+        self.corners = np.empty((4, *shape), self.wide)
+
+    def __call__(self, images, out, visible, x, y, fills, ops):
+        dtype, wide = dtype_of(images), self.wide
+        count, channels, height, width = images.shape
+        before, after = (0, 1) if fills is None else (BEYOND, BEYOND + 1)
+        padded, filled = np.zeros((count, height + before + after, width + before + after), wide), 0
+        inner = padded[:, before : before + height, before : before + width]
+        shown = _shown(visible, (height, width))
+        flat, stride = padded.reshape(-1), padded.shape[2]
+        left, top = np.floor(x), np.floor(y)
+        across, down = (x - left).astype(wide), (y - top).astype(wide)
+        index = (top.astype("int32") + before) * stride + (left.astype("int32") + before)
+        index = index.astype("intp") + _starts(count, padded[0].size)
+        between = _between if np.isfinite(np.sum(images, dtype=wide)) else _between_unusual
+        corners = self.corners[:, :count]
+        for channel in range(channels):
+            if fills is not None and fills[channel] != filled:
+                padded[...] = filled = fills[channel]
+            np.copyto(inner, images[:, channel], where=shown)
+            for corner, start in zip(corners, (0, 1, stride, stride + 1), strict=True):
+                np.take(flat[start:], index, out=corner, mode="wrap")  # by default, it would use a buffer
+            above, below = between(*corners[:2], across), between(*corners[2:], across)
+            out[:, channel] = as_pixels(between(above, below, down), dtype, ops)
+        if not float32_holds(dtype):
+            exact, whole = np.empty(out.shape, out.dtype), (across == 0) & (down == 0)
+            _nearest(images, exact, visible, x, y, fills, ops)
+            np.copyto(out, exact, where=whole[:, None])
 
 
 def _shown(visible, size):
-    """Returns which pixels of the images are visible, (batch, 1, height, width), or `True` for all."""
+    """Returns which pixels of the images are visible, (batch, height, width), or `True` for all."""
     shown = True
     for axis, pixels in enumerate(visible):
         if pixels is not None:
             first, end = (edge.reshape(-1, 1) for edge in pixels)
             index = np.arange(size[axis])
-            shown = shown & np.expand_dims((index >= first) & (index < end), (1, 3 - axis))
+            shown = shown & np.expand_dims((index >= first) & (index < end), 2 - axis)
     return shown
 
 
 def _starts(count, size):
     """Returns the index of the first pixel of each image, to add to indices (batch, height, width)."""
     return np.arange(count).reshape(-1, 1, 1) * size
+
+
+def _between(first, second, share):
+    """Returns first + share * (second - first), computed in place."""
+    second -= first
+    second *= share
+    first += second
+    return first
+
+
+def _between_unusual(first, second, share):
+    """Returns the same. Where the share is 0, `second` may be NaN, which costs time."""
+    with np.errstate(all="ignore"):
+        second -= first
+        second *= share
+        return np.add(first, second, out=first, where=share > 0)
