@@ -52,11 +52,12 @@ BACKENDS = $(or $(BACKEND),tensorflow jax torch)
 # The tests of one file stay together: some share what is slow to make. tests/conftest.py puts the longest files first.
 PARALLEL = -n $(JOBS) --dist loadfile --no-loadscope-reorder
 # How each backend is installed, by the command $(1). PyTorch comes from wherever pip looks first, then from PyTorch's own
-# index of CPU builds; on macOS every build is one.
+# index of CPU builds, and from PyPI, with CUDA, if neither has it. On macOS every build is one for the CPU.
 install-tensorflow = $(1) $(TENSORFLOW)
 install-jax = $(1) jax
 ifeq ($(firstword $(SYSTEM)),Linux)
-install-torch = { $(1) "torch==$(TORCH)+cpu" 2>/dev/null || $(1) --index-url $(TORCH_CPU_INDEX) "torch==$(TORCH)"; }
+install-torch = { $(1) "torch==$(TORCH)+cpu" 2>/dev/null || $(1) --index-url $(TORCH_CPU_INDEX) "torch==$(TORCH)" || \
+	{ echo "   There is no CPU build to be had: installing the build with CUDA, several gigabytes"; $(1) "torch==$(TORCH)"; }; }
 else
 install-torch = $(1) "torch==$(TORCH)"
 endif

@@ -4,6 +4,7 @@ python .ci/install.py [arguments of pip install]
 """
 
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -53,7 +54,8 @@ def install(arguments):
     while reader.is_alive():
         reader.join(0.5)
         if sys.stdout.isatty():
-            print(f"\r\033[K   {clock(start)}  {title}: {status.text}"[:110], end="", flush=True)
+            width = shutil.get_terminal_size().columns - 1  # a longer line would wrap, and stay when the next one comes
+            print("\r\033[K" + f"   {clock(start)}  {title}: {status.text}"[:width], end="", flush=True)
     if sys.stdout.isatty():
         print("\r\033[K", end="")
     if process.wait():

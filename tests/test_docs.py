@@ -1,6 +1,7 @@
 """Every public name is on a page of the documentation, every page names what exists, and all of its code runs."""
 
 import ast
+import builtins
 import importlib
 import inspect
 import re
@@ -145,6 +146,33 @@ def test_code_runs(page, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     docs_names.shorten(monkeypatch)
     docs_names.run(new_code_of(page), page)
+
+
+@pytest.mark.once
+def test_a_recipe_needs_nothing_but_the_first_one():
+    """As the page says: each name in its code is its own, or one of the first recipe."""
+    sections = TEXTS["docs/recipes.md"].split("\n## ")[1:]
+    first, *others = (
+        ast.parse("\n".join(block["code"] for block in docs_names.BLOCK.finditer(section))) for section in sections
+    )
+    for section, tree in zip(sections[1:], others, strict=True):
+        used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+        assert used and not used - made_in(tree) - made_in(first) - set(dir(builtins)), section.splitlines()[0]
+
+
+def made_in(tree):
+    """The names that a program assigns, imports or defines, or that are arguments of its functions."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.arg):
+            names.add(node.arg)
+        elif isinstance(node, ast.alias):
+            names.add((node.asname or node.name).partition(".")[0])
+    return names
 
 
 # Examples that draw and compare for the pages. What they show does not depend on the backend.
