@@ -1,5 +1,7 @@
 """Pictures of what is done with a trained network. See method_pictures.py."""
 
+import itertools
+
 import digits
 import keras
 import numpy as np
@@ -7,7 +9,7 @@ from pictures import BLUE, GREY, RED, array, curves, picture
 from step_pictures import LABELED, compiled
 
 import keras_reg
-from keras_reg import inference, layers, surgery
+from keras_reg import callbacks, inference, layers, surgery
 
 
 def trained(network=None, epochs=60, rate=3e-3, seed=1, **parts):
@@ -100,26 +102,108 @@ def expected_calibration_error():
     return figure
 
 
-@picture
-def ensemble():
-    data, (figure, (left, right)) = digits.load(LABELED, 0), curves(8.4, 3.0, 2)
-    networks = [trained(seed=seed) for seed in range(8)]
-    counts = [1, 2, 4, 8]
+def in_groups(networks, counts):
+    """Rows (count, loss, accuracy, ECE) on the test digits, of ensembles of disjoint groups of networks."""
+    data, found = digits.load(LABELED, 0), []
     metrics = ["accuracy", keras_reg.metrics.ExpectedCalibrationError(from_logits=True)]
-    found = []
     for count in counts:
-        for first in range(0, 8, count):
+        for first in range(0, len(networks) - count + 1, count):
             model = inference.ensemble(networks[first : first + count])
-            model.compile(loss=networks[0].loss, metrics=metrics)
+            model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=metrics)
             found.append((count, *model.evaluate(data.x_test, data.y_test, verbose=0)))
-    found = np.array(found)
+    return np.array(found)
+
+
+def draw_groups(axes, found, counts, color, label):
+    """Draws losses and accuracies of ensembles and their means, and prints the means."""
     means = {count: found[found[:, 0] == count].mean(0)[1:].round(4) for count in counts}
-    print({count: dict(zip(("loss", "accuracy", "ECE"), mean.tolist(), strict=True)) for count, mean in means.items()})
-    for axis, column, scale, name in ((left, 1, 1, "negative log-likelihood"), (right, 2, 100, "accuracy (%)")):
-        axis.plot(found[:, 0], scale * found[:, column], ".", color=GREY)
-        axis.plot(counts, [scale * means[count][column - 1] for count in counts], "o-", color=BLUE)
+    names = ("loss", "accuracy", "ECE")
+    print(label, {count: dict(zip(names, mean.tolist(), strict=True)) for count, mean in means.items()})
+    for axis, column, scale, name in zip(
+        axes, (1, 2), (1, 100), ("negative log-likelihood", "accuracy (%)"), strict=True
+    ):
+        axis.plot(found[:, 0], scale * found[:, column], ".", color=color, alpha=0.3)
+        axis.plot(counts, [scale * means[count][column - 1] for count in counts], "o-", color=color, label=label)
         axis.set(xscale="log", xlabel="number of members", ylabel=name)
         axis.set_xticks(counts, map(str, counts))
         axis.minorticks_off()
+
+
+def build(rate=3e-3):
+    network = digits.network()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    network.compile(keras.optimizers.Adam(rate), loss, metrics=["accuracy"])
+    return network
+
+
+@picture
+def ensemble():
+    data, (figure, axes), counts = digits.load(LABELED, 0), curves(8.4, 3.0, 2), [1, 2, 4, 8]
+    examples, options = (data.x_train, data.y_train), {"epochs": 60, "batch_size": digits.BATCH}
+    members = inference.train_ensemble(build, lambda model: model.fit(*examples, **options, verbose=0), 8)
+    bags = inference.bagging(build, examples, 8, **options)
+    for networks, color, label in ((members, BLUE, "all digits"), (bags, RED, "bootstrap samples")):
+        draw_groups(axes, in_groups(networks, counts), counts, color, label)
+    axes[0].legend(frameon=False, fontsize=9)
+    figure.tight_layout()
+    return figure
+
+
+@picture
+def snapshot_ensemble():
+    data, (figure, (left, right)), cycles = digits.load(LABELED, 0), curves(8.4, 3.0, 2), 5
+    options = {"epochs": 60, "batch_size": digits.BATCH, "validation_data": (data.x_test, data.y_test), "verbose": 0}
+    plain, combined, last = [], [], []
+    for seed in range(3):
+        keras.utils.set_random_seed(seed)
+        plain.append(build().fit(data.x_train, data.y_train, **options).history)
+        keras.utils.set_random_seed(seed)
+        snapshots = callbacks.SnapshotEnsemble(cycles)
+        last.append(build().fit(data.x_train, data.y_train, **options, callbacks=[snapshots]).history)
+        members = snapshots.models()
+        models = [inference.ensemble(members[-count:]) for count in range(1, cycles + 1)]
+        combined.append([model.evaluate(data.x_test, data.y_test, verbose=0) for model in models])
+    left.plot(np.arange(1, 61), plain[0]["val_loss"], color=GREY, label="constant learning rate")
+    left.plot(np.arange(1, 61), last[0]["val_loss"], color=RED, label="five cycles")
+    left.plot(np.array(snapshots.epochs) + 1, np.array(last[0]["val_loss"])[snapshots.epochs], "o", color=RED)
+    left.set(xlabel="epoch", ylabel="negative log-likelihood", ylim=(0.2, 1.0))
+    left.legend(frameon=False, fontsize=9)
+    combined, constant = np.array(combined), np.array([[h["val_loss"][-1], h["val_accuracy"][-1]] for h in plain])
+    print("constant", constant.mean(0), constant.std(0, ddof=1), "last k", combined.mean(0), combined.std(0, ddof=1))
+    for found in combined[..., 0]:
+        right.plot(range(1, cycles + 1), found, "o-", color=BLUE, alpha=0.6)
+    for found in constant[:, 0]:
+        right.axhline(found, color=GREY, lw=1)
+    right.set(xlabel="number of last members combined", ylabel="negative log-likelihood")
+    figure.tight_layout()
+    return figure
+
+
+@picture
+def soup():
+    (figure, axes), names = curves(8.4, 3.0, 3), ("members", "uniform soup", "greedy soup", "ensemble")
+    rates, augmentations = (1e-3, 3e-3), (None, layers.RandomPadCrop(1, seed=0))
+    for seed, axis in enumerate(axes):
+        data = digits.load(LABELED, seed)
+        validation, test = ((data.x_test[part], data.y_test[part]) for part in (slice(300), slice(300, None)))
+        start = trained(seed=seed, epochs=15)
+        members = []
+        for number, (rate, shift) in enumerate(itertools.product(rates, augmentations)):
+            network = build(rate)
+            network.set_weights(start.get_weights())
+            model = compiled(network, keras.optimizers.Adam(rate), augmentation=shift)
+            keras.utils.set_random_seed(number)
+            model.fit(data.x_train, data.y_train, batch_size=digits.BATCH, epochs=15, verbose=0)
+            members.append(network)
+        uniform = inference.soup(members, greedy=False)
+        greedy = inference.soup(members, validation, verbose=1)
+        groups = [members, [uniform], [greedy], [inference.ensemble(members)]]
+        found = [np.array([model.evaluate(*test, verbose=0) for model in models]) for models in groups]
+        for place, (name, group) in enumerate(zip(names, found, strict=True)):
+            print(seed, name, group.round(4).tolist())
+            axis.plot(np.full(len(group), place), group[:, 0], "o", color=GREY if place == 0 else RED, alpha=0.8)
+        axis.set_xticks(range(4), [name.replace(" ", "\n") for name in names], fontsize=8)
+        axis.set(ylabel="negative log-likelihood" if seed == 0 else None, xlim=(-0.5, 3.5))
+        axis.set_title(f"seed {seed}", fontsize=9, loc="left")
     figure.tight_layout()
     return figure

@@ -143,6 +143,10 @@ def check_form(data):
 def check_data(data):
     """Checks that data are arrays or a dataset that can be iterated repeatedly, with at least one batch."""
     check_form(data)
-    if next(inputs_of(data), None) is None:
+    try:
+        first = next(inputs_of(data), None)
+    except (TypeError, ValueError) as error:
+        fail(f"`data` must have inputs that can be converted to tensors: {error}", data=data)
+    if first is None:
         fail("`data` must have at least one batch.", data=data)
     return data

@@ -682,6 +682,12 @@ CASES = [
         bad=[{"schedule": 0.5}, {"schedule": None}],
     ),
     Case(
+        callbacks.SnapshotEnsemble,
+        {"cycles": 2},
+        "callback",
+        bad=[*({"cycles": value} for value in (0, 1.5, "2", None)), {"initial_learning_rate": 0}, {"verbose": "yes"}],
+    ),
+    Case(
         callbacks.WeightAverage,
         {"kind": "swa", "decay": 0.9, "start": 1, "every": "epoch", "data": images(8), "swap": "validation"},
         "callback",

@@ -81,7 +81,11 @@ def shorten(monkeypatch):
         return compile_model(self, *args, run_eagerly=run_eagerly, **kwargs)
 
     def short_fit(self, *args, epochs=1, initial_epoch=0, **kwargs):
-        return fit(self, *args, epochs=min(epochs, initial_epoch + EPOCHS), initial_epoch=initial_epoch, **kwargs)
+        cycles = [
+            getattr(callback, "cycles", 0) for callback in kwargs.get("callbacks") or ()
+        ]  # of a `SnapshotEnsemble`
+        most = initial_epoch + max([EPOCHS, *cycles])
+        return fit(self, *args, epochs=min(epochs, most), initial_epoch=initial_epoch, **kwargs)
 
     monkeypatch.setattr(keras.Model, "compile", quick_compile)
     monkeypatch.setattr(keras.Model, "fit", short_fit)

@@ -10,12 +10,12 @@ from odd_values import ARGUMENTS, value_of
 
 from keras_reg import callbacks, inference, layers, losses, surgery, transfer
 
-FOREIGN = ("self", "name", "dtype", "kwargs", "compile_arguments")  # which Keras checks, or nobody can
+FOREIGN = ("self", "name", "dtype", "kwargs", "compile_arguments", "fit_arguments")  # which Keras checks, or nobody can
 
 # These build networks.
 COSTLY = (
     "TransferLearner", "regularize", "RegularizedModel", "unfreeze", "exclude_from_weight_decay", "MonteCarlo",
-    "TestTimeAugmentation", "calibrate", "reliability", "ensemble",
+    "TestTimeAugmentation", "calibrate", "reliability", "ensemble", "soup", "train_ensemble", "bagging",
 )  # fmt: skip
 FLAGS = (
     "relative", "restore_best_weights", "terminate_on_nan", "batch_norm", "penalize_biases", "dry_run",
@@ -51,6 +51,12 @@ def network():
     return keras.Sequential(parts)
 
 
+def compiled():
+    model = network()
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), run_eagerly=True)
+    return model
+
+
 EXAMPLES = (np.random.default_rng(0).normal(size=(6, 4)).astype("float32"), np.array([0, 1, 0, 1, 1, 0]))
 
 # Public functions, each with arguments that are right.
@@ -70,6 +76,9 @@ FUNCTIONS = {
     inference.ten_crop: lambda: {"size": (3, 2)},
     inference.multi_scale: lambda: {"sizes": [4, (5, 6)]},
     inference.ensemble: lambda: {"models": [network(), network()], "from_logits": True},
+    inference.soup: lambda: {"models": [network(), network()], "greedy": False},
+    inference.train_ensemble: lambda: {"build": network, "fit": lambda model: None, "n": 1, "verbose": 0},
+    inference.bagging: lambda: {"build": compiled, "data": EXAMPLES, "n": 1, "verbose": 0},
     inference.calibrate: lambda: {"model": network(), "data": EXAMPLES, "from_logits": True},
     inference.reliability: lambda: {"model": network(), "data": EXAMPLES, "from_logits": True},
     transfer.suggest_phases: lambda: {"num_examples": 100, "similarity": "similar"},

@@ -27,6 +27,7 @@ BASE = {
     "_datasets",
     "_inner_layers",
     "_moving_statistics",
+    "_direction",
 }
 
 # Part of the package -> the parts it may import. A part is a namespace or a file beside them.
@@ -44,9 +45,10 @@ ARROWS = {
     "_datasets": set(),
     "_inner_layers": set(),
     "_moving_statistics": {"_validation", "_backend", "_inner_layers", "_datasets"},
+    "_direction": {"_validation"},
     "layers": BASE,
     "losses": BASE,
-    "callbacks": BASE,
+    "callbacks": BASE | {"training"},
     "training": BASE | {"layers", "losses"},
     "transfer": BASE | {"layers", "losses", "callbacks", "training", "surgery"},
     "metrics": BASE,

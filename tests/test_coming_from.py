@@ -16,10 +16,10 @@ from cases import small_network
 from harness import ROOT, only, to_numpy
 
 import keras_reg
-from keras_reg import callbacks, layers, losses, surgery, training, transfer
+from keras_reg import callbacks, inference, layers, losses, surgery, training, transfer
 
 PAGE = (ROOT / "docs" / "coming_from.md").read_text(encoding="utf-8")
-NAMESPACES = (callbacks, layers, losses, surgery, training, transfer)
+NAMESPACES = (callbacks, inference, layers, losses, surgery, training, transfer)
 PUBLIC = {name: getattr(namespace, name) for namespace in NAMESPACES for name in namespace.__all__}
 PARAMETERS = {name for made in PUBLIC.values() for name in inspect.signature(made).parameters}
 
@@ -69,6 +69,7 @@ def names(folder):
         "kernel_size": 5,
     }
     given |= {"a": 0.2, "b": 1.0, "h": 0.5, "w": 0.5, "r": 0.7, "c": 1.0, "n": 2, "time_mask_param": 40, "time": 100}
+    given |= {"cycles": 3}
     given |= {"epochs": 2, "freeze_epochs": 1, "units": 2, "depth": 4, "monitor": "val_loss"}
     given |= dict.fromkeys(["s", "p", "rate", "survival_probability", "factor", "gamma"], 0.5)
     given |= dict.fromkeys(["alpha", "beta", "label_smoothing", "eps", "stddev"], 0.3)

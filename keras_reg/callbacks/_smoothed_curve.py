@@ -1,7 +1,8 @@
 import math
 
+from keras_reg import _direction
 from keras_reg._typing import Logs
-from keras_reg.callbacks import _direction, _monitor, _smoothing
+from keras_reg.callbacks import _monitor, _smoothing
 from keras_reg.callbacks._stateful_callback import StatefulCallback
 
 
@@ -22,7 +23,7 @@ class SmoothedCurve(StatefulCallback):
         value = _monitor.read(self, logs, first=not self._seen_logs)
         self._seen_logs = True
         if self._direction is None:  # the metric is created in the first step
-            self._direction = self._find_direction() or _direction.refuse(self)
+            self._direction = self._find_direction() or _direction.refuse(self.mode, monitor=self.monitor)
         if value is None:
             return
         finite = math.isfinite(value)
@@ -40,7 +41,7 @@ class SmoothedCurve(StatefulCallback):
             self._judge_nonfinite(epoch)
 
     def _find_direction(self):
-        direction = _direction.find(self, self.model)
+        direction = _direction.find(self.monitor, self.mode, self.model)
         if direction is not None:
             self._check_direction(direction)
         return direction

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_reg._datasets import is_dataset, is_finite, one_pass
+from keras_reg._datasets import is_dataset, is_finite, is_repeatable, one_pass
 from keras_reg._validation import fail
 
 FORMS = "(x, y) or (x, y, sample_weight)"
@@ -31,6 +31,31 @@ def predictions_on(model, data):
         fail("`data` must have one label per example.", labels=len(y), examples=len(outputs))
     weight = None if weights[0] is None else np.concatenate([_array(part) for part in weights])
     return xs[0], y, weight, outputs
+
+
+def check_evaluation_data(data):
+    """Checks for (x, y), (x, y, sample_weight) or a dataset that can be iterated repeatedly, with one example."""
+    is_right, first = False, data
+    if not isinstance(data, (tuple, list)) and is_dataset(data) and is_repeatable(data) and is_finite(data):
+        first = next(one_pass(data), None)
+    if isinstance(first, (tuple, list)) and 2 <= len(first) <= 3 and first[1] is not None:
+        arrays = keras.tree.flatten(first[0])
+        is_right = bool(arrays) and all(len(getattr(array, "shape", ())) > 0 and len(array) > 0 for array in arrays)
+    if not is_right:
+        fail(
+            "`validation_data` must be (x, y), (x, y, sample_weight), or a finite dataset of such batches that can be "
+            "iterated repeatedly, with at least one example.",
+            validation_data=type(data).__name__,
+        )
+    return data
+
+
+def logs_on(model, data):
+    """Returns the loss and the metrics of a model on checked data."""
+    if isinstance(data, (tuple, list)):
+        x, y, weight = keras.utils.unpack_x_y_sample_weight(tuple(data))
+        return model.evaluate(x, y, sample_weight=weight, verbose=0, return_dict=True)
+    return model.evaluate(data, verbose=0, return_dict=True)
 
 
 def _of_batch(model, batch):

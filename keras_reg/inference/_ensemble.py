@@ -4,9 +4,10 @@ from typing import Any, Literal
 import keras
 
 from keras_reg._validation import check_choice, check_flag, fail, is_number, native
-from keras_reg.inference._inference_model import check_one_array, check_trained, compile_config_of, network_of
+from keras_reg.inference._inference_model import check_one_array, check_trained
 from keras_reg.inference._inputs import inputs_like
 from keras_reg.inference._merging import merged
+from keras_reg.training._copies import compile_config_of, network_of
 from keras_reg.training._distributions import distribution_of
 from keras_reg.training._networks import as_functional, is_graph
 

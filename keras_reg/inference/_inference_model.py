@@ -5,10 +5,8 @@ import keras
 
 from keras_reg._typing import Config, Tensors
 from keras_reg._validation import check_flag, fail
-from keras_reg.training import RegularizedModel
+from keras_reg.training._copies import compile_config_of, network_of
 from keras_reg.training._distributions import distribution_of
-
-COMPILED = ("loss", "loss_weights", "metrics", "weighted_metrics", "run_eagerly", "steps_per_execution", "jit_compile")
 
 
 class InferenceModel(keras.Model):
@@ -86,26 +84,7 @@ def check_one_array(outputs, model):
     return outputs
 
 
-def network_of(model):
-    """Returns the network in a `RegularizedModel`. Other models are returned as they are."""
-    return model.model if isinstance(model, RegularizedModel) else model
-
-
 def infer(model, inputs: Tensors):
     """Calls a model in inference mode. A subclassed one may not take `training`."""
     takes_training = "training" in inspect.signature(model.call).parameters
     return model(inputs, training=False) if takes_training else model(inputs)
-
-
-def compile_config_of(model):
-    """Returns new losses and metrics as those of a model, or nothing if they cannot be copied.
-
-    The optimizer is one without state: Keras warns if a file does not have the state of the default optimizer.
-    """
-    if not model.compiled:
-        return {}
-    try:
-        config = keras.saving.deserialize_keras_object(model.get_compile_config())
-    except (TypeError, ValueError):  # a loss or metric that is not registered: `evaluate` asks for a `compile`
-        return {}
-    return {"optimizer": "sgd", **{name: value for name, value in config.items() if name in COMPILED}}

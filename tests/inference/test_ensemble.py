@@ -68,6 +68,39 @@ def test_one_output_and_a_regression():
         inference.ensemble(models, "vote")
 
 
+def constant(*rows, activation=None, dtype="float32"):
+    """Models whose outputs are the same for every input."""
+    found = []
+    for row in rows:
+        dense = keras.layers.Dense(len(row), activation, dtype=dtype)
+        found.append(keras.Sequential([keras.Input((4,)), dense]))
+        found[-1].set_weights([np.zeros((4, len(row))), np.array(row)])
+    return found
+
+
+def test_ties_and_even_numbers():
+    """Of equal outputs, the first class is predicted, and a probability of 1/2 is no vote."""
+    votes = to_numpy(inference.ensemble(constant([2, 2, 0], [0, 3, 1]), "vote", from_logits=True)(X))[0]
+    assert_close(softmax(votes), np.array([0.5, 0.5, 0]), atol=1e-6)
+    rows = [[0.0], [0.3], [1.0], [-1.0], [-0.4]]
+    for activation in (None, "sigmoid"):
+        found = inference.ensemble(constant(*rows, activation=activation), "vote", from_logits=activation is None)
+        share = to_numpy(found(X))[0]
+        assert_close(1 / (1 + np.exp(-share)) if activation is None else share, np.array([0.4]), atol=1e-6)
+    found = inference.ensemble(constant(*rows[1:], activation="sigmoid"), "median", from_logits=False)
+    assert_close(found(X)[0], np.array([(1 / (1 + np.exp(0.4)) + 1 / (1 + np.exp(-0.3))) / 2]), rtol=1e-5)
+    p = softmax(np.array([[3.0, 0, 0], [0, 2, 1], [1, 1, 0], [-1, 0, 2]]))
+    found = inference.ensemble(constant(*np.log(p).tolist(), activation="softmax"), "median", from_logits=False)
+    assert_close(found(X)[0], normalized(np.median(p, 0)), rtol=1e-5)
+
+
+def test_sums_do_not_overflow_in_half_precision():
+    models = constant([6e4], [6e4], dtype="float16")
+    for model in models:
+        model.compile("sgd", "mse")
+    np.testing.assert_allclose(to_numpy(inference.ensemble(models)(X))[0], 6e4, rtol=1e-3)
+
+
 def test_it_is_one_plain_model(tmp_path):
     """Its loss is never above the mean loss (Jensen), it is saved as one model, and it shares its weights."""
     models = members()

@@ -8,20 +8,26 @@ import numpy as np
 from keras_reg._validation import fail
 
 
-def find(callback, model):
-    """Returns the callback's `mode`, with "auto" resolved to "min" or "max", or `None` if that needs a trained model.
+def find(monitor, mode, model, argument="monitor"):
+    """Returns `mode`, with "auto" resolved to "min" or "max", or `None` if that needs a model that has seen data.
 
     It looks for a metric of the model with the name of the monitor. A model with several outputs adds the name of the
     output in front, so every ending of the name is tried too. Any other name that ends in "loss" means "min".
 
+    Args:
+        monitor: Name of the value, with or without "val_".
+        mode: "min", "max" or "auto".
+        model: The model that is compiled with the metric.
+        argument: How errors call `monitor`.
+
     Raises:
         ValueError: If no metric of the model has this name, or Keras does not know its direction.
     """
-    if callback.mode != "auto":
-        return callback.mode
-    names = _ends(callback.monitor.removeprefix("val_"))
+    if mode != "auto":
+        return mode
+    names = _ends(monitor.removeprefix("val_"))
     found = _ask(model, names)
-    if found is None and callback.monitor.endswith("loss"):
+    if found is None and monitor.endswith("loss"):
         return "min"
     if found is not None:
         return found
@@ -30,7 +36,7 @@ def find(callback, model):
         if isinstance(metric, _Unknown) and metric.name in names:
             return None
         found = found or _ask_alone(metric, names)
-    return found or (None if metrics is None else refuse(callback))
+    return found or (None if metrics is None else refuse(mode, **{argument: monitor}))
 
 
 class _Unknown:
@@ -41,13 +47,14 @@ class _Unknown:
         self.name = inner.get("name") if isinstance(inner, dict) else None
 
 
-def refuse(callback):
-    """Raises the error for a direction that cannot be inferred."""
+def refuse(mode, **named):
+    """Raises the error for a direction that cannot be inferred. `named` is the argument with the name of the value."""
+    (argument,) = named
     fail(
-        '`mode="auto"` needs a `monitor` that is the name of a loss or of a metric whose direction Keras knows. '
+        f'`mode="auto"` needs a `{argument}` that is the name of a loss or of a metric whose direction Keras knows. '
         'Check the name, or set `mode` to "min" or "max".',
-        mode=callback.mode,
-        monitor=callback.monitor,
+        mode=mode,
+        **named,
     )
 
 
