@@ -9,6 +9,7 @@ from keras_reg.layers._pixels._rounding import as_pixels, float32_holds
 from keras_reg.layers._pixels._slices import move_by_slices
 from keras_reg.layers._pixels._warp import BEYOND, within
 
+USUAL = 1e30  # numbers up to it have a difference that is finite
 AT_ONCE = 2**15  # the pixels of small images that are resampled in one go
 
 
@@ -98,7 +99,6 @@ class _Bilinear:
         across, down = (x - left).astype(wide), (y - top).astype(wide)
         index = (top.astype("int32") + before) * stride + (left.astype("int32") + before)
         index = index.astype("intp") + _starts(count, padded[0].size)
-        between = _between if np.isfinite(np.sum(images, dtype=wide)) else _between_unusual
         corners = self.corners[:, :count]
         for channel in range(channels):
             if fills is not None and fills[channel] != filled:
@@ -106,6 +106,7 @@ class _Bilinear:
             np.copyto(inner, images[:, channel], where=shown)
             for corner, start in zip(corners, (0, 1, stride, stride + 1), strict=True):
                 np.take(flat[start:], index, out=corner, mode="wrap")  # by default, it would use a buffer
+            between = _between if padded.min() > -USUAL and padded.max() < USUAL else _between_unusual
             above, below = between(*corners[:2], across), between(*corners[2:], across)
             out[:, channel] = as_pixels(between(above, below, down), dtype, ops)
         if not float32_holds(dtype):
@@ -139,7 +140,7 @@ def _between(first, second, share):
 
 
 def _between_unusual(first, second, share):
-    """Returns the same. Where the share is 0, `second` may be NaN, which costs time."""
+    """Returns the same, and `first` where the share is 0, even if the difference is infinite or NaN. It is slower."""
     with np.errstate(all="ignore"):
         second -= first
         second *= share
