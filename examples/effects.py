@@ -19,13 +19,13 @@ if __name__ == "__main__" and "--backend" in sys.argv:
     os.environ["KERAS_BACKEND"] = sys.argv[sys.argv.index("--backend") + 1]  # before Keras is imported
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import effects_images
 import effects_results
 import keras
 import numpy as np
-from digits import occluded, shifted
 from effects_methods import EFFECTS
 from effects_recipes import PLAIN, Recipe
-from effects_settings import COLORS, DENSE, FEW, SETTINGS, data_of, perturbed, relit, sample_weights
+from effects_settings import DENSE, SETTINGS, data_of, perturbed, sample_weights
 from saved_runs import write
 
 import keras_reg
@@ -112,16 +112,12 @@ def accuracy(network, images, labels):
     return 100 * float(np.mean(logits.argmax(-1) == labels))
 
 
-def changed_tests(name, network, data):
-    """Accuracies on changed test images, or with a changed network, in the settings that have them."""
-    if name == COLORS:
-        return {"relit": accuracy(network, relit(data.x_test), data.y_test)}
-    if name == FEW:
-        tests = {"shifted": shifted(data.x_test), "occluded": occluded(data.x_test)}
-        return {key: accuracy(network, images, data.y_test) for key, images in tests.items()}
-    if name == DENSE:
-        return {"perturbed": np.mean([accuracy(noisy, data.x_test, data.y_test) for noisy in perturbed(network)])}
-    return {}
+def changed_tests(setting, network, data):
+    """Accuracies on changed test images, and with changed kernels in the setting that has them."""
+    found = effects_images.accuracies(lambda x: accuracy(network, x, data.y_test), setting.changes, data.x_test)
+    if setting is SETTINGS[DENSE]:
+        found["perturbed"] = np.mean([accuracy(noisy, data.x_test, data.y_test) for noisy in perturbed(network)])
+    return found
 
 
 def run(name, recipe, rate, seed, epochs, source):
@@ -130,7 +126,8 @@ def run(name, recipe, rate, seed, epochs, source):
     data = data_of(setting, seed, source)
     network, curve = trained(setting, recipe, rate, data, seed, epochs or setting.epochs)
     curve = 100 * np.array(curve)
-    found = {"test": curve[-1], "best": curve.max(), "worst": curve[-10:].min(), **changed_tests(name, network, data)}
+    found = {"test": curve[-1], "best": curve.max(), "worst": curve[-10:].min()}
+    found.update(changed_tests(setting, network, data))
     keras.backend.clear_session()
     found = {key: round(float(value), 3) for key, value in found.items()}
     return {**found, "cpu_seconds": round(time.process_time() - start, 1)}
@@ -179,7 +176,8 @@ class Results:
 
             return next(iter(recipes)) if len(recipes) == 1 else max(recipes, key=mean)
 
-        self.found["chosen"][effect.name] = [best(effect.baseline), best(effect.candidates)]
+        chosen = self.found["chosen"]
+        chosen[effect.name] = chosen.get(effect.strength_of) or [best(effect.baseline), best(effect.candidates)]
 
     def measure(self, effect, seeds):
         baseline, chosen = self.found["chosen"][effect.name]

@@ -1,6 +1,7 @@
 """The methods of `effects.py`: for each one its setting, its baseline, and the strengths to choose from."""
 
 import keras
+from effects_pixels import PIXELS
 from effects_recipes import Effect, Recipe, changed, grid, images, parts
 from effects_settings import COLORS, DEEP, DENSE, FEW, LARGE, NORMALIZED, POOLED, SMALL
 from effects_steps import STEPS
@@ -187,6 +188,7 @@ EFFECTS = [
     Effect("WeightAverage", SMALL, AVERAGES),
     Effect("WeightAverage", SMALL, AVERAGES, measure="worst", title="worst of the last ten epochs"),
     *STEPS,
+    *PIXELS,
 ]  # fmt: skip
 
 # The public names without an entry above: where their effect is measured, or why there is none.
@@ -198,17 +200,9 @@ ELSEWHERE = {
     "MonteCarlo": "It changes predictions: see [its card](methods/monte_carlo.md).",
     "Penalty": "The base class of penalties does nothing on its own.",
     "Phase": "A phase of `TransferLearner`.",
-    "RandomAffine": "`RandomApply` measures rotations, with Keras' layer.",
-    "ColorJitter": "[PCAColorJitter](methods/pca_color_jitter.md) measures changes of colors.",
-    "RandomGrayscale": "Digits are gray. [PCAColorJitter](methods/pca_color_jitter.md) measures changes of colors.",
-    "RandomGaussianBlur": "Digits of 8 x 8 pixels have no details to blur.",
-    "RandomGaussianNoise": "The [ladder](ladder.md) measures Gaussian noise on CIFAR-10, with Keras' layer.",
-    "RandomSharpness": "Digits of 8 x 8 pixels have no details to sharpen.",
     "RandAugment": "Most of its operations do not show on digits of 8 x 8 pixels.",
     "TrivialAugmentWide": "Most of its operations do not show on digits of 8 x 8 pixels.",
     "AutoAugment": "Most of its operations do not show on digits of 8 x 8 pixels.",
-    "AugMix": "Most of its operations do not show on digits of 8 x 8 pixels.",
-    "RandomFlip": "Digits must not be mirrored. The [ladder](ladder.md) measures flips together with crops.",
     "RegularizedModel": "It trains all augmentations of this page, and adds nothing to them.",
     "SmoothedEarlyStopping": "See [When labels are wrong](wrong_labels.md).",
     "SnapshotEnsemble": "It gives the members of an ensemble: see [its card](methods/snapshot_ensemble.md).",

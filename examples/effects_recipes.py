@@ -36,6 +36,7 @@ class Effect:
     baseline: dict = dataclasses.field(default_factory=lambda: {PLAIN: Recipe()})
     measure: str = "test"
     title: str = ""  # if a method has several rows
+    strength_of: str = ""  # the name of the row whose strength it has, if it does not choose its own
 
     @property
     def name(self):

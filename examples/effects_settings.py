@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 
 import digits
+import effects_images
 import effects_networks as networks
 import example_data
 import keras
@@ -24,6 +25,7 @@ class Setting:
     colors: bool = False
     wrong: float = 0.0  # the share of wrong labels
     unlabeled: int = 0
+    changes: dict = dataclasses.field(default_factory=dict)  # functions that change the test images, by measure
 
     @property
     def tested(self):
@@ -34,12 +36,15 @@ class Setting:
 FEW, COLORS, LARGE = "few labels", "colored images", "one large batch"
 DEEP, NORMALIZED, POOLED, DENSE, SMALL = "deep", "normalized", "pooled", "dense", "small batches"
 WRONG, SEMI = "wrong labels", "unlabeled images"
+TURNED, PHOTOS = "turned digits", "photographs"
 SETTINGS = {
     FEW: Setting(
         '100 labeled digits with the network of "A first model"', digits.network, 100, 100, rates=(1e-3, 3e-3, 1e-2),
+        changes={"shifted": digits.shifted, "occluded": digits.occluded},
     ),
     COLORS: Setting(
         "500 labeled images of CIFAR-10, reduced to 16x16 pixels", digits.network, 500, 12, colors=True,
+        changes={"relit": effects_images.relit},
     ),
     DEEP: Setting("200 labeled digits with a residual network of 26 layers", networks.residual, 200, 30),
     NORMALIZED: Setting(
@@ -66,12 +71,26 @@ SETTINGS = {
         '50 labeled and 1000 unlabeled digits with the network of "A first model"', digits.network, 50, 30, batch=64,
         unlabeled=1000,
     ),
+    TURNED: Setting(
+        '200 labeled digits with the network of "A first model"', digits.network, 200, 60,
+        changes={"turned": effects_images.turned},
+    ),
+    PHOTOS: Setting(
+        "1000 labeled images of CIFAR-10, reduced to 16x16 pixels, with a network that has batch normalization",
+        networks.convolutional, 1000, 12, rates=(3e-3, 1e-2), colors=True,
+        changes={"gray": effects_images.gray, **effects_images.WORSE},
+    ),
 }  # fmt: skip
 MEASURES = {
     "test": "test accuracy",
     "shifted": "accuracy on test images shifted by one pixel",
     "occluded": "accuracy on test images with a hidden box of 3x3 pixels",
     "relit": "accuracy on test images in another light",
+    "turned": "accuracy on test images turned by up to 30 degrees",
+    "gray": "accuracy on gray test images",
+    "noisy": "accuracy on test images with noise of 0.1",
+    "blurred": "accuracy on test images blurred by one pixel",
+    "worse": "mean accuracy on five worse copies of the test images",
     "perturbed": "test accuracy with noise of half a standard deviation on each kernel",
     "worst": "the lowest test accuracy of the last ten epochs",
 }
@@ -87,7 +106,7 @@ def data_of(setting, seed, source=None):
         return with_unlabeled(found, setting.unlabeled) if setting.unlabeled else found
     found = example_data.load(source, setting.labeled, seed)
     part = slice(2000, 4000) if seed >= 10 else slice(0, 2000)
-    x_train, x_test = (smaller(x) for x in (found.x_train, found.x_val[part]))
+    x_train, x_test = (effects_images.smaller(x) for x in (found.x_train, found.x_val[part]))
     return digits.Digits(x_train, found.y_train, x_test, found.y_val[part], found.y_train)
 
 
@@ -103,20 +122,6 @@ def sample_weights(setting, data):
     """0 for unlabeled images, and 2 for the labeled half, so that the loss is the mean over labeled images."""
     rows = len(data.x_train)
     return np.repeat([2.0, 0.0], [rows - setting.unlabeled, setting.unlabeled]) if setting.unlabeled else None
-
-
-def smaller(images):
-    """Images of half the size."""
-    n, height, width, channels = images.shape
-    return images.reshape(n, height // 2, 2, width // 2, 2, channels).mean((2, 4))
-
-
-def relit(images, seed=0):
-    """The images under another light for each of them: darker or brighter, warmer or cooler."""
-    random = np.random.default_rng(seed)
-    brightness, warmth = random.uniform(0.6, 1.4, len(images)), random.uniform(-0.3, 0.3, len(images))
-    light = brightness[:, None] * np.stack([1 + warmth, np.ones_like(warmth), 1 - warmth], -1)
-    return np.clip(images * light[:, None, None], 0, 1).astype("float32")
 
 
 def perturbed(network, share=0.5, draws=10):

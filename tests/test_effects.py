@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from harness import ROOT, only, public_objects
 
+import keras_reg
+
 PUBLISHED = ROOT / "docs" / "results" / "effects.json"
 
 
@@ -52,6 +54,9 @@ def test_strengths_and_learning_rates_were_chosen_on_other_splits(example, publi
         return np.mean([by_seed[str(seed)][measure] for seed in effects.SPLITS_TO_CHOOSE])
 
     for effect in example("effects_methods").EFFECTS:
+        if effect.strength_of:
+            assert found["chosen"][effect.name] == found["chosen"][effect.strength_of]
+            continue
         rate = found["rates"][effect.setting]
         for recipes, chosen in zip((effect.baseline, effect.candidates), found["chosen"][effect.name], strict=True):
             runs = {label: found["runs"][f"{effect.setting} | {label} | {rate}"] for label in recipes}
@@ -111,12 +116,12 @@ def test_an_effect_is_clear_if_all_seeds_agree_by_more_than_two_standard_errors(
 
 @pytest.mark.once
 def test_light_changes_all_channels_of_an_image_and_noise_is_half_of_the_deviation_of_a_kernel(example):
-    settings = example("effects_settings")
+    settings, changes = example("effects_settings"), example("effects_images")
     images = np.random.default_rng(0).uniform(0.2, 0.4, (6, 4, 4, 3)).astype("float32")
-    ratios = settings.relit(images) / images
+    ratios = changes.relit(images) / images
     assert np.ptp(ratios, axis=(1, 2)).max() < 1e-5 < np.ptp(ratios, axis=0).max()
-    assert settings.smaller(images).shape == (6, 2, 2, 3)
-    np.testing.assert_allclose(settings.smaller(images)[1, 0, 1], images[1, :2, 2:].mean((0, 1)), rtol=1e-5)
+    assert changes.smaller(images).shape == (6, 2, 2, 3)
+    np.testing.assert_allclose(changes.smaller(images)[1, 0, 1], images[1, :2, 2:].mean((0, 1)), rtol=1e-5)
     network = settings.SETTINGS[settings.DENSE].network((8, 8, 1), 10)
     before = [keras.ops.convert_to_numpy(weight) for weight in network.weights]
     assert len(list(settings.perturbed(network))) == 10
@@ -124,6 +129,51 @@ def test_light_changes_all_channels_of_an_image_and_noise_is_half_of_the_deviati
         noise = keras.ops.convert_to_numpy(weight) - values
         expected = 0.5 * values.std() if weight.path.endswith("kernel") else 0
         assert noise.std() == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.once
+def test_changed_test_images_are_what_the_page_says(example):
+    changes, random = example("effects_images"), np.random.default_rng(0)
+    images = random.uniform(0.4, 0.6, (40, 16, 16, 3)).astype("float32")
+    for name, change in {"gray": changes.gray, "turned": changes.turned, **changes.WORSE}.items():
+        changed = change(images)
+        assert changed.shape == images.shape and changed.dtype == "float32", name
+        np.testing.assert_array_equal(change(images), changed)  # the same for all methods
+    assert (changes.noisy(images) - images).std() == pytest.approx(0.1, rel=0.02)
+    dot = np.zeros((1, 17, 17, 1), "float32")
+    dot[0, 8, 8] = 1
+    (spread,) = changes.blurred(dot)[..., 0]
+    assert spread.sum() == pytest.approx(1, abs=1e-4)
+    assert (spread * (np.arange(17) - 8) ** 2).sum() == pytest.approx(1, rel=0.02)  # the variance along one axis
+    np.testing.assert_allclose(changes.gray(images)[..., 2], images.mean(-1), rtol=1e-6)
+    np.testing.assert_allclose(changes.pale(images).std(), 0.4 * images.std(), rtol=1e-4)
+    np.testing.assert_allclose(
+        changes.coarse(images)[3, 4:6, 6:8], np.full((2, 2, 3), 1) * images[3, 4:6, 6:8].mean((0, 1)), rtol=1e-5
+    )
+    bar = np.zeros((200, 17, 17, 1), "float32")
+    bar[:, 2:15, 8] = 1
+    rows, columns = np.mgrid[-8:9, -8:9]
+    moments = [
+        (x[..., 0] * m).sum((1, 2)) for x in [changes.turned(bar)] for m in (columns**2 - rows**2, 2 * columns * rows)
+    ]
+    angles = np.rad2deg(np.arctan2(moments[1], -moments[0])) / 2
+    assert (
+        28 < np.abs(angles).max() < 31
+        and abs(angles.mean()) < 3
+        and angles.std() == pytest.approx(30 / 3**0.5, rel=0.1)
+    )
+    found = changes.accuracies(lambda x: float(x.mean()), changes.WORSE, images)
+    assert found["worse"] == pytest.approx(np.mean([change(images).mean() for change in changes.WORSE.values()]))
+    assert changes.accuracies(len, {"gray": changes.gray}, images) == {"gray": 40}
+
+
+@pytest.mark.once
+def test_labels_of_pixel_methods_are_the_code_of_their_layers(example):
+    for effect in example("effects_pixels").PIXELS:
+        for label, recipe in effect.candidates.items():
+            (made,), written = recipe.augmentation(), eval(label, vars(keras_reg.layers))
+            configs = [{**layer.get_config(), "name": None} for layer in (made, written)]
+            assert configs[0] == configs[1] and type(made) is type(written), label
 
 
 @pytest.mark.once
