@@ -10,6 +10,7 @@ import numpy as np
 from effects_methods import ELSEWHERE
 from effects_recipes import PLAIN
 from effects_settings import MEASURES, SETTINGS
+from PIL import Image
 
 UNCLEAR, NONE = "no clear effect", "none"
 COLORS = {"better": "#2a7a3b", "worse": "#d0402b", UNCLEAR: "#999999", NONE: "#999999"}
@@ -116,7 +117,7 @@ def elsewhere():
 def draw(made, path):
     """Differences from the baseline. Those on changed test images are larger, and have their own scale."""
     groups = [[row for row in made if (row["effect"].measure == "test") == plain] for plain in (True, False)]
-    titles = "Accuracy on the test images", "What the method is made for: changed test images, noisy weights, no jumps"
+    titles = "Accuracy on the test images", "What the method is made for: changed images, noisy weights, no jumps"
     shown = [(title, group) for title, group in zip(titles, groups, strict=True) if group]
     if not shown:
         return
@@ -129,8 +130,10 @@ def draw(made, path):
         axis.set_title(title, fontsize=10, loc="left")
     axes[-1, 0].set_xlabel("difference from the baseline in points: each seed, their range and mean")
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=90, pil_kwargs={"optimize": True})
+    figure.savefig(path, dpi=90)
     plt.close(figure)
+    with Image.open(path) as image:
+        image.convert("RGB").quantize(64).save(path, optimize=True)
 
 
 def draw_group(axis, group):
