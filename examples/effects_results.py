@@ -130,10 +130,10 @@ def draw(made, path):
         axis.set_title(title, fontsize=10, loc="left")
     axes[-1, 0].set_xlabel("difference from the baseline in points: each seed, their range and mean")
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=90)
+    figure.savefig(path, dpi=110)
     plt.close(figure)
     with Image.open(path) as image:
-        image.convert("RGB").quantize(64).save(path, optimize=True)
+        image.convert("RGB").quantize(256).save(path, optimize=True)
 
 
 def draw_group(axis, group):
