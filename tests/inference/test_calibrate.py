@@ -89,7 +89,8 @@ def test_probabilities_of_low_precision_are_scaled_in_float32(activation):
 
 
 def test_saturated_probabilities_become_the_share_of_right_ones():
-    model = keras.Sequential([keras.Input((1,)), keras.layers.Activation("sigmoid")])
+    inputs = keras.Input((1,))
+    model = keras.Model(inputs, [keras.layers.Activation("sigmoid")(inputs)])
     x, y = np.full((8, 1), 30, "float32"), np.array([1, 1, 1, 0, 1, 1, 1, 0])
     assert_close(inference.calibrate(model, (x, y))(x), np.full((8, 1), 0.75), rtol=1e-4)
 
