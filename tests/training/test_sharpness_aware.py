@@ -7,6 +7,7 @@ from harness import BACKEND, assert_close, only, raises_received, to_numpy
 from keras import ops
 
 from keras_reg import callbacks, layers, training
+from keras_reg.training._sharpness_aware import SharpenedOptimizer
 
 SCALES = np.array([1.0, 2.0, 3.0, 4.0], "float32")
 
@@ -361,3 +362,13 @@ def test_gradients_for_a_custom_loop_are_one_per_weight():
     assert model.sharpened_gradients([1, 2], np.ones((2, 4)), np.ones((2, 3))) == [1, 2]  # nothing to replace
     with raises_received("one entry per trainable variable, 2 in all"):
         model.sharpened_gradients([1], np.ones((2, 4)), np.ones((2, 3)))
+
+
+def test_without_rho_or_gradients_there_is_no_second_pass():
+    def second(values, scale):
+        raise AssertionError
+
+    for rho, gradient in ((0.0, ops.ones(2)), (0.1, None)):
+        sharpened = SharpenedOptimizer(None, training.SharpnessAware(rho), second)
+        (found,) = sharpened.replaced([gradient], [ops.ones(2)])
+        assert found is gradient
