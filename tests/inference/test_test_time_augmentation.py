@@ -139,6 +139,13 @@ def test_flips_are_undone_on_maps(data_format):
             inference.TestTimeAugmentation(model, refused, samples=samples, data_format=data_format)
 
 
+def test_outputs_of_one_pixel_have_no_positions():
+    plain, views = network(activation="softmax"), inference.five_crop(CROP)
+    pixel = keras.Sequential([plain, keras.layers.Reshape((1, 1, 4))])
+    expected, found = (inference.TestTimeAugmentation(m, views, from_logits=False)(X) for m in (plain, pixel))
+    assert_close(to_numpy(found)[:, 0, 0], expected, rtol=1e-6)
+
+
 def test_sizes_are_those_of_the_shorter_side_or_given():
     """The sum of the pixels of a white image is its area."""
     total = keras.layers.Lambda(lambda x: keras.ops.sum(x, (1, 2)), output_shape=(3,))
