@@ -17,7 +17,7 @@ CARD = r"methods/(?!index)\w+\.html"
 # The weight of a page among those that contain the same words. The first pattern that matches counts.
 WEIGHTS = {
     CARD: 2.0,
-    r"(which|start|recipes|glossary|wrong_labels|effects|transfer)\.html": 1.5,
+    r"(which|start|recipes|glossary|wrong_labels|effects|transfer|after_training)\.html": 1.5,
     r"(performance_log|changelog|architecture|contributing)\.html": 0.2,
     r"notebooks/": 0.5,
     r"": 1.0,

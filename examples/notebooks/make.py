@@ -10,7 +10,6 @@ import concurrent.futures
 import hashlib
 import os
 import pathlib
-import shutil
 import sys
 import tempfile
 import time
@@ -18,7 +17,6 @@ import time
 import jupytext
 import nbclient
 import nbformat
-from needed_files import needed_files
 
 HERE = pathlib.Path(__file__).resolve().parent
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -39,11 +37,9 @@ def from_script(path):
     return notebook
 
 
-def run(notebook, script):
-    """Runs all cells in an empty folder, as somebody does who has only the notebook and the files that it names."""
+def run(notebook):
+    """Runs all cells in an empty folder, as somebody does who has nothing but the notebook."""
     with tempfile.TemporaryDirectory() as folder:
-        for path in needed_files(script):
-            shutil.copy(path, folder)
         client = nbclient.NotebookClient(
             notebook, timeout=1200, kernel_name=KERNEL["name"], resources={"metadata": {"path": folder}}
         )
@@ -65,12 +61,12 @@ def is_noise(output):
 
 
 def make(path):
-    notebook = without_noise(run(from_script(path), path))
+    notebook = without_noise(run(from_script(path)))
     nbformat.write(notebook, path.with_suffix(".ipynb"))
 
 
 def smoke(path):
-    run(nbformat.read(path.with_suffix(".ipynb"), as_version=4), path)
+    run(nbformat.read(path.with_suffix(".ipynb"), as_version=4))
 
 
 def timed(function, path):

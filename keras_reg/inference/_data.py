@@ -25,7 +25,13 @@ def predictions_on(model, data):
         fail("`data` must have at least one example.", data=type(data).__name__)
     xs, ys, weights, outputs = zip(*found, strict=True)
     if not hasattr(outputs[0], "shape"):
-        fail("`model` must return one array.", outputs=type(outputs[0]).__name__, model=model.name)
+        names = sorted(outputs[0]) if isinstance(outputs[0], dict) else type(outputs[0]).__name__
+        fail(
+            "`model` must return one array. Of a model that returns a dict, such as `MonteCarlo`, pass "
+            '`keras.Model(inputs, model(inputs)["mean"])`.',
+            outputs=names,
+            model=model.name,
+        )
     y, outputs = (np.concatenate([_array(part) for part in parts]) for parts in (ys, outputs))
     if len(y) != len(outputs):
         fail("`data` must have one label per example.", labels=len(y), examples=len(outputs))

@@ -89,8 +89,7 @@ def test_probabilities_of_low_precision_are_scaled_in_float32(activation):
 
 
 def test_saturated_probabilities_become_the_share_of_right_ones():
-    inputs = keras.Input((1,))
-    model = keras.Model(inputs, [keras.layers.Activation("sigmoid")(inputs)])
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Activation("sigmoid")])
     x, y = np.full((8, 1), 30, "float32"), np.array([1, 1, 1, 0, 1, 1, 1, 0])
     assert_close(inference.calibrate(model, (x, y))(x), np.full((8, 1), 0.75), rtol=1e-4)
 
@@ -125,14 +124,14 @@ def test_a_minimum_at_the_end_of_the_range():
 def test_the_diagram_has_the_accuracy_of_each_bin():
     matplotlib = pytest.importorskip("matplotlib")
     matplotlib.use("agg")
-    ax = inference.reliability(network(), (LOGITS, Y), bins=8, from_logits=True)
+    ax = inference.reliability(network(), (LOGITS, Y), bins=4, from_logits=True)
     p = np.exp(log_softmax(LOGITS))
-    place = np.ceil(p.max(-1) * 8) - 1  # one bin has one prediction
+    place = np.ceil(p.max(-1) * 4) - 1
     hits = p.argmax(-1) == Y
-    expected = {(b + 0.5) / 8: hits[place == b].mean() for b in range(8) if (place == b).any()}
+    expected = {(b + 0.5) / 4: hits[place == b].mean() for b in range(4) if (place == b).any()}
     bars = {bar.get_x() + bar.get_width() / 2: bar.get_height() for bar in ax.patches}
     assert_close(sorted(bars.items()), sorted(expected.items()), rtol=1e-5)
-    metric = metrics.ExpectedCalibrationError(8, from_logits=True)
+    metric = metrics.ExpectedCalibrationError(4, from_logits=True)
     metric.update_state(Y, LOGITS)
     assert f"{float(metric.result()):.3f}" in ax.get_title()
     assert inference.reliability(network("sigmoid"), (LOGITS, BINARY), ax=ax) is ax
@@ -151,6 +150,18 @@ def test_a_dataset_without_an_end_is_refused():
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3)])
     with raises_received("finite", "Endless"):
         inference.calibrate(model, Endless(), from_logits=True)
+
+
+def test_the_mean_of_monte_carlo_is_calibrated_as_the_message_says():
+    layers = [keras.layers.GaussianNoise(1e-6), keras.layers.Softmax()]
+    drawing = inference.MonteCarlo(keras.Sequential([keras.Input((4,)), *layers]), samples=2, seed=0)
+    with pytest.raises(ValueError, match=r"MonteCarlo.*\[\"mean\"\].*Received: outputs=\['entropy', 'mean'"):
+        inference.calibrate(drawing, (LOGITS, Y))
+    inputs = keras.Input((4,))
+    mean = keras.Model(inputs, drawing(inputs)["mean"])
+    scale = inference.calibrate(mean, (LOGITS, Y), from_logits=False).get_layer("temperature").scale
+    expected = inference.calibrate(network("softmax"), (LOGITS, Y)).get_layer("temperature").scale
+    assert scale == pytest.approx(expected, rel=1e-3)
 
 
 def test_what_is_refused():
