@@ -19,7 +19,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-from example_data import load
 from state_dict import read_state_dict
 
 NAME = "efficientnet_lite0"
@@ -163,6 +162,8 @@ def features(images, size=128, batch_size=64):
 
 def write_features(source, target, size=128, train=None, test=None):
     """Writes an .npz with the features of the first images in another one, or in a data set of Keras."""
+    from example_data import load  # here, so that a notebook needs nothing but this file and state_dict.py
+
     data = load(source)
     x_train, x_test = features(255 * data.x_train[:train], size), features(255 * data.x_val[:test], size)
     np.savez(target, x_train=x_train, y_train=data.y_train[:train], x_test=x_test, y_test=data.y_val[:test])

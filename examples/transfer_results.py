@@ -1,6 +1,7 @@
 """Shows the results of `transfer_learning.py` as a Markdown table and as a figure.
 
-cd docs && python ../examples/transfer_results.py results/transfer.json --page transfer.md --figure figures/transfer.png
+cd docs && python ../examples/transfer_results.py results/transfer.json --figure figures/transfer.png \
+    --pages transfer.md ../examples/notebooks/06_transfer_learning.py
 """
 
 import argparse
@@ -84,12 +85,12 @@ def renew(page, done):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=pathlib.Path, help="the JSON of transfer_learning.py")
-    parser.add_argument("--page", type=pathlib.Path, help="a page whose table is replaced")
+    parser.add_argument("--pages", type=pathlib.Path, nargs="+", default=[], help="pages whose table is replaced")
     parser.add_argument("--figure", type=pathlib.Path, help="where the figure is drawn")
     given = parser.parse_args()
     done = json.loads(given.results.read_text(encoding="utf-8"))
     print(table(done))
-    if given.page:
-        given.page.write_text(renew(given.page.read_text(encoding="utf-8"), done), encoding="utf-8")
+    for page in given.pages:
+        page.write_text(renew(page.read_text(encoding="utf-8"), done), encoding="utf-8")
     if given.figure:
         draw(done, given.figure)

@@ -31,10 +31,11 @@ class Stub(types.ModuleType):
         return lambda *args, **kwargs: lambda function: function
 
 
-def hook(name, monkeypatch):
+def hook(name, monkeypatch, folder=DOCS):
     for module in ("griffe", "mkdocs", "mkdocs.plugins", "mkdocs.structure", "mkdocs.structure.files", "mkdocs.utils"):
         monkeypatch.setitem(sys.modules, module, Stub(module))
-    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
+    monkeypatch.syspath_prepend(str(folder))  # as mkdocs does
+    spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -107,6 +108,17 @@ def test_the_glossary_says_what_is_not_included():
     for name in re.findall(r"^\| ([^|]+) \|", left_out, re.MULTILINE):
         assert not short & {part.strip().lower() for part in name.split(",")}, "included by now"
     assert "FMix" in left_out and "FMix" not in included
+
+
+def test_a_notebook_can_be_downloaded_with_the_files_that_it_needs(monkeypatch):
+    module = hook("mkdocs_hook", monkeypatch, harness.ROOT / "examples" / "notebooks")
+
+    def links(name):
+        page = types.SimpleNamespace(file=types.SimpleNamespace(src_uri=f"notebooks/{name}.ipynb"))
+        return re.findall(r'<a href="(.*?)" download>', module.on_page_content("<h1>Title</h1>", page, {}, []))
+
+    assert links("01_quickstart") == ["01_quickstart.ipynb"]
+    assert links("06_transfer_learning") == ["06_transfer_learning.ipynb", "pretrained.py", "state_dict.py"]
 
 
 def test_pages_open_from_a_file_and_without_a_network():

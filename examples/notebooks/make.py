@@ -10,6 +10,7 @@ import concurrent.futures
 import hashlib
 import os
 import pathlib
+import shutil
 import sys
 import tempfile
 import time
@@ -17,6 +18,7 @@ import time
 import jupytext
 import nbclient
 import nbformat
+from needed_files import needed_files
 
 HERE = pathlib.Path(__file__).resolve().parent
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -37,9 +39,11 @@ def from_script(path):
     return notebook
 
 
-def run(notebook):
-    """Runs all cells in an empty folder, as somebody does who has nothing but the notebook."""
+def run(notebook, script):
+    """Runs all cells in an empty folder, as somebody does who has only the notebook and the files that it names."""
     with tempfile.TemporaryDirectory() as folder:
+        for path in needed_files(script):
+            shutil.copy(path, folder)
         client = nbclient.NotebookClient(
             notebook, timeout=1200, kernel_name=KERNEL["name"], resources={"metadata": {"path": folder}}
         )
@@ -61,12 +65,12 @@ def is_noise(output):
 
 
 def make(path):
-    notebook = without_noise(run(from_script(path)))
+    notebook = without_noise(run(from_script(path), path))
     nbformat.write(notebook, path.with_suffix(".ipynb"))
 
 
 def smoke(path):
-    run(nbformat.read(path.with_suffix(".ipynb"), as_version=4))
+    run(nbformat.read(path.with_suffix(".ipynb"), as_version=4), path)
 
 
 def timed(function, path):

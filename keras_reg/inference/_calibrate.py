@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_reg._validation import check_flag, check_integer, fail
 from keras_reg.inference._data import predictions_on
-from keras_reg.inference._inference_model import check_trained
+from keras_reg.inference._inference_model import check_one_array, check_trained
 from keras_reg.inference._inputs import inputs_like
 from keras_reg.inference._temperature import fitted_temperature
 from keras_reg.layers._batch._forms import dtype_of
@@ -59,7 +59,7 @@ def calibrate(model: keras.Model, data: Any, from_logits: bool | None = None) ->
     temperature = fitted_temperature(outputs, y, weight, distribution)
     network = network_of(model)
     inputs = inputs_like(network, x)
-    outputs = _divided(network(inputs), temperature, distribution)
+    outputs = _divided(check_one_array(network(inputs), network), temperature, distribution)
     calibrated = keras.Model(inputs, outputs, name=f"{network.name}_calibrated")
     config = compile_config_of(model)
     if config:

@@ -78,7 +78,8 @@ def check_trained(model):
 
 
 def check_one_array(outputs, model):
-    """Checks that what a model has returned is one array."""
+    """Returns the one array that a model has returned, which may be in a list, after a check."""
+    outputs = outputs[0] if isinstance(outputs, (list, tuple)) and len(outputs) == 1 else outputs
     if not hasattr(outputs, "shape"):
         fail("`model` must return one array.", outputs=type(outputs).__name__, model=model.name)
     return outputs

@@ -3,7 +3,7 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
-from keras_reg._typing import Config, DataFormat, Tensor
+from keras_reg._typing import Config, DataFormat, Tensor, Tensors
 from keras_reg._validation import check_choice, check_data_format, fail
 from keras_reg.inference._inference_model import InferenceModel, check_one_array, infer
 from keras_reg.inference._merging import merged
@@ -40,7 +40,8 @@ class TestTimeAugmentation(InferenceModel):
         **kwargs: Further arguments of `keras.Model`, such as `name`.
 
     Call arguments:
-        inputs: Images. With crops or sizes, they may differ in size from the inputs of `model`.
+        inputs: Images, or the dict or list of them that `model` accepts. With crops or sizes, they may differ in size
+            from the inputs of `model`.
 
     Input shape:
         (batch, height, width, channels), or (batch, channels, height, width) with "channels_first". A layer as `views`
@@ -95,10 +96,10 @@ class TestTimeAugmentation(InferenceModel):
         if getattr(self.network, "outputs", None):
             self._axes_of_maps(inputs[0], self.network.outputs[0])
 
-    def compute_output_spec(self, inputs: Tensor, training: bool | None = None) -> Any:
-        axes = self._axes_of(inputs)
-        output = check_one_array(infer(self.model, self._all_views.spec(inputs, axes)), self.model)
-        self._axes_of_maps(inputs, output)
+    def compute_output_spec(self, inputs: Tensors, training: bool | None = None) -> Any:
+        images = _only(inputs)
+        output = self._output(self._all_views.spec(images, self._axes_of(images)), inputs)
+        self._axes_of_maps(images, output)
         return keras.KerasTensor(output.shape, output.dtype)
 
     def _axes_of(self, images):
@@ -107,21 +108,25 @@ class TestTimeAugmentation(InferenceModel):
             fail("`inputs` must be images with four axes.", shape=tuple(images.shape))
         return spatial_axes(self.data_format)
 
-    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
-        axes = self._axes_of(inputs)
-        outputs = self._outputs(self._all_views.of(inputs, axes))
-        axes_of_maps = self._axes_of_maps(inputs, outputs[0])
+    def call(self, inputs: Tensors, training: bool | None = None) -> Tensor:
+        images = _only(inputs)
+        outputs = self._outputs(self._all_views.of(images, self._axes_of(images)), inputs)
+        axes_of_maps = self._axes_of_maps(images, outputs[0])
         if axes_of_maps is not None:
             outputs = self._all_views.back(outputs, axes_of_maps)
         return merged(outputs, self.merge, self.distribution(outputs[0]))
 
-    def _outputs(self, views):
+    def _output(self, images, inputs):
+        """Returns the output of the model for images in the structure of `inputs`."""
+        return check_one_array(infer(self.model, keras.tree.pack_sequence_as(inputs, [images])), self.model)
+
+    def _outputs(self, views, inputs):
         """Returns the output of the model for each view. Views of one size are one batch."""
         outputs = [None] * len(views)
         for shape in dict.fromkeys(tuple(view.shape[1:]) for view in views):
             places = [place for place, view in enumerate(views) if tuple(view.shape[1:]) == shape]
             batch = ops.concatenate([views[place] for place in places])
-            found = check_one_array(infer(self.model, batch), self.model)
+            found = self._output(batch, inputs)
             for place, output in zip(places, ops.split(found, len(places)), strict=True):
                 outputs[place] = output
         return outputs
@@ -144,3 +149,11 @@ class TestTimeAugmentation(InferenceModel):
     def get_config(self) -> Config:
         own = {"merge": self.merge, "samples": self.samples, "data_format": self.data_format}
         return {**super().get_config(), **own, "views": keras.saving.serialize_keras_object(self.views)}
+
+
+def _only(inputs):
+    """Returns the images from the inputs of a model with one input, which may be in a dict or list."""
+    found = keras.tree.flatten(inputs)
+    if len(found) != 1:
+        fail("`inputs` must be one array of images.", inputs=len(found))
+    return found[0]

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_reg._typing import Config, Tensor
-from keras_reg._validation import check_flag, check_integer, fail, have_shape_of_ids
+from keras_reg._validation import check_flag, check_integer, fail, fits, have_shape_of_ids
 
 MOST_BINS = 1000  # each prediction is compared with all bins
 
@@ -111,5 +111,8 @@ def _weight_of_each(sample_weight, confidence):
     weight = ops.cast(ops.convert_to_tensor(sample_weight), confidence.dtype)
     if len(weight.shape) == len(confidence.shape) + 1:
         weight = ops.squeeze(weight, -1)
+    if not fits(tuple(weight.shape), tuple(confidence.shape[: len(weight.shape)])):
+        fail("`sample_weight` must have one weight per example or position.",
+             sample_weight=tuple(weight.shape), predictions=tuple(confidence.shape))  # fmt: skip
     weight = ops.reshape(weight, [*ops.shape(weight), *[1] * (len(confidence.shape) - len(weight.shape))])
     return ops.broadcast_to(weight, ops.shape(confidence))

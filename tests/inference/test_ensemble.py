@@ -127,7 +127,7 @@ def test_networks_of_equal_names_and_several_inputs_in_regularized_models():
     def member():
         inputs = {"a": keras.Input((3,), name="a"), "b": keras.Input((1,), name="b")}
         outputs = keras.layers.Dense(3, "softmax")(keras.layers.Concatenate()([inputs["a"], inputs["b"]]))
-        return training.RegularizedModel(keras.Model(inputs, outputs, name="equal"))
+        return training.RegularizedModel(keras.Model(inputs, [outputs], name="equal"))
 
     models, x = [member(), member()], {"a": X[:, :3], "b": X[:, 3:]}
     combined = inference.ensemble(models)

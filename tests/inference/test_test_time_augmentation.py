@@ -95,6 +95,20 @@ def test_evaluate_uses_the_loss_of_the_model_and_moves_nothing():
     assert found["accuracy"] == pytest.approx((p.argmax(-1) == Y).mean())
 
 
+@pytest.mark.parametrize("form", [lambda x: [x], lambda x: {"image": x}], ids=["list", "dict"])
+def test_the_images_may_be_in_a_list_or_a_dict(form):
+    plain, images = network((7, 10, 3), "softmax"), keras.Input((7, 10, 3), name="image")
+    model = keras.Model(form(images), plain(images))
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    averaged = inference.TestTimeAugmentation(model, inference.flips())
+    expected = (to_numpy(plain(X)) + to_numpy(plain(X[:, :, ::-1]))) / 2
+    assert_close(averaged(form(X)), expected, rtol=1e-5)
+    loss = averaged.evaluate(form(X), Y, verbose=0)
+    assert loss == pytest.approx(-np.log(expected[np.arange(5), Y]).mean(), rel=1e-5)
+    with raises_received("one array", "inputs=2"):
+        averaged([X, X])
+
+
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
 def test_flips_are_undone_on_maps(data_format):
     """A network that moves an image one pixel down and right: averaged over flips, it moves in all four directions."""
@@ -123,6 +137,13 @@ def test_flips_are_undone_on_maps(data_format):
         with raises_received("positions", "output_shape"):
             samples = 2 if refused.__class__ is layers.RandomFlip else None
             inference.TestTimeAugmentation(model, refused, samples=samples, data_format=data_format)
+
+
+def test_outputs_of_one_pixel_have_no_positions():
+    plain, views = network(activation="softmax"), inference.five_crop(CROP)
+    pixel = keras.Sequential([plain, keras.layers.Reshape((1, 1, 4))])
+    expected, found = (inference.TestTimeAugmentation(m, views, from_logits=False)(X) for m in (plain, pixel))
+    assert_close(to_numpy(found)[:, 0, 0], expected, rtol=1e-6)
 
 
 def test_sizes_are_those_of_the_shorter_side_or_given():

@@ -92,3 +92,5 @@ def test_in_compiled_evaluation():
 def test_labels_that_do_not_fit_are_refused():
     with raises_received("`y_true`", "y_pred=(101, 4)"):
         metrics.ExpectedCalibrationError().update_state(np.ones((101, 3)), P)
+    with raises_received("sample_weight=(100,)", "predictions=(101,)"):
+        metrics.ExpectedCalibrationError().update_state(Y, P, np.ones(100))

@@ -361,3 +361,12 @@ def test_gradients_for_a_custom_loop_are_one_per_weight():
     assert model.sharpened_gradients([1, 2], np.ones((2, 4)), np.ones((2, 3))) == [1, 2]  # nothing to replace
     with raises_received("one entry per trainable variable, 2 in all"):
         model.sharpened_gradients([1], np.ones((2, 4)), np.ones((2, 3)))
+
+
+def test_without_rho_or_gradients_there_is_no_second_pass():
+    for rho, gradient in ((0.0, ops.ones(4)), (0.1, None)):
+        network = keras.Sequential([keras.Input((4,)), Scale()])
+        model = training.RegularizedModel(network, sharpness=training.SharpnessAware(rho))
+        model.compile("sgd", quadratic)
+        (found,) = model.sharpened_gradients([gradient], None)  # a pass would need inputs
+        assert found is gradient
