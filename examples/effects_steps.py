@@ -22,8 +22,15 @@ def penalized(text, make, values):
     return grid(text, lambda value: Recipe(penalties=lambda: [make(value)]), values)
 
 
+def consistent(weight):
+    return training.JensenShannonConsistency(layers.AugMix(3, value_range=(0, 1)), weight)
+
+
 ADVERSARIAL = penalized("VirtualAdversarial({})", training.VirtualAdversarial, (0.3, 1.0, 2.0))
 CONFIDENCE = penalized("ConfidencePenalty({})", training.ConfidencePenalty, (0.1, 0.3, 1.0))
+
+
+JENSEN_SHANNON = penalized("JensenShannonConsistency(AugMix(3), {})", consistent, (1.0, 4.0, 12.0))
 
 
 def dropout(rate, weight=None):
@@ -70,6 +77,8 @@ STEPS = [
     Effect("VirtualAdversarial", FEW, ADVERSARIAL),
     Effect("VirtualAdversarial", SEMI, ADVERSARIAL, title="unlabeled images"),
     Effect("ConsistentDropout", FEW, CONSISTENT, DROPOUT),
+    Effect("JensenShannonConsistency", FEW, JENSEN_SHANNON),
+    Effect("JensenShannonConsistency", FEW, JENSEN_SHANNON, measure="occluded", title="hidden boxes"),
     Effect("ConfidencePenalty", FEW, CONFIDENCE),
     Effect("ConfidencePenalty", WRONG, CONFIDENCE, title="wrong labels"),
 ]

@@ -5,7 +5,7 @@ import keras
 import numpy as np
 from pictures import BLUE, GREY, RED, array, curves, picture, plt
 
-from keras_reg import surgery, training
+from keras_reg import layers, surgery, training
 
 EPSILON = 1.0
 LABELED = 200
@@ -190,6 +190,47 @@ def consistent_dropout():
     right.legend(frameon=False, fontsize=9)
     figure.tight_layout()
     return figure
+
+
+@picture
+def jensen_shannon_consistency():
+    data, augmentation = digits.load(LABELED, 0), {"severity": 5, "value_range": (0, 1)}
+    penalty = training.JensenShannonConsistency(layers.AugMix(**augmentation))
+    networks = {"without": trained(), "with the penalty": trained(penalties=[penalty])}
+    draw = layers.AugMix(**augmentation, seed=0)
+    images = [data.x_test, *(array(draw(data.x_test)) for _ in range(2))]
+    found = {name: np.stack([probabilities(network, x) for x in images]) for name, network in networks.items()}
+    classes = found["without"].argmax(-1)
+    right = classes[0] == data.y_test
+    robust = (found["with the penalty"].argmax(-1) == data.y_test).all(0)
+    shown = np.flatnonzero(right & robust & (classes[1] != classes[0]))[:2]
+    figure = plt.figure(figsize=(8.75, 4.3), layout="constrained")
+    grid = figure.add_gridspec(2, 5)
+    for row, i in enumerate(shown):
+        for column, x in enumerate(images):
+            axis = figure.add_subplot(grid[row, column])
+            axis.imshow(x[i, ..., 0], cmap="gray_r", vmin=0, vmax=1)
+            axis.axis("off")
+            lines = [f"{name}: {p[column, i].argmax()} ({p[column, i].max():.2f})" for name, p in found.items()]
+            axis.set_title("\n".join(["copy" if column else "image", *lines]), fontsize=8)
+    axis = figure.add_subplot(grid[:, 3:])
+    for (name, outputs), color in zip(found.items(), (GREY, RED), strict=True):
+        divergences = np.sort(jensen_shannon(outputs))[::-1]
+        share, label = (
+            100 * np.arange(1, len(divergences) + 1) / len(divergences),
+            f"{name}: mean {divergences.mean():.3f}",
+        )
+        axis.plot(share, divergences, color=color, label=label)
+    axis.set(xlabel="% of test images", ylabel="divergence of the three outputs", xlim=(0, 40), ylim=(0, None))
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def jensen_shannon(outputs):
+    """The divergence of the first axis for each image."""
+    outputs = np.maximum(outputs, 1e-7)
+    return (outputs * np.log(outputs / outputs.mean(0))).sum(-1).mean(0)
 
 
 @picture

@@ -603,6 +603,16 @@ CASES = [
             {"seed": "one"},
         ],
     ),
+    Case(
+        training.JensenShannonConsistency,
+        lambda: {"augmentation": layers.AugMix(value_range=(0, 1), seed=1), "weight": 0.5, "from_logits": True},
+        "value",
+        bad=[
+            *({"augmentation": value} for value in (None, "AugMix", layers.MixUp())),
+            {"weight": -1.0},
+            {"from_logits": "yes"},
+        ],
+    ),
     # Metrics.
     Case(
         metrics.ExpectedCalibrationError,

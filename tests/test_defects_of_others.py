@@ -4,10 +4,24 @@ import keras
 import numpy as np
 import pytest
 from harness import dtype_of, jit, only, raises_received, to_numpy
-from layers.batches import coded, decoded, numbered
+from layers.batches import assert_same_bits, augment, coded, decoded, numbered
+from layers.policies import expected, photo
 from scipy import stats
 
-from keras_reg.layers import CutMix, MixUp, RandomErasing
+from keras_reg.layers import (
+    AugMix,
+    AutoAugment,
+    CutMix,
+    MixUp,
+    Pipeline,
+    RandAugment,
+    RandomAffine,
+    RandomErasing,
+    RandomFlip,
+    RandomGaussianBlur,
+    RandomGrayscale,
+    RandomSharpness,
+)
 from keras_reg.losses import LabelSmoothingCrossentropy
 
 MIXERS = pytest.mark.parametrize("mixer", [MixUp, CutMix])
@@ -147,3 +161,103 @@ def test_numpy_arrays_are_mixed_on_every_backend():
     """KerasCV's MixUp raises on NumPy input on TensorFlow."""
     images, labels = MixUp(seed=1)(numbered(8), coded(8))
     assert keras.ops.is_tensor(images) and keras.ops.is_tensor(labels)
+
+
+# Geometry, colors and policies.
+
+
+def test_rand_augment_draws_operations_for_each_image_in_both_directions():
+    """Keras: one sequence of operations per batch; rotations turn one way, and images only become brighter."""
+    images = np.repeat(photo(5, 7)[None], 64, axis=0)
+    found = augment(RandAugment(1, 15, operations=["rotate", "brightness"], seed=1), images)
+    assert found.dtype == "uint8"  # Keras: floats
+    counts = {image.tobytes(): [] for image in found}
+    for image in found:
+        counts[image.tobytes()].append(image)
+    assert len(counts) == 4 and min(map(len, counts.values())) > 5
+    # The turned images have pixels from outside.
+    blended = sorted(same[0].mean() for same in counts.values() if (same[0] > 0).all())
+    assert len(blended) == 2 and blended[0] < images.mean() < blended[1]
+
+
+def test_histograms_are_those_of_each_channel_of_each_image():
+    """Keras: one histogram per batch; `AutoContrast` of images with channels first reduces other axes."""
+    images = np.stack([photo(6, 5, seed=seed) // (seed + 1) for seed in range(3)])
+    first = np.moveaxis(images, -1, 1)
+    policy = [[("invert", 1.0, None), ("equalize", 1.0, None)]]
+    found = augment(AutoAugment(policy, data_format="channels_first"), first)
+    for image, result in zip(images, np.moveaxis(found, 1, -1), strict=True):
+        assert_same_bits(result, expected("equalize", 0, 255 - image)[0])
+    found = augment(RandAugment(1, operations=["auto_contrast"], data_format="channels_first"), first)
+    assert (found.min((2, 3)) == 0).all() and (found.max((2, 3)) >= 254).all()
+    assert (found.min((1, 2)) > 0).any()
+
+
+def test_inverting_keeps_the_range():
+    """Keras subtracts from the upper end of the range, whatever its lower end is."""
+    images = np.linspace(-1, 1, 96, dtype="float32").reshape(2, 4, 4, 3)
+    found = augment(RandAugment(1, operations=["invert"], value_range=(-1, 1)), images)
+    np.testing.assert_allclose(found, -images, atol=1e-6)
+
+
+def test_aug_mix_follows_its_seed_and_draws_in_each_compiled_call():
+    """Keras draws operations with Python's generator: once per trace, whatever the seed is."""
+    images = np.repeat(photo(4, 5)[None], 4, axis=0)
+
+    def calls(seed):
+        layer = AugMix(width=1, depth=1, operations=["brightness", "invert"], seed=seed)
+        call = jit(lambda x: layer(x), layer)
+        return [np.array(to_numpy(call(images))) for _ in range(2)]
+
+    (first, second), again = calls(1), calls(1)
+    assert (first != second).any() and len({image.tobytes() for image in first}) == 4
+    assert_same_bits(again[0], first)
+    assert_same_bits(again[1], second)
+
+
+@pytest.mark.parametrize("key", ["segmentation_masks", "bounding_boxes"])
+def test_aug_mix_refuses_what_it_cannot_mix(key):
+    """Keras blends the class ids of masks, and leaves boxes where they were."""
+    boxes = {"boxes": np.ones((1, 1, 4), "float32"), "classes": np.ones((1, 1))}
+    value = boxes if key == "bounding_boxes" else np.ones((1, 6, 5), "int32")
+    with raises_received("does not define how to move"):
+        AugMix()({"images": np.ones((1, 6, 5, 3), "uint8"), key: value})
+
+
+def test_masks_boxes_and_keypoints_follow_the_pixels():
+    """Keras on PyTorch turns masks otherwise than images. torchvision turns points around another center.
+
+    A flip and a turn of 180 degrees, whose image is the mirror image from below.
+    """
+    images = np.arange(40, dtype="uint8").reshape(2, 4, 5, 1)
+    data = {"images": images, "segmentation_masks": images[..., 0].astype("int32")}
+    data["bounding_boxes"] = {"boxes": np.float32([[[1, 0, 3, 1]]] * 2), "classes": np.int32([[7]] * 2)}
+    data["keypoints"] = np.float32([[[0, 0], [4, 1]]] * 2)
+    found = augment(Pipeline([RandomFlip(rate=1.0), RandomAffine((180, 180), interpolation="nearest")]), data)
+    assert_same_bits(found["images"], images[:, ::-1])
+    assert_same_bits(found["segmentation_masks"], data["segmentation_masks"][:, ::-1])
+    assert found["bounding_boxes"]["boxes"].tolist() == [[[1, 3, 3, 4]]] * 2
+    np.testing.assert_allclose(found["keypoints"], [[[0, 3], [4, 2]]] * 2, atol=1e-5)
+
+
+def test_masks_follow_the_operations_of_a_policy():
+    """torchvision's policies: TypeError. Keras': masks are sampled by another rule than images."""
+    images = photo(9, 7, channels=1)[None].repeat(3, axis=0)
+    layer = RandAugment(2, 25, operations=["rotate", "shear_x", "translate_y"], seed=2)
+    found = augment(layer, {"images": images, "segmentation_masks": images[..., 0].astype("int32")})
+    assert (found["images"] != images).any()
+    assert_same_bits(found["segmentation_masks"], found["images"][..., 0].astype("int32"))
+
+
+def test_white_stays_white():
+    """Keras pads with black to blur and to sharpen, so that borders darken. torchvision's gray of white is 254."""
+    layer = Pipeline([RandomGaussianBlur(2.0, rate=1.0), RandomSharpness((-0.9, -0.5)), RandomGrayscale(1.0)], seed=1)
+    white = np.full((2, 6, 5, 3), 255, "uint8")
+    assert_same_bits(augment(layer, white), white)
+
+
+@only("tensorflow")
+def test_rotations_compile_under_xla():
+    """Keras: `RandomRotation` has no kernel for XLA on GPUs."""
+    layer, images = RandomAffine(30, seed=1), np.ones((2, 6, 5, 3), "float32")
+    assert np.isfinite(to_numpy(jit(lambda x: layer(x), layer, xla=True)(images))).all()

@@ -19,7 +19,7 @@ import bench_training
 import numpy as np
 from benchmarking import BACKEND, in_rounds, paired, parse, parser, save, verdict
 
-from keras_reg import callbacks, surgery, training
+from keras_reg import callbacks, layers, surgery, training
 
 PLAIN = "plain"
 LIMITS = {
@@ -28,6 +28,7 @@ LIMITS = {
     "SharpnessAware": 2.1,
     "ConsistentDropout": 2.1,
     "VirtualAdversarial": 3.2,
+    "JensenShannonConsistency": 3.3,
     "WeightAverage": 1.03,
 }
 
@@ -46,6 +47,10 @@ def keep_memory():
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | KEEPS_MEMORY)
 
 
+def jensen_shannon():
+    return training.JensenShannonConsistency(layers.AugMix(value_range=(0, 1)))
+
+
 def parts_of(name):
     """The arguments of `RegularizedModel` for one row."""
     return {
@@ -54,6 +59,7 @@ def parts_of(name):
         "SharpnessAware": lambda: {"sharpness": training.SharpnessAware(0.05)},
         "ConsistentDropout": lambda: {"penalties": [training.ConsistentDropout(1.0)]},
         "VirtualAdversarial": lambda: {"penalties": [training.VirtualAdversarial(1.0)]},
+        "JensenShannonConsistency": lambda: {"penalties": [jensen_shannon()]},
         "WeightAverage": lambda: {},
     }[name]()
 

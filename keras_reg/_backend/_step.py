@@ -4,6 +4,7 @@ import keras
 
 from keras_reg._backend._current import BACKEND
 from keras_reg._backend._process_state import framework_random_state
+from keras_reg._backend._random import random_sources
 
 
 class _EagerStateStep:
@@ -21,7 +22,9 @@ class _EagerStateStep:
         if not self.takes_further_passes:
             return super().train_step(data)
         seeds = [(variable, keras.ops.copy(variable)) for variable in self.non_trainable_variables if is_seed(variable)]
-        with self.further_passes(data, seeds, framework_random_state()):
+        sources = random_sources([variable for penalty in self.penalties for variable in penalty.variables])
+        keys = [(source, source.key()) for source in sources]
+        with self.further_passes(data, seeds, framework_random_state(), keys):
             return super().train_step(data)
 
     def call_again(self, inputs):

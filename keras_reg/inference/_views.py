@@ -10,9 +10,9 @@ from keras import ops
 from keras_reg._typing import Config
 from keras_reg._validation import check_choice, check_integer, check_integer_or_pair, fail, native
 from keras_reg.layers import BatchAugmentation, Pipeline
-from keras_reg.layers._batch._foreign import is_image_layer, moves
+from keras_reg.layers._batch._foreign import is_image_layer
 from keras_reg.layers._batch._forms import is_float
-from keras_reg.layers._composite import Composite
+from keras_reg.layers._composite import moves_pixels
 
 FLIPS = {"horizontal": (1,), "vertical": (0,), "horizontal_and_vertical": (1, 0)}
 
@@ -117,19 +117,13 @@ class RandomViews(Views):
 
     def __init__(self, layer, samples):
         self.layer, self.samples = layer if isinstance(layer, BatchAugmentation) else Pipeline([layer]), samples
-        self.moves_back = not _moves_pixels(self.layer)
+        self.moves_back = not moves_pixels(self.layer)
 
     def of(self, images, axes):
         return [self.layer(images, training=True) for _ in range(self.samples)]
 
     def spec(self, images, axes):
         return self.layer(images, training=True)
-
-
-def _moves_pixels(layer):
-    if isinstance(layer, Composite):
-        return any(map(_moves_pixels, layer.layers))
-    return layer.moves_pixels if isinstance(layer, BatchAugmentation) else moves(layer, True)
 
 
 def checked_views(views, samples):

@@ -4,7 +4,7 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from keras_reg._typing import Config, DataFormat, Pair, StrengthLike, Tensor
+from keras_reg._typing import Config, DataFormat, Kind, Pair, StrengthLike, Tensor
 from keras_reg._validation import check_integer, check_number, fail
 from keras_reg.layers._batch._forms import at_least_float32, dtype_of, spread
 from keras_reg.layers._pixels._dirichlet import dirichlet
@@ -21,8 +21,8 @@ class AugMix(DrawnOperations):
     """Mixes each image with several augmented copies of itself.
 
     For each image, `width` chains of operations and the weights of their results are drawn. The weighted mean of the
-    results is then mixed with the image itself. All pixels stay in `value_range`. The operations and magnitudes are
-    those of torchvision. In inference, the layer is the identity.
+    results is then mixed with the image itself. All pixels stay in `value_range`. All frames of a video change alike.
+    The operations and magnitudes are those of torchvision. In inference, the layer is the identity.
 
     Args:
         severity: Strength of the operations, an integer from 1 to 10. The level of each magnitude is an integer from
@@ -37,6 +37,8 @@ class AugMix(DrawnOperations):
         interpolation: "nearest" or "bilinear", for operations that move pixels.
         fill_value: Value of pixels from outside the image, a number that the dtype of the images can hold.
         value_range: Range (black, white) of the pixels. With `None`, it is (0, 255), which only `uint8` images accept.
+        kind: Kind of sample: "image", "video", or `None`, which treats inputs with four axes as images and inputs with
+            five axes as videos.
         data_format: "channels_last", "channels_first", or `None` for Keras' setting.
         seed: Integer of at least 0, or `None`. With a seed, the random numbers are reproducible.
         **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`.
@@ -52,16 +54,16 @@ class AugMix(DrawnOperations):
             only on `seed` and `index`.
 
     Input shape:
-        Images (batch, height, width, channels) with 1 or 3 channels. With "channels_first", the channels are the second
-        axis. A single image without the batch axis is accepted.
+        Images (batch, height, width, channels), or videos (batch, time, height, width, channels), with 1 or 3 channels.
+        With "channels_first", the channels are the second axis. A single sample without the batch axis is accepted.
 
     Output shape:
         The shape of the input. Integer images stay integers.
 
     Raises:
         ValueError: For arguments out of range, images that do not have 1 or 3 channels, images that are not `uint8`
-            without a `value_range`, and masks, dense maps, boxes and keypoints, since a mixed image shows each
-            object at several positions.
+            without a `value_range`, and masks, dense maps, boxes and keypoints if an operation moves pixels, since a
+            mixed image then shows each object at several positions.
 
     Example:
 
@@ -91,6 +93,7 @@ class AugMix(DrawnOperations):
         interpolation: Literal["nearest", "bilinear"] = "bilinear",
         fill_value: float = 0,
         value_range: Pair | None = None,
+        kind: Kind = None,
         data_format: DataFormat = None,
         seed: int | None = None,
         **kwargs: Any,
@@ -102,7 +105,7 @@ class AugMix(DrawnOperations):
             fail("`depth` must be at least 1, or -1 to draw it.", depth=depth)
         alpha = check_number("alpha", alpha, 0.01, 1e4)
         operations = check_operations(operations)
-        super().__init__(rate, interpolation, fill_value, value_range, data_format, seed, **kwargs)
+        super().__init__(rate, interpolation, fill_value, value_range, kind, data_format, seed, **kwargs)
         self.severity, self.width, self.depth, self.alpha = severity, width, depth, alpha
         self.operations = operations
 

@@ -4,7 +4,7 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from keras_reg._typing import Config, DataFormat, Pair, StrengthLike
+from keras_reg._typing import Config, DataFormat, Kind, Pair, StrengthLike
 from keras_reg._validation import fail, is_integer, is_number, native
 from keras_reg.layers._policies._auto_augment_policies import POLICIES
 from keras_reg.layers._policies._magnitudes import NARROW, OPERATIONS, WITHOUT_MAGNITUDE
@@ -20,8 +20,8 @@ class AutoAugment(Policy):
 
     A policy is a list of sub-policies, and a sub-policy is a list of operations, each with its probability and its
     magnitude. For each image, one sub-policy is drawn, and each of its operations is applied with its probability, in a
-    random direction. Masks, boxes and keypoints follow the operations that move pixels. The policies, operations and
-    magnitudes are those of torchvision. In inference, the layer is the identity.
+    random direction. Masks, boxes and keypoints follow the operations that move pixels. All frames of a video change
+    alike. The policies, operations and magnitudes are those of torchvision. In inference, the layer is the identity.
 
     Args:
         policy: "imagenet", "cifar10", "svhn", or your own: a list of sub-policies, each a list of operations (name,
@@ -34,6 +34,8 @@ class AutoAugment(Policy):
         mask_fill: Value of masks and label maps outside the image, a number that their dtype can hold.
         bounding_box_format: "xyxy" (pixels), "yxyx", "xywh", "center_xywh", "rel_xyxy" (shares), "rel_yxyx" or
             "rel_xywh". Boxes of moved images are clipped, and those outside the image get class -1.
+        kind: Kind of sample: "image", "video", or `None`, which treats inputs with four axes as images and inputs with
+            five axes as videos.
         data_format: "channels_last", "channels_first", or `None` for Keras' setting.
         seed: Integer of at least 0, or `None`. With a seed, the random numbers are reproducible.
         **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`.
@@ -50,8 +52,8 @@ class AutoAugment(Policy):
             only on `seed` and `index`.
 
     Input shape:
-        Images (batch, height, width, channels) with 1 or 3 channels. With "channels_first", the channels are the second
-        axis. A single image without the batch axis is accepted.
+        Images (batch, height, width, channels), or videos (batch, time, height, width, channels), with 1 or 3 channels.
+        With "channels_first", the channels are the second axis. A single sample without the batch axis is accepted.
 
     Output shape:
         The shape of the input. Integer images stay integers.
@@ -86,13 +88,23 @@ class AutoAugment(Policy):
         value_range: Pair | None = None,
         mask_fill: float = 0,
         bounding_box_format: str = "xyxy",
+        kind: Kind = None,
         data_format: DataFormat = None,
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
         policy = _check_policy(policy)
         super().__init__(
-            rate, interpolation, fill_value, value_range, mask_fill, bounding_box_format, data_format, seed, **kwargs
+            rate,
+            interpolation,
+            fill_value,
+            value_range,
+            mask_fill,
+            bounding_box_format,
+            kind,
+            data_format,
+            seed,
+            **kwargs,
         )
         self.policy = policy
 

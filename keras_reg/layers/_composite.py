@@ -17,11 +17,20 @@ from keras_reg.layers._augmentation._parts import (
     layers_of_config,
     spec_after,
 )
-from keras_reg.layers._batch._foreign import apply_foreign, is_image_layer
+from keras_reg.layers._batch._foreign import apply_foreign, is_image_layer, moves
 from keras_reg.layers._batch._kinds import SHAPES
 from keras_reg.layers._batch._terms import check_same_size
 from keras_reg.layers._batch_augmentation import BatchAugmentation
 from keras_reg.layers._fused import FusedMovers
+
+
+def moves_pixels(layer):
+    """Whether a layer, from this package or from Keras, moves pixels in training."""
+    if isinstance(layer, Composite):
+        return any(map(moves_pixels, layer.layers))
+    if isinstance(layer, BatchAugmentation):
+        return layer.moves_pixels and not layer._any_rank
+    return moves(layer)
 
 
 class Composite(BatchAugmentation):

@@ -3,7 +3,7 @@ from typing import Any, Literal
 
 import keras
 
-from keras_reg._typing import Config, DataFormat, Pair, StrengthLike
+from keras_reg._typing import Config, DataFormat, Kind, Pair, StrengthLike
 from keras_reg._validation import check_integer, fail
 from keras_reg.layers._policies._magnitudes import NARROW
 from keras_reg.layers._policies._policy import UniformPolicy
@@ -14,8 +14,8 @@ class RandAugment(UniformPolicy):
     """Applies a few random operations of the same magnitude to each image, one after another.
 
     Operations and their directions are drawn per image, with equal probabilities. Masks, boxes and keypoints follow the
-    operations that move pixels. The operations and magnitudes are those of torchvision. In inference, the layer is the
-    identity.
+    operations that move pixels. All frames of a video change alike. The operations and magnitudes are those of
+    torchvision. In inference, the layer is the identity.
 
     Args:
         num_ops: Number of operations per image, an integer of at least 1. An operation may be drawn several times.
@@ -31,6 +31,8 @@ class RandAugment(UniformPolicy):
         mask_fill: Value of masks and label maps outside the image, a number that their dtype can hold.
         bounding_box_format: "xyxy" (pixels), "yxyx", "xywh", "center_xywh", "rel_xyxy" (shares), "rel_yxyx" or
             "rel_xywh". Boxes of moved images are clipped, and those outside the image get class -1.
+        kind: Kind of sample: "image", "video", or `None`, which treats inputs with four axes as images and inputs with
+            five axes as videos.
         data_format: "channels_last", "channels_first", or `None` for Keras' setting.
         seed: Integer of at least 0, or `None`. With a seed, the random numbers are reproducible.
         **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`.
@@ -47,8 +49,8 @@ class RandAugment(UniformPolicy):
             only on `seed` and `index`.
 
     Input shape:
-        Images (batch, height, width, channels) with 1 or 3 channels. With "channels_first", the channels are the second
-        axis. A single image without the batch axis is accepted.
+        Images (batch, height, width, channels), or videos (batch, time, height, width, channels), with 1 or 3 channels.
+        With "channels_first", the channels are the second axis. A single sample without the batch axis is accepted.
 
     Output shape:
         The shape of the input. Integer images stay integers.
@@ -84,6 +86,7 @@ class RandAugment(UniformPolicy):
         value_range: Pair | None = None,
         mask_fill: float = 0,
         bounding_box_format: str = "xyxy",
+        kind: Kind = None,
         data_format: DataFormat = None,
         seed: int | None = None,
         **kwargs: Any,
@@ -92,7 +95,7 @@ class RandAugment(UniformPolicy):
         magnitude = check_integer("magnitude", magnitude, low=0)
         super().__init__(
             num_magnitude_bins, operations, rate, interpolation, fill_value, value_range, mask_fill,
-            bounding_box_format, data_format, seed, **kwargs,
+            bounding_box_format, kind, data_format, seed, **kwargs,
         )  # fmt: skip
         if magnitude >= self.num_magnitude_bins:
             expected = "`magnitude` must be less than `num_magnitude_bins`."

@@ -3,7 +3,7 @@ from typing import Any, Literal
 
 import keras
 
-from keras_reg._typing import DataFormat, Pair, StrengthLike
+from keras_reg._typing import DataFormat, Kind, Pair, StrengthLike
 from keras_reg.layers._policies._magnitudes import WIDE
 from keras_reg.layers._policies._policy import UniformPolicy
 from keras_reg.layers._policies._steps import index_of
@@ -14,8 +14,8 @@ class TrivialAugmentWide(UniformPolicy):
     """Applies one random operation of random magnitude to each image.
 
     The operation, its magnitude and its direction are drawn per image, with equal probabilities. There is nothing to
-    tune. Masks, boxes and keypoints follow the operations that move pixels. The operations and magnitudes are those of
-    torchvision. In inference, the layer is the identity.
+    tune. Masks, boxes and keypoints follow the operations that move pixels. All frames of a video change alike. The
+    operations and magnitudes are those of torchvision. In inference, the layer is the identity.
 
     Args:
         num_magnitude_bins: Number of magnitudes into which the ranges are divided, an integer of at least 2.
@@ -29,6 +29,8 @@ class TrivialAugmentWide(UniformPolicy):
         mask_fill: Value of masks and label maps outside the image, a number that their dtype can hold.
         bounding_box_format: "xyxy" (pixels), "yxyx", "xywh", "center_xywh", "rel_xyxy" (shares), "rel_yxyx" or
             "rel_xywh". Boxes of moved images are clipped, and those outside the image get class -1.
+        kind: Kind of sample: "image", "video", or `None`, which treats inputs with four axes as images and inputs with
+            five axes as videos.
         data_format: "channels_last", "channels_first", or `None` for Keras' setting.
         seed: Integer of at least 0, or `None`. With a seed, the random numbers are reproducible.
         **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`.
@@ -45,8 +47,8 @@ class TrivialAugmentWide(UniformPolicy):
             only on `seed` and `index`.
 
     Input shape:
-        Images (batch, height, width, channels) with 1 or 3 channels. With "channels_first", the channels are the second
-        axis. A single image without the batch axis is accepted.
+        Images (batch, height, width, channels), or videos (batch, time, height, width, channels), with 1 or 3 channels.
+        With "channels_first", the channels are the second axis. A single sample without the batch axis is accepted.
 
     Output shape:
         The shape of the input. Integer images stay integers.
@@ -81,13 +83,14 @@ class TrivialAugmentWide(UniformPolicy):
         value_range: Pair | None = None,
         mask_fill: float = 0,
         bounding_box_format: str = "xyxy",
+        kind: Kind = None,
         data_format: DataFormat = None,
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(
             num_magnitude_bins, operations, rate, interpolation, fill_value, value_range, mask_fill,
-            bounding_box_format, data_format, seed, **kwargs,
+            bounding_box_format, kind, data_format, seed, **kwargs,
         )  # fmt: skip
 
     def _draw(self, u, ops):

@@ -1,7 +1,6 @@
 """Finds the input that an augmentation takes among those of a model, and puts it back."""
 
 from keras_reg._validation import fail
-from keras_reg.layers._batch._forms import leaves, map_arrays
 
 
 def find_images(x, model, augmentation, augmented_input, mixes_inside=False):
@@ -44,17 +43,3 @@ def put_images(x, place, images):
         return {**x, place: images}
     parts = [*x[:place], images, *x[place + 1 :]]
     return type(x)(*parts) if hasattr(x, "_fields") else type(x)(parts)
-
-
-def computed_once(place, before, after):
-    """Returns augmented images or inputs that a compiler computes once, for the forward and the backward pass.
-
-    Args:
-        place: The `Place` of the batch.
-        before: The images before the augmentation.
-        after: The augmented images, an array or a nest of arrays.
-    """
-    known, arrays = leaves(before), []
-    map_arrays(arrays.append, after)
-    done = iter(place.computed_once(*known, *arrays)[len(known) :])
-    return map_arrays(lambda _: next(done), after)

@@ -7,7 +7,8 @@ from keras_reg._typing import Tensors
 from keras_reg.layers._batch._arrays import hold
 from keras_reg.layers._batch._forms import Batch, map_arrays
 from keras_reg.training._arrays import hold_inputs
-from keras_reg.training._augmented_input import computed_once, find_images, put_images
+from keras_reg.training._augmentations import augmented
+from keras_reg.training._augmented_input import find_images, put_images
 from keras_reg.training._mixes_inside import MixedInside, MixesInside
 from keras_reg.training._mixture import Mixture
 
@@ -41,11 +42,8 @@ class AugmentsBatches(MixesInside):
         inside = None if self.mixing is None else self._sizes_inside(x)
         keeps_ids = not self.has_own_train_step
         batch = Batch.of(found, y, sample_weights=sample_weight, keeps_ids=keeps_ids, inside=inside)
-        batch, _ = self.augmentation._read(batch, called=False)
-        self._build_augmentation(found)
-        batch = self.augmentation._augment(batch)
-        images = computed_once(batch.place, found, batch.images)
-        x = put_images(x, place, images)
+        batch = augmented(self.augmentation, batch)
+        x = put_images(x, place, batch.images)
         x = x if batch.plan is None else MixedInside(x, batch.plan)
         return x, batch.given("labels") if self.has_own_train_step else Mixture.of(batch), batch.sample_weights
 
@@ -57,8 +55,3 @@ class AugmentsBatches(MixesInside):
 
     def _find_images(self, x):
         return find_images(x, self.model, self.augmentation, self.augmented_input, self.mixing is not None)
-
-    def _build_augmentation(self, images):
-        """Builds the augmentation. On TensorFlow, the first step of `fit` augments before anything is built."""
-        if not self.augmentation.built:
-            self.augmentation._build_for(Batch(images=images))

@@ -69,6 +69,16 @@ class Distribution:
         logs, other_logs = self.logs(outputs), self.logs(others)
         return ops.mean(self.per_example(ops.exp(logs) * (logs - other_logs)))
 
+    def jensen_shannon(self, *outputs):
+        """Returns the mean Jensen-Shannon divergence of several outputs over the batch and over positions.
+
+        It is the mean of KL(p || m) over the outputs, where m is the mean of their probabilities.
+        """
+        logs = [self.logs(output) for output in outputs]
+        mixture = sum(map(ops.exp, logs)) / len(logs)
+        log_mixture = ops.log(ops.maximum(mixture, LEAST))
+        return sum(ops.mean(self.per_example(ops.exp(log) * (log - log_mixture))) for log in logs) / len(logs)
+
     def entropy(self, outputs):
         """Returns the mean entropy over the batch and over positions."""
         logs = self.logs(outputs)

@@ -22,10 +22,13 @@ class FurtherPasses:
         batch: (x, y, sample_weight) after the augmentation, or `None` outside of a step.
         state: (variable, value) for variables that start each pass with their value before the first, such as seeds.
         process: The state of the process' random generators before the first pass, or `None`.
+        keys: (source, key) for random sources of penalties, which draw the same numbers in each computation of the
+            loss. `None` if `state` is enough for this.
     """
 
-    def __init__(self, model, batch=None, state=(), process=None):
+    def __init__(self, model, batch=None, state=(), process=None, keys=None):
         self.model, self.batch, self.state, self.process = model, batch, list(state), process
+        self.keys = keys
 
     def run(self, x, same_masks=True):
         """Returns the outputs for other inputs, at the current weights.
@@ -64,9 +67,13 @@ class FurtherPasses:
         """Returns (variable, value) for the variables of the metrics, so that a scope discards their updates."""
         return [(v, keras.ops.zeros(v.shape, v.dtype)) for v in self.model.metrics_variables]
 
-    def perturbed_input(self, x):
-        """Returns (place, array): the input that a penalty may change."""
-        return find_images(x, self.model.model, None, self.model.augmented_input)
+    def same_draws(self):
+        """Returns a context in which the penalties of a step draw the same numbers in each computation of the loss."""
+        return _backend.given_keys(self.keys) if self.keys else contextlib.nullcontext()
+
+    def changed_input(self, x, augmentation=None):
+        """Returns (place, array): the input that a penalty, or its augmentation, may change."""
+        return find_images(x, self.model.model, augmentation, self.model.augmented_input)
 
     def with_input(self, x, place, array):
         """Returns the inputs with another array at this place."""
@@ -163,10 +170,11 @@ class HasFurtherPasses:
         if not training:
             return loss
         step = self.current_passes()
-        for penalty, tracker in zip(self.penalties, self._terms, strict=True):
-            added, term = penalty.added(step, x, y, y_pred, sample_weight)
-            loss = loss + keras.ops.cast(_backend.share_of_replica(added), loss.dtype)
-            tracker.update_state(term)
+        with step.same_draws():
+            for penalty, tracker in zip(self.penalties, self._terms, strict=True):
+                added, term = penalty.added(step, x, y, y_pred, sample_weight)
+                loss = loss + keras.ops.cast(_backend.share_of_replica(added), loss.dtype)
+                tracker.update_state(term)
         return loss
 
     def compute_plain_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):

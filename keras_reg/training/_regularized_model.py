@@ -8,9 +8,10 @@ from keras_reg._backend import AugmentedStep
 from keras_reg._renamed import renamed
 from keras_reg._typing import Config, Tensors
 from keras_reg._validation import fail
-from keras_reg.layers import Pipeline
 from keras_reg.layers._batch_augmentation import BatchAugmentation
 from keras_reg.training._as_network import AsNetwork
+from keras_reg.training._augmentations import as_augmentation, build_augmentation
+from keras_reg.training._augmented_input import find_images
 from keras_reg.training._augments_batches import AugmentsBatches
 from keras_reg.training._checked_data import ChecksData
 from keras_reg.training._further_passes import HasFurtherPasses
@@ -97,11 +98,7 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentsBatches, AugmentedStep, Ha
         check_steps(model, penalties=penalties, sharpness=sharpness, mix_at=mix_at)
         if sharpness is not None and not isinstance(sharpness, SharpnessAware):
             fail("`sharpness` must be a `SharpnessAware` or None.", sharpness=sharpness)
-        if augmentation is not None and not isinstance(augmentation, keras.layers.Layer):
-            fail(
-                "`augmentation` must be a Keras layer or None. Put several layers into a `Pipeline`.",
-                augmentation=augmentation,
-            )
+        augmentation = as_augmentation(augmentation, optional=True)
         if augmented_input is not None and not isinstance(augmented_input, (str, int)):
             fail("`augmented_input` must be the name or the position of an input.", augmented_input=augmented_input)
         if "training" not in inspect.signature(model.call).parameters:
@@ -109,14 +106,13 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentsBatches, AugmentedStep, Ha
             object.__setattr__(self, "call", self._call_without_training)
         super().__init__(**kwargs)
         self.read_steps(model)
-        ready = augmentation is None or isinstance(augmentation, BatchAugmentation)
-        self.augmentation = augmentation if ready else Pipeline([augmentation])
+        self.augmentation = augmentation
         self.penalties = _check_penalties(penalties)
         self._terms = [keras.metrics.Mean(penalty.name) for penalty in self.penalties]
         self.model, self.augmented_input, self.sharpness = model, augmented_input, sharpness
         self.mix_at = mix_at
         self.mixing = None if mix_at is None else MixAt(mix_at, self.augmentation, model)
-        if model.built and (self.augmentation is None or self.augmentation.built):
+        if all(part.built for part in (model, *self._augmentations())):
             self.built = True
 
     def build(self, input_shape: Any = None) -> None:
@@ -129,8 +125,15 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentsBatches, AugmentedStep, Ha
             # By a call, as Keras builds a model that does not override `build`.
             options = {"training": False} if "training" in inspect.signature(self.call).parameters else {}
             self.model(inputs, **options)
-        if self.augmentation is not None and not self.augmentation.built:
-            self._build_augmentation(self._find_images(inputs)[1])
+        for augmentation in self._augmentations():
+            mixes_inside = augmentation is self.augmentation and self.mixing is not None
+            found = find_images(inputs, self.model, augmentation, self.augmented_input, mixes_inside)
+            build_augmentation(augmentation, found[1])
+
+    def _augmentations(self):
+        """Returns the augmentation of the model and those of its penalties."""
+        found = [self.augmentation, *(getattr(penalty, "augmentation", None) for penalty in self.penalties)]
+        return [layer for layer in found if isinstance(layer, BatchAugmentation)]
 
     def call(self, inputs: Tensors, training: bool | None = None) -> Tensors:
         return self.call_network(inputs) if training is None else self.call_network(inputs, training=training)

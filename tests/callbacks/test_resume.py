@@ -61,6 +61,7 @@ def with_parts(seed):
         training.VirtualAdversarial(0.5, seed=seed),
         training.ConsistentDropout(),
         training.ConfidencePenalty(0.1),
+        training.JensenShannonConsistency(layers.RandomGaussianNoise(0.1, seed=seed)),
     ]
     parts = {"augmentation": layers.MixUp(seed=seed), "penalties": penalties, "mix_at": ["hidden", "flat"]}
     flat = keras.layers.Flatten(name="flat")

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from harness import map_in_tf_data, raises_received, to_numpy
-from layers.batches import assert_same_bits, augment, coded, decoded
+from layers.batches import assert_same_bits, augment, augmenter, coded, decoded
 
 from keras_reg import layers
 from keras_reg.training import RegularizedModel
@@ -299,6 +299,47 @@ def test_resizing_and_colours_of_videos():
     shifts = augment(layers.PCAColorJitter(1.0, seed=1), x) - x
     assert len(np.unique(shifts[:, 0, 0, 0], axis=0)) == COUNT
     np.testing.assert_allclose(shifts, np.broadcast_to(shifts[:, :1, :1, :1], x.shape), atol=1e-5)
+
+
+@pytest.mark.parametrize("layout", ["channels_last", "channels_first"])
+@pytest.mark.parametrize(
+    ("make", "operations"),
+    [
+        # Their results do not depend on the other pixels of an image, or do so in the same way in all frames.
+        (layers.RandAugment, ["rotate", "shear_x", "translate_y", "sharpness", "color", "posterize", "solarize"]),
+        (layers.AugMix, ["rotate", "brightness", "invert"]),
+        # These look at all pixels: a video is one large image.
+        (layers.TrivialAugmentWide, ["contrast", "auto_contrast", "equalize"]),
+    ],
+)
+def test_policies_change_all_frames_of_a_video_alike(make, operations, layout):
+    videos = np.random.default_rng(0).integers(20, 230, (4, 2, 6, 5, 3)).astype("uint8")
+    masks, points = videos[..., 0] % 5, np.random.default_rng(1).uniform(0, 4, (4, 2, 3, 2)).astype("float32")
+    given = np.moveaxis(videos, -1, 1) if layout == "channels_first" else videos
+    data = {"images": given}
+    if make is layers.RandAugment:
+        data |= {"segmentation_masks": masks, "keypoints": points}
+    found = augment(make(operations=operations, data_format=layout, seed=1), data, index=0)
+    images = np.moveaxis(found["images"], 1, -1) if layout == "channels_first" else found["images"]
+    of_images = augmenter(make(operations=operations, data_format="channels_last", seed=1), index=0)
+    assert (images != videos).any((1, 2, 3, 4)).sum() > 1
+    if make is layers.TrivialAugmentWide:
+        expected = of_images({"images": videos.reshape(4, 12, 5, 3)})["images"]
+        return assert_same_bits(images.reshape(4, 12, 5, 3), expected)
+    for frame in range(2):
+        part = {name: array[:, frame] for name, array in {**data, "images": videos}.items()}
+        for name, expected in of_images(part).items():
+            assert_same_bits((images if name == "images" else found[name])[:, frame], expected)
+
+
+def test_policies_of_one_video_and_what_they_refuse():
+    clip, layer = np.random.default_rng(0).random((2, 6, 5, 1)).astype("float32"), {"value_range": (0, 1)}
+    for kind in ("video", None):
+        found = augment(layers.RandAugment(**layer, kind=kind, seed=1), clip if kind else clip[None])
+        assert found.shape == (clip.shape if kind else (1, *clip.shape))
+    assert layers.AutoAugment(**layer)(keras.Input((None, 6, 5, 3))).shape == (None, None, 6, 5, 3)
+    with raises_received("1 or 3 channels", "shape="):
+        layers.AugMix(**layer)(np.zeros((1, 3, 6, 5, 2), "float32"))
 
 
 # Where they run.

@@ -20,6 +20,10 @@ def everything():
     }
 
 
+def jensen_shannon():
+    return training.JensenShannonConsistency(layers.RandomGaussianNoise(0.5, rate=1.0, seed=1), 2.0)
+
+
 @keras.saving.register_keras_serializable(package="tests")
 class OwnLoss(keras.Model):
     """Computes the loss by itself, like Keras."""
@@ -36,13 +40,14 @@ class OwnTrainStep(keras.Model):
         return super().train_step(*args)
 
 
-PENALTIES = ("ConfidencePenalty", "ConsistentDropout", "VirtualAdversarial")
+PENALTIES = ("ConfidencePenalty", "ConsistentDropout", "VirtualAdversarial", "JensenShannonConsistency")
 PARTS = {
     "augmentation": lambda: {"augmentation": layers.MixUp(0.5, seed=1)},
     "mix_at": lambda: {"augmentation": layers.MixUp(0.5, seed=1), "mix_at": ["norm", "features"]},
     "ConfidencePenalty": lambda: {"penalties": [training.ConfidencePenalty(0.3)]},
     "ConsistentDropout": lambda: {"penalties": [training.ConsistentDropout(0.6)]},
     "VirtualAdversarial": lambda: {"penalties": [training.VirtualAdversarial(0.5, seed=1)]},
+    "JensenShannonConsistency": lambda: {"penalties": [jensen_shannon()]},
     "SharpnessAware": lambda: {"sharpness": training.SharpnessAware(0.1)},
     "all": everything,
     "own loss": lambda: PARTS["augmentation"]() | PARTS["SharpnessAware"](),
@@ -84,6 +89,12 @@ def fitted(model, outputs=1, epochs=2):
 def weights(model):
     """The values as they are now. Arrays of PyTorch may share memory with their variable."""
     return [np.array(to_numpy(weight)) for weight in model.model.weights]
+
+
+def augments(part):
+    """Whether a part of the model, or a penalty, draws an augmentation."""
+    parts = PARTS[part]()
+    return "augmentation" in parts or any(hasattr(penalty, "augmentation") for penalty in parts.get("penalties", ()))
 
 
 def names_of_terms(part):

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 from harness import BACKEND, assert_close, only, raises_received, run_in_fresh_process
-from training.parts_of_steps import PARTS, REFUSED, X, Y, compiled, fitted, names_of_terms, network, weights
+from training.parts_of_steps import PARTS, REFUSED, X, Y, augments, compiled, fitted, names_of_terms, network, weights
 
 from keras_reg import training
 
@@ -126,7 +126,7 @@ def test_it_trains_again_after_evaluation_and_prediction(part):
 
 @each_part("train_on_batch")
 def test_train_on_batch(part):
-    eagerly = BACKEND == "tensorflow" and "augmentation" not in PARTS[part]()  # whose compiled draws are others
+    eagerly = BACKEND == "tensorflow" and not augments(part)  # whose compiled draws are others
     model = compiled(part, run_eagerly=eagerly)
     for _ in range(2):
         logs = [model.train_on_batch(X[start : start + 4], Y[start : start + 4], return_dict=True) for start in (0, 4)]

@@ -8,11 +8,18 @@ from harness import BACKEND, ROOT, to_numpy
 from keras_reg import callbacks, layers, training
 
 PAGE = (ROOT / "docs" / "training_step.md").read_text(encoding="utf-8")
+
+
+def noise():
+    return layers.RandomGaussianNoise(0.5, rate=1.0)
+
+
 PARTS = {
     "augmentation": lambda: {"augmentation": layers.MixUp(0.2)},
     "`mix_at`": lambda: {"augmentation": layers.MixUp(0.2), "mix_at": "hidden"},
     "SharpnessAware": lambda: {"sharpness": training.SharpnessAware(0.05)},
     "VirtualAdversarial": lambda: {"penalties": [training.VirtualAdversarial(0.5)]},
+    "JensenShannonConsistency": lambda: {"penalties": [training.JensenShannonConsistency(noise())]},
     "ConsistentDropout": lambda: {"penalties": [training.ConsistentDropout(1.0)]},
     "ConfidencePenalty": lambda: {"penalties": [training.ConfidencePenalty(0.1)]},
 }

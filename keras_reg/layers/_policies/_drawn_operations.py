@@ -1,13 +1,13 @@
 from typing import Any, Literal
 
-from keras_reg._typing import Config, DataFormat, Pair, StrengthLike, Tensor
+from keras_reg._typing import Config, DataFormat, Kind, Pair, StrengthLike, Tensor
 from keras_reg._validation import check_choice, check_number, fail
 from keras_reg.layers._batch._fill_values import check_fill, check_has_value_range, check_value_range
 from keras_reg.layers._batch._forms import dtype_of, height_width, static
 from keras_reg.layers._batch_augmentation import BatchAugmentation
 from keras_reg.layers._pixels._affine import Affine
 from keras_reg.layers._pixels._colors import channel_axis
-from keras_reg.layers._policies._magnitudes import ALWAYS, magnitudes, signs_of
+from keras_reg.layers._policies._magnitudes import ALWAYS, MOVING, magnitudes, signs_of
 from keras_reg.layers._policies._operations import Operations, are_whole
 from keras_reg.layers._policies._steps import Steps, branches_of, index_of, make_steps
 
@@ -20,6 +20,7 @@ class DrawnOperations(BatchAugmentation):
     """
 
     keeps_integers = True
+    kinds = ("image", "video")
 
     _selects = True
     _makes_images = True
@@ -31,6 +32,7 @@ class DrawnOperations(BatchAugmentation):
         interpolation: Literal["nearest", "bilinear"],
         fill_value: float,
         value_range: Pair | None,
+        kind: Kind,
         data_format: DataFormat,
         seed: int | None,
         **kwargs: Any,
@@ -38,8 +40,13 @@ class DrawnOperations(BatchAugmentation):
         interpolation = check_choice("interpolation", interpolation, ("nearest", "bilinear"))
         fill_value = check_number("fill_value", fill_value)
         value_range = check_value_range(value_range)
-        super().__init__(rate, None, data_format, seed, **kwargs)
+        super().__init__(rate, kind, data_format, seed, **kwargs)
         self.interpolation, self.fill_value, self.value_range = interpolation, fill_value, value_range
+
+    @property
+    def moves_pixels(self) -> bool:  # type: ignore[override]
+        """Whether any of the operations moves pixels."""
+        return any(name in MOVING for name in self._names)
 
     @property
     def _choices(self):
@@ -65,7 +72,7 @@ class DrawnOperations(BatchAugmentation):
     def _check(self, batch):
         super()._check(batch)
         channels = static(batch.images, channel_axis(self.data_format))
-        if channels not in (None, 1, 3):
+        if channels not in (None, batch.frames, 3 * batch.frames if batch.frames else None):
             fail(f"`{type(self).__name__}` expects images with 1 or 3 channels.", shape=tuple(batch.images.shape))
         dtype = self._dtype_of_pixels(batch.images, batch)
         check_has_value_range(self.value_range, dtype)
@@ -94,13 +101,11 @@ class DrawnOperations(BatchAugmentation):
         """Returns the images after these steps."""
         smooth = self.interpolation == "bilinear"
         operations = Operations(
-            batch.place, self.data_format, self.value_range, self.fill_value, smooth, dtype_of(images)
+            batch.place, self.data_format, self.value_range, self.fill_value, smooth, dtype_of(images), batch.frames
         )
         branches = operations.branches(branches_of(self._names))
         return batch.place.switch(steps.branch, branches, images, steps.magnitude, *steps.affine)
 
     def get_config(self) -> Config:
         names = ("interpolation", "fill_value", "value_range")
-        config = {**super().get_config(), **{name: getattr(self, name) for name in names}}
-        del config["kind"]  # they take only images
-        return config
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -41,10 +41,32 @@ class Operations:
     fill_value: float
     smooth: bool
     dtype: str
+    frames: Any = 1
 
     def branches(self, names):
         """Returns the functions of these branches."""
-        return [getattr(self, f"_{name}") for name in names]
+        return [self._branch(name) for name in names]
+
+    def _branch(self, name):
+        """Returns one function. For those that compute with the channels of a pixel, a video is one large image."""
+        function = getattr(self, f"_{name}")
+        if (isinstance(self.frames, int) and self.frames == 1) or name in ("moved", "sharpness"):
+            return function
+
+        def of_all_frames(images, *arguments):
+            shape = self.ops.shape(images)
+            return self.ops.reshape(function(self._side_by_side(images, shape), *arguments), shape)
+
+        return of_all_frames
+
+    def _side_by_side(self, images, shape):
+        """Places the frames, which are channels, beside or below one another. Numbers keep their order in memory."""
+        frames = self.frames
+        if self.data_format == "channels_last":
+            count, height, width, channels = shape
+            return self.ops.reshape(images, (count, height, width * frames, channels // frames))
+        count, channels, height, width = shape
+        return self.ops.reshape(images, (count, channels // frames, frames * height, width))
 
     @property
     def ops(self):

@@ -1,7 +1,7 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from keras_reg._typing import Boxes, Config, DataFormat, Pair, StrengthLike, Tensor
+from keras_reg._typing import Boxes, Config, DataFormat, Kind, Pair, StrengthLike, Tensor
 from keras_reg._validation import check_choice, check_integer, check_number
 from keras_reg.layers._batch._boxes import FORMATS, moved_boxes
 from keras_reg.layers._batch._fill_values import check_fill_of_maps, exact
@@ -23,13 +23,14 @@ class Policy(DrawnOperations):
         value_range: Pair | None,
         mask_fill: float,
         bounding_box_format: str,
+        kind: Kind,
         data_format: DataFormat,
         seed: int | None,
         **kwargs: Any,
     ) -> None:
         mask_fill = check_number("mask_fill", mask_fill)
         bounding_box_format = check_choice("bounding_box_format", bounding_box_format, FORMATS)
-        super().__init__(rate, interpolation, fill_value, value_range, data_format, seed, **kwargs)
+        super().__init__(rate, interpolation, fill_value, value_range, kind, data_format, seed, **kwargs)
         self.mask_fill, self.bounding_box_format = mask_fill, bounding_box_format
 
     def _check(self, batch):

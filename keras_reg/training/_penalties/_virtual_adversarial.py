@@ -74,7 +74,7 @@ class VirtualAdversarial(ComparesPasses):
         )
 
     def compute(self, step: Any, x: Tensors, y: Tensors, y_pred: Tensors, sample_weight: Tensors) -> Tensor:
-        place, inputs = step.perturbed_input(x)
+        place, inputs = step.changed_input(x)
         inputs = ops.convert_to_tensor(inputs)
         if not keras.backend.is_float_dtype(keras.backend.standardize_dtype(inputs.dtype)):
             fail("`VirtualAdversarial` needs inputs of a float dtype, since it adds small changes.", dtype=inputs.dtype)
