@@ -64,11 +64,17 @@ def _vote(outputs, weights, distribution):
 def _median(outputs, weights, distribution):
     """Returns the median of each probability, normalized if they belong to one distribution over classes."""
     if not distribution.is_categorical and not distribution.from_logits:
-        return ops.median(ops.stack(outputs), 0)
-    p = ops.median(ops.exp(ops.stack(list(map(distribution.logs, outputs)))), 0)
+        return _middle(outputs)
+    p = _middle([ops.exp(distribution.logs(output)) for output in outputs])
     if distribution.is_categorical:
         return distribution.outputs(_normalized(_as_probabilities(distribution).logs(p)))
     return distribution.outputs(ops.log(ops.maximum(p, SMALLEST)))
+
+
+def _middle(outputs, weights=None):
+    """Returns the median of each number. `ops.median` of Keras 3.10 is wrong on PyTorch."""
+    ordered, count = ops.sort(ops.stack(outputs), 0), len(outputs)
+    return (ordered[(count - 1) // 2] + ordered[count // 2]) / 2
 
 
 def _max(outputs, weights, distribution):
@@ -93,6 +99,6 @@ def _normalized(logs):
 _MERGES = {"mean": _mean, "logits": _logits, "vote": _vote, "median": _median, "max": _max}
 _OF_NUMBERS = {
     "mean": _average,
-    "median": lambda outputs, weights: ops.median(ops.stack(outputs), 0),
+    "median": _middle,
     "max": lambda outputs, weights: ops.max(ops.stack(outputs), 0),
 }

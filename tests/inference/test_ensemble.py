@@ -113,6 +113,7 @@ def test_it_is_one_plain_model(tmp_path):
     assert "keras_reg" not in combined.to_json() and [model.name for model in models] == ["equal"] * 3
     inference.ensemble(models).save(tmp_path / "ensemble.keras")  # without an evaluation
     with warnings.catch_warnings(record=True) as warned:  # Keras 3.10, about a loaded model with one input
+        warnings.simplefilter("always")
         loaded = to_numpy(keras.saving.load_model(tmp_path / "ensemble.keras")(X))
     assert not any("optimizer" in str(warning.message) for warning in warned)
     assert_close(loaded, combined(X), rtol=1e-5)

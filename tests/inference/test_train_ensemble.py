@@ -31,7 +31,7 @@ class Fit:
         if self.count == self.dies:
             raise Killed
         self.count += 1
-        model.layers[0].kernel.assign_add(keras.random.normal((3, 1)) * keras.random.uniform((3, 1)))
+        model.layers[0].kernel.assign_add(np.random.normal(size=(3, 1)))
 
 
 def same(one, other):
