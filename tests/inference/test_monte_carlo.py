@@ -181,6 +181,9 @@ def test_what_is_refused():
     plain = keras.Sequential([keras.Input((6,)), keras.layers.Dense(1)])
     with raises_received("random numbers", "random_layers='all'"):
         inference.MonteCarlo(plain)
+    pooled = keras.Sequential([keras.Input((6, 5, 3)), layers.FractionalMaxPooling2D(1.3)])
+    with raises_received("random numbers", "random_layers='dropout'"):
+        inference.MonteCarlo(pooled, random_layers="dropout")
     model = linear_network()
     with raises_received("dropped", "random_layers=['dense"):
         inference.MonteCarlo(model, random_layers=["noisy", model.layers[-1].name])
