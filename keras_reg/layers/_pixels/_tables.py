@@ -10,10 +10,25 @@ def stretched(levels, axes, ops):
 
     The arguments are those of `equalized`. A channel of one level stays.
     """
-    least, last = (extreme(levels, axis=axes, keepdims=True) for extreme in (ops.min, ops.max))
+    least, last = extremes(levels, axes, ops)
     table = ops.convert_to_tensor(_stretched_levels().reshape(-1))
     found = ops.take(table, (last - least) * 256 + (levels - least), axis=0)
     return ops.where(last > least, found, levels)
+
+
+def extremes(values, axes, ops):
+    """Returns the least and the largest value of each image and channel, in arrays with one pixel per image.
+
+    If the channels are last, rows are compared first: over both axes at once, NumPy takes fifty times as long.
+    """
+    steps = [axes] if axes == (2, 3) else [(axis,) for axis in axes]
+    found = []
+    for extreme in (ops.min, ops.max):
+        reduced = values
+        for step in steps:
+            reduced = extreme(reduced, axis=step, keepdims=True)
+        found.append(reduced)
+    return found
 
 
 @functools.cache

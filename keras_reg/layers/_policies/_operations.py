@@ -10,7 +10,7 @@ from keras_reg.layers._pixels._affine import Affine
 from keras_reg.layers._pixels._colors import channel_axis, gray
 from keras_reg.layers._pixels._kernels import kernels_for
 from keras_reg.layers._pixels._rounding import as_pixels
-from keras_reg.layers._pixels._tables import equalized, stretched
+from keras_reg.layers._pixels._tables import equalized, extremes, stretched
 from keras_reg.layers._policies._magnitudes import BLENDING, MOVING
 
 LEVELS = 255.999  # the factor from [0, 1] to the 256 levels of a histogram
@@ -160,7 +160,7 @@ class Operations:
         ops, values, axes = self.ops, self._values(images), spatial_axes(self.data_format)
         if self.whole:
             return ops.cast(stretched(self._levels(values), axes, ops), self.dtype)
-        least, last = (extreme(values, axis=axes, keepdims=True) for extreme in (ops.min, ops.max))
+        least, last = extremes(values, axes, ops)
         flat = last == least
         scale = ops.where(flat, 1.0, last - least)
         return ops.where(flat, images, self._clipped((values - least) / scale))
