@@ -99,16 +99,19 @@ def paired(ours, plain):
 
 
 def works(functions, title):
-    """Those of `functions`, {(who, mode): function}, that run; a line says which do not and why."""
+    """Those of `functions`, {(who, mode): function}, that run. A line says which do not and why, or start slowly."""
     found = {}
     for (who, mode), function in functions.items():
+        start = time.perf_counter()
         try:
             with _silence():
                 function()
         except Exception as error:
             print(f"  {title}: {who} does not run ({mode}): {type(error).__name__}: {_reason(error)}")
             continue
-        found[who, mode] = function
+        found[who, mode], seconds = function, time.perf_counter() - start
+        if seconds > LONGEST:
+            print(f"  {title}: the first call of {who} ({mode}) took {seconds:.0f} s", flush=True)
     return found
 
 
