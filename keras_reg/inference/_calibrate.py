@@ -23,8 +23,9 @@ def calibrate(model: keras.Model, data: Any, from_logits: bool | None = None) ->
 
     The temperature minimizes the negative log-likelihood of the data, which must not be the training data. It is a
     number from 0.01 to 100. Predicted classes do not change. The result is a plain Functional model around `model`,
-    which shares its weights, loads without this package, and is compiled with the same loss and metrics. Its outputs
-    have the same form, logits or probabilities. Its layer "temperature" multiplies logits by 1 / temperature.
+    which shares its weights, and is compiled with the same loss and metrics. It loads without this package if these and
+    the layers of `model` do. Its outputs have the same form, logits or probabilities. Its layer "temperature"
+    multiplies logits by 1 / temperature.
 
     Args:
         model: A trained classifier with one output.
