@@ -3,7 +3,7 @@ import re
 
 import numpy as np
 import pytest
-from harness import import_torchvision, only, to_numpy
+from harness import import_torchvision, only, raises_received, to_numpy
 from layers.batches import LEAST_P, assert_same_bits, augment
 from layers.policies import photo
 from scipy import stats
@@ -51,3 +51,18 @@ def test_the_order_of_operations_is_kept():
     reverse = augment(AutoAugment([chain[::-1]], fill_value=255, seed=3), image, index=0)
     assert (found[moved == 255] >= 254).all() and found.min() == 0  # white is the lightest value
     assert (reverse != found).any()
+
+
+def test_other_policies_are_refused():
+    for operation in (
+        ("rotate", 0.5, 10),
+        ("rotate", 0.5, -1),
+        ("rotate", 0.5, None),
+        ("rotate", 1.1, 3),
+        ("turn", 1, 3),
+    ):
+        with raises_received("policy="):
+            AutoAugment([[("invert", 1.0, None)], [operation]])
+    for policy in ("digits", [], [[]], [("rotate", 0.5, 3)]):
+        with raises_received("policy="):
+            AutoAugment(policy)
