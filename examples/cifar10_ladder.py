@@ -10,6 +10,7 @@
 # the end.
 
 # %%
+import collections
 import dataclasses
 import json
 import logging
@@ -27,7 +28,7 @@ import keras
 import numpy as np
 from cifar10_results import draw, merge, table
 from cifar10_rungs import RUNGS, SIZES, augmentation, network, recipe
-from example_data import command_line, load
+from example_data import Data, command_line, load
 from saved_runs import resume, save
 
 import keras_reg
@@ -43,9 +44,14 @@ SMOKE = {"networks": (((4, 4), 1), ((4, 4), 2), ((6, 6), 2)), "batch": 32, "dens
 
 
 # %%
+Standardized = collections.namedtuple("Standardized", [*Data._fields, "pixels"])
+
+
 def standardized(data):
+    """The data with standardized images, and the means and standard deviations of the pixels."""
     mean, deviation = (f(data.x_train, axis=(0, 1, 2)) for f in (np.mean, np.std))
-    return data._replace(x_train=(data.x_train - mean) / deviation, x_val=(data.x_val - mean) / deviation)
+    images = {key: (getattr(data, key) - mean) / deviation for key in ("x_train", "x_val")}
+    return Standardized(**{**data._asdict(), **images}, pixels=(mean, deviation))
 
 
 class OnDevice(keras.utils.PyDataset):
@@ -73,11 +79,11 @@ class OnDevice(keras.utils.PyDataset):
 
 
 # %%
-def build(on, size, shape, classes, seed):
-    """The compiled model of a recipe."""
+def build(on, size, shape, classes, seed, pixels=(0.0, 1.0)):
+    """The compiled model of a recipe. `pixels` is what the images were standardized by."""
     keras.utils.set_random_seed(seed)
     model = network(on, size, shape, classes)
-    augment = augmentation(on, size, seed)
+    augment = augmentation(on, size, seed, pixels)
     if augment is not None:
         model = keras_reg.training.RegularizedModel(model, augment)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -110,7 +116,7 @@ def train(on, size, data, seed):
     keras.config.set_dtype_policy(size.dtype)
     start = time.perf_counter(), time.process_time()
     try:
-        model = build(on, size, data.x_train.shape[1:], data.classes, seed)
+        model = build(on, size, data.x_train.shape[1:], data.classes, seed, data.pixels)
         running = fit(model, on, size, data, seed)
         seconds, cpu_seconds = time.perf_counter() - start[0], time.process_time() - start[1]
         parts = {"train": (data.x_train, data.y_train), "validation": (data.x_val, data.y_val)}

@@ -95,7 +95,7 @@ def draw(done, path):
     figure.legend(loc="outside upper right", ncols=3, frameon=False)
     axis.spines[["top", "right", "left"]].set_visible(False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=100)
     plt.close(figure)
 
 

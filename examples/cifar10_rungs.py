@@ -4,6 +4,7 @@ import collections
 import dataclasses
 
 import keras
+import numpy as np
 
 import keras_reg
 from keras_reg import layers
@@ -20,6 +21,7 @@ class Recipe:
     dropout: float = 0.0
     l2: float = 0.0
     flip_and_crop: bool = False
+    trivial_augment: bool = False
     gamma: float = 1.0
     rotation: float = 0.0  # degrees
     skips: bool = False
@@ -58,13 +60,13 @@ SIZES = {
 # The settings that a rung adds to `base`, and the accuracies (validation, training) of the course in percent.
 Rung = collections.namedtuple("Rung", "name adds base course")
 
-PLAIN = "plain convolutional network"
+PLAIN, FLIPS = "plain convolutional network", "+ flip, crop with padding 2"
 STEPS = [
     ("+ random erasing", {"share_erased": 0.75}, (80, None)),
     ("+ batch normalization", {"normalization": "batch"}, (84, None)),
     ("+ dropout 0.2 in each block", {"dropout": 0.2}, (86.6, None)),
     ("+ L2 5e-4", {"l2": 5e-4}, None),
-    ("+ flip, crop with padding 2", {"flip_and_crop": True}, (90.6, 92)),
+    (FLIPS, {"flip_and_crop": True}, (90.6, 92)),
     ("+ exponential rate, gamma 0.96", {"gamma": 0.96}, (90.6, 98)),
     ("+ rotation by up to 5 degrees", {"rotation": 5.0}, None),
     ("+ capacity", {"capacity": 1}, (93, 96)),
@@ -78,12 +80,9 @@ STEPS = [
 ]
 ASIDE = [  # these change one setting of another rung than the one below
     ("aside: Gaussian noise on the plain network", {"noise": 0.01}, PLAIN, (80.9, None)),
-    (
-        "aside: instance for batch normalization",
-        {"normalization": "instance"},
-        "+ flip, crop with padding 2",
-        (91.6, 93.7),
-    ),
+    ("aside: instance for batch normalization", {"normalization": "instance"}, FLIPS, (91.6, 93.7)),
+    ("aside: MixUp or CutMix after flip and crop", {"share_mixed": 0.5}, FLIPS, None),
+    ("aside: TrivialAugmentWide after flip and crop", {"trivial_augment": True}, FLIPS, None),
 ]
 
 
@@ -146,11 +145,27 @@ def _rotation(degrees, size):
     return keras.layers.RandomRotation(degrees / 360, fill_mode="constant", fill_value=0.0)
 
 
-def augmentation(recipe, size, seed=None):
-    """The augmentation of a recipe, or `None`. The images are standardized, so 0 is their mean."""
+def _trivial_augment(pixels):
+    """TrivialAugmentWide, which gets the pixels as they were before the images were standardized."""
+    mean, deviation = pixels
+    known = {"mean": np.asarray(mean).tolist(), "variance": np.square(deviation).tolist()}
+    policy = layers.TrivialAugmentWide(value_range=(0, 1), fill_value=0.5)
+    undo, repeat = keras.layers.Normalization(invert=True, **known), keras.layers.Normalization(**known)
+    for layer in (undo, repeat):
+        layer.build((None, None, None, np.size(mean)))  # else TensorFlow would make their constants inside a function
+    return [undo, policy, repeat]
+
+
+def augmentation(recipe, size, seed=None, pixels=(0.0, 1.0)):
+    """The augmentation of a recipe, or `None`. The images are standardized, so 0 is their mean.
+
+    `pixels` is the mean and the standard deviation by which they were standardized.
+    """
     found = []
     if recipe.flip_and_crop:
         found += [keras.layers.RandomFlip("horizontal"), layers.RandomPadCrop(2)]
+    if recipe.trivial_augment:
+        found += _trivial_augment(pixels)
     if recipe.rotation:
         found.append(_rotation(recipe.rotation, size))
     if recipe.noise:

@@ -32,6 +32,8 @@ ADDED = {
     "+ average of the weights": ({}, []),
     "aside: Gaussian noise on the plain network": ({}, ["RandomApply"]),
     "aside: instance for batch normalization": ({"GroupNormalization": 2, "BatchNormalization": -2}, []),
+    "aside: MixUp or CutMix after flip and crop": ({}, ["RandomChoice"]),
+    "aside: TrivialAugmentWide after flip and crop": ({}, ["Normalization", "TrivialAugmentWide", "Normalization"]),
 }
 
 
@@ -85,6 +87,17 @@ def test_only_the_full_size_rotates_with_this_package(ladder):
         found[name] = type(rotation)
     assert found == {"small": keras.layers.RandomRotation, "full": keras_reg.layers.RandomAffine}
     assert rotation.rotation == 5.0 and rotation.fill_mode == "constant" and rotation.fill_value == 0
+
+
+@pytest.mark.once
+def test_a_policy_gets_the_pixels_before_they_were_standardized(ladder):
+    data = ladder.load(None, 50, 0)
+    standardized, name = ladder.standardized(data), "aside: TrivialAugmentWide after flip and crop"
+    steps = ladder.augmentation(ladder.recipe(name), ladder.SIZES["small"], 0, standardized.pixels).layers
+    _, _, undo, policy, repeat, _ = steps
+    np.testing.assert_allclose(undo(standardized.x_val), data.x_val, atol=1e-6)
+    np.testing.assert_allclose(repeat(data.x_val), standardized.x_val, atol=1e-5)
+    assert policy.value_range == (0, 1) and policy.fill_value == 0.5
 
 
 @pytest.mark.once

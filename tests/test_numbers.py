@@ -1,7 +1,6 @@
 """Measured numbers on the pages are those in docs/results. Those of a program are also compared in its own tests."""
 
 import importlib
-import itertools
 import json
 import re
 
@@ -158,13 +157,30 @@ def rungs(monkeypatch):
 def test_steps_of_the_ladder_on_the_cards(rungs):
     """The difference that a rung made, and the gap before and after it."""
     stated = re.compile(r"accuracy by ([+-][\d.]+) ± ([\d.]+) points, and the gap from ([\d.]+) to ([\d.]+)")
-    steps = set()
-    for before, after in itertools.pairwise(rungs):
-        if after[2] is not None and len(after[2]):
-            change = f"{after[2].mean():+.1f}", f"{after[2].std(ddof=1):.1f}"
-            steps.add((*change, f"{before[0] - before[1]:.1f}", f"{after[0] - after[1]:.1f}"))
-    found = {(page.name, numbers) for page in PAGES for numbers in stated.findall(text_of(page))}
-    assert {(name, numbers) for name, numbers in found if numbers not in steps} == set()
+    bases = {name: rung.base for name, rung in importlib.import_module("cifar10_rungs").RUNGS.items()}
+    by_name = {name: row for *row, name in rungs}
+    steps = {}
+    for name, (train, validation, step) in by_name.items():
+        if step is not None and len(step):
+            before = by_name[bases[name]]
+            gaps = f"{before[0] - before[1]:.1f}", f"{train - validation:.1f}"
+            steps[name] = f"{step.mean():+.1f}", f"{step.std(ddof=1):.1f}", *gaps
+    found = {(page.stem, numbers) for page in PAGES for numbers in stated.findall(text_of(page))}
+    assert {(card, numbers) for card, numbers in found if numbers not in steps.values()} == set()
+    assert ("trivial_augment_wide", steps["aside: TrivialAugmentWide after flip and crop"]) in found
+
+
+def test_trivial_augment_wide_beside_mixing(rungs):
+    by_name = {name: row for *row, name in rungs}
+    flips, policy = by_name["+ flip, crop with padding 2"], by_name["aside: TrivialAugmentWide after flip and crop"]
+    mixing = by_name["aside: MixUp or CutMix after flip and crop"]
+    changes = [f(row[2]) for row in (policy, mixing) for f in (np.mean, lambda step: step.std(ddof=1))]
+    stated = "it changed validation accuracy by # ± # points, and MixUp or CutMix by # ± #"
+    for page in ("docs/ladder.md", "docs/which.md"):
+        assert numbers_in(page, stated) == [round(value, 1) for value in changes]
+    trained = [round(row[0], 1) for row in (flips, policy)]
+    assert numbers_in("docs/ladder.md", "Training accuracy falls from # to # %.") == trained
+    assert changes[0] < changes[2]  # or it belongs into the first recipe of which.md
 
 
 def test_the_ladder_in_the_readme(rungs):
