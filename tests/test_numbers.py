@@ -179,7 +179,7 @@ def test_trivial_augment_wide_beside_mixing(rungs):
     for page in ("docs/ladder.md", "docs/which.md"):
         assert numbers_in(page, stated) == [round(value, 1) for value in changes]
     trained = [round(row[0], 1) for row in (flips, policy)]
-    assert numbers_in("docs/ladder.md", "Training accuracy falls from # to # %.") == trained
+    assert numbers_in("docs/ladder.md", "With TrivialAugmentWide, training accuracy falls from # to # %") == trained
     assert changes[0] < changes[2]  # or it belongs into the first recipe of which.md
 
 
