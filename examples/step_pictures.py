@@ -195,7 +195,7 @@ def consistent_dropout():
 @picture
 def jensen_shannon_consistency():
     data, augmentation = digits.load(LABELED, 0), {"severity": 5, "value_range": (0, 1)}
-    penalty = training.JensenShannonConsistency(layers.AugMix(**augmentation))
+    penalty = training.JensenShannonConsistency(layers.AugMix(**augmentation, seed=1))
     networks = {"without": trained(), "with the penalty": trained(penalties=[penalty])}
     draw = layers.AugMix(**augmentation, seed=0)
     images = [data.x_test, *(array(draw(data.x_test)) for _ in range(2))]
