@@ -16,6 +16,7 @@ from keras_reg.metrics import ExpectedCalibrationError
 from keras_reg.metrics._expected_calibration_error import MOST_BINS
 from keras_reg.training._copies import compile_config_of, network_of
 from keras_reg.training._distributions import LEAST, distribution_of
+from keras_reg.training._networks import as_functional, is_graph
 
 
 def calibrate(model: keras.Model, data: Any, from_logits: bool | None = None) -> keras.Model:
@@ -23,9 +24,9 @@ def calibrate(model: keras.Model, data: Any, from_logits: bool | None = None) ->
 
     The temperature minimizes the negative log-likelihood of the data, which must not be the training data. It is a
     number from 0.01 to 100. Predicted classes do not change. The result is a plain Functional model around `model`,
-    which shares its weights, and is compiled with the same loss and metrics. It loads without this package if these and
-    the layers of `model` do. Its outputs have the same form, logits or probabilities. Its layer "temperature"
-    multiplies logits by 1 / temperature.
+    which shares its weights, and is compiled with the same loss and metrics. It loads without this package if the
+    layers of `model` do; with a loss or a metric of this package, load it with `compile=False`. Its outputs have the
+    same form, logits or probabilities. Its layer "temperature" multiplies logits by 1 / temperature.
 
     Args:
         model: A trained classifier with one output.
@@ -60,7 +61,8 @@ def calibrate(model: keras.Model, data: Any, from_logits: bool | None = None) ->
     temperature = fitted_temperature(outputs, y, weight, distribution)
     network = network_of(model)
     inputs = inputs_like(network, x)
-    outputs = _divided(check_one_array(network(inputs), network), temperature, distribution)
+    plain = as_functional(network) if is_graph(network) else network  # which is not compiled
+    outputs = _divided(check_one_array(plain(inputs), plain), temperature, distribution)
     calibrated = keras.Model(inputs, outputs, name=f"{network.name}_calibrated")
     config = compile_config_of(model)
     if config:

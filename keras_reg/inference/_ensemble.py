@@ -24,7 +24,8 @@ def ensemble(
     """Returns one model whose output combines the outputs of several trained models.
 
     The result is a plain Functional model around its members, whose weights it shares. It is saved as one model, which
-    loads without this package if its members do. Its output has the form of the members' outputs: logits stay logits.
+    loads without this package if the layers of its members do; with a loss or a metric of this package, load it with
+    `compile=False`. Its output has the form of the members' outputs: logits stay logits.
     If the first member is compiled, the result is compiled with the same loss and metrics. Members with equal names are
     numbered.
 
@@ -108,13 +109,15 @@ def _members(models, member_weights, combine):
 
 
 def _with_different_names(networks):
-    """Returns the networks, where those of equal names are replaced by models with the same layers and a number."""
+    """Returns models with the same layers that are not compiled. Those of equal names get a number."""
     names, found = [network.name for network in networks], []
     for number, network in enumerate(networks):
-        if names.count(network.name) > 1:
+        name = network.name if names.count(network.name) == 1 else f"{network.name}_member_{number}"
+        if is_graph(network):
+            network = as_functional(network, name)
+        elif name != network.name:
             inputs = inputs_like(network)
-            plain = as_functional(network) if is_graph(network) else network
-            network = keras.Model(inputs, plain(inputs), name=f"{network.name}_member_{number}")
+            network = keras.Model(inputs, network(inputs), name=name)
         found.append(network)
     return found
 

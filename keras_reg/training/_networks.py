@@ -32,11 +32,11 @@ def names_in(model, with_inputs=True):
     return names
 
 
-def as_functional(model):
+def as_functional(model, name=None):
     """Returns the graph of a network as a Functional model. Subclasses may have a constructor of their own."""
     if isinstance(model, keras.Function):
-        return keras.Model(model.input, model.output, name=model.name)
-    return keras.Model(_one_or_all(model.inputs), _one_or_all(model.outputs), name=model.name)
+        return keras.Model(model.input, model.output, name=name or model.name)
+    return keras.Model(_one_or_all(model.inputs), _one_or_all(model.outputs), name=name or model.name)
 
 
 def recalled(network, call):

@@ -1,5 +1,6 @@
 """The temperature against SciPy's minimizer, and the model and the diagram that are made with it."""
 
+import json
 import warnings
 
 import keras
@@ -65,6 +66,8 @@ def test_the_model_is_a_plain_one_and_is_compiled_alike(tmp_path):
     before, after = (m.evaluate(LOGITS, Y, verbose=0, return_dict=True) for m in (model, calibrated))
     assert after["loss"] < before["loss"] and after["accuracy"] == before["accuracy"]
     assert after["expected_calibration_error"] < before["expected_calibration_error"]
+    # The settings of the inner model would be restored, and need the metric, with `compile=False`, too.
+    assert "keras_reg" not in json.dumps(calibrated.get_config())
     plain = inference.calibrate(training.RegularizedModel(network("softmax")), (LOGITS, Y))
     assert "keras_reg" not in plain.to_json()
     plain.save(tmp_path / "calibrated.keras")

@@ -1,5 +1,6 @@
 """Combined outputs against NumPy, as a plain model that is saved and loaded."""
 
+import json
 import warnings
 
 import keras
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from harness import assert_close, raises_received, to_numpy
 
-from keras_reg import inference, training
+from keras_reg import inference, losses, training
 
 X = np.random.default_rng(0).normal(size=(6, 4)).astype("float32")
 Y = np.arange(6) % 3
@@ -110,6 +111,12 @@ def test_it_is_one_plain_model(tmp_path):
     loss, accuracy = combined.evaluate(X, Y, verbose=0)
     assert loss <= np.mean([model.evaluate(X, Y, verbose=0)[0] for model in models])
     assert accuracy == pytest.approx((softmax(logits_of(models)).mean(0).argmax(-1) == Y).mean())
+    models[1].compile("sgd", losses.LabelSmoothingCrossentropy(0.1, from_logits=True))
+    different = keras.models.clone_model(models[0])
+    different.name = "different"
+    different.compile("sgd", losses.LabelSmoothingCrossentropy(0.1, from_logits=True))
+    # The settings of the members would be restored, and need this package, with `compile=False`, too.
+    assert "keras_reg" not in json.dumps(inference.ensemble([models[0], models[1], different]).get_config())
     assert "keras_reg" not in combined.to_json() and [model.name for model in models] == ["equal"] * 3
     inference.ensemble(models).save(tmp_path / "ensemble.keras")  # without an evaluation
     with warnings.catch_warnings(record=True) as warned:  # Keras 3.10, about a loaded model with one input
