@@ -82,7 +82,8 @@ def test_chains_of_two_operations_are_those_of_torchvision():
 def test_floats_are_those_of_torchvision():
     import torch
 
-    image = (photo(20, 24) / np.float32(255)).astype("float32")
+    between = np.random.default_rng(0).random((20, 24, 3))  # the 256 levels
+    image = ((photo(20, 24) + between) / 256).astype("float32")
     given, functional = torch.from_numpy(image).permute(2, 0, 1), import_torchvision().transforms.v2.functional
     expected = {
         "solarize": functional.solarize(given, 0.3), "posterize": functional.posterize(given, 5),
