@@ -2,7 +2,7 @@
 
 from keras_reg._backend._averages import move_towards
 from keras_reg._backend._crossentropy import fused_crossentropy, times, weighted_sum
-from keras_reg._backend._current import is_compiling, not_compiled
+from keras_reg._backend._current import is_compiling, makes_no_values, not_compiled, outside_of_graphs
 from keras_reg._backend._gradients import dense, gradients_at, no_gradients
 from keras_reg._backend._inner_steps import OneScopeLoss, run_step_of
 from keras_reg._backend._native import NATIVE, place_of
@@ -54,11 +54,13 @@ __all__ = [
     "is_seed",
     "is_tensor",
     "least_of",
+    "makes_no_values",
     "move_towards",
     "no_gradients",
     "normal",
     "not_compiled",
     "number_of",
+    "outside_of_graphs",
     "place_of",
     "process_random_state",
     "random_sources",

@@ -1,5 +1,6 @@
 """The backend that Keras runs on, and the state of PyTorch's compiler."""
 
+import contextlib
 import sys
 
 import keras
@@ -10,6 +11,21 @@ BACKEND = keras.backend.backend()
 def is_compiling():
     """Whether `torch.compile` is tracing the running code. Traced code should not read values of tensors."""
     return BACKEND == "torch" and sys.modules["torch"].compiler.is_compiling()
+
+
+def outside_of_graphs():
+    """Returns a context in which tensors are made that outlive the function that is being traced.
+
+    A layer that is built in a traced step must not keep tensors of its graph.
+    """
+    if BACKEND == "tensorflow":
+        return sys.modules["tensorflow"].init_scope()
+    return sys.modules["jax"].ensure_compile_time_eval() if BACKEND == "jax" else contextlib.nullcontext()
+
+
+def makes_no_values():
+    """Whether Keras infers shapes on PyTorch's device "meta". A layer that is built there would keep empty tensors."""
+    return BACKEND == "torch" and keras.ops.zeros(()).device.type == "meta"
 
 
 def not_compiled(function):

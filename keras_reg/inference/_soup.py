@@ -182,9 +182,5 @@ def _compile_arguments(model, metric):
     return config if metric is None or isinstance(metric, str) else {**config, "metrics": [metric]}
 
 
-def _arrays(weights):
-    return [np.array(ops.convert_to_numpy(weight)) for weight in weights]
-
-
 def _mean(arrays):
     return np.mean([array.astype("float64") for array in arrays], axis=0) if len(arrays) > 1 else arrays[0]

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import keras
 
-from keras_reg._backend import seed_words
+from keras_reg._backend import makes_no_values, outside_of_graphs, seed_words
 from keras_reg._typing import Config, DataFormat, Kind, Shape, StrengthLike
 from keras_reg._validation import check_seed
 from keras_reg.layers._augmentation._parts import (
@@ -31,6 +31,11 @@ def moves_pixels(layer):
     if isinstance(layer, BatchAugmentation):
         return layer.moves_pixels and not layer._any_rank
     return moves(layer)
+
+
+def _is_unbuilt(layer):
+    """Whether a layer has a `build` of its own that has not run yet."""
+    return not layer.built and type(layer).build is not keras.layers.Layer.build
 
 
 class Composite(BatchAugmentation):
@@ -59,14 +64,16 @@ class Composite(BatchAugmentation):
         super().__init__(rate, agreed_kind(layers, kind), data_format, derived, **kwargs)
         self.seed = seed
         self.layers = list(layers)
-        self.built = all(layer.built for layer in self.layers if isinstance(layer, BatchAugmentation))
+        self.built = not any(map(_is_unbuilt, self.layers))
 
     def build(self, input_shape: Shape) -> None:
         shape = input_shape
-        for layer in self.layers:
-            if isinstance(layer, BatchAugmentation) and not layer.built:
-                layer.build(shape)
-            shape = layer.compute_output_shape(shape)
+        with outside_of_graphs():
+            for number, layer in enumerate(self.layers):
+                if _is_unbuilt(layer) and (isinstance(layer, BatchAugmentation) or not makes_no_values()):
+                    layer.build(shape)
+                if any(map(_is_unbuilt, self.layers[number + 1 :])):
+                    shape = layer.compute_output_shape(shape)
 
     @property
     def _columns(self):

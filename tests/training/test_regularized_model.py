@@ -730,3 +730,18 @@ def test_refuses_data_at_trace_time():
         augmented().train_on_batch(x, y.astype("float32"))
     with pytest.raises(ValueError, match="float dtype"):
         augmented(augmentation=layers.MixUp(dtype="int32")).train_on_batch((x * 255).astype("uint8"), y)
+
+
+@pytest.mark.parametrize("where", ["step", "map"])
+def test_keras_layers_that_are_built_by_their_first_batch(where):
+    """Built in a traced step, `Normalization` would keep tensors of that trace, and the next one would fail."""
+    augmentation = layers.Pipeline([keras.layers.Normalization(mean=[1.0, 2, 3], variance=[4.0, 4, 4]), layers.MixUp()])
+    x, y, _ = batch(8)
+    if where == "step":
+        augmented(augmentation=augmentation).fit(x, y, batch_size=4, verbose=0)
+    else:
+        tf = pytest.importorskip("tensorflow")
+        if BACKEND != "tensorflow":
+            pytest.skip("Keras' layer computes on tensors of its backend")
+        next(iter(tf.data.Dataset.from_tensors(x).map(lambda x: augmentation(x, training=False))))
+    assert_close(augmentation(x, training=False), (x - [1, 2, 3]) / 2, atol=1e-6)
