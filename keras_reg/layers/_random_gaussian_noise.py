@@ -102,7 +102,7 @@ class RandomGaussianNoise(BatchAugmentation):
                 continue
             if dtype == "bool" or len(shape) < SAMPLES:
                 fail(
-                    "Inputs must be floats, or integers with more than two axes. Other integers may be token ids.",
+                    "`data` must be floats, or integers with more than two axes. Other integers may be token ids.",
                     dtype=dtype,
                     shape=shape,
                 )
