@@ -63,7 +63,8 @@ def test_outputs_without_a_last_axis_are_one_number_per_example():
         keras.utils.set_random_seed(3)
         parts = [keras.layers.Dense(1, "sigmoid"), keras.layers.Reshape(shape)]
         made = keras.Sequential([keras.Input((5,)), *parts])
-        logs.append(logs_of_a_step(training.ConfidencePenalty(0.7), made, "binary_crossentropy", Y > 1))
+        found = logs_of_a_step(training.ConfidencePenalty(0.7), made, "binary_crossentropy", Y > 1)
+        logs.append({name: float(value) for name, value in found.items()})
     assert logs[0] == pytest.approx(logs[1], rel=1e-5)
 
 

@@ -1,7 +1,7 @@
 """Penalties that compare the outputs of two passes."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import keras
 from keras import ops
@@ -43,7 +43,7 @@ class ComparesPasses(Penalty):
         return {**super().get_config(), "divergence": divergence, "from_logits": self.from_logits}
 
     @classmethod
-    def from_config(cls, config: Config):
+    def from_config(cls, config: Config) -> Self:
         config = dict(config)
         config["divergence"] = keras.saving.deserialize_keras_object(config.get("divergence"))
         return super().from_config(config)

@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, Self
 
 import keras
 from keras import ops
@@ -89,7 +89,7 @@ class JensenShannonConsistency(Penalty):
         return {**super().get_config(), "augmentation": augmentation, "from_logits": self.from_logits}
 
     @classmethod
-    def from_config(cls, config: Config):
+    def from_config(cls, config: Config) -> Self:
         config = dict(config)
         config["augmentation"] = keras.saving.deserialize_keras_object(config.get("augmentation"))
         return super().from_config(config)
