@@ -70,6 +70,12 @@ def test_speed_in_the_readme(report):
     cells, least, most = int(rows["all"][0]), float(rows["all"][3]), float(rows["all"][4])
     assert numbers_in("README.md", "geometric means over the # combinations") == [cells]
     assert numbers_in("README.md", "worst is # and the best #.") == [least, round(most)]
+    pixels = report.speed_up(measured["layers"], pixels=True)
+    rows = {cells[0]: cells[1:] for cells in (line.strip("| ").split(" | ") for line in pixels.splitlines()[2:])}
+    stated = "Geometry, colors, filters and RandAugment are # times as fast on TensorFlow, # on JAX and # on PyTorch"
+    assert numbers_in("README.md", stated) == [float(rows[name][2]) for name in ("TensorFlow", "JAX", "PyTorch")]
+    cells, least = int(rows["all"][0]), float(rows["all"][3])
+    assert numbers_in("README.md", "on PyTorch (# combinations, the worst #)") == [cells, least]
     rest = [row for entry in measured["training"].values() for row in entry["rows"]]
     (limit,) = numbers_in("README.md", "no measurable cost (less than # %)")
     assert max(abs(row[key] - 1) for row in rest for key in ("ratio", "processor")) < limit / 100
