@@ -1,7 +1,7 @@
 """Penalties that compare the outputs of two passes."""
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 import keras
 from keras import ops
@@ -41,9 +41,3 @@ class ComparesPasses(Penalty):
     def get_config(self) -> Config:
         divergence = keras.saving.serialize_keras_object(self.divergence)
         return {**super().get_config(), "divergence": divergence, "from_logits": self.from_logits}
-
-    @classmethod
-    def from_config(cls, config: Config) -> Self:
-        config = dict(config)
-        config["divergence"] = keras.saving.deserialize_keras_object(config.get("divergence"))
-        return super().from_config(config)

@@ -1,4 +1,4 @@
-from typing import Any, Self
+from typing import Any
 
 import keras
 from keras import ops
@@ -87,9 +87,3 @@ class JensenShannonConsistency(Penalty):
     def get_config(self) -> Config:
         augmentation = keras.saving.serialize_keras_object(self.augmentation)
         return {**super().get_config(), "augmentation": augmentation, "from_logits": self.from_logits}
-
-    @classmethod
-    def from_config(cls, config: Config) -> Self:
-        config = dict(config)
-        config["augmentation"] = keras.saving.deserialize_keras_object(config.get("augmentation"))
-        return super().from_config(config)

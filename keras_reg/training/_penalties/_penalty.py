@@ -63,7 +63,14 @@ class Penalty(HoldsStrengths, keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config: Config) -> Self:
-        return cls(**{name: deserialize(value) for name, value in config.items()})
+        return cls(**{name: _restored(value) for name, value in config.items()})
+
+
+def _restored(value):
+    """Restores a `Strength`, or what Keras has serialized, such as a layer or a function."""
+    value = deserialize(value)
+    is_serialized = isinstance(value, dict) and {"class_name", "config"} <= set(value)
+    return keras.saving.deserialize_keras_object(value) if is_serialized else value
 
 
 def _snake_case(name):
