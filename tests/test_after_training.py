@@ -3,10 +3,12 @@
 import importlib
 import json
 import re
+import types
 
+import keras
 import numpy as np
 import pytest
-from harness import ROOT, only
+from harness import ROOT, only, to_numpy
 
 PAGE = ROOT / "docs" / "after_training.md"
 
@@ -41,6 +43,24 @@ def test_the_program_runs_and_resumes(example, tmp_path, capsys, monkeypatch):
     program.measure(plan, [0], done, file, "digits")
     with pytest.raises(ValueError, match=r"other settings.* Received: settings="):
         program.resume(file, {**done["settings"], "epochs": 99})
+
+
+def test_views_of_color_images(example):
+    """All views of an image of one color are equal, so the merged outputs are those of the network."""
+    network = keras.Sequential([keras.Input((16, 16, 3)), keras.layers.Conv2D(2, 3), keras.layers.Flatten()])
+    network = keras.Sequential([keras.Input((16, 16, 3)), network, keras.layers.Dense(4)])
+    network.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    images = np.broadcast_to(np.random.default_rng(0).random((3, 1, 1, 3)), (3, 16, 16, 3)).astype("float32")
+    found = example("after_training_rows").views(colored=True)
+    assert [passes for _, _, passes in found.values()] == [2, 10, 10]
+    for make, members, _ in found.values():
+        merged = make([network], types.SimpleNamespace(seed=0))
+        logits = to_numpy(network(images))
+        expected = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+        outputs = to_numpy(merged(images))
+        shares = np.exp(outputs) / np.exp(outputs).sum(-1, keepdims=True)  # logits stay logits
+        assert members == 1
+        np.testing.assert_allclose(shares, expected, rtol=1e-4)
 
 
 @pytest.mark.once
