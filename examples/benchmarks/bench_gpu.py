@@ -17,6 +17,7 @@ import bench_layers
 import bench_training
 import keras
 import numpy as np
+import peers
 from benchmarking import BACKEND, parse, parser, save, verdict
 from geometry import geometry_targets
 from modes import MODES
@@ -84,12 +85,29 @@ def rows_for(dtype):
     return (*names(targeted=True, dtype=dtype), *(PIXELS if dtype == "float32" else ()))
 
 
-def training_step(quick, rounds):
+class OnDevice(keras.utils.PyDataset):
+    """The same batch in each step. It stays on the device, so that the step does not wait for a transfer."""
+
+    def __init__(self, batch, steps):
+        super().__init__()
+        self.batch, self.steps = tuple(map(keras.ops.convert_to_tensor, batch)), steps
+
+    def __len__(self):
+        return self.steps
+
+    def __getitem__(self, index):
+        return self.batch
+
+
+def training_step(quick, rounds, forms):
     """What `RegularizedModel` adds to a step of ResNet-50 at 224 x 224, mixed_bfloat16."""
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         side, size, steps = (32, 4, 2) if quick else (224, 128, 10)
-        images = np.random.default_rng(0).random((size * steps, side, side, 3), "float32")
+        images = np.random.default_rng(0).random((size, side, side, 3), "float32")
+
+        def batches(images, labels, batch_size):
+            return {"x": OnDevice((images, labels), steps), "shuffle": False}
 
         def network():
             return keras.applications.ResNet50(
@@ -98,7 +116,7 @@ def training_step(quick, rounds):
 
         print(f"\nResNet-50 at {side}x{side}, mixed_bfloat16, batches of {size} on {BACKEND}: what augmentation adds")
         print(f"  {'labels':12}{'plain ms':>12}{'clock':>12}{'processor':>12}{'alone':>10}")
-        times = bench_training.measure(network, images, size, rounds, classes=1000)
+        times = bench_training.measure(network, images, size, rounds, 1000, forms, batches)
         return bench_training.overheads(times, steps, bench_training.alone((size, side, side, 3), classes=1000))
     finally:
         keras.config.set_dtype_policy("float32")
@@ -167,6 +185,9 @@ def main(argv=None):
     made.add_argument("--dtypes", nargs="+", default=bench_layers.DTYPES, choices=bench_layers.DTYPES)
     made.add_argument("--modes", nargs="+", default=MODES, choices=MODES)
     made.add_argument("--rows", nargs="+", metavar="ROW", help="of the layers: all unless given; names as in rows.py")
+    made.add_argument("--without", nargs="+", default=(), metavar="PACKAGE", help="such as torchvision, image by image")
+    forms = bench_training.FORMS
+    made.add_argument("--labels", nargs="+", default=forms, choices=forms, help="of the training steps (default: both)")
     given = parse(made, argv)
     if BACKEND == "tensorflow":
         print("bench_gpu.py measures JAX and PyTorch")
@@ -174,6 +195,7 @@ def main(argv=None):
     if not has_gpu():
         print("No GPU: the numbers below are the processor's, and mean nothing for one")
     quick = given.quick or not has_gpu()
+    peers.HERE = tuple(package for package in peers.HERE if package not in given.without)
     found = {}
 
     def keep(part, measured):
@@ -186,7 +208,10 @@ def main(argv=None):
         )
         return layer_tables(sizes, dtypes, given.modes, seconds, rounds, given.rows, functools.partial(keep, "layers"))
 
-    measured = {"waits": waits, "layers": tables, "training": lambda: training_step(quick, 3 if quick else 7)}
+    def steps():
+        return training_step(quick, 3 if quick else 7, given.labels)
+
+    measured = {"waits": waits, "layers": tables, "training": steps}
     for part in given.parts:
         keep(part, measured[part]())
     return found

@@ -56,32 +56,38 @@ def compiled(network, form):
     return network
 
 
-def contenders(make):
+def contenders(make, forms=FORMS):
     found = {}
-    for form in FORMS:
+    for form in forms:
         found[form, "plain"] = compiled(make(), form)
         found[form, "augmented"] = compiled(training.RegularizedModel(make(), augmentation()), form)
     return found
 
 
-def seconds(model, data, batch_size):
+def batches(images, labels, batch_size):
+    """The arguments of `fit` for arrays on the host."""
+    return {"x": images, "y": labels, "batch_size": batch_size, "shuffle": False}
+
+
+def seconds(model, data):
     """On the clock, and of the processor."""
     start = time.perf_counter(), time.process_time()
-    model.fit(*data, batch_size=batch_size, shuffle=False, verbose=0)
+    model.fit(**data, verbose=0)
     return time.perf_counter() - start[0], time.process_time() - start[1]
 
 
-def measure(make, images, batch_size, rounds, classes=CLASSES):
+def measure(make, images, batch_size, rounds, classes=CLASSES, forms=FORMS, batches=batches):
     """{(form, who): [(clock, processor) of each epoch]}; the models take turns."""
     ids = np.arange(len(images)) % classes
     labels = {"integer": ids, "one-hot": np.eye(classes, dtype="float32")[ids]}
-    models = contenders(make)
+    data = {form: batches(images, labels[form], batch_size) for form in forms}
+    models = contenders(make, forms)
     for (form, _), model in models.items():
-        seconds(model, (images, labels[form]), batch_size)
+        seconds(model, data[form])
     times = {key: [] for key in models}
     for i in range(rounds):
         for key in list(models)[:: 1 if i % 2 else -1]:
-            times[key].append(seconds(models[key], (images, labels[key[0]]), batch_size))
+            times[key].append(seconds(models[key], data[key[0]]))
     return times
 
 
@@ -97,7 +103,7 @@ def alone(shape, classes=CLASSES):
 
 def overheads(times, steps, alone_ms):
     rows = []
-    for form in FORMS:
+    for form in dict.fromkeys(form for form, _ in times):
         pairs = list(zip(times[form, "augmented"], times[form, "plain"], strict=True))
         step = 1e3 * statistics.median(clock for clock, _ in times[form, "plain"]) / steps
         clock, processor = (statistics.median(ours[i] / plain[i] for ours, plain in pairs) for i in range(2))
