@@ -17,7 +17,6 @@ import bench_layers
 import bench_training
 import keras
 import numpy as np
-import peers
 from benchmarking import BACKEND, parse, parser, save, verdict
 from geometry import geometry_targets
 from modes import MODES
@@ -61,7 +60,7 @@ def device_copies(array):
     return {"fresh copy": run}
 
 
-def layer_tables(sizes, dtypes, modes, seconds, rounds, rows=None, keep=lambda found: None):
+def layer_tables(sizes, dtypes, modes, seconds, rounds, rows=None, without=(), keep=lambda found: None):
     """Measures each size in each dtype. `keep` gets everything that is found after each table."""
     found = []
     for shape in sizes:
@@ -71,7 +70,7 @@ def layer_tables(sizes, dtypes, modes, seconds, rounds, rows=None, keep=lambda f
             print(f"\n{BACKEND}, {dtype} {'x'.join(map(str, shape))}: milliseconds, over the copy, over one pass")
             for name in rows or rows_for(dtype):
                 here = [mode for mode in modes if mode != "compile" or name in COMPILED_BY_TORCH]
-                times = bench_layers.measure(name, arrays, dtype, here, seconds, rounds, device_copies, TIMES)
+                times = bench_layers.measure(name, arrays, dtype, here, seconds, rounds, device_copies, TIMES, without)
                 times["fresh copy", ""] /= TIMES
                 made = list(bench_layers.rows_of(name, times, shape, dtype))
                 bench_layers.show(name, made)
@@ -185,7 +184,7 @@ def main(argv=None):
     made.add_argument("--dtypes", nargs="+", default=bench_layers.DTYPES, choices=bench_layers.DTYPES)
     made.add_argument("--modes", nargs="+", default=MODES, choices=MODES)
     made.add_argument("--rows", nargs="+", metavar="ROW", help="of the layers: all unless given; names as in rows.py")
-    made.add_argument("--without", nargs="+", default=(), metavar="PACKAGE", help="such as torchvision, image by image")
+    made.add_argument("--without", nargs="+", default=(), metavar="WHO", help="such as torchvision, which is slow")
     forms = bench_training.FORMS
     made.add_argument("--labels", nargs="+", default=forms, choices=forms, help="of the training steps (default: both)")
     given = parse(made, argv)
@@ -195,7 +194,6 @@ def main(argv=None):
     if not has_gpu():
         print("No GPU: the numbers below are the processor's, and mean nothing for one")
     quick = given.quick or not has_gpu()
-    peers.HERE = tuple(package for package in peers.HERE if package not in given.without)
     found = {}
 
     def keep(part, measured):
@@ -206,7 +204,8 @@ def main(argv=None):
         sizes, dtypes, seconds, rounds = (
             (QUICK, ("float32",), 0.01, 3) if quick else (SIZES, given.dtypes, given.seconds, 7)
         )
-        return layer_tables(sizes, dtypes, given.modes, seconds, rounds, given.rows, functools.partial(keep, "layers"))
+        keeps = functools.partial(keep, "layers")
+        return layer_tables(sizes, dtypes, given.modes, seconds, rounds, given.rows, given.without, keeps)
 
     def steps():
         return training_step(quick, 3 if quick else 7, given.labels)

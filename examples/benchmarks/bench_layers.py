@@ -47,11 +47,12 @@ def one_pass(dtype):
     return Contender("pass", lambda x, y: (x + keras.ops.cast(1, dtype), y))
 
 
-def measure(name, arrays, dtype, modes, seconds, rounds, limits=copies, times=1):
+def measure(name, arrays, dtype, modes, seconds, rounds, limits=copies, times=1, without=()):
     """{(who, mode): milliseconds} of all contenders of a row and of the limits; waits after every `times` calls."""
     functions = {}
     forget()
-    for contender in [*contenders(name, dtype), one_pass(dtype)]:
+    here = [contender for contender in contenders(name, dtype) if contender.who not in without]
+    for contender in [*here, one_pass(dtype)]:
         data = data_for(contender, arrays, dtype)
         functions |= {
             (contender.who, mode): contender.call(mode, data, times) for mode in modes if mode in contender.modes

@@ -3,18 +3,19 @@
 import sys
 
 import numpy as np
-from keras import ops
 
 from keras_reg._backend._current import is_compiling, not_compiled
 from keras_reg._backend._numpy import NumpyPlace
 from keras_reg._backend._place import Place
 from keras_reg._backend._recomputing import refuse_recomputing
+from keras_reg._backend._torch_ops import TorchOperations, device
 
 
 class TorchPlace(Place):
     """PyTorch's tensors, eager or traced by `torch.compile`. Each draw of random numbers breaks the graph."""
 
     name = "torch"
+    ops = TorchOperations()
     is_native = True
     may_overwrite = True
 
@@ -43,11 +44,11 @@ class TorchPlace(Place):
 
     @not_compiled
     def uniform(self, key, shape):
-        return draw("rand", key, shape, ops.zeros(()).device)  # Keras' current device
+        return draw("rand", key, shape, device())
 
     @not_compiled
     def normal(self, key, shape):
-        return draw("randn", key, shape, ops.zeros(()).device)
+        return draw("randn", key, shape, device())
 
     def held_dtype(self, dtype):
         return np.dtype({"uint16": "int32", "uint32": "int64", "uint64": "int64"}.get(np.dtype(dtype).name, dtype))

@@ -1,0 +1,128 @@
+"""The operations of `keras.ops` on PyTorch's tensors, without waiting for the device.
+
+Keras copies each Python number to the device. This copy waits until a GPU has finished all earlier work, and it takes
+longer than most operations on a few numbers per image. PyTorch's own functions accept plain numbers. The functions here
+handle the arguments for which PyTorch returns the same values and dtypes as Keras. Keras handles all others.
+"""
+
+import sys
+
+import keras
+import numpy as np
+from keras import ops
+
+_DTYPES = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64")
+_OF_FLOATS = ("abs", "cos", "exp", "floor", "log", "round", "sign", "sin", "sqrt", "square")
+
+
+class TorchOperations:
+    """`keras.ops`. The operations that are defined here take plain numbers as they are."""
+
+    def __init__(self):
+        for name in _OF_FLOATS:
+            setattr(self, name, _of_floats(name))
+
+    def __getattr__(self, name):
+        return getattr(ops, name)
+
+    def cast(self, x, dtype):
+        torch = sys.modules["torch"]
+        if dtype in _DTYPES and isinstance(x, torch.Tensor):
+            return x.to(getattr(torch, dtype))
+        if dtype in _DTYPES and type(x) in (bool, int, float):
+            return torch.full((), x, dtype=getattr(torch, dtype), device=device())
+        return ops.cast(x, dtype)
+
+    def convert_to_tensor(self, x, dtype=None):
+        if isinstance(x, (np.ndarray, list, tuple)) and device().type == "cuda":
+            x = _copied_without_waiting(x)
+        return ops.convert_to_tensor(x, dtype)
+
+    def maximum(self, x1, x2):
+        return _bounded("maximum", "min", max, x1, x2)
+
+    def minimum(self, x1, x2):
+        return _bounded("minimum", "max", min, x1, x2)
+
+    def mod(self, x1, x2):
+        return (sys.modules["torch"].remainder if _takes(x1, x2) else ops.mod)(x1, x2)
+
+    def clip(self, x, x_min, x_max):
+        if all(_takes(x, bound) or _are_alike(x, bound) for bound in (x_min, x_max)):
+            return self.minimum(self.maximum(x, x_min), x_max)
+        return ops.clip(x, x_min, x_max)
+
+    def where(self, condition, x1=None, x2=None):
+        torch = sys.modules["torch"]
+        if not isinstance(condition, torch.Tensor) or condition.dtype is not torch.bool:
+            return ops.where(condition, x1, x2)
+        if type(x1) is type(x2) is float:
+            x1 = self.cast(x1, keras.config.floatx())
+        if _are_alike(x1, x2) or _takes(x1, x2) or _takes(x2, x1):
+            return torch.where(condition, x1, x2)
+        return ops.where(condition, x1, x2)
+
+    def segment_sum(self, data, segment_ids, num_segments):
+        """Returns the sums of integers by segment, of which each must exist."""
+        found = sys.modules["torch"].zeros(num_segments, dtype=data.dtype, device=data.device)
+        return found.index_add_(0, segment_ids, data)
+
+
+def _of_floats(name):
+    """Returns a function of one tensor that PyTorch and Keras define alike for floats."""
+
+    def function(x):
+        torch = sys.modules["torch"]
+        is_float = isinstance(x, torch.Tensor) and x.is_floating_point()
+        return getattr(torch if is_float else ops, name)(x)
+
+    return function
+
+
+def _bounded(name, bound, of_numbers, x1, x2):
+    torch = sys.modules["torch"]
+    if _are_alike(x1, x2):
+        return getattr(torch, name)(x1, x2)
+    if _takes(x1, x2):
+        return torch.clamp(x1, **{bound: x2})
+    if _takes(x2, x1):
+        return torch.clamp(x2, **{bound: x1})
+    if type(x1) is type(x2) is int:
+        return torch.full((), of_numbers(x1, x2), dtype=torch.int32, device=device())
+    return getattr(ops, name)(x1, x2)
+
+
+def _are_alike(x1, x2):
+    tensor = sys.modules["torch"].Tensor
+    return isinstance(x1, tensor) and isinstance(x2, tensor) and x1.dtype == x2.dtype
+
+
+def _takes(x, number):
+    """Whether `x` is a tensor whose dtype Keras does not change if it meets this number, which the dtype can hold."""
+    torch = sys.modules["torch"]
+    if not isinstance(x, torch.Tensor):
+        return False
+    if x.is_floating_point():
+        return type(number) in (int, float)
+    if x.dtype is torch.bool:
+        return type(number) is bool
+    bits = 8 * x.dtype.itemsize
+    least, most = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if x.dtype.is_signed else (0, 2**bits - 1)
+    return type(number) is int and least <= number <= most
+
+
+def _copied_without_waiting(array):
+    """Copies an array to a GPU through pinned memory. A copy from other memory waits for the device."""
+    torch = sys.modules["torch"]
+    array = np.asarray(array, dtype=None if isinstance(array, np.ndarray) else _dtype_of(array))
+    return torch.from_numpy(np.ascontiguousarray(array)).pin_memory().to(device(), non_blocking=True)
+
+
+def _dtype_of(numbers):
+    """Returns the dtype that Keras gives to a list of numbers."""
+    return {"f": keras.config.floatx(), "i": "int32"}.get(np.asarray(numbers).dtype.kind)
+
+
+def device():
+    """Returns Keras' current device."""
+    return ops.empty((0,)).device

@@ -1,0 +1,137 @@
+"""On PyTorch, layers use functions that take plain numbers, since Keras copies each number to the device and waits."""
+
+import contextlib
+import itertools
+
+import keras
+import numpy as np
+import pytest
+from harness import BACKEND, only, to_numpy
+
+from keras_reg import layers
+
+pytestmark = only("torch", why="the operations are those of PyTorch's tensors")
+if BACKEND == "torch":
+    import torch
+
+
+class Probe(layers.BatchAugmentation):
+    """Keeps the operations that hooks get."""
+
+    def get_random_transformation(self, batch, random):
+        self.operations = batch.ops
+
+    def transform_images(self, images, transformation, batch):
+        return images
+
+
+@pytest.fixture(scope="module")
+def operations():
+    probe = Probe(1.0)
+    probe(keras.ops.ones((2, 6, 5, 3)), training=True)
+    return probe.operations
+
+
+DTYPES = ("uint8", "int32", "int64", "float16", "bfloat16", "float32", "float64")
+NUMBERS = (0, 1, -1, 3, 1.0, -0.5, 2.5)
+
+
+def tensors(dtype):
+    values = [0.0, 1.0, 2.0, 100.0] if dtype == "uint8" else [-2.0, 0.0, 1.0, 3.0]
+    return keras.ops.convert_to_tensor(np.array(values), dtype=dtype)
+
+
+def agree(operations, name, *arguments):
+    """Compares an operation with that of Keras, where Keras has a result."""
+    try:
+        theirs = getattr(keras.ops, name)(*arguments)
+    except RuntimeError:  # Keras cannot convert the number to the dtype
+        return
+    ours = getattr(operations, name)(*arguments)
+    if ours.dtype in (torch.int64, torch.float64):  # Keras makes 32 bits of 64 where a tensor meets a number
+        theirs = theirs.to(ours.dtype)
+    assert ours.dtype == theirs.dtype and ours.device == theirs.device, (name, arguments)
+    np.testing.assert_array_equal(to_numpy(ours), to_numpy(theirs))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_values_and_dtypes_are_those_of_keras(dtype, operations):
+    x = tensors(dtype)
+    for number, name in itertools.product(NUMBERS, ("maximum", "minimum")):
+        agree(operations, name, x, number)
+        agree(operations, name, number, x)
+    for number in (1, 2, 2.5):
+        agree(operations, "mod", x, number)
+    for low, high in ((0, 2), (0.5, 2.5), (x[1], x[2]), (0, x[2]), (-1, 2)):
+        agree(operations, "clip", x, low, high)
+    for first, second in itertools.product((x, x * 2, 0, 1.5, -1), repeat=2):
+        agree(operations, "where", x > 0, first, second)
+    for name in ("abs", "cos", "exp", "floor", "round", "sign", "sin", "square"):
+        agree(operations, name, x)
+    for name in ("log", "sqrt"):
+        agree(operations, name, abs(x) + 1)
+    for number, to in itertools.product((True, 3, 2.5, x), DTYPES):
+        agree(operations, "cast", number, to)
+
+
+def test_numbers_and_lists(operations):
+    for name in ("maximum", "minimum"):
+        agree(operations, name, 3, 4)
+        agree(operations, name, 3, 4.5)
+    for value in ([1, 2], [1.0, 2.0], (True, False), np.arange(3.0), 3, 2.5, [[1], [2]]):
+        agree(operations, "convert_to_tensor", value)
+        agree(operations, "convert_to_tensor", value, "float16")
+    index = keras.ops.convert_to_tensor([0, 2, 2])
+    np.testing.assert_array_equal(to_numpy(operations.segment_sum(index + 1, index, 4)), [1, 0, 6, 0])
+
+
+def test_nan_is_kept(operations):
+    x = keras.ops.convert_to_tensor([np.nan, 1.0])
+    for name, arguments in (("maximum", (0.0,)), ("minimum", (0.0,)), ("clip", (0.0, 2.0))):
+        agree(operations, name, x, *arguments)
+
+
+@contextlib.contextmanager
+def numbers_that_are_copied(monkeypatch):
+    """Collects the plain numbers and lists of which tensors are made."""
+    found = []
+
+    def counting(function):
+        def counted(x, *args, **kwargs):
+            if not isinstance(x, (torch.Tensor, np.ndarray)):
+                found.append(x)
+            return function(x, *args, **kwargs)
+
+        return counted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "as_tensor", counting(torch.as_tensor))
+        patch.setattr(torch, "tensor", counting(torch.tensor))
+        yield found
+
+
+LAYERS = {
+    "RandomErasing": lambda: layers.RandomErasing(0.5, fill="pixel_noise", count=(1, 3)),
+    "mixing": lambda: layers.RandomChoice([layers.MixUp(), layers.CutMix()], mode="sample"),
+    "geometry": lambda: layers.Pipeline([layers.RandomFlip(), layers.RandomAffine(9, 0.1), layers.RandomPadCrop(2)]),
+    "RandomResizedCrop": lambda: layers.RandomResizedCrop(4),
+    "colors": lambda: layers.Pipeline([layers.RandomGrayscale(), layers.RandomSharpness(0.5, value_range=(0, 1))]),
+    "ColorJitter": lambda: layers.ColorJitter(0.4, 0.4, 0.4, value_range=(0, 1)),
+    "RandomGaussianBlur": lambda: layers.RandomGaussianBlur(5),
+    "RandomGaussianNoise": lambda: layers.RandomGaussianNoise(0.1),
+    "TrivialAugmentWide": lambda: layers.TrivialAugmentWide(value_range=(0, 1)),
+    "AutoAugment": lambda: layers.AutoAugment(value_range=(0, 1)),
+    "AugMix": lambda: layers.AugMix(value_range=(0, 1)),
+    "LabelNoise": lambda: layers.LabelNoise(0.2),
+}
+
+
+@pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
+def test_a_layer_copies_no_numbers_to_the_device(make, monkeypatch):
+    layer = make()
+    images = keras.ops.ones((2, 6, 5, 3)).requires_grad_()  # so that PyTorch handles them, as on a GPU
+    data = images, keras.ops.convert_to_tensor(np.eye(2, dtype="float32"))
+    layer(data, training=True)
+    with numbers_that_are_copied(monkeypatch) as found:
+        layer(data, training=True)
+    assert found == []
