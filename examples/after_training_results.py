@@ -186,7 +186,9 @@ def draw(done, path):
         axis.set_axisbelow(True)
         axis.tick_params(axis="y", length=0)
     for axis in axes[1:]:
-        axis.set_xlim(0, None)
+        low, high = axis.get_xlim()
+        if low < high / 2:  # the best value, 0, is near
+            axis.set_xlim(0, None)
     axes[0].set_yticks(range(len(shown)), shown, fontsize=9)
     axes[0].invert_yaxis()
     axes[1].plot([], [], "o", color="#555555", ms=4, label="as trained")

@@ -136,7 +136,7 @@ ROWS = {
     "mixup": "MixUp", "smoothing": "label smoothing",
 }  # fmt: skip
 # {row.measure}, or {row.calibrated measure}: mean and standard deviation.
-STATED = {
+ON_DIGITS = {
     "docs/after_training.md": [
         "Shifts of one pixel during training raise the accuracy from {plain.accuracy} to {shifted.accuracy} %"
         " and lower the negative log-likelihood from {plain.nll} to {shifted.nll}, more than anything that is"
@@ -231,47 +231,187 @@ STATED = {
         "{soup.calibrated nll}: no clear effect either ([After training](../after_training.md), three seeds).",
     ],
 }
+# {row.measure@label} is the mean over the splits that choose.
+ON_IMAGES = {
+    "docs/after_training.md": [
+        "It reaches an accuracy of only {plain.accuracy} %.",
+        "Another 500 labels in training raise the accuracy from {plain.accuracy} to {more.accuracy} %.",
+        "An ensemble of five lowers the negative log-likelihood from {plain.nll} to {five.nll}, and to "
+        "{five.calibrated nll} with a temperature, the lowest one of this table.",
+        "Its accuracy is {five.accuracy} %: no clear effect.",
+        "Bagging does not help: {bagged.accuracy} %, and a negative log-likelihood of {bagged.nll}.",
+        "The fitted one is {plain.temperature}.",
+        "It lowers the negative log-likelihood of one network from {plain.nll} to {plain.calibrated nll}, and its "
+        "calibration error from {plain.ece} to {plain.calibrated ece} %.",
+        "With it, the negative log-likelihood is {snapshots.calibrated nll} for three snapshots and "
+        "{stopped.calibrated nll} with early stopping, both worse than one network, and {soup.calibrated nll} for the "
+        "soup, no clear effect.",
+        "One pass of a network with dropout of 0.5 has an accuracy of {dropout.accuracy} % and a negative "
+        "log-likelihood of {dropout.nll}.",
+        "The mean of 20 passes has {passes.accuracy} % and {passes.nll}, slightly worse.",
+        "The mean of each image and its mirror image lowers the negative log-likelihood from {plain.nll} to "
+        "{views.nll}, and with a temperature from {plain.calibrated nll} to {views.calibrated nll}.",
+        "The accuracy is {views.accuracy} %: higher on every seed, but too little for a clear effect.",
+        "After training with flips and shifts, the gain is small: from {shifted.nll} to {shifted_views.nll}.",
+        "Flips and shifts in training lower the accuracy, to {shifted.accuracy} %.",
+        "They also lower the negative log-likelihood, to {shifted.nll}, but with a temperature there is no clear "
+        "effect: {shifted.calibrated nll}.",
+        "With them, an ensemble of five has {shifted_five.accuracy} %: no clear effect.",
+        "The fitted temperatures are above 1, {mixup.temperature} and {smoothing.temperature}.",
+        "The calibration errors are lower, {mixup.ece} and {smoothing.ece} %, and so are the negative "
+        "log-likelihoods, {mixup.nll} and {smoothing.nll}.",
+        "A temperature for one network does the same: with it, the negative log-likelihoods are "
+        "{mixup.calibrated nll} and {smoothing.calibrated nll}, no clear effect.",
+        "The accuracies are {mixup.accuracy} and {smoothing.accuracy} %: no clear effect.",
+        "With a temperature, its negative log-likelihood is {dropout.calibrated nll}: no clear effect.",
+        "The average of the weights lowers the negative log-likelihood, to {average.nll}, but a temperature lowers it "
+        "more.",
+        "With temperatures, there is no clear effect: {average.calibrated nll}.",
+        "The accuracy is {average.accuracy} %: no clear effect.",
+    ],
+    "docs/methods/mix_up.md": [
+        "the fitted temperatures were {plain.temperature} without it and {mixup.temperature} with it: less "
+        "overconfident, but not underconfident.",
+    ],
+    "docs/methods/label_smoothing_crossentropy.md": [
+        "a smoothing of 0.2 lowered that error from {plain.ece} to {smoothing.ece} %: the fitted temperatures were "
+        "{plain.temperature} without it and {smoothing.temperature} with it.",
+    ],
+    "docs/methods/ensemble.md": [
+        "an ensemble of five lowered the negative log-likelihood from {plain.nll} to {five.nll}, and with a fitted "
+        "temperature from {plain.calibrated nll} to {five.calibrated nll}.",
+        "The accuracy was {plain.accuracy} and {five.accuracy} %: no clear effect.",
+    ],
+    "docs/methods/weight_average.md": [
+        "`WeightAverage('swa', start=5)` with a constant learning rate lowered the negative log-likelihood from "
+        "{plain.nll} to {average.nll}.",
+        "With a fitted temperature, it was {plain.calibrated nll} and {average.calibrated nll}: no clear effect.",
+        "The accuracy was {plain.accuracy} and {average.accuracy} %: no clear effect (",
+    ],
+    "docs/methods/monte_carlo.md": [
+        "20 passes with dropout 0.5 had {passes.accuracy} % accuracy and a negative log-likelihood of {passes.nll}, "
+        "slightly worse than one pass, which had {dropout.accuracy} % and {dropout.nll} (",
+    ],
+    "docs/methods/test_time_augmentation.md": [
+        "`flips()` lowered the negative log-likelihood from {plain.nll} to {views.nll}, and with a fitted temperature "
+        "from {plain.calibrated nll} to {views.calibrated nll}.",
+        "The accuracy was {plain.accuracy} and {views.accuracy} %: higher on every seed, but too little for a clear "
+        "effect.",
+        "Ten crops of the image enlarged to 18 or 20 pixels were worse than `flips()` on the two splits that choose: "
+        "{views.nll@multi_scale([18], ten_crop(16))} and {views.nll@multi_scale([20], ten_crop(16))} instead of "
+        "{views.nll@flips()}.",
+        "After training with flips and shifts, `flips()` changed {shifted.nll} to {shifted_views.nll} (",
+    ],
+    "docs/methods/expected_calibration_error.md": [
+        "a temperature that was fitted to 500 others lowered the negative log-likelihood from {plain.nll} to "
+        "{plain.calibrated nll}, and the calibration error from {plain.ece} to {plain.calibrated ece} % (",
+    ],
+    "docs/methods/snapshot_ensemble.md": [
+        "three snapshots lowered the negative log-likelihood from {plain.nll} to {snapshots.nll}, and the calibration "
+        "error from {plain.ece} to {snapshots.ece} %.",
+        "With fitted temperatures, the negative log-likelihood of the snapshots was higher: {snapshots.calibrated nll} "
+        "instead of {plain.calibrated nll}.",
+        "The accuracy was {plain.accuracy} and {snapshots.accuracy} %: no clear effect (",
+    ],
+    "docs/methods/soup.md": [
+        "a greedy soup of three snapshots lowered the negative log-likelihood from {plain.nll} to {soup.nll}, and the "
+        "calibration error from {plain.ece} to {soup.ece} %.",
+        "With fitted temperatures, the negative log-likelihoods were {plain.calibrated nll} and {soup.calibrated nll}, "
+        "and the accuracy was {plain.accuracy} and {soup.accuracy} %: no clear effect (",
+    ],
+}
+STATED = {**{("digits", page): said for page, said in ON_DIGITS.items()},
+          **{("images", page): said for page, said in ON_IMAGES.items()}}  # fmt: skip
+IMAGES_OF_CARDS = "On 1000 labeled images of CIFAR-10 (JPEG copies, reduced to 16x16 pixels), "
 
 
-def number(results, done, name):
+def number(results, done, tried, name):
+    name, _, label = name.partition("@")
     row, measure = name.split(".")
+    factor, digits = results.MEASURES.get(measure.split()[-1], (1, 2))
+    if label:
+        found = [one[measure] for one in tried["runs"] if (one["row"], one["label"]) == (ROWS[row], label)]
+        assert len(found) == 2
+        return f"{factor * np.mean(found):.{digits}f}"
     found = results.values(done, ROWS[row], measure)
     assert len(found) == 3
-    return results.spread(found, *results.MEASURES.get(measure.split()[-1], (1, 2)))
+    return results.spread(found, factor, digits)
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("page", STATED)
-def test_sentences_state_the_results(example, measured, page):
+@pytest.mark.parametrize(("kind", "page"), STATED)
+def test_sentences_state_the_results(example, measured, kind, page):
     results = example("after_training_results")
     text = " ".join((ROOT / page).read_text(encoding="utf-8").replace("**", "").split())
-    done = measured["digits"][0]
-    for sentence in STATED[page]:
-        filled = re.sub(r"\{([^}]+)\}", lambda found: number(results, done, found[1]), sentence)
+    for sentence in STATED[kind, page]:
+        filled = re.sub(r"\{([^}]+)\}", lambda found: number(results, *measured[kind], found[1]), sentence)
         assert filled in text
+    if kind == "images":
+        assert "JPEG copies of CIFAR-10" in text if "methods" not in page else IMAGES_OF_CARDS in text
+
+
+@pytest.fixture
+def verdicts(example, measured):
+    """verdicts(kind, measure, rows, base): what the results say about each of the rows, compared with `base`."""
+    results = example("after_training_results")
+
+    def of(kind, measure, rows, base="plain"):
+        return [results.against(measured[kind][0], ROWS[row], measure, ROWS[base]) for row in rows.split()]
+
+    return of
+
+
+UNCLEAR, BETTER, WORSE = "no clear effect", "better", "worse"
 
 
 @pytest.mark.once
-def test_what_is_said_without_numbers(example, measured):
+def test_what_is_said_of_digits_without_numbers(example, measured, verdicts):
     """What is called better or worse, and what has no clear effect."""
     results, done = example("after_training_results"), measured["digits"][0]
-
-    def verdicts(measure, rows, base="plain"):
-        return [results.against(done, ROWS[row], measure, ROWS[base]) for row in rows.split()]
-
-    unclear, better, worse = "no clear effect", "better", "worse"
     same = "stopped average snapshots soup five bagged views"
-    assert set(verdicts("accuracy", same)) == {unclear}
-    assert verdicts("nll", same) == [better, worse, *[better] * 5]
-    assert verdicts("ece", "average snapshots soup five views") == [worse, better, better, better, better]
-    assert set(verdicts("accuracy", "more shifted shifted_five dropout passes mixup smoothing")) == {better}
-    assert verdicts("ece", "mixup smoothing") == [unclear, worse]
-    assert verdicts("calibrated nll", "five average snapshots soup bagged") == [better, *[unclear] * 4]
-    assert verdicts("nll", "shifted_views", "shifted") == [worse]
-    assert {*verdicts("nll", "passes", "dropout"), *verdicts("accuracy", "passes", "dropout")} == {unclear}
+    assert set(verdicts("digits", "accuracy", same)) == {UNCLEAR}
+    assert verdicts("digits", "nll", same) == [BETTER, WORSE, *[BETTER] * 5]
+    assert verdicts("digits", "ece", "average snapshots soup five views") == [WORSE, *[BETTER] * 4]
+    assert set(verdicts("digits", "accuracy", "more shifted shifted_five dropout passes mixup smoothing")) == {BETTER}
+    assert verdicts("digits", "ece", "mixup smoothing") == [UNCLEAR, WORSE]
+    assert verdicts("digits", "calibrated nll", "five average snapshots soup bagged") == [BETTER, *[UNCLEAR] * 4]
+    assert verdicts("digits", "nll", "shifted_views", "shifted") == [WORSE]
+    for measure in ("nll", "accuracy"):
+        assert verdicts("digits", measure, "passes", "dropout") == [UNCLEAR]
     accuracies = {row: results.values(done, name, "accuracy").mean() for row, name in ROWS.items()}
     assert max(accuracies, key=accuracies.get) == "shifted_five"
     before, after = (results.values(done, ROWS["plain"], key) for key in ("ece", "calibrated ece"))
-    assert results.verdict(before, after) == unclear
+    assert results.verdict(before, after) == UNCLEAR
     assert (results.values(done, ROWS["five"], "accuracy") > results.values(done, ROWS["plain"], "accuracy")).all()
     assert all((results.values(done, ROWS[row], "temperature") < 1).all() for row in ("mixup", "smoothing"))
+
+
+@pytest.mark.once
+def test_what_is_said_of_color_images_without_numbers(example, measured, verdicts):
+    results, (done, tried) = example("after_training_results"), measured["images"]
+    settings = {name: done["settings"][name] for name in ("labeled", "held_out", "tested", "epochs")}
+    assert settings == {"labeled": 1000, "held_out": 500, "tested": 1500, "epochs": 20}
+    same = "stopped average snapshots soup five bagged views shifted_five dropout passes mixup smoothing"
+    assert verdicts("images", "accuracy", f"more shifted {same}") == [BETTER, WORSE, *[UNCLEAR] * 12]
+    better = "more stopped average snapshots soup five views shifted dropout mixup smoothing"
+    assert set(verdicts("images", "nll", better)) == {BETTER} and verdicts("images", "nll", "bagged") == [UNCLEAR]
+    assert set(verdicts("images", "ece", "snapshots soup mixup smoothing")) == {BETTER}
+    assert set(verdicts("images", "calibrated nll", "five views")) == {BETTER}
+    assert set(verdicts("images", "calibrated nll", "snapshots stopped")) == {WORSE}
+    assert set(verdicts("images", "calibrated nll", "soup shifted mixup smoothing dropout average")) == {UNCLEAR}
+    assert verdicts("images", "nll", "passes", "dropout") == [WORSE]
+    assert verdicts("images", "nll", "shifted_views", "shifted") == [BETTER]
+
+    def found(row, measure):
+        return results.values(done, ROWS[row], measure)
+
+    for measure in ("nll", "ece"):
+        assert results.verdict(found("plain", measure), found("plain", f"calibrated {measure}")) == BETTER
+    assert found("average", "nll").mean() > found("plain", "calibrated nll").mean()
+    assert (found("views", "accuracy") > found("plain", "accuracy")).all()
+    assert all((found(row, "temperature") > 1).all() for row in ("mixup", "smoothing"))
+    lowest = {row: found(row, key).mean() for row in ROWS for key in ("nll", "calibrated nll") if len(found(row, key))}
+    assert min(lowest, key=lowest.get) == "five"
+    for row in ("views", "shifted_views"):  # on the splits that choose, where the measured row was also the best one
+        tried_views = {one["label"] for one in tried["runs"] if one["row"] == ROWS[row]}
+        assert len(tried_views) == 3 and results.chosen(tried)[ROWS[row]] == "flips()"
