@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 
 import keras
 import numpy as np
@@ -21,7 +22,7 @@ class Recipe:
     dropout: float = 0.0
     l2: float = 0.0
     flip_and_crop: bool = False
-    trivial_augment: bool = False
+    policy: str | None = None  # a key of `POLICIES`
     gamma: float = 1.0
     rotation: float = 0.0  # degrees
     skips: bool = False
@@ -82,8 +83,17 @@ ASIDE = [  # these change one setting of another rung than the one below
     ("aside: Gaussian noise on the plain network", {"noise": 0.01}, PLAIN, (80.9, None)),
     ("aside: instance for batch normalization", {"normalization": "instance"}, FLIPS, (91.6, 93.7)),
     ("aside: MixUp or CutMix after flip and crop", {"share_mixed": 0.5}, FLIPS, None),
-    ("aside: TrivialAugmentWide after flip and crop", {"trivial_augment": True}, FLIPS, None),
+    ("aside: TrivialAugmentWide after flip and crop", {"policy": "TrivialAugmentWide"}, FLIPS, None),
+    ("aside: RandAugment(2, 9) after flip and crop", {"policy": "RandAugment"}, FLIPS, None),
+    ("aside: AutoAugment for CIFAR-10 after flip and crop", {"policy": "AutoAugment"}, FLIPS, None),
 ]
+
+
+POLICIES = {
+    "TrivialAugmentWide": layers.TrivialAugmentWide,
+    "RandAugment": functools.partial(layers.RandAugment, num_ops=2, magnitude=9),
+    "AutoAugment": functools.partial(layers.AutoAugment, policy="cifar10"),
+}
 
 
 def _climb():
@@ -145,11 +155,11 @@ def _rotation(degrees, size):
     return keras.layers.RandomRotation(degrees / 360, fill_mode="constant", fill_value=0.0)
 
 
-def _trivial_augment(pixels):
-    """TrivialAugmentWide, which gets the pixels as they were before the images were standardized."""
+def _policy(name, pixels):
+    """A policy, which gets the pixels as they were before the images were standardized."""
     mean, deviation = pixels
     known = {"mean": np.asarray(mean).tolist(), "variance": np.square(deviation).tolist()}
-    policy = layers.TrivialAugmentWide(value_range=(0, 1), fill_value=0.5)
+    policy = POLICIES[name](value_range=(0, 1), fill_value=0.5)
     undo, repeat = keras.layers.Normalization(invert=True, **known), keras.layers.Normalization(**known)
     for layer in (undo, repeat):
         layer.build((None, None, None, np.size(mean)))  # else TensorFlow would make their constants inside a function
@@ -164,8 +174,8 @@ def augmentation(recipe, size, seed=None, pixels=(0.0, 1.0)):
     found = []
     if recipe.flip_and_crop:
         found += [keras.layers.RandomFlip("horizontal"), layers.RandomPadCrop(2)]
-    if recipe.trivial_augment:
-        found += _trivial_augment(pixels)
+    if recipe.policy:
+        found += _policy(recipe.policy, pixels)
     if recipe.rotation:
         found.append(_rotation(recipe.rotation, size))
     if recipe.noise:

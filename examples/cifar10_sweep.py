@@ -24,6 +24,7 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from cifar10_ladder import SMOKE, standardized, train
+from cifar10_results import save_figure
 from cifar10_rungs import SIZES, recipe
 from example_data import command_line, load
 from saved_runs import resume, save
@@ -127,9 +128,7 @@ def draw(done, path):
         axis.grid(axis="y", color="#eeeeee")
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].legend(frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    save_figure(figure, path, dpi=110)
 
 
 # %%

@@ -1,6 +1,6 @@
 """The methods of `effects.py` that change colors, sharpness and positions of pixels.
 
-On photographs, only one strength of each is tried, a good value of its card.
+On photographs, only one strength of each is tried: one that its card recommends, except for a stronger blur.
 """
 
 from effects_recipes import Effect, images

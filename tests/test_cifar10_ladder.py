@@ -34,6 +34,8 @@ ADDED = {
     "aside: instance for batch normalization": ({"GroupNormalization": 2, "BatchNormalization": -2}, []),
     "aside: MixUp or CutMix after flip and crop": ({}, ["RandomChoice"]),
     "aside: TrivialAugmentWide after flip and crop": ({}, ["Normalization", "TrivialAugmentWide", "Normalization"]),
+    "aside: RandAugment(2, 9) after flip and crop": ({}, ["Normalization", "RandAugment", "Normalization"]),
+    "aside: AutoAugment for CIFAR-10 after flip and crop": ({}, ["Normalization", "AutoAugment", "Normalization"]),
 }
 
 
@@ -92,12 +94,16 @@ def test_only_the_full_size_rotates_with_this_package(ladder):
 @pytest.mark.once
 def test_a_policy_gets_the_pixels_before_they_were_standardized(ladder):
     data = ladder.load(None, 50, 0)
-    standardized, name = ladder.standardized(data), "aside: TrivialAugmentWide after flip and crop"
-    steps = ladder.augmentation(ladder.recipe(name), ladder.SIZES["small"], 0, standardized.pixels).layers
-    _, _, undo, policy, repeat, _ = steps
-    np.testing.assert_allclose(undo(standardized.x_val), data.x_val, atol=1e-6)
-    np.testing.assert_allclose(repeat(data.x_val), standardized.x_val, atol=1e-5)
-    assert policy.value_range == (0, 1) and policy.fill_value == 0.5
+    standardized, policies = ladder.standardized(data), {}
+    for name in list(ADDED)[-3:]:
+        steps = ladder.augmentation(ladder.recipe(name), ladder.SIZES["small"], 0, standardized.pixels).layers
+        _, _, undo, policy, repeat, _ = steps
+        np.testing.assert_allclose(undo(standardized.x_val), data.x_val, atol=1e-6)
+        np.testing.assert_allclose(repeat(data.x_val), standardized.x_val, atol=1e-5)
+        assert policy.value_range == (0, 1) and policy.fill_value == 0.5
+        policies[type(policy).__name__] = policy
+    assert (policies["RandAugment"].num_ops, policies["RandAugment"].magnitude) == (2, 9)
+    assert policies["AutoAugment"].policy == "cifar10" and len(policies) == 3
 
 
 @pytest.mark.once

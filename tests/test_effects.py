@@ -76,6 +76,8 @@ def test_the_page_states_the_results(example, published):
     page = (ROOT / "docs" / "effects.md").read_text(encoding="utf-8")
     for expected in (results.baselines(found), results.table(rows), results.elsewhere()):
         assert expected in page, f"`python examples/effects.py --show --json {PUBLISHED.relative_to(ROOT)}`\n{expected}"
+    seconds = sum(run["cpu_seconds"] for by_seed in found["runs"].values() for run in by_seed.values())
+    assert f"they take about {seconds / 60:.0f} minutes of processor time" in words("effects.md")
 
 
 @pytest.mark.once

@@ -151,6 +151,13 @@ def test_the_comparison_on_the_page_for_other_libraries():
 # Accuracies.
 
 
+POLICIES = {
+    "auto_augment": "AutoAugment for CIFAR-10",
+    "rand_augment": "RandAugment(2, 9)",
+    "trivial_augment_wide": "TrivialAugmentWide",
+}
+
+
 @pytest.fixture
 def rungs(monkeypatch):
     """(training accuracy, validation accuracy, differences from the rung below, name) of each rung of the ladder."""
@@ -173,20 +180,33 @@ def test_steps_of_the_ladder_on_the_cards(rungs):
             steps[name] = f"{step.mean():+.1f}", f"{step.std(ddof=1):.1f}", *gaps
     found = {(page.stem, numbers) for page in PAGES for numbers in stated.findall(text_of(page))}
     assert {(card, numbers) for card, numbers in found if numbers not in steps.values()} == set()
-    assert ("trivial_augment_wide", steps["aside: TrivialAugmentWide after flip and crop"]) in found
+    for card, name in POLICIES.items():
+        assert (card, steps[f"aside: {name} after flip and crop"]) in found
 
 
-def test_trivial_augment_wide_beside_mixing(rungs):
-    by_name = {name: row for *row, name in rungs}
-    flips, policy = by_name["+ flip, crop with padding 2"], by_name["aside: TrivialAugmentWide after flip and crop"]
-    mixing = by_name["aside: MixUp or CutMix after flip and crop"]
-    changes = [f(row[2]) for row in (policy, mixing) for f in (np.mean, lambda step: step.std(ddof=1))]
-    stated = "it changed validation accuracy by # ± # points, and MixUp or CutMix by # ± #"
+def test_policies_beside_mixing(rungs):
+    by_name = {name.removesuffix(" after flip and crop").removeprefix("aside: "): row for *row, name in rungs}
+    flips = by_name["+ flip, crop with padding 2"]
+    rows = [by_name[name] for name in (POLICIES["auto_augment"], "MixUp or CutMix", *list(POLICIES.values())[1:])]
+    changes = [f(row[2]) for row in rows for f in (np.mean, lambda step: step.std(ddof=1))]
+    stated = (
+        "AutoAugment changed validation accuracy by # ± # points, MixUp or CutMix by # ± #, RandAugment by # ± # "
+        "and TrivialAugmentWide by # ± #"
+    )
     for page in ("docs/ladder.md", "docs/which.md"):
         assert numbers_in(page, stated) == [round(value, 1) for value in changes]
-    trained = [round(row[0], 1) for row in (flips, policy)]
-    assert numbers_in("docs/ladder.md", "With TrivialAugmentWide, training accuracy falls from # to # %") == trained
-    assert changes[0] < changes[2]  # or it belongs into the first recipe of which.md
+    trained = [round(row[0], 1) for row in (flips, *rows)]
+    stated = "Training accuracy falls from # % to #, #, # and # %, in this order."
+    assert numbers_in("docs/ladder.md", stated) == trained
+    # A policy that helps with every seed belongs into the first recipe of which.md.
+    assert [len({*np.sign(row[2])}) for row in rows] == [2, 2, 2, 1] and changes[-2] < 0
+    for card, row in (("rand_augment", rows[2]), ("auto_augment", rows[0])):
+        stated = "with the differences #, # and # of the seeds"
+        assert numbers_in(f"docs/methods/{card}.md", stated) == [round(value, 1) for value in row[2]]
+    found = numbers_in("docs/methods/rand_augment.md", "Training accuracy falls from # to # %")
+    assert found == [trained[0], trained[3]]
+    gaps = [row[0] - row[1] for row in (flips, rows[0], *rows[2:])]
+    assert all(0.4 * gaps[0] < gap < 0.6 * gaps[0] for gap in gaps[1:])  # "halve the gap"
 
 
 def test_the_ladder_in_the_readme(rungs):
@@ -254,6 +274,13 @@ def test_the_tables_of_the_ladder(monkeypatch):
     assert found == [round(last - first, 1) for first, last in (top, flips)]
     found = numbers_in("docs/ladder.md", "a quarter of the strengths is best: # instead of # %.")
     assert found == [round(value, 1) for value in (held_out(sweep.TOP, 0.25, 20), top[0])]
+    stated = "# % with all of the strength, # % with half and # % with a quarter"
+    longest = [round(held_out(sweep.TOP, strength, 80), 1) for strength in (1.0, 0.5, 0.25)]
+    assert numbers_in("docs/ladder.md", stated) == longest == sorted(longest, reverse=True)
+    found = numbers_in("docs/ladder.md", "ahead of the flips with 40 epochs already, # against # %")
+    assert found == [round(held_out(rung, 1.0, 40), 1) for rung in (sweep.TOP, sweep.FLIPS)]
+    rows = {row["rung"].name: row["validation"] for row in ladder.summary(results("ladder_small"))}
+    assert (rows[sweep.TOP] < rows[sweep.FLIPS]).all() and len(rows[sweep.TOP]) == 3  # "three seeds agree"
 
 
 def test_the_ladder_with_fewer_epochs(monkeypatch):
