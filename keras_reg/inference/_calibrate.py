@@ -117,7 +117,7 @@ def reliability(model: keras.Model, data: Any, bins: int = 15, from_logits: bool
 
 def _classification(model, outputs, from_logits):
     loss = getattr(model, "loss", None)
-    found = distribution_of(network_of(model), loss, outputs, from_logits, if_linear="logits")
+    found = distribution_of(network_of(model), loss, outputs, from_logits, without_loss="logits")
     if found is None:
         fail("`model` must be a classifier. Its loss is that of a regression.", loss=loss)
     return found

@@ -39,11 +39,11 @@ class InferenceModel(keras.Model):
         """The network that computes the outputs."""
         return network_of(self.model)
 
-    def distribution(self, output, if_linear=None):
+    def distribution(self, output, without_loss=None):
         """Returns the `Distribution` of an output of the trained model, or `None` if it is a regression."""
         loss = getattr(self.model, "loss", None)
         loss = getattr(self, "loss", None) if loss is None else loss
-        return distribution_of(self.network, loss, output, self.from_logits, if_linear)
+        return distribution_of(self.network, loss, output, self.from_logits, without_loss)
 
     def make_train_function(self, force: bool = False) -> None:
         """Refuses to train."""
@@ -70,11 +70,15 @@ def check_trained(model):
     """Checks that a model is built and has one output."""
     if not isinstance(model, keras.Model):
         fail("`model` must be a `keras.Model`.", model=model)
-    if not network_of(model).built:
+    network = network_of(model)
+    if not network.built:
         fail("`model` must be built. Fit it or call it on data first.", model=model.name)
-    outputs = getattr(network_of(model), "outputs", None) or [None]
-    if len(outputs) != 1:
-        fail("`model` must have one output.", outputs=len(outputs))
+    if isinstance(network, keras.Function) and (len(network.outputs) != 1 or isinstance(network.output, dict)):
+        fail(
+            "`model` must have one output, which is not in a dict. Take one of several outputs, or that of a dict, "
+            "with `keras.Model(model.input, model.outputs[0])`.",
+            outputs=sorted(network.output) if isinstance(network.output, dict) else len(network.outputs),
+        )
 
 
 def check_one_array(outputs, model):

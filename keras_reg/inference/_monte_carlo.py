@@ -32,7 +32,8 @@ class MonteCarlo(KeepsPosition, InferenceModel):
             augmentations and batch normalization. "dropout" selects all of these except noise and pooling. "noise"
             selects `GaussianNoise` and `WeightNoise`. A list of names selects these layers.
         from_logits: Whether the outputs are logits. With `None`, this is read from the compiled loss, or else from the
-            last activation. Without a loss, a linear last layer is that of a regression.
+            last activation. Without a loss, outputs are those of a regression, unless the last layer has a softmax or
+            a sigmoid.
         seed: Integer of at least 0, or `None`. With a seed, the random numbers are reproducible.
         **kwargs: Further arguments of `keras.Model`, such as `name`.
 
@@ -89,7 +90,7 @@ class MonteCarlo(KeepsPosition, InferenceModel):
     def call(self, inputs: Tensors, training: bool | None = None) -> dict[str, Tensor]:
         key = self.random.key()
         first = self._drawing.run(inputs, _backend.fold(key, 0))
-        moments = Moments(self.distribution(check_one_array(first, self.model), if_linear="numbers"))
+        moments = Moments(self.distribution(check_one_array(first, self.model), without_loss="numbers"))
 
         def add_pass(number, sums):
             return moments.added(sums, number, self._drawing.run(inputs, _backend.fold(key, number)))
@@ -98,7 +99,7 @@ class MonteCarlo(KeepsPosition, InferenceModel):
 
     def compute_output_spec(self, inputs: Tensors, training: bool | None = None) -> Any:
         output = self.network.compute_output_spec(inputs)
-        moments = Moments(self.distribution(check_one_array(output, self.model), if_linear="numbers"))
+        moments = Moments(self.distribution(check_one_array(output, self.model), without_loss="numbers"))
         return moments.spec(output)
 
     def compute_loss(
@@ -117,7 +118,7 @@ class MonteCarlo(KeepsPosition, InferenceModel):
 
     def _as_output(self, found):
         """Returns the mean in the form of the output of the network."""
-        distribution = self.distribution(found["mean"], if_linear="numbers")
+        distribution = self.distribution(found["mean"], without_loss="numbers")
         return Moments(distribution).as_output(found["mean"])
 
     def get_config(self) -> Config:

@@ -13,7 +13,7 @@ from keras_reg._moving_statistics import check_data, refresh_statistics
 from keras_reg._validation import check_choice, check_flag, check_verbose, fail
 from keras_reg.inference._architectures import averaged_weights, networks_of
 from keras_reg.inference._data import check_evaluation_data, logs_on
-from keras_reg.training._copies import compile_config_of, copied, put_weights
+from keras_reg.training._copies import compile_config_of, copied, network_of, put_weights
 
 
 def soup(
@@ -49,7 +49,7 @@ def soup(
             be iterated repeatedly. Only used with `greedy=True`.
         greedy: Whether to leave out models that make the metric worse.
         metric: Name of the loss or of a metric that the first model was compiled with, or a `keras.Metric`. `None` is
-            the loss.
+            the loss. With several outputs, it is a name, such as "output_accuracy".
         mode: "min", "max" or "auto": whether smaller or larger values of the metric are better. "auto" is the direction
             of the Keras metric, and "min" for names that end in "loss".
         data: Data for the statistics of batch normalization: arrays x, (x, y) or (x, y, sample_weight), or a dataset
@@ -175,6 +175,8 @@ def _compile_arguments(model, metric):
     """Returns the losses and metrics of a model as arguments of `compile`, with `metric` if it is an object."""
     if not (isinstance(metric, (str, keras.Metric)) or metric is None) or metric == "":
         fail("`metric` must be the name of a metric, a `keras.Metric` or None.", metric=metric)
+    if isinstance(metric, keras.Metric) and len(getattr(network_of(model), "outputs", None) or [None]) > 1:
+        fail("With several outputs, `metric` must be the name of a metric of one of them.", metric=metric.name)
     if getattr(model, "loss", None) is None:
         fail("With `greedy=True`, the first of `models` must be compiled with a loss.", model=model.name)
     # A loss that is not registered cannot be copied. Functions have no state, so they can be shared.

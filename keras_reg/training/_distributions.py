@@ -105,7 +105,7 @@ def distributions(penalty, model, outputs, from_logits):
     return found
 
 
-def distribution_of(network, loss, output, from_logits=None, if_linear=None):
+def distribution_of(network, loss, output, from_logits=None, without_loss=None):
     """Returns the `Distribution` of the only output of a network, or `None` if it is a regression.
 
     Args:
@@ -113,8 +113,8 @@ def distribution_of(network, loss, output, from_logits=None, if_linear=None):
         loss: The `loss` argument of `compile`, or `None`.
         output: The output, or a specification of it.
         from_logits: Whether the outputs are logits. `None` reads this from the loss.
-        if_linear: What a linear last layer is assumed to return if there is no loss: "logits", or "numbers" of a
-            regression. With `None`, this raises an error.
+        without_loss: What the outputs are if there is neither a loss nor a last layer with softmax or sigmoid:
+            "numbers" of a regression, or "logits" if the last layer is linear. Otherwise, this raises an error.
     """
     names = names_of_outputs(network) if getattr(network, "outputs", None) else [network.name]
     (loss,) = losses_by_output(names, loss) or [None]
@@ -122,11 +122,14 @@ def distribution_of(network, loss, output, from_logits=None, if_linear=None):
     found = _distribution(loss, layer, output, from_logits)
     if found is not None or _is_one_of(loss, REGRESSION):
         return found
-    if loss is None and if_linear is not None and _activation(layer) is keras.activations.linear:
-        return Distribution(_may_have_classes(output), True) if if_linear == "logits" else None
+    if loss is None and without_loss == "numbers":
+        return None
+    if loss is None and without_loss == "logits" and _activation(layer) is keras.activations.linear:
+        return Distribution(_may_have_classes(output), True)
     fail(
         "Neither the loss nor the last layer says whether the outputs are logits, probabilities, or those of a "
-        "regression. Compile the model with its loss, or pass `from_logits`.",
+        "regression. For a classifier, pass `from_logits`. For a regression, compile the model with a loss of Keras, "
+        'such as "mse".',
         loss=loss,
         model=network.name,
     )

@@ -155,6 +155,31 @@ def test_a_regularized_model_gives_networks():
     np.testing.assert_allclose(to_numpy(member(2 * ONES)), to_numpy(network(2 * ONES)), rtol=1e-6)
 
 
+def test_several_named_outputs_and_weighted_examples():
+    """The members are those of the recorded weights, and a score of the last one is that of the model."""
+    inputs = {name: keras.Input((1,), name=name) for name in ("left", "right")}
+    hidden = keras.layers.Concatenate()(list(inputs.values()))
+    outputs = {
+        "kind": keras.layers.Dense(2, kernel_initializer="zeros", name="kind")(hidden),
+        "size": keras.layers.Dense(1, name="size")(hidden),
+    }
+    model, snapshots, seen = keras.Model(inputs, outputs), SnapshotEnsemble(2), Rates()
+    losses = {"kind": keras.losses.SparseCategoricalCrossentropy(from_logits=True), "size": "mse"}
+    metrics = {"kind": ["accuracy"], "size": ["mae"]}
+    model.compile(SGD(0.1), losses, {"kind": 1.0, "size": 0.5}, metrics, run_eagerly=BACKEND == "tensorflow")
+    x, y = dict.fromkeys(inputs, ONES), {"kind": np.array([0, 1, 0, 0]), "size": 2 * ONES}
+    weights = {"kind": np.array([0.0, 1.0, 0.0, 0.0]), "size": np.ones(4)}
+    model.fit(x, y, 2, 4, sample_weight=weights, callbacks=[snapshots, seen], verbose=0)
+    members = snapshots.models()
+    for member, epoch in zip(members, (1, 3), strict=True):
+        assert all(map(np.array_equal, member.get_weights(), seen.weights[epoch]))
+    score, last = (
+        each.evaluate(x, y, sample_weight=weights, verbose=0, return_dict=True) for each in (model, members[1])
+    )
+    assert last == score and score.keys() == {"loss", "kind_loss", "kind_accuracy", "size_loss", "size_mae"}
+    assert to_numpy(members[1](x)["kind"])[0].argmax() == 1  # the only class with a weight
+
+
 class Killed(Exception):
     pass
 

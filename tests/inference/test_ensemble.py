@@ -145,6 +145,11 @@ def test_networks_of_equal_names_and_several_inputs_in_regularized_models():
 
 def test_what_is_refused():
     models = members(2, "softmax")
+    for names, received in ((["a"], "outputs=['a']"), (["a", "b"], "outputs=['a', 'b']")):
+        inputs = keras.Input((4,))
+        named = keras.Model(inputs, {name: keras.layers.Dense(3, "softmax", name=name)(inputs) for name in names})
+        with raises_received("keras.Model(model.input, model.outputs[0])", received):
+            inference.ensemble([named, named])
     for given in ([], None, models[0], ["resnet"]):
         with raises_received("model"):
             inference.ensemble(given)

@@ -157,6 +157,22 @@ def test_dropout_within_recurrent_layers_and_attention_and_masks():
     assert_unchanged(model, before)
 
 
+def test_a_regression_that_is_not_compiled_may_end_in_any_layer():
+    images, dense = keras.Input((6,)), keras.layers.Dense
+    dropped = keras.layers.Dropout(0.5)(images)
+    added = keras.Model(images, keras.layers.Add()([dense(2)(dropped), dense(2)(images)]))
+    for outputs in (added.output, dense(2)(dropped) + dense(2)(images), dense(2, "softplus")(dropped)):
+        found = inference.MonteCarlo(keras.Model(images, outputs), 2)(keras.Input((6,)))
+        assert {name: spec.shape for name, spec in found.items()} == {"mean": (None, 2), "variance": (None, 2)}
+    found = inference.MonteCarlo(keras.Model(images, dense(2, "softmax")(dropped)), 2)(keras.Input((6,)))
+    assert "entropy" in found
+    added.compile("sgd", lambda y, output: keras.ops.maximum(0.9 * (y - output), 0.1 * (output - y)))
+    with raises_received('For a regression, compile the model with a loss of Keras, such as "mse"', "loss=<function"):
+        inference.MonteCarlo(added, 2)(images)
+    added.compile("sgd", "mse")
+    assert "entropy" not in inference.MonteCarlo(added, 2)(images)
+
+
 def test_low_precision():
     with_policy = keras.dtype_policies.get("mixed_float16")
     parts = [keras.layers.Dense(8, dtype=with_policy), keras.layers.BatchNormalization(dtype=with_policy)]
@@ -194,6 +210,10 @@ def test_what_is_refused():
     with raises_received("batch normalization", "random_layers='both'"):
         inference.MonteCarlo(noisy, random_layers=["both"])
     assert_close(inference.MonteCarlo(noisy, 2)(np.zeros((2, 6)))["mean"], np.zeros((2, 6)))
+    named = keras.Model(model.inputs, {"size": model.outputs[0]})
+    with raises_received("`model` must have one output, which is not in a dict", "outputs=['size']"):
+        inference.MonteCarlo(named)
+    inference.MonteCarlo(keras.Model(named.input, named.outputs[0]))  # what the error proposes
     augmented = keras.Sequential([keras.Input((6, 5, 3)), layers.RandomFlip()])
     with raises_received("random numbers"):
         inference.MonteCarlo(augmented)

@@ -94,6 +94,30 @@ def test_the_metric_and_its_direction():
     assert error_of(inference.soup(models, (X, Y))) == pytest.approx(0.1, abs=1e-6)
 
 
+def test_several_outputs_and_weighted_examples():
+    """Each output has an error of its own, so the first output chooses other models than the second one."""
+
+    def model(error, other):
+        inputs = keras.Input((3,))
+        outputs = {name: keras.layers.Dense(1, use_bias=False, name=name)(inputs) for name in ("first", "second")}
+        found = keras.Model(inputs, outputs)
+        losses, metrics = dict.fromkeys(outputs, "mse"), {name: ["mae"] for name in outputs}
+        found.compile("sgd", losses, metrics=metrics, loss_weights={"first": 1.0, "second": 1e-4}, run_eagerly=EAGER)
+        found.set_weights([KERNEL + error, KERNEL + other])
+        return found
+
+    def errors(soup):
+        return [float(weight[0, 0] - KERNEL[0, 0]) for weight in soup.get_weights()]
+
+    models, y = [model(0.1, 0.8), model(1.0, -0.5), model(-0.2, 3.0)], {"first": Y, "second": Y}
+    of_second = {"first": np.zeros(12), "second": np.ones(12)}
+    assert_close(errors(inference.soup(models, (X, y))), [-0.05, 1.9], atol=1e-5)
+    assert_close(errors(inference.soup(models, (X, y), metric="second_mae")), [0.55, 0.15], atol=1e-5)
+    assert_close(errors(inference.soup(models, (X, y, of_second))), [0.55, 0.15], atol=1e-5)
+    with raises_received("name of a metric of one of them", "metric='mean_absolute_error'"):
+        inference.soup(models, (X, y), metric=keras.metrics.MeanAbsoluteError())
+
+
 def test_what_may_differ_and_what_is_not_averaged():
     """Random layers, seeds, a strength; a normalization with its derived numbers, and the network in a model around."""
 
