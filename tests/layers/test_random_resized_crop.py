@@ -1,7 +1,9 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import keras
 import numpy as np
 import pytest
-from harness import assert_close, import_torchvision, only
+from harness import assert_close, import_torchvision, only, to_numpy
 from layers.batches import LEAST_P, augment
 from scipy import stats
 
@@ -108,6 +110,18 @@ def test_integer_images_become_floats_and_other_labels_stay():
     assert result[0].dtype == "float32" and result[0].shape == (4, 4, 4, 3)
     np.testing.assert_allclose(result[0], 200, rtol=1e-5)
     np.testing.assert_array_equal(result[1], labels)
+
+
+@pytest.mark.once  # NumPy does all of it
+@pytest.mark.parametrize("size", [(4, 5), (1, 5), (4, 1)])
+def test_workers_crop_in_bfloat16(size):
+    """NumPy's `einsum` does not know this dtype."""
+    images = np.random.default_rng(0).random((3, 6, 7, 2)).astype("float32")
+    with ThreadPoolExecutor(1) as pool:
+        layers = [RandomResizedCrop(size, seed=1, dtype=dtype) for dtype in ("bfloat16", "float32")]
+        short, wide = (pool.submit(layer, images, index=0).result() for layer in layers)
+    assert short.dtype == "bfloat16"
+    np.testing.assert_allclose(to_numpy(short), wide, atol=0.02)
 
 
 @only("torch")
