@@ -135,10 +135,23 @@ def test_several_optimizers_and_averaged_weights(data):
     optimizer = keras.optimizers.MultiOptimizer(lambda variable: small if "bias" in variable.path else large)
     model, snapshots = make_model(optimizer), SnapshotEnsemble(2)
     history = fit(model, data, snapshots)
+    snapshots.epochs.clear()  # a copy
+    assert snapshots.epochs == [2, 5]
     np.testing.assert_allclose(history["learning_rate_large"], closed_form(0.2, 18, 2)[2::3], rtol=1e-5)
     np.testing.assert_allclose(history["learning_rate_small"], closed_form(0.1, 18, 2)[2::3], rtol=1e-5)
     for weight, expected in zip(snapshots.models()[1].get_weights(), model.get_weights(), strict=True):
         np.testing.assert_allclose(weight, expected, rtol=1e-6)
+
+
+def test_half_precision_and_the_printed_rate(tmp_path, capsys):
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, dtype="bfloat16")])
+    model.compile(SGD(0.5), "mse", run_eagerly=BACKEND == "tensorflow")
+    snapshots = SnapshotEnsemble(1, verbose=1)
+    model.fit(ONES, ONES, epochs=1, callbacks=persist([snapshots], tmp_path), verbose=0)
+    assert "Epoch 1: learning rate 0.5." in capsys.readouterr().out
+    kept = snapshots.kept["weights"][0]
+    assert [array.dtype.name for array in kept] == ["float32"] * 2  # NumPy's files have no bfloat16
+    np.testing.assert_array_equal(kept[0], np.asarray(to_numpy(snapshots.models()[0].weights[0]), "float32"))
 
 
 def test_a_regularized_model_gives_networks():

@@ -70,6 +70,15 @@ def test_a_killed_run_trains_only_what_is_missing(tmp_path, capsys):
         inference.train_ensemble(lambda: other, fit, 1, folder=folder, verbose=0)
 
 
+def test_half_precision_is_saved(tmp_path):
+    def low():
+        return keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, dtype="bfloat16")])
+
+    (member,) = inference.train_ensemble(low, Fit(), 1, folder=tmp_path / "members", verbose=0)
+    (loaded,) = inference.train_ensemble(low, Fit(dies=0), 1, folder=tmp_path / "members", verbose=0)
+    assert np.array_equal(*(np.asarray(to_numpy(each.weights[0]), "float32") for each in (member, loaded)))
+
+
 def test_bootstrap_samples(tmp_path):
     """The share of distinct examples in a sample is 1 - (1 - 1/N)^N."""
     count, samples = 1000, []
@@ -93,6 +102,7 @@ def test_bootstrap_samples(tmp_path):
     # The standard deviation of the mean share of eight samples is 0.0034.
     assert np.mean([len(np.unique(sample)) / count for sample in samples]) == pytest.approx(expected, abs=0.014)
     assert all(len(sample) == count for sample in samples) and not np.array_equal(samples[0], samples[1])
+    assert {0, count - 1} <= set(np.concatenate(samples))
     first = samples.copy()
     samples.clear()
     folder = tmp_path / "bags"
