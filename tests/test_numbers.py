@@ -209,6 +209,34 @@ def test_policies_beside_mixing(rungs):
     assert all(0.4 * gaps[0] < gap < 0.6 * gaps[0] for gap in gaps[1:])  # "halve the gap"
 
 
+def test_policies_with_more_epochs(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    ladder = importlib.import_module("cifar10_results")
+    done = results("ladder_small_80_epochs")
+    assert ladder.table(done) in (ROOT / "docs" / "ladder.md").read_text(encoding="utf-8")
+    rows = ladder.summary(done)
+    means = {row["rung"].name: round(row["validation"].mean(), 1) for row in rows}
+    flips = "+ flip, crop with padding 2"
+    auto, rand, trivial = (f"aside: {name} after flip and crop" for name in POLICIES.values())
+    steps = {row["rung"].name: ladder.step(row, rows) for row in rows if row["rung"].name != flips}
+    change = [round(value, 1) for value in (steps[rand].mean(), steps[rand].std(ddof=1))]
+    found = numbers_in("docs/ladder.md", "It changed validation accuracy by # ± # points, and the differences")
+    assert found == change == numbers_in("docs/which.md", "With 80 epochs, RandAugment changed it by # ± # points")
+    seeds = [round(value, 1) for value in steps[rand]]
+    assert len(seeds) == 3 and numbers_in("docs/ladder.md", "of the seeds are #, # and #.") == seeds
+    stated = "the validation accuracy changed by # ± # points, with #, # and # for the seeds"
+    assert numbers_in("docs/methods/rand_augment.md", stated) == change + seeds
+    share = means[rand] / 100
+    assert min(seeds) > 0 and change[0] > 200 * np.sqrt(2 * share * (1 - share) / 30_000)  # "it is better"
+    stated = "The rung with flips and crops reaches # % and RandAugment # %, the best"
+    assert numbers_in("docs/ladder.md", stated) == [means[flips], means[rand]] and means[rand] == max(means.values())
+    others = [round(value, 1) for name in (trivial, auto) for value in steps[name]]
+    stated = "have fewer seeds: # and # points with TrivialAugmentWide, and # with AutoAugment"
+    assert numbers_in("docs/ladder.md", stated) == others
+    assert numbers_in("docs/methods/trivial_augment_wide.md", "the differences are # and # points.") == others[:2]
+    assert numbers_in("docs/methods/auto_augment.md", "one seed, the difference is # points.") == others[2:]
+
+
 def test_the_ladder_in_the_readme(rungs):
     by_name = {name: (train, validation) for train, validation, _, name in rungs}
     plain, flips = by_name["plain convolutional network"], by_name["+ flip, crop with padding 2"]
@@ -248,6 +276,8 @@ def test_what_helped_on_the_ladder(rungs):
     assert [-lost] == gains("+ stochastic depth, up to 0.1")
     assert numbers_in(page, "reaches the # % of the flips again.") == [round(by_name[flips][1], 1)]
     assert max(by_name[name][1] for name in names[names.index(flips) + 1 :]) < by_name[flips][1]
+    hours = sum(run["cpu_seconds"] for run in results("ladder_small")["runs"]) / 3600
+    assert numbers_in(page, "takes about # hours of processor time") == [round(hours, 1)]
 
 
 def test_the_tables_of_the_ladder(monkeypatch):
