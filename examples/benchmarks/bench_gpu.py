@@ -41,6 +41,19 @@ def has_gpu():
     return False
 
 
+def device():
+    """The name of the device."""
+    if not has_gpu():
+        return "processor"
+    if BACKEND == "jax":
+        import jax
+
+        return jax.devices()[0].device_kind
+    import torch
+
+    return torch.cuda.get_device_name()
+
+
 def device_copies(array):
     """The device's copy of the batch, ten times; every dtype is a copy of its bytes."""
     batch = keras.ops.convert_to_tensor(array.view("uint8"))
@@ -194,7 +207,7 @@ def main(argv=None):
     if not has_gpu():
         print("No GPU: the numbers below are the processor's, and mean nothing for one")
     quick = given.quick or not has_gpu()
-    found = {}
+    found = {"device": device()}
 
     def keep(part, measured):
         found[part] = measured

@@ -157,6 +157,36 @@ def costs(found):
     return "\n\n".join(parts)
 
 
+def gpu(found):
+    """Milliseconds a batch of each layer on a GPU, one table for each size, and what augmentation adds to a step."""
+    measured = {backend: found[backend]["rows"][0] for backend in BACKENDS if backend in found}
+    cells = {}
+    for backend, part in measured.items():
+        for row in part["layers"]:
+            cells.setdefault((row["size"], row["layer"]), {}).setdefault(backend, {})[row["who"]] = row
+    parts = []
+    for size in dict.fromkeys(size for size, _ in cells):
+        here = {layer: row for (at, layer), row in cells.items() if at == size}
+        used = [backend for backend in measured if any(backend in row for row in here.values())]
+        rows = [[layer, *(_gpu_cell(row.get(backend, {})) for backend in used)] for layer, row in here.items()]
+        parts.append(f"**{size}**, float32\n\n" + table(["", *(BACKENDS[backend] for backend in used)], rows))
+    waits = [
+        [BACKENDS[backend], *(part["waits"][who] for who in ("plain", "augmented"))]
+        for backend, part in measured.items()
+    ]
+    parts.append(table(["waits for the device", "plain step", "augmented step"], waits))
+    devices = " and ".join(dict.fromkeys(part["device"] for part in measured.values()))
+    return "\n\n".join([f"{devices}; {machine({'gpu': found})}", *parts])
+
+
+def _gpu_cell(contenders):
+    if "keras_reg" not in contenders:
+        return ""
+    mine = contenders["keras_reg"]
+    others = ", ".join(f"{who} {row['ms']:.2f}" for who, row in contenders.items() if who != "keras_reg")
+    return f"**{mine['ms']:.2f}** ({mine['ms'] / mine['copy']:.1f}){'; ' + others if others else ''}"
+
+
 def tf_data(found):
     parts = []
     for backend in [backend for backend in BACKENDS if backend in found]:
@@ -232,6 +262,7 @@ PARTS = {
     "parts_memory_kept": parts,
     "memory": memory,
     "tf_data": tf_data,
+    "gpu": gpu,
 }
 
 
@@ -246,6 +277,7 @@ def fill(page, results):
     """The page with the text between `<!-- name -->` and `<!-- end -->` made anew."""
     found = results | ({"pixels": results["layers"]} if "layers" in results else {})
     made = {name: make(found[name]) for name, make in PARTS.items() if name in found}
+    results = {name: entries for name, entries in results.items() if name != "gpu"}  # which has a machine of its own
     made |= {"machine": machine(results), "targets": targets(results), "summary": summary(results)} | (
         {"speed_up": speed_up(results["layers"]), "speed_up_pixels": speed_up(results["layers"], pixels=True)}
         if "layers" in results
