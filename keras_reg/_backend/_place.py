@@ -68,6 +68,24 @@ class Place:
         """
         raise NotImplementedError
 
+    # Parameters: a few numbers per image, which some places compute apart from the images.
+
+    def numbers(self, key, shape):
+        """Draws float32 numbers in [0, 1) from which parameters are computed, as `computes_apart` needs them."""
+        return self.uniform(key, shape)
+
+    def computes_apart(self, numbers):
+        """Whether NumPy computes the parameters from these numbers. If so, `sent` brings them to the images."""
+        return False
+
+    def of_parameters(self):
+        """Returns the place of NumPy that computes the parameters, if it `computes_apart`."""
+        raise NotImplementedError
+
+    def sent(self, structure):
+        """Returns a nest of parameters with its NumPy arrays as tensors of this place, if it `computes_apart`."""
+        return structure
+
     # Random numbers. The type of a key depends on the framework.
 
     def key(self, source, index=None):

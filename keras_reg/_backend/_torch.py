@@ -8,6 +8,7 @@ from keras_reg._backend._current import is_compiling, not_compiled
 from keras_reg._backend._numpy import NumpyPlace
 from keras_reg._backend._place import Place
 from keras_reg._backend._recomputing import refuse_recomputing
+from keras_reg._backend._sending import sent
 from keras_reg._backend._torch_ops import TorchOperations, device
 
 
@@ -26,6 +27,25 @@ class TorchPlace(Place):
     def on_host(self, tensors):
         arrays = list(map(to_numpy, tensors))
         return arrays, TorchHost(arrays, tensors)
+
+    def numbers(self, key, shape):
+        """Draws the numbers for NumPy: PyTorch needs ten times as long to start an operation on a few numbers."""
+        if is_compiling() or device().type == "meta":  # Keras infers shapes on this device
+            return self.uniform(key, shape)
+        return self._numbers_on_host(key, shape)
+
+    @not_compiled
+    def _numbers_on_host(self, key, shape):
+        return draw("rand", key, shape, "cpu").numpy()
+
+    def computes_apart(self, numbers):
+        return isinstance(numbers, np.ndarray)
+
+    def of_parameters(self):
+        return NumpyPlace()
+
+    def sent(self, structure):
+        return sent(structure)
 
     @not_compiled
     def key(self, source, index=None):
@@ -99,6 +119,8 @@ class ForeignTorch(NumpyPlace):
 
 def _is_in_reach(tensor):
     torch = sys.modules["torch"]
+    if isinstance(tensor, np.ndarray):
+        return True
     if is_compiling() or type(tensor) is not torch.Tensor or tensor.device.type != "cpu":
         return False
     return tensor.layout is torch.strided and not (tensor.requires_grad and torch.is_grad_enabled())
@@ -118,6 +140,8 @@ def draw(function, key, shape, device):
 def to_numpy(tensor):
     """Returns a NumPy array that shares the memory of a tensor."""
     torch = sys.modules["torch"]
+    if isinstance(tensor, np.ndarray):
+        return tensor
     if tensor.dtype is torch.bfloat16:
         return tensor.detach().view(torch.int16).numpy().view(np.dtype("bfloat16"))
     return tensor.detach().numpy()

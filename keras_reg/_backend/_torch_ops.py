@@ -35,7 +35,7 @@ class TorchOperations:
 
     def convert_to_tensor(self, x, dtype=None):
         if isinstance(x, (np.ndarray, list, tuple)) and device().type == "cuda":
-            x = _copied_without_waiting(x)
+            x = copied_without_waiting(np.asarray(x, dtype=None if isinstance(x, np.ndarray) else _dtype_of(x)))
         return ops.convert_to_tensor(x, dtype)
 
     def maximum(self, x1, x2):
@@ -111,11 +111,10 @@ def _takes(x, number):
     return type(number) is int and least <= number <= most
 
 
-def _copied_without_waiting(array):
-    """Copies an array to a GPU through pinned memory. A copy from other memory waits for the device."""
-    torch = sys.modules["torch"]
-    array = np.asarray(array, dtype=None if isinstance(array, np.ndarray) else _dtype_of(array))
-    return torch.from_numpy(np.ascontiguousarray(array)).pin_memory().to(device(), non_blocking=True)
+def copied_without_waiting(array):
+    """Copies an array to Keras' device. Only a copy from pinned memory does not wait for a GPU."""
+    tensor, target = sys.modules["torch"].from_numpy(np.ascontiguousarray(array)), device()
+    return tensor.pin_memory().to(target, non_blocking=True) if target.type == "cuda" else tensor.to(target)
 
 
 def _dtype_of(numbers):

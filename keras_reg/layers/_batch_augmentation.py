@@ -209,11 +209,13 @@ class BatchAugmentation(
 
     def _transform(self, batch, u, noise=None, select=None):
         """Transforms a batch with the given random numbers. It is a pure function."""
-        random = self._drawn(batch, u, noise, select)
+        drawing, u, select = self._drawing(batch, u, select)
+        random = self._drawn(drawing, u, noise, select)
         if random is None:
             return batch
-        transformation = self.get_random_transformation(batch, random)
-        return apply_hooks(self, batch, transformation, None if self._selects else random.selected)
+        transformation = self.get_random_transformation(drawing, random)
+        found = batch.place.sent((transformation, None if self._selects else random.selected))
+        return apply_hooks(self, batch, *found)
 
     def _drawn(self, batch, u, noise=None, select=None):
         """Returns the `RandomNumbers` for the hooks, or `None` if the layer is applied to no image."""

@@ -47,17 +47,18 @@ class FusedMovers(MovesPixels, AugmentationFolding, AugmentationRun):
         return any(layer._overrides(hook) for layer in self.layers)
 
     def _transform(self, batch, u, noise=None, select=None):
+        drawing, u, select = self._drawing(batch, u, select)
         steps, start = [], 0
         for layer in self.layers:
             end = start + layer._columns
-            random = layer._drawn(batch, u[:, start:end], select=select)
-            steps += [] if random is None else [layer.geometry(batch, random)]
+            random = layer._drawn(drawing, u[:, start:end], select=select)
+            steps += [] if random is None else [layer.geometry(drawing, random)]
             start = end
         if not steps:
             return batch
-        size = height_width(batch.images, self.data_format, batch.ops)
-        pixels = computed_once(chained(steps, size, batch.ops), batch)
-        return apply_hooks(self, batch, Chain(tuple(steps), pixels), None)
+        size = height_width(batch.images, self.data_format, drawing.ops)
+        pixels = computed_once(chained(steps, size, drawing.ops), drawing)
+        return apply_hooks(self, batch, batch.place.sent(Chain(tuple(steps), pixels)), None)
 
     def _draw_noise(self, batch, key):
         return None

@@ -79,10 +79,11 @@ class Mixer(BatchAugmentation):
         return selected(u[:, 0], self.strength("rate", batch), select), kept
 
     def _transform(self, batch, u, noise=None, select=None):
-        chosen, kept = self.draw(batch, u, select)
+        drawing, u, select = self._drawing(batch, u, select)
+        chosen, kept = self.draw(drawing, u, select)
 
         def plan_for(size):
-            return make_plan(batch, u, chosen, kept, self.cuts, self.data_format, size)
+            return batch.place.sent(make_plan(drawing, u, chosen, kept, self.cuts, self.data_format, size))
 
         return mix_here_or_inside(batch, u, plan_for, self)
 

@@ -76,6 +76,7 @@ class PCAColorJitter(BatchAugmentation):
     moves_pixels = False
     kinds = ("image", "video")
 
+    _draws_apart = False  # the normal numbers are tensors
     _frames_as = "rows"  # the channels of a pixel stay together
 
     @renamed(eigenvalues="stddevs")

@@ -80,7 +80,8 @@ class RandomApply(Composite):
         return self.layers[0]
 
     def _transform(self, batch, u, key, select=None):
-        chosen = selected(u[:, 0], self.strength("rate", batch), select)
+        drawing, u, select = self._drawing(batch, u, select)
+        chosen = selected(u[:, 0], self.strength("rate", drawing), select)
         ((layer, numbers, part_key),) = self.parts(batch, u, key)
         return transform_part(layer, batch, numbers, part_key, chosen)
 

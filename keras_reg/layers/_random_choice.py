@@ -143,29 +143,30 @@ class RandomChoice(Composite):
         return which
 
     def _transform(self, batch, u, key, select=None):
-        which = self.draw(batch, u)
+        drawing, u, select = self._drawing(batch, u, select)
+        which = self.draw(drawing, u)
         if self.fused:
-            return self._mix(batch, u[:, 1:], which, select)
+            return self._mix(batch, drawing, u[:, 1:], which, select)
         for i, (layer, numbers, part_key) in enumerate(self.parts(batch, u, key)):
             chosen = (which == float(i)) & (u[:, 0] >= 0)  # (1,) is broadcast over the batch
             batch = transform_part(layer, batch, numbers, part_key, chosen if select is None else chosen & select)
         return batch
 
-    def _mix(self, batch, u, which, select):
+    def _mix(self, batch, drawing, u, which, select):
         """Applies all mixers at once: the same random numbers, one plan, and one pass over the pixels."""
-        ops = batch.ops
-        chosen, kept = self.layers[0].draw(batch, u, select)
+        ops = drawing.ops
+        chosen, kept = self.layers[0].draw(drawing, u, select)
         cut = (which >= 0) & self.layers[0].cuts
         for i, layer in enumerate(self.layers[1:], 1):
             here = which == float(i)
-            also_chosen, also_kept = layer.draw(batch, u, select)
+            also_chosen, also_kept = layer.draw(drawing, u, select)
             chosen, kept = ops.where(here, also_chosen, chosen), ops.where(here, also_kept, kept)
             cut = ops.where(here, layer.cuts, cut)
         kinds = {layer.cuts for layer in self.layers}
         cut = cut if len(kinds) == 2 else kinds.pop()
 
         def plan_for(size):
-            return make_plan(batch, u, chosen, kept, cut, self.data_format, size)
+            return batch.place.sent(make_plan(drawing, u, chosen, kept, cut, self.data_format, size))
 
         return mix_here_or_inside(batch, u, plan_for, self)
 

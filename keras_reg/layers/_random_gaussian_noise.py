@@ -126,8 +126,9 @@ class RandomGaussianNoise(BatchAugmentation):
     def _transform(self, batch, u, noise=None, select=None):
         if noise is None:
             return batch
+        drawing, u, select = self._drawing(batch, u, select)
         if not self._is_plain("rate", 1) or select is not None:
-            select = self._draw_selection(u, batch, select)
+            select = batch.place.sent(self._draw_selection(u, drawing, select))
         stddev = self.strength("stddev", batch)
 
         def noisy(array, numbers):

@@ -13,6 +13,16 @@ from keras_reg import layers
 pytestmark = only("torch", why="the operations are those of PyTorch's tensors")
 if BACKEND == "torch":
     import torch
+    from torch.overrides import TorchFunctionMode
+
+    class Counting(TorchFunctionMode):
+        """Counts the calls of PyTorch's arithmetic."""
+
+        calls = 0
+
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            self.calls += getattr(function, "__name__", "") in ARITHMETIC
+            return function(*args, **(kwargs or {}))
 
 
 class Probe(layers.BatchAugmentation):
@@ -32,6 +42,10 @@ def operations():
     return probe.operations
 
 
+ARITHMETIC = (
+    "mul", "add", "sub", "rsub", "div", "where", "clamp", "floor", "round", "lt", "ge", "gt", "le", "maximum",
+    "minimum", "exp", "log", "sqrt", "remainder", "neg",
+)  # fmt: skip
 DTYPES = ("uint8", "int32", "int64", "float16", "bfloat16", "float32", "float64")
 NUMBERS = (0, 1, -1, 3, 1.0, -0.5, 2.5)
 
@@ -126,12 +140,55 @@ LAYERS = {
 }
 
 
+def on_a_device():
+    """A batch that PyTorch has to handle, as on a GPU: NumPy does not handle images that need gradients."""
+    images = np.random.default_rng(0).random((5, 6, 7, 3), "float32")
+    return keras.ops.convert_to_tensor(images).requires_grad_(), keras.ops.eye(5)
+
+
 @pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
 def test_a_layer_copies_no_numbers_to_the_device(make, monkeypatch):
     layer = make()
-    images = keras.ops.ones((2, 6, 5, 3)).requires_grad_()  # so that PyTorch handles them, as on a GPU
-    data = images, keras.ops.convert_to_tensor(np.eye(2, dtype="float32"))
+    data = on_a_device()
     layer(data, training=True)
     with numbers_that_are_copied(monkeypatch) as found:
         layer(data, training=True)
     assert found == []
+
+
+SEEDED = {
+    "erasing": lambda: layers.RandomErasing(0.7, count=(1, 3), seed=1),
+    "geometry": lambda: layers.Pipeline(
+        [layers.RandomFlip(), layers.RandomAffine(30, 0.2), layers.RandomPadCrop(2)], seed=2
+    ),
+    "colors": lambda: layers.Pipeline(
+        [layers.ColorJitter(0.4, 0.4, 0.4, value_range=(0, 255)), layers.RandomGrayscale(0.5)], seed=3
+    ),
+    "choices": lambda: layers.Pipeline(
+        [
+            layers.RandomApply(keras.layers.RandomFlip("horizontal", seed=1), 0.5),
+            layers.RandomChoice([layers.MixUp(), layers.CutMix(rate=0.8)], mode="sample"),
+        ],
+        seed=4,
+    ),
+    "policy": lambda: layers.TrivialAugmentWide(value_range=(0, 255), seed=5),
+}
+
+
+@pytest.mark.parametrize("make", SEEDED.values(), ids=SEEDED)
+def test_one_seed_gives_one_result_wherever_pixels_are_computed(make):
+    images, labels = on_a_device()
+    images = (255 * images).detach().requires_grad_()
+    for ours, theirs in zip(make()((images, labels)), make()((images.detach(), labels)), strict=True):
+        np.testing.assert_allclose(to_numpy(ours.detach()), to_numpy(theirs), atol=1e-3)
+
+
+def test_few_operations_are_started():
+    """NumPy computes the few numbers per image, since a GPU needs as long to start such an operation as any other."""
+    mixing = layers.RandomChoice([layers.MixUp(), layers.CutMix()], mode="sample")
+    moving = [layers.RandomFlip(), layers.RandomAffine(15, 0.1), layers.RandomPadCrop(2)]
+    for layer, most in ((layers.Pipeline([layers.RandomErasing(0.5), mixing]), 60), (layers.Pipeline(moving), 120)):
+        layer(on_a_device(), training=True)
+        with Counting() as counting:
+            layer(on_a_device(), training=True)
+        assert 0 < counting.calls <= most

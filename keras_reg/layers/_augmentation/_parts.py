@@ -79,7 +79,7 @@ def transform_part(layer, batch, u, key, select):
     """Applies one layer, from this package or from Keras, to the selected images. `None` selects all images."""
     if isinstance(layer, AugmentationRun):  # not all are layers: a pipeline joins some
         return layer._apply(batch, u, key, select)
-    return keep_unselected(apply_foreign(layer, batch, True), batch, select)
+    return keep_unselected(apply_foreign(layer, batch, True), batch, batch.place.sent(select))
 
 
 def spec_after(layer, batch):

@@ -14,11 +14,12 @@ class AugmentationRun:
     _works_on_host = False  # whether NumPy is faster than PyTorch if it can share the memory of the tensors
     _draws_pixels = False  # whether `_draw_noise` draws about one number per pixel
     _draws_pixels_inside = False  # whether `_transform` does so
+    _draws_apart = True  # whether NumPy can compute the parameters of a layer of this package
 
     def _augment(self, batch, index=None):
         """Augments a batch: draws random numbers once for the call, then runs the pure function."""
         key = self.random.key(batch.place, index)
-        u = batch.place.uniform(key, (batch.size(), max(self._columns, 1)))
+        u = batch.place.numbers(key, (batch.size(), max(self._columns, 1)))
         return self._apply(batch, u, key, cast=True)
 
     def _apply(self, batch, u, key, select=None, cast=False):
@@ -56,6 +57,20 @@ class AugmentationRun:
         made_for = (cast, settings, [layer._arguments() for layer in self._walk()])
         done = self._programs.run(batch.place, program, by_value(made_for), *arguments)
         return dataclasses.replace(batch, **done)
+
+    def _drawing(self, batch, u, select):
+        """Returns the batch, the numbers and the selection from which the parameters are computed.
+
+        `batch.place.sent` brings the parameters to the images. The current value of a `Strength`, and what the hooks of
+        users expect, are tensors.
+        """
+        if not batch.place.computes_apart(u):
+            return batch, u, select
+        is_own = type(self).__module__.startswith("keras_reg.")
+        is_plain = not any(layer._weights_of_strengths() for layer in self._walk())
+        if self._draws_apart and is_own and is_plain and (select is None or batch.place.computes_apart(select)):
+            return batch.drawing(), u, select
+        return batch, *batch.place.sent((u, select))
 
     def _compute(self, batch, u, noise, select, cast):
         """Runs `_transform` in a dtype for which compiled code is fast."""

@@ -84,6 +84,10 @@ class Batch:
     def computed_once(self, *arrays):
         return self.place.computed_once(*arrays)
 
+    def drawing(self):
+        """Returns this batch for NumPy, which computes parameters from the shapes and dtypes of its tensors."""
+        return dataclasses.replace(self, place=self.place.of_parameters())
+
     def is_in_reach(self, *more):
         return self.place.is_in_reach([*arrays_of(self), *leaves(more)])
 

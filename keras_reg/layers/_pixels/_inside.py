@@ -33,7 +33,7 @@ def mix_here_or_inside(batch, u, plan_for, layer):
     ops = batch.ops
     by_size = {size: plan_for(size) for size in dict.fromkeys(batch.inside)}
     plans = [by_size[size] for size in batch.inside]
-    drawn = _drawn_layer(u, len(plans), ops)
+    drawn = _drawn_layer(batch.place.sent(u), len(plans), ops)
     weight = plans[0].weight
     for i, plan in enumerate(plans[1:], 1):
         weight = ops.where(drawn == i, plan.weight, weight)
