@@ -85,6 +85,16 @@ def test_speed_in_the_readme(report):
     assert found == [round(min(shares), 1), round(max(shares), 1)]
 
 
+def test_the_step_on_a_gpu():
+    (row,) = results("performance")["gpu"]["torch"]["rows"][0]["training"]
+    for page, stated in (
+        ("docs/performance.md", "a choice of MixUp and CutMix added # %."),
+        ("README.md", "ResNet-50 by # %"),
+    ):
+        assert numbers_in(page, stated) == [round(100 * (row["ratio"] - 1), 1)]
+    assert numbers_in("docs/performance.md", "`mixed_bfloat16`, # ms)") == [round(row["step_ms"])]
+
+
 @pytest.mark.parametrize("page", ["README.md", "docs/methods/transfer_learner.md"])
 def test_features_that_are_computed_once(page):
     rows = [entry["rows"][0] for entry in results("performance")["feature_cache"].values()]

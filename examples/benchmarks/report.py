@@ -179,12 +179,16 @@ def gpu(found):
     return "\n\n".join([f"{devices}; {machine({'gpu': found})}", *parts])
 
 
+def _short(ratio):
+    return f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.1f}"
+
+
 def _gpu_cell(contenders):
     if "keras_reg" not in contenders:
         return ""
     mine = contenders["keras_reg"]
-    others = ", ".join(f"{who} {row['ms']:.2f}" for who, row in contenders.items() if who != "keras_reg")
-    return f"**{mine['ms']:.2f}** ({mine['ms'] / mine['copy']:.1f}){'; ' + others if others else ''}"
+    others = ", ".join(f"{who} {row['ms']:.2g}" for who, row in contenders.items() if who != "keras_reg")
+    return f"**{mine['ms']:.2g}** ({_short(mine['ms'] / mine['copy'])}){'; ' + others if others else ''}"
 
 
 def tf_data(found):
