@@ -83,6 +83,18 @@ def test_nothing_beyond_the_crop_leaks_in():
         assert_close(results[1], results[0], rtol=1e-5, atol=1e-5)
 
 
+def test_pixels_that_the_edge_of_the_crop_cuts_are_interpolated():
+    """A slope stays a line up to the last pixel of the crop, if both neighbors of that pixel overlap the crop."""
+    result = augment(RandomResizedCrop(SIZE, (0.2, 0.6), seed=1), slopes(40, 30, 30))
+    top, left, tall, wide = crops_of(result)
+    for found, start, length in ((result[:, :, 9, 0], top, tall), (result[:, 9, :, 1], left, wide)):
+        first, last = start + length / SIZE / 2 - 0.5, start + length - length / SIZE / 2 - 0.5
+        begins, ends = np.floor(first) + 1 > start + 1e-2, np.floor(last) + 1 < start + length - 1e-2
+        assert begins.sum() > 9 and ends.sum() > 9
+        np.testing.assert_allclose(found[begins, 0], first[begins], atol=1e-3)
+        np.testing.assert_allclose(found[ends, -1], last[ends], atol=1e-3)
+
+
 def test_a_constant_stays():
     images = np.full((50, 11, 7, 3), 0.3, "float32")
     np.testing.assert_allclose(augment(RandomResizedCrop((6, 9), seed=4), images), 0.3, rtol=1e-5)
