@@ -297,6 +297,12 @@ def test_the_tables_of_the_ladder(monkeypatch):
     page = (ROOT / "docs" / "ladder.md").read_text(encoding="utf-8")
     for name in ("ladder_small", "ladder_full"):
         assert ladder.table(results(name)) in page, name
+    full = {run["rung"]: run for run in results("ladder_full")["runs"]}
+    best, rate = full["+ average of the weights"], full["+ exponential rate, gamma 0.96"]
+    found = numbers_in("docs/ladder.md", "with # %. It is # points above the exponential rate and gets # % of")
+    expected = best["validation"], best["validation"] - rate["validation"], best["train"]
+    assert found == [round(100 * share, 1) for share in expected]
+    assert best["validation"] == max(run["validation"] for run in full.values())
     measured = results("ladder_sweep")
     assert sweep.table(measured) in page
 
