@@ -151,20 +151,19 @@ ON_DIGITS = {
         "Their negative log-likelihood is {five.nll}, and {five.calibrated nll} with a temperature, which is "
         "better than one network with a temperature.",
         "Together with shifts, they have the highest accuracy of this page, {shifted_five.accuracy} %.",
-        "Bagging does not help: {bagged.accuracy} %.",
+        "Bagging does not raise the accuracy: {bagged.accuracy} %.",
         "The accuracy is {mixup.accuracy} % with MixUp and {smoothing.accuracy} % with smoothing.",
         "The calibration error is {mixup.ece} % with MixUp (no clear effect), and {smoothing.ece} % with "
         "smoothing, which is worse.",
         "The fitted temperatures are below 1, {mixup.temperature} and {smoothing.temperature}.",
         "They lower the calibration errors to {mixup.calibrated ece} and {smoothing.calibrated ece} %, and "
         "the negative log-likelihood to {mixup.calibrated nll} and {smoothing.calibrated nll}.",
-        "Dropout of 0.7 has an accuracy of {dropout.accuracy} % and a negative log-likelihood of "
-        "{dropout.nll} with one pass, and dropout of 0.5 has {passes.accuracy} % and {passes.nll} with 20 "
+        "A network with dropout of 0.7 has an accuracy of {dropout.accuracy} % and a negative log-likelihood of "
+        "{dropout.nll} with one pass. One with dropout of 0.5 has {passes.accuracy} % and {passes.nll} with 20 "
         "passes.",
-        "The negative log-likelihood is {snapshots.nll} for five snapshots, and {soup.nll} for the mean of "
-        "the weights of three.",
-        "A temperature for one network does the same: with it, the negative log-likelihoods are "
-        "{snapshots.calibrated nll} and {soup.calibrated nll}, no clear effect.",
+        "The negative log-likelihood is {snapshots.nll} for five snapshots, and {soup.nll} for the soup of three.",
+        "A temperature for one network does the same: if all have a temperature, the snapshots have "
+        "{snapshots.calibrated nll} and the soup {soup.calibrated nll}, no clear difference from one network.",
         "Early stopping also makes the network less overconfident ({stopped.nll}), with {stopped.accuracy} % accuracy.",
         "It has {average.accuracy} % accuracy and a slightly higher negative log-likelihood, {average.nll}.",
         "Views with a little noise have a slightly lower negative log-likelihood, {views.nll}, but a "
@@ -237,15 +236,16 @@ ON_IMAGES = {
         "It reaches an accuracy of only {plain.accuracy} %.",
         "Another 500 labels in training raise the accuracy from {plain.accuracy} to {more.accuracy} %.",
         "An ensemble of five lowers the negative log-likelihood from {plain.nll} to {five.nll}, and to "
-        "{five.calibrated nll} with a temperature, the lowest one of this table.",
+        "{five.calibrated nll} with a temperature, the lowest one of these tables.",
         "Its accuracy is {five.accuracy} %: no clear effect.",
-        "Bagging does not help: {bagged.accuracy} %, and a negative log-likelihood of {bagged.nll}.",
-        "The fitted one is {plain.temperature}.",
+        "With bagging, the accuracy is {bagged.accuracy} % and the negative log-likelihood {bagged.nll}: no clear "
+        "effect.",
+        "The fitted temperature is {plain.temperature}.",
         "It lowers the negative log-likelihood of one network from {plain.nll} to {plain.calibrated nll}, and its "
         "calibration error from {plain.ece} to {plain.calibrated ece} %.",
-        "With it, the negative log-likelihood is {snapshots.calibrated nll} for three snapshots and "
-        "{stopped.calibrated nll} with early stopping, both worse than one network, and {soup.calibrated nll} for the "
-        "soup, no clear effect.",
+        "If all have a temperature, the negative log-likelihood is {snapshots.calibrated nll} for three snapshots and "
+        "{stopped.calibrated nll} with early stopping, both worse than that of one network.",
+        "It is {soup.calibrated nll} for the soup: no clear difference.",
         "One pass of a network with dropout of 0.5 has an accuracy of {dropout.accuracy} % and a negative "
         "log-likelihood of {dropout.nll}.",
         "The mean of 20 passes has {passes.accuracy} % and {passes.nll}, slightly worse.",
@@ -260,8 +260,8 @@ ON_IMAGES = {
         "The fitted temperatures are above 1, {mixup.temperature} and {smoothing.temperature}.",
         "The calibration errors are lower, {mixup.ece} and {smoothing.ece} %, and so are the negative "
         "log-likelihoods, {mixup.nll} and {smoothing.nll}.",
-        "A temperature for one network does the same: with it, the negative log-likelihoods are "
-        "{mixup.calibrated nll} and {smoothing.calibrated nll}, no clear effect.",
+        "A temperature for one network does the same: if all have a temperature, MixUp has {mixup.calibrated nll} and "
+        "label smoothing {smoothing.calibrated nll}, no clear difference from one network.",
         "The accuracies are {mixup.accuracy} and {smoothing.accuracy} %: no clear effect.",
         "With a temperature, its negative log-likelihood is {dropout.calibrated nll}: no clear effect.",
         "The average of the weights lowers the negative log-likelihood, to {average.nll}, but a temperature lowers it "
@@ -297,10 +297,11 @@ ON_IMAGES = {
         "from {plain.calibrated nll} to {views.calibrated nll}.",
         "The accuracy was {plain.accuracy} and {views.accuracy} %: higher on every seed, but too little for a clear "
         "effect.",
-        "Ten crops of the image enlarged to 18 or 20 pixels were worse than `flips()` on the two splits that choose: "
+        "Ten crops of the image enlarged to 18 or 20 pixels were worse than `flips()` on the two splits for choosing: "
         "{views.nll@multi_scale([18], ten_crop(16))} and {views.nll@multi_scale([20], ten_crop(16))} instead of "
         "{views.nll@flips()}.",
-        "After training with flips and shifts, `flips()` changed {shifted.nll} to {shifted_views.nll} (",
+        "After training with flips and shifts, `flips()` lowered the negative log-likelihood from {shifted.nll} to "
+        "{shifted_views.nll} (",
     ],
     "docs/methods/expected_calibration_error.md": [
         "a temperature that was fitted to 500 others lowered the negative log-likelihood from {plain.nll} to "

@@ -211,7 +211,7 @@ def test_policies_beside_mixing(rungs):
     # A policy that helps with every seed belongs into the first recipe of which.md.
     assert [len({*np.sign(row[2])}) for row in rows] == [2, 2, 2, 1] and changes[-2] < 0
     for card, row in (("rand_augment", rows[2]), ("auto_augment", rows[0])):
-        stated = "with the differences #, # and # of the seeds"
+        stated = "no clear effect: the differences for the seeds are #, # and #."
         assert numbers_in(f"docs/methods/{card}.md", stated) == [round(value, 1) for value in row[2]]
     found = numbers_in("docs/methods/rand_augment.md", "Training accuracy falls from # to # %")
     assert found == [trained[0], trained[3]]
@@ -234,10 +234,10 @@ def test_policies_with_more_epochs(monkeypatch):
     assert found == change == numbers_in("docs/which.md", "With 80 epochs, RandAugment changed it by # ± # points")
     seeds = [round(value, 1) for value in steps[rand]]
     assert len(seeds) == 3 and numbers_in("docs/ladder.md", "of the seeds are #, # and #.") == seeds
-    stated = "the validation accuracy changed by # ± # points, with #, # and # for the seeds"
+    stated = "the validation accuracy changed by # ± # points, and the differences for the seeds are #, # and #"
     assert numbers_in("docs/methods/rand_augment.md", stated) == change + seeds
     share = means[rand] / 100
-    assert min(seeds) > 0 and change[0] > 200 * np.sqrt(2 * share * (1 - share) / 30_000)  # "it is better"
+    assert min(seeds) > 0 and change[0] > 200 * np.sqrt(2 * share * (1 - share) / 30_000)  # "it helps"
     stated = "The rung with flips and crops reaches # % and RandAugment # %, the best"
     assert numbers_in("docs/ladder.md", stated) == [means[flips], means[rand]] and means[rand] == max(means.values())
     others = [round(value, 1) for name in (trivial, auto) for value in steps[name]]

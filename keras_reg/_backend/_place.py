@@ -24,7 +24,7 @@ class Place:
 
     Attributes:
         name: "jax", "tensorflow", "torch" or "numpy".
-        ops: `keras.ops`, or the same operations for arrays that Keras' backend cannot hold.
+        ops: `keras.ops`, or an object with the same operations for the arrays of this place.
         is_native: Whether Keras' backend holds the arrays.
         is_host: Whether the arrays are NumPy arrays, so that slicing costs nothing.
         fuses: Whether a compiler fuses several passes over the pixels into one loop.
@@ -71,19 +71,19 @@ class Place:
     # Parameters: a few numbers per image, which some places compute apart from the images.
 
     def numbers(self, key, shape):
-        """Draws float32 numbers in [0, 1) from which parameters are computed, as `computes_apart` needs them."""
+        """Draws float32 numbers in [0, 1) in the place that computes the parameters from them."""
         return self.uniform(key, shape)
 
     def computes_apart(self, numbers):
-        """Whether NumPy computes the parameters from these numbers. If so, `sent` brings them to the images."""
+        """Whether NumPy computes the parameters from these numbers. If so, `sent` copies them to this place."""
         return False
 
     def of_parameters(self):
-        """Returns the place of NumPy that computes the parameters, if it `computes_apart`."""
+        """Returns the place where NumPy computes the parameters. Only needed if `computes_apart` may be true."""
         raise NotImplementedError
 
     def sent(self, structure):
-        """Returns a nest of parameters with its NumPy arrays as tensors of this place, if it `computes_apart`."""
+        """Returns a nest of parameters. If NumPy has computed them, its arrays become tensors of this place."""
         return structure
 
     # Random numbers. The type of a key depends on the framework.
@@ -105,7 +105,7 @@ class Place:
         raise NotImplementedError
 
     def draw_pixels(self, key, shape):
-        """Draws a float32 number for each pixel, which `normal_pixels` maps to N(0, 1), in a program if there is one.
+        """Draws a float32 number for each pixel, which `normal_pixels` maps to N(0, 1), if possible inside a program.
 
         XLA draws slowly in TensorFlow, but is faster than TensorFlow at everything else.
         """
@@ -128,7 +128,7 @@ class Place:
     # Work that differs between the images of a batch.
 
     def switch(self, which, branches, images, *parameters):
-        """Applies a sequence of functions to each image, in each step one of several.
+        """Applies a sequence of functions to each image. Each step applies one of several functions.
 
         Here, all functions are computed for all images. Places where work can be skipped override this method.
 

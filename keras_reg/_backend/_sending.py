@@ -1,4 +1,4 @@
-"""Parameters that NumPy has computed, on their way to the tensors of PyTorch."""
+"""Copies parameters that NumPy has computed to tensors of PyTorch."""
 
 import dataclasses
 
@@ -17,7 +17,7 @@ def sent(structure):
 
 
 def _together(arrays):
-    """Copies arrays of one dtype at once."""
+    """Returns arrays of one dtype as tensors, copied at once."""
     flat = copied_without_waiting(np.concatenate([array.reshape(-1) for array in arrays]))
     pieces = flat.split([array.size for array in arrays])
     return [piece.reshape(array.shape) for piece, array in zip(pieces, arrays, strict=True)]

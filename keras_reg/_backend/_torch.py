@@ -1,4 +1,4 @@
-"""The places of PyTorch's tensors: handled by PyTorch, or by NumPy in their memory."""
+"""The places of PyTorch's tensors. PyTorch handles them, or NumPy does so in their memory."""
 
 import sys
 
@@ -29,7 +29,7 @@ class TorchPlace(Place):
         return arrays, TorchHost(arrays, tensors)
 
     def numbers(self, key, shape):
-        """Draws the numbers for NumPy: PyTorch needs ten times as long to start an operation on a few numbers."""
+        """Draws the numbers on the host, for NumPy: PyTorch needs ten times as long to start a small operation."""
         if is_compiling() or device().type == "meta":  # Keras infers shapes on this device
             return self.uniform(key, shape)
         return self._numbers_on_host(key, shape)

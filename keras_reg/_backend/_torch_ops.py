@@ -16,7 +16,7 @@ _OF_FLOATS = ("abs", "cos", "exp", "floor", "log", "round", "sign", "sin", "sqrt
 
 
 class TorchOperations:
-    """`keras.ops`. The operations that are defined here take plain numbers as they are."""
+    """The operations of `keras.ops`. Those that are defined here do not copy plain numbers to the device."""
 
     def __init__(self):
         for name in _OF_FLOATS:
@@ -63,7 +63,7 @@ class TorchOperations:
         return ops.where(condition, x1, x2)
 
     def segment_sum(self, data, segment_ids, num_segments):
-        """Returns the sums of integers by segment, of which each must exist."""
+        """Returns the sum of the integers in each segment. All ids must be from 0 to `num_segments - 1`."""
         found = sys.modules["torch"].zeros(num_segments, dtype=data.dtype, device=data.device)
         return found.index_add_(0, segment_ids, data)
 
@@ -98,7 +98,7 @@ def _are_alike(x1, x2):
 
 
 def _takes(x, number):
-    """Whether `x` is a tensor whose dtype Keras does not change if it meets this number, which the dtype can hold."""
+    """Whether `x` is a tensor whose dtype can hold this number and is the dtype that Keras gives to the result."""
     torch = sys.modules["torch"]
     if not isinstance(x, torch.Tensor):
         return False

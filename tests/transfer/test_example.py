@@ -185,7 +185,7 @@ def test_differences_from_frozen_features(measured):
     assert f"The differences of the seeds are {listed(gains, '+')} points." in page and min(gains) > 0
     assert f"which is {listed(more)} points more on the three seeds." in page and min(more) > 0
     gains, fallen = differences(measured, WARM_UP, 500), differences(measured, OF_BATCHES, 500, WARM_UP)
-    assert f"which are {listed(gains)} points less on the three seeds." in page and min(gains) > 0
+    assert f"which is {listed(gains)} points less on the three seeds." in page and min(gains) > 0
     assert f"which is {listed([-x for x in fallen])} points lower than in inference mode. " in page and max(fallen) < 0
     course = differences(measured, COURSE, 50)
     assert f"which is {listed(course)} points above frozen features on the three seeds." in page and min(course) > 0

@@ -61,8 +61,8 @@ class AugmentationRun:
     def _drawing(self, batch, u, select):
         """Returns the batch, the numbers and the selection from which the parameters are computed.
 
-        `batch.place.sent` brings the parameters to the images. The current value of a `Strength`, and what the hooks of
-        users expect, are tensors.
+        If NumPy can compute the parameters, `batch.place.sent` copies them to the place of the images. It cannot if
+        there is a `Strength`, whose value is a tensor, or a layer of a user, whose hooks expect tensors.
         """
         if not batch.place.computes_apart(u):
             return batch, u, select
