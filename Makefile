@@ -81,7 +81,7 @@ quickstart: quickstart-plan $(QUICKSTART_NEEDS) $(DONE)/package
 quickstart-plan:
 	@test -z "$(filter-out $(wildcard $(QUICKSTART_NEEDS)),$(QUICKSTART_NEEDS))" || echo "This installs keras_reg, Keras," \
 		"$(or $(BACKEND),tensorflow), scikit-learn and matplotlib into $(VENV), once: one to five minutes, most of them for" \
-		"$(or $(BACKEND),tensorflow). The training follows, and takes a minute or two."
+		"$(or $(BACKEND),tensorflow). The training follows, and takes a few minutes at most."
 
 # tensorflow and jax are there for every backend: all of them read tf.data, and models are loaded into another one.
 test: $(DONE)/tensorflow $(DONE)/jax $(BACKENDS:%=$(DONE)/%) $(DONE)/extra-test $(DONE)/torchvision $(DONE)/hub $(DONE)/package
