@@ -37,12 +37,12 @@ def layers(found, names=(*TARGETED, CHAIN)):
     return "\n\n".join(parts)
 
 
-def _cell(contenders):
+def _cell(contenders, time="{:.1f}".format, ratio="{:.1f}".format):
     if "keras_reg" not in contenders:
         return ""
     mine = contenders["keras_reg"]
-    others = ", ".join(f"{who} {row['ms']:.1f}" for who, row in contenders.items() if who != "keras_reg")
-    return f"**{mine['ms']:.1f}** ({mine['ms'] / mine['copy']:.1f}){'; ' + others if others else ''}"
+    others = ", ".join(f"{who} {time(row['ms'])}" for who, row in contenders.items() if who != "keras_reg")
+    return f"**{time(mine['ms'])}** ({ratio(mine['ms'] / mine['copy'])}){'; ' + others if others else ''}"
 
 
 def _copy(cells):
@@ -168,7 +168,10 @@ def gpu(found):
     for size in dict.fromkeys(size for size, _ in cells):
         here = {layer: row for (at, layer), row in cells.items() if at == size}
         used = [backend for backend in measured if any(backend in row for row in here.values())]
-        rows = [[layer, *(_gpu_cell(row.get(backend, {})) for backend in used)] for layer, row in here.items()]
+        rows = [
+            [layer, *(_cell(row.get(backend, {}), "{:.2g}".format, _short) for backend in used)]
+            for layer, row in here.items()
+        ]
         parts.append(f"**{size}**, float32\n\n" + table(["", *(BACKENDS[backend] for backend in used)], rows))
     waits = [
         [BACKENDS[backend], *(part["waits"][who] for who in ("plain", "augmented"))]
@@ -181,14 +184,6 @@ def gpu(found):
 
 def _short(ratio):
     return f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.1f}"
-
-
-def _gpu_cell(contenders):
-    if "keras_reg" not in contenders:
-        return ""
-    mine = contenders["keras_reg"]
-    others = ", ".join(f"{who} {row['ms']:.2g}" for who, row in contenders.items() if who != "keras_reg")
-    return f"**{mine['ms']:.2g}** ({_short(mine['ms'] / mine['copy'])}){'; ' + others if others else ''}"
 
 
 def tf_data(found):

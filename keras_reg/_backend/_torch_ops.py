@@ -33,10 +33,10 @@ class TorchOperations:
             return torch.full((), x, dtype=getattr(torch, dtype), device=device())
         return ops.cast(x, dtype)
 
-    def convert_to_tensor(self, x, dtype=None):
+    def convert_to_tensor(self, x, dtype=None, **kwargs):
         if isinstance(x, (np.ndarray, list, tuple)) and device().type == "cuda":
             x = copied_without_waiting(np.asarray(x, dtype=None if isinstance(x, np.ndarray) else _dtype_of(x)))
-        return ops.convert_to_tensor(x, dtype)
+        return ops.convert_to_tensor(x, dtype, **kwargs)
 
     def maximum(self, x1, x2):
         return _bounded("maximum", "min", max, x1, x2)
@@ -62,19 +62,23 @@ class TorchOperations:
             return torch.where(condition, x1, x2)
         return ops.where(condition, x1, x2)
 
-    def segment_sum(self, data, segment_ids, num_segments):
-        """Returns the sum of the integers in each segment. All ids must be from 0 to `num_segments - 1`."""
-        found = sys.modules["torch"].zeros(num_segments, dtype=data.dtype, device=data.device)
-        return found.index_add_(0, segment_ids, data)
+    def segment_sum(self, data, segment_ids, num_segments=None, **kwargs):
+        """Returns the sum of each segment. Ids out of range belong to no segment."""
+        torch = sys.modules["torch"]
+        if num_segments is None or not all(isinstance(x, torch.Tensor) and x.ndim == 1 for x in (data, segment_ids)):
+            return ops.segment_sum(data, segment_ids, num_segments, **kwargs)
+        ids = torch.where((segment_ids >= 0) & (segment_ids < num_segments), segment_ids, num_segments)
+        found = torch.zeros(num_segments + 1, dtype=data.dtype, device=data.device)
+        return found.index_add_(0, ids, data)[:num_segments]
 
 
 def _of_floats(name):
-    """Returns a function of one tensor that PyTorch and Keras define alike for floats."""
+    """Returns a function that PyTorch and Keras define alike for one tensor of floats."""
 
-    def function(x):
+    def function(x, *args, **kwargs):
         torch = sys.modules["torch"]
-        is_float = isinstance(x, torch.Tensor) and x.is_floating_point()
-        return getattr(torch if is_float else ops, name)(x)
+        is_alike = isinstance(x, torch.Tensor) and x.is_floating_point() and not (args or kwargs)
+        return getattr(torch if is_alike else ops, name)(x, *args, **kwargs)
 
     return function
 

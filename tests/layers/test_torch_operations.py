@@ -95,8 +95,15 @@ def test_numbers_and_lists(operations):
     for value in ([1, 2], [1.0, 2.0], (True, False), np.arange(3.0), 3, 2.5, [[1], [2]]):
         agree(operations, "convert_to_tensor", value)
         agree(operations, "convert_to_tensor", value, "float16")
-    index = keras.ops.convert_to_tensor([0, 2, 2])
+    index = keras.ops.convert_to_tensor([0, 2, 2, -1, 4])
     np.testing.assert_array_equal(to_numpy(operations.segment_sum(index + 1, index, 4)), [1, 0, 6, 0])
+
+
+def test_further_arguments_are_those_of_keras(operations):
+    x, index = keras.ops.convert_to_tensor([[1.234, 2.0], [3.0, 4.0]]), keras.ops.convert_to_tensor([1, 0])
+    agree(operations, "round", x, 1)
+    agree(operations, "segment_sum", x, index)
+    agree(operations, "segment_sum", x, index, 3)
 
 
 def test_nan_is_kept(operations):
@@ -107,7 +114,7 @@ def test_nan_is_kept(operations):
 
 @contextlib.contextmanager
 def numbers_that_are_copied(monkeypatch):
-    """Collects the plain numbers and lists of which tensors are made."""
+    """Collects the plain numbers and lists of which tensors are made. As on a GPU, NumPy cannot read tensors."""
     found = []
 
     def counting(function):
@@ -118,7 +125,11 @@ def numbers_that_are_copied(monkeypatch):
 
         return counted
 
+    def refused(tensor, *args, **kwargs):
+        raise TypeError("NumPy cannot read a tensor on a GPU")
+
     with monkeypatch.context() as patch:
+        patch.setattr(torch.Tensor, "__array__", refused)
         patch.setattr(torch, "as_tensor", counting(torch.as_tensor))
         patch.setattr(torch, "tensor", counting(torch.tensor))
         yield found
