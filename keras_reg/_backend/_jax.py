@@ -7,9 +7,12 @@ import sys
 import numpy as np
 from keras import ops
 
-from keras_reg._backend._place import Place, behind_conditional, for_one
+from keras_reg._backend._jax_switch import in_groups, one_by_one
+from keras_reg._backend._place import Place, behind_conditional
 
 PART = 2**20  # the numbers of N(0, 1) that are drawn at a time on a CPU
+GROUP = 16  # the images for which an accelerator computes a costly operation at a time
+LARGE = 2**16  # the numbers in an image from which this pays
 GENERATOR = "threefry2x32"  # its keys have two words, as Keras' seeds do; `jax_default_prng_impl` may be another one
 
 
@@ -86,23 +89,22 @@ class JaxPlace(Place):
         slow = dtype == "bfloat16" and sys.modules["jax"].default_backend() == "cpu"
         return "float32" if slow else dtype
 
-    def switch(self, which, branches, images, *parameters):
-        """On a CPU, a compiled program runs one image after another, and for each image only its branch."""
+    def switch(self, which, branches, images, *parameters, costly=()):
+        """In a compiled program, images skip branches: on a CPU all but their own, and elsewhere the costly ones."""
         import jax
 
-        if not isinstance(which, jax.core.Tracer) or jax.default_backend() != "cpu" or 0 in images.shape:
+        is_compiling = isinstance(which, jax.core.Tracer) and 0 not in images.shape
+        if is_compiling and jax.default_backend() == "cpu":
+            return one_by_one(which, branches, images, *parameters)
+        if not is_compiling or len(images) < 2 * GROUP or math.prod(images.shape[1:]) < LARGE:
             return super().switch(which, branches, images, *parameters)
-        functions = for_one(branches)
-
-        def step(image, arrays):
-            number, *given = arrays
-            return jax.lax.switch(number + 1, functions, image, *given), None
-
-        def changed(arrays):
-            image, *steps = arrays
-            return jax.lax.scan(step, image, steps)[0]
-
-        return jax.lax.map(changed, (images, which, *parameters))
+        usual = [number for number in range(len(branches)) if number not in costly]
+        for step in range(which.shape[1]):
+            own, given = which[:, step], [array[:, step] for array in parameters]
+            images = self.chosen(own, {number: branches[number] for number in usual}, images, *given)
+            for number in costly:
+                images = in_groups(own == number, branches[number], GROUP, images, *given)
+        return images
 
     def held_dtype(self, dtype):
         return np.dtype(sys.modules["jax"].dtypes.canonicalize_dtype(dtype))

@@ -38,7 +38,7 @@ class NumpyPlace(Place):
     def normal(self, key, shape):
         return np.random.default_rng(key).standard_normal(shape, "float32")
 
-    def switch(self, which, branches, images, *parameters):
+    def switch(self, which, branches, images, *parameters, costly=()):
         """Runs each branch on its own images, a few at a time, so that they stay in the cache between operations."""
         images = np.copy(images, order="C")
         at_once = max(1, self._CHUNK // max(1, images[:1].size))

@@ -127,7 +127,7 @@ class Place:
 
     # Work that differs between the images of a batch.
 
-    def switch(self, which, branches, images, *parameters):
+    def switch(self, which, branches, images, *parameters, costly=()):
         """Applies a sequence of functions to each image. Each step applies one of several functions.
 
         Here, all functions are computed for all images. Places where work can be skipped override this method.
@@ -138,14 +138,27 @@ class Place:
                 images of the same shape and dtype.
             images: The images, (batch, ...).
             *parameters: Further arrays (batch, steps), for all branches.
+            costly: The indices of the branches that take longer than most.
         """
         for step in range(which.shape[1]):
-            given, found = [array[:, step] for array in parameters], images
-            for number, branch in enumerate(branches):
-                chosen = self.ops.reshape(which[:, step] == number, [-1] + [1] * (len(images.shape) - 1))
-                found = self.ops.where(chosen, branch(images, *given), found)
-            images = found
+            given = [array[:, step] for array in parameters]
+            images = self.chosen(which[:, step], dict(enumerate(branches)), images, *given)
         return images
+
+    def chosen(self, which, branches, images, *parameters):
+        """Applies to each image the branch of its number, if there is one. The branches are computed for all images.
+
+        Args:
+            which: The number of the branch of each image, int32 (batch,).
+            branches: Functions of images and parameters, by their numbers.
+            images: The images, (batch, ...).
+            *parameters: Further arrays (batch,), for all branches.
+        """
+        found, shape = images, [-1] + [1] * (len(images.shape) - 1)
+        for number, branch in branches.items():
+            chosen = self.ops.reshape(which == number, shape)
+            found = self.ops.where(chosen, branch(images, *parameters), found)
+        return found
 
     # Compiled programs.
 

@@ -134,7 +134,7 @@ class TensorFlowProgram(TensorFlowPlace):
 
         return behind_conditional(arrays, tf.math.count_nonzero, lambda array: tf.reverse(array, [0]), cond)
 
-    def switch(self, which, branches, images, *parameters):
+    def switch(self, which, branches, images, *parameters, costly=()):
         """On a CPU, a program runs one image after another, and for each image only its branch."""
         import tensorflow as tf
 

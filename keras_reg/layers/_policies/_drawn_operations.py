@@ -8,7 +8,7 @@ from keras_reg.layers._batch_augmentation import BatchAugmentation
 from keras_reg.layers._pixels._affine import Affine
 from keras_reg.layers._pixels._colors import channel_axis
 from keras_reg.layers._policies._magnitudes import ALWAYS, MOVING, magnitudes, signs_of
-from keras_reg.layers._policies._operations import Operations, are_whole
+from keras_reg.layers._policies._operations import COSTLY, Operations, are_whole
 from keras_reg.layers._policies._steps import Steps, branches_of, index_of, make_steps
 
 
@@ -103,8 +103,10 @@ class DrawnOperations(BatchAugmentation):
         operations = Operations(
             batch.place, self.data_format, self.value_range, self.fill_value, smooth, dtype_of(images), batch.frames
         )
-        branches = operations.branches(branches_of(self._names))
-        return batch.place.switch(steps.branch, branches, images, steps.magnitude, *steps.affine)
+        names = branches_of(self._names)
+        costly = [number for number, name in enumerate(names) if name in COSTLY]
+        given = images, steps.magnitude, *steps.affine
+        return batch.place.switch(steps.branch, operations.branches(names), *given, costly=costly)
 
     def get_config(self) -> Config:
         names = ("interpolation", "fill_value", "value_range")

@@ -15,6 +15,7 @@ from keras_reg.layers._policies._magnitudes import BLENDING, MOVING
 
 LEVELS = 255.999  # the factor from [0, 1] to the 256 levels of a histogram
 BRANCHES = ("moved", *BLENDING, "posterize", "solarize", "auto_contrast", "equalize", "invert")
+COSTLY = ("sharpness", "auto_contrast", "equalize")  # more than one pass over the pixels
 
 
 def branch_of(name):
