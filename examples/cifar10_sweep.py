@@ -24,7 +24,7 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from cifar10_ladder import SMOKE, standardized, train
-from cifar10_results import save_figure
+from cifar10_results import save_figure, spread
 from cifar10_rungs import SIZES, recipe
 from example_data import command_line, load
 from saved_runs import resume, save
@@ -62,8 +62,9 @@ def weakened(on, strength, epochs, usual):
     )
 
 
-def sweep(source, size, seeds, epochs, judged, path):
+def sweep(source, size, seeds, epochs, judged, path, strengths=None):
     """Trains everything that is missing in the JSON file at `path`. Returns all results."""
+    curves = [(rung, strength) for rung, strength in CURVES if strengths is None or strength in strengths]
     everything = load(source)
     settings = {
         "data": everything.name, "judged_on": judged, "backend": keras.backend.backend(),
@@ -73,7 +74,7 @@ def sweep(source, size, seeds, epochs, judged, path):
     for seed in range(FIRST_SEED, FIRST_SEED + seeds):
         data = standardized(split(everything, size.labeled, judged, seed))
         for count in epochs:
-            for rung, strength in CURVES:
+            for rung, strength in curves:
                 case = {"rung": rung, "strength": strength, "epochs": count, "seed": seed}
                 if any(case.items() <= run.items() for run in done["runs"]):
                     continue
@@ -87,7 +88,8 @@ def sweep(source, size, seeds, epochs, judged, path):
 
 
 # %% [markdown]
-# One line per rung and strength: accuracy on the images that were held out, and on the training images.
+# One line per rung and strength: accuracy on the images that were held out, and on the training images. In the figure,
+# dots are means, and dashes are the seeds.
 
 
 # %%
@@ -99,7 +101,7 @@ def values(done, rung, strength, key):
 
 
 def table(done):
-    """The results as a Markdown table."""
+    """The results as a Markdown table: means, and standard deviations where there are several seeds."""
     epochs = sorted({run["epochs"] for run in done["runs"]})
     lines = ["| rung | strength | " + " | ".join(f"{count} epochs" for count in epochs) + " |"]
     lines.append("| --- | ---: |" + " ---: |" * len(epochs))
@@ -107,7 +109,7 @@ def table(done):
         finished, held_out = values(done, rung, strength, "validation")
         trained = values(done, rung, strength, "train")[1]
         cells = {
-            count: f"{np.mean(held):.1f} ({np.mean(fit):.1f})"
+            count: f"{spread(np.array(held))} ({np.mean(fit):.1f})"
             for count, held, fit in zip(finished, held_out, trained, strict=True)
         }
         lines.append(f"| {rung} | {strength} | " + " | ".join(cells.get(count, "") for count in epochs) + " |")
@@ -120,7 +122,11 @@ def draw(done, path):
         for rung, strength in CURVES:
             epochs, found = values(done, rung, strength, key)
             name = "flips" if rung == FLIPS else f"top rung, strength {strength:g}"
-            axis.plot(epochs, [np.mean(one) for one in found], "o-", color=COLORS[rung, strength], label=name)
+            color = COLORS[rung, strength]
+            axis.plot(epochs, [np.mean(one) for one in found], "o-", color=color, label=name)
+            for count, one in zip(epochs, found, strict=True):
+                if len(one) > 1:
+                    axis.plot([count] * len(one), one, "_", color=color, markersize=12)
         axis.set_xscale("log", base=2)
         ticks = sorted({run["epochs"] for run in done["runs"]})
         axis.set_xticks(ticks, ticks)
@@ -132,7 +138,7 @@ def draw(done, path):
 
 
 # %%
-def main(source=None, labeled=None, seeds=1, epochs=None, out="runs", show=None, smoke=False):
+def main(source=None, labeled=None, seeds=1, epochs=None, strengths=None, out="runs", show=None, smoke=False):
     out = pathlib.Path(out)
     if show:
         done = json.loads(pathlib.Path(show).read_text())
@@ -142,7 +148,8 @@ def main(source=None, labeled=None, seeds=1, epochs=None, out="runs", show=None,
         path = out / f"ladder_sweep{'_smoke' if smoke else ''}.json"
         if smoke:
             path.unlink(missing_ok=True)
-        done = sweep(source, size, seeds, (1, 2) if smoke else epochs or EPOCHS, 64 if smoke else 5000, path)
+        epochs = (1, 2) if smoke else epochs or EPOCHS
+        done = sweep(source, size, seeds, epochs, 64 if smoke else 5000, path, strengths)
     draw(done, out / "ladder_sweep.png")
     print(table(done))
     return done
@@ -150,6 +157,8 @@ def main(source=None, labeled=None, seeds=1, epochs=None, out="runs", show=None,
 
 if __name__ == "__main__":
     parser = command_line(__doc__, None, "a quick run with one and two epochs and a tiny network", labeled=None)
+    strengths = sorted({strength for _, strength in CURVES})
+    parser.add_argument("--strengths", type=float, nargs="+", choices=strengths, help="default: all")
     parser.add_argument("--show", metavar="JSON", help="draw and print these results without training")
     parser.set_defaults(seeds=1)
     given = vars(parser.parse_args())

@@ -276,7 +276,7 @@ def test_the_sweep_judges_by_images_that_no_run_trains_on(ladder, sweep, monkeyp
         asked.append((on, size.epochs, seed))
         shared = {image.tobytes() for image in data.x_train} & {image.tobytes() for image in data.x_val}
         assert not shared and len(data.x_train) == len(data.x_val) == 64
-        return {"train": 0.9, "validation": 0.5 + 0.1 * size.epochs, "seconds": 1.0}
+        return {"train": 0.9, "validation": 0.5 + 0.1 * size.epochs + 0.01 * (seed - 100), "seconds": 1.0}
 
     monkeypatch.setattr(sweep, "train", train)
     done = sweep.main(out=tmp_path, smoke=True)
@@ -284,6 +284,9 @@ def test_the_sweep_judges_by_images_that_no_run_trains_on(ladder, sweep, monkeyp
     assert "| + average of the weights | 0.5 | 60.0 (90.0) | 70.0 (90.0) |" in capsys.readouterr().out
     assert sweep.main(out=tmp_path, show=tmp_path / "ladder_sweep_smoke.json") == done
     assert (tmp_path / "ladder_sweep.png").stat().st_size > 10_000
+    done = sweep.main(out=tmp_path, smoke=True, seeds=3, strengths=(0.5,))
+    assert [(run["strength"], run["seed"]) for run in done["runs"]] == [(0.5, 100 + i // 2) for i in range(6)]
+    assert "| + average of the weights | 0.5 | 61.0 ± 1.0 (90.0) | 71.0 ± 1.0 (90.0) |" in capsys.readouterr().out
 
 
 @pytest.mark.once
