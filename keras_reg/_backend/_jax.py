@@ -89,15 +89,16 @@ class JaxPlace(Place):
         slow = dtype == "bfloat16" and sys.modules["jax"].default_backend() == "cpu"
         return "float32" if slow else dtype
 
-    def switch(self, which, branches, images, *parameters, costly=()):
+    def switch(self, routes, branches, images, costly=()):
         """In a compiled program, images skip branches: on a CPU all but their own, and elsewhere the costly ones."""
         import jax
 
+        which, *parameters = routes
         is_compiling = isinstance(which, jax.core.Tracer) and 0 not in images.shape
         if is_compiling and jax.default_backend() == "cpu":
             return one_by_one(which, branches, images, *parameters)
         if not is_compiling or len(images) < 2 * GROUP or math.prod(images.shape[1:]) < LARGE:
-            return super().switch(which, branches, images, *parameters)
+            return super().switch(routes, branches, images)
         usual = [number for number in range(len(branches)) if number not in costly]
         for step in range(which.shape[1]):
             own, given = which[:, step], [array[:, step] for array in parameters]

@@ -38,8 +38,9 @@ class NumpyPlace(Place):
     def normal(self, key, shape):
         return np.random.default_rng(key).standard_normal(shape, "float32")
 
-    def switch(self, which, branches, images, *parameters, costly=()):
+    def switch(self, routes, branches, images, costly=()):
         """Runs each branch on its own images, a few at a time, so that they stay in the cache between operations."""
+        which, *parameters = routes
         images = np.copy(images, order="C")
         at_once = max(1, self._CHUNK // max(1, images[:1].size))
         for step, number in np.ndindex(which.shape[1], len(branches)):

@@ -8,6 +8,7 @@ TensorFlowPlace    TensorFlow's                  under TensorFlow, also in a tf.
 TensorFlowGraph    TensorFlow's                  in a tf.data graph under JAX or PyTorch
 TensorFlowProgram  TensorFlow's                  inside a program that XLA compiles
 TorchPlace         PyTorch's                     under PyTorch, also while torch.compile traces
+TorchParameters    NumPy's                       a few numbers per image, for a TorchPlace
 TorchHost          NumPy's, in PyTorch's memory  under PyTorch on a CPU, within one call
 NumpyPlace         NumPy's                       in data-loading workers
 ForeignTorch       NumPy's, in PyTorch's memory  PyTorch's tensors under JAX or TensorFlow
@@ -86,6 +87,12 @@ class Place:
         """Returns a nest of parameters. If NumPy has computed them, its arrays become tensors of this place."""
         return structure
 
+    # Operations that a place may run faster than `ops`.
+
+    def entries(self, array, indices, axis=0):
+        """Returns the entries of an array at these indices of an axis, none of which is negative."""
+        return self.ops.take(array, indices, axis=axis)
+
     # Random numbers. The type of a key depends on the framework.
 
     def key(self, source, index=None):
@@ -127,19 +134,28 @@ class Place:
 
     # Work that differs between the images of a batch.
 
-    def switch(self, which, branches, images, *parameters, costly=()):
+    def routes(self, which, *parameters):
+        """Returns what `switch` needs to know of each image. It is called where parameters are computed.
+
+        Args:
+            which: The index of the branch for each image and step, int32 (batch, steps). -1 leaves an image as it is.
+            *parameters: Further float32 arrays (batch, steps), for all branches.
+        """
+        return which, *parameters
+
+    def switch(self, routes, branches, images, costly=()):
         """Applies a sequence of functions to each image. Each step applies one of several functions.
 
         Here, all functions are computed for all images. Places where work can be skipped override this method.
 
         Args:
-            which: The index of the branch for each image and step, int32 (batch, steps). -1 leaves an image as it is.
+            routes: The result of `routes`.
             branches: Functions of images and parameters, arrays (n, ...), that process each image by itself and return
                 images of the same shape and dtype.
             images: The images, (batch, ...).
-            *parameters: Further arrays (batch, steps), for all branches.
             costly: The indices of the branches that take longer than most.
         """
+        which, *parameters = routes
         for step in range(which.shape[1]):
             given = [array[:, step] for array in parameters]
             images = self.chosen(which[:, step], dict(enumerate(branches)), images, *given)

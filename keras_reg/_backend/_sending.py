@@ -1,6 +1,7 @@
 """Copies parameters that NumPy has computed to tensors of PyTorch."""
 
 import dataclasses
+import sys
 
 import numpy as np
 
@@ -8,19 +9,27 @@ from keras_reg._backend._torch_ops import copied_without_waiting
 
 
 def sent(structure):
-    """Returns a nest with its NumPy arrays as tensors on Keras' device. All arrays of one dtype are copied at once."""
+    """Returns a nest with its NumPy arrays as tensors on Keras' device. All arrays are copied at once."""
     arrays = []
-    _map(structure, arrays.append)
-    kinds = dict.fromkeys(np.asarray(array).dtype for array in arrays)
-    tensors = {kind: iter(_together([np.asarray(x) for x in arrays if np.asarray(x).dtype == kind])) for kind in kinds}
-    return _map(structure, lambda array: next(tensors[np.asarray(array).dtype]))
+    _map(structure, lambda array: arrays.append(np.asarray(array)))
+    if not arrays:
+        return structure
+    kinds = {}
+    for array in sorted(arrays, key=lambda array: -array.itemsize):  # each dtype starts at a multiple of its size
+        kinds.setdefault(array.dtype, []).append(array.reshape(-1))
+    rows = {kind: np.concatenate(parts) for kind, parts in kinds.items()}
+    last = np.zeros(1, "uint8")  # an empty tensor has no view of another dtype
+    everything = copied_without_waiting(np.concatenate([*(row.view("uint8") for row in rows.values()), last]))
+    tensors, start = {}, 0
+    for kind, row in rows.items():
+        flat = everything[start : start + row.nbytes].view(getattr(sys.modules["torch"], kind.name))
+        tensors[kind], start = iter(flat.split([part.size for part in kinds[kind]])), start + row.nbytes
 
+    def tensor(array):
+        found = next(tensors[np.asarray(array).dtype])
+        return found if np.ndim(array) == 1 else found.reshape(np.shape(array))
 
-def _together(arrays):
-    """Returns arrays of one dtype as tensors, copied at once."""
-    flat = copied_without_waiting(np.concatenate([array.reshape(-1) for array in arrays]))
-    pieces = flat.split([array.size for array in arrays])
-    return [piece.reshape(array.shape) for piece, array in zip(pieces, arrays, strict=True)]
+    return _map(structure, tensor)
 
 
 def _map(structure, function):

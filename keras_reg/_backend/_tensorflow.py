@@ -134,13 +134,14 @@ class TensorFlowProgram(TensorFlowPlace):
 
         return behind_conditional(arrays, tf.math.count_nonzero, lambda array: tf.reverse(array, [0]), cond)
 
-    def switch(self, which, branches, images, *parameters, costly=()):
+    def switch(self, routes, branches, images, costly=()):
         """On a CPU, a program runs one image after another, and for each image only its branch."""
         import tensorflow as tf
 
         if _has_gpu():
-            return super().switch(which, branches, images, *parameters)
+            return super().switch(routes, branches, images)
 
+        which, *parameters = routes
         functions, steps = for_one(branches), which.shape[1]
 
         def changed(arrays):

@@ -9,7 +9,8 @@ from keras_reg._backend._numpy import NumpyPlace
 from keras_reg._backend._place import Place
 from keras_reg._backend._recomputing import refuse_recomputing
 from keras_reg._backend._sending import sent
-from keras_reg._backend._torch_ops import TorchOperations, device
+from keras_reg._backend._torch_ops import TorchOperations, device, entries
+from keras_reg._backend._torch_routes import Routes
 
 
 class TorchPlace(Place):
@@ -42,10 +43,16 @@ class TorchPlace(Place):
         return isinstance(numbers, np.ndarray)
 
     def of_parameters(self):
-        return NumpyPlace()
+        return TorchParameters()
 
     def sent(self, structure):
         return sent(structure)
+
+    def switch(self, routes, branches, images, costly=()):
+        return routes.run(branches, images) if isinstance(routes, Routes) else super().switch(routes, branches, images)
+
+    def entries(self, array, indices, axis=0):
+        return entries(array, indices, axis)
 
     @not_compiled
     def key(self, source, index=None):
@@ -76,6 +83,13 @@ class TorchPlace(Place):
     def laid_out(self, array):
         """Returns the array in a layout that PyTorch supports: it has no negative strides."""
         return np.ascontiguousarray(array) if any(stride < 0 for stride in array.strides) else array
+
+
+class TorchParameters(NumpyPlace):
+    """NumPy arrays of parameters, a few numbers per image, for images that PyTorch handles."""
+
+    def routes(self, which, *parameters):
+        return Routes.of(which, parameters)
 
 
 class TorchHost(NumpyPlace):

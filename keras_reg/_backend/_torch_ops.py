@@ -1,8 +1,10 @@
 """The operations of `keras.ops` on PyTorch's tensors, without waiting for the device.
 
 Keras copies each Python number to the device. This copy waits until a GPU has finished all earlier work, and it takes
-longer than most operations on a few numbers per image. PyTorch's own functions accept plain numbers. The functions here
-handle the arguments for which PyTorch returns the same values and dtypes as Keras. Keras handles all others.
+longer than most operations on a few numbers per image. PyTorch's own functions accept plain numbers. They also skip
+Keras' checks and conversions of each argument, which take longer than PyTorch needs to start an operation. The
+functions here handle the arguments for which PyTorch returns the same values and dtypes as Keras. Keras handles all
+others.
 """
 
 import sys
@@ -13,6 +15,7 @@ from keras import ops
 
 _DTYPES = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64")
 _OF_FLOATS = ("abs", "cos", "exp", "floor", "log", "round", "sign", "sin", "sqrt", "square")
+_ALONG_AXES = {"max": "amax", "min": "amin", "mean": "mean", "sum": "sum"}  # and their names in PyTorch
 
 
 class TorchOperations:
@@ -21,6 +24,8 @@ class TorchOperations:
     def __init__(self):
         for name in _OF_FLOATS:
             setattr(self, name, _of_floats(name))
+        for name in _ALONG_AXES:
+            setattr(self, name, _along_axes(name))
 
     def __getattr__(self, name):
         return getattr(ops, name)
@@ -48,6 +53,8 @@ class TorchOperations:
         return (sys.modules["torch"].remainder if _takes(x1, x2) else ops.mod)(x1, x2)
 
     def clip(self, x, x_min, x_max):
+        if _takes(x, x_min) and _takes(x, x_max):
+            return sys.modules["torch"].clamp(x, x_min, x_max)
         if all(_takes(x, bound) or _are_alike(x, bound) for bound in (x_min, x_max)):
             return self.minimum(self.maximum(x, x_min), x_max)
         return ops.clip(x, x_min, x_max)
@@ -71,6 +78,52 @@ class TorchOperations:
         found = torch.zeros(num_segments + 1, dtype=data.dtype, device=data.device)
         return found.index_add_(0, ids, data)[:num_segments]
 
+    # Shapes and positions.
+
+    def shape(self, x):
+        return tuple(x.shape) if isinstance(x, sys.modules["torch"].Tensor) else ops.shape(x)
+
+    def reshape(self, x, newshape):
+        is_plain = isinstance(x, sys.modules["torch"].Tensor) and isinstance(newshape, (list, tuple))
+        return x.reshape(newshape) if is_plain else ops.reshape(x, newshape)
+
+    def expand_dims(self, x, axis):
+        is_plain = isinstance(x, sys.modules["torch"].Tensor) and type(axis) is int
+        return x.unsqueeze(axis) if is_plain else ops.expand_dims(x, axis)
+
+    def transpose(self, x, axes=None):
+        is_plain = isinstance(x, sys.modules["torch"].Tensor) and axes is not None
+        return x.permute(axes) if is_plain else ops.transpose(x, axes)
+
+    def flip(self, x, axis=None):
+        is_plain = isinstance(x, sys.modules["torch"].Tensor) and type(axis) is int
+        return x.flip(axis) if is_plain else ops.flip(x, axis)
+
+    def concatenate(self, xs, axis=0):
+        is_plain = all(_are_alike(x, xs[0]) for x in xs)
+        return sys.modules["torch"].cat(tuple(xs), axis) if is_plain else ops.concatenate(xs, axis)
+
+    def take(self, x, indices, axis=None):
+        """Returns the entries at these indices. Negative ones are counted from the end."""
+        torch = sys.modules["torch"]
+        if type(axis) is not int or not all(isinstance(array, torch.Tensor) for array in (x, indices)):
+            return ops.take(x, indices, axis)
+        return entries(x, torch.where(indices < 0, indices + x.shape[axis], indices), axis)
+
+    def arange(self, start, stop=None, step=1, dtype=None):
+        if dtype not in _DTYPES or not all(type(number) is int for number in (start, stop, step)):
+            return ops.arange(start, stop, step, dtype)
+        torch = sys.modules["torch"]
+        return torch.arange(start, stop, step, dtype=getattr(torch, dtype), device=device())
+
+
+def entries(x, indices, axis=0):
+    """Returns the entries of a tensor at these indices, none of which is negative."""
+    axis = axis % x.ndim
+    indices = indices if indices.dtype in (sys.modules["torch"].int32, sys.modules["torch"].int64) else indices.long()
+    found = x.index_select(axis, indices.reshape(-1))
+    return found if indices.ndim == 1 else found.reshape((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
+
 
 def _of_floats(name):
     """Returns a function that PyTorch and Keras define alike for one tensor of floats."""
@@ -79,6 +132,22 @@ def _of_floats(name):
         torch = sys.modules["torch"]
         is_alike = isinstance(x, torch.Tensor) and x.is_floating_point() and not (args or kwargs)
         return getattr(torch if is_alike else ops, name)(x, *args, **kwargs)
+
+    return function
+
+
+def _along_axes(name):
+    """Returns a function that reduces along axes. PyTorch and Keras define it alike for a tensor that is not empty.
+
+    Keras computes means in float32, and sums of integers in other dtypes.
+    """
+
+    def function(x, axis=None, keepdims=False, **kwargs):
+        torch = sys.modules["torch"]
+        is_alike = isinstance(x, torch.Tensor) and axis not in (None, (), []) and not kwargs and 0 not in x.shape
+        if is_alike and (name in ("max", "min") or x.dtype is torch.float32):
+            return getattr(torch, _ALONG_AXES[name])(x, axis, keepdims)
+        return getattr(ops, name)(x, axis=axis, keepdims=keepdims, **kwargs)
 
     return function
 

@@ -11,7 +11,7 @@ from keras_reg.layers._pixels._dirichlet import dirichlet
 from keras_reg.layers._pixels._rounding import as_pixels
 from keras_reg.layers._policies._drawn_operations import DrawnOperations
 from keras_reg.layers._policies._magnitudes import ALWAYS, MIXED, check_operations
-from keras_reg.layers._policies._steps import index_of
+from keras_reg.layers._policies._steps import index_of, make_steps
 
 LONGEST = 3  # operations of a chain whose length is drawn
 
@@ -140,9 +140,9 @@ class AugMix(DrawnOperations):
         own = dirichlet(u[:, :2], self.alpha, ops)
         others = dirichlet(u[:, 2:chains], self.alpha, ops)
         (weights,) = batch.computed_once(ops.concatenate([own[:, :1], own[:, 1:] * others], axis=1))
-        steps = self._steps(batch, u[:, chains:], random.selected)
-        starts = range(0, self.width * self._longest, self._longest)
-        return weights, [steps.part(start, start + self._longest) for start in starts], random.selected
+        arrays, longest = self._arrays_of_steps(batch, u[:, chains:], random.selected), self._longest
+        parts = ([array[:, i * longest : (i + 1) * longest] for array in arrays] for i in range(self.width))
+        return weights, [make_steps(part, batch.place) for part in parts], random.selected
 
     def transform_images(self, images: Tensor, drawn: Any, batch: Any) -> Tensor:
         weights, chains, selected = drawn

@@ -24,7 +24,7 @@ def blurred(array, sigmas, radius, place, data_format):
     along = (axis, rows.sizes[0], 1), (axis + 1, rows.sizes[1], step)  # each axis, its pixels, and their distance
     pixels = ops.cast(rows.pixels, wide)
     for of_axis in reversed(along):
-        pixels = _with_border(pixels, *of_axis, radius, ops)
+        pixels = _with_border(pixels, *of_axis, radius, place)
     for of_axis in along:
         (pixels,) = place.computed_once(pixels)
         pixels = _weighted_sum(pixels, *of_axis, weights)
@@ -40,10 +40,11 @@ def gaussian_weights(sigmas, radius, ops):
     return [1.0 / total, *(other / total for other in others)]
 
 
-def _with_border(pixels, axis, size, step, radius, ops):
+def _with_border(pixels, axis, size, step, radius, place):
     """Returns the pixels with `radius` mirrored ones on each side. Only these are gathered, which is slow."""
-    before, behind = (ops.take(pixels, mirrored(start, radius, size, step, ops), axis) for start in (-radius, size))
-    return ops.concatenate([before, pixels, behind], axis=axis)
+    index = (mirrored(start, radius, size, step, place.ops) for start in (-radius, size))
+    before, behind = (place.entries(pixels, shown, axis) for shown in index)
+    return place.ops.concatenate([before, pixels, behind], axis=axis)
 
 
 def mirrored(start, count, size, step, ops):

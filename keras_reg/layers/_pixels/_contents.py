@@ -76,7 +76,7 @@ class Tile:
         ops = rows.ops
         numbers = self.starts + ops.expand_dims(ops.arange(0, rows.sizes[0], dtype="int32"), 0)
         tile = ops.cast(rows.place.computed_once(self.tile)[0], dtype_of(rows.pixels))
-        noise = ops.take(rows.join(tile), numbers, axis=0)
+        noise = rows.place.entries(rows.join(tile), numbers)
         yield union(regions), ops.transpose(noise, (0, 2, 1, 3)) if rows.channels_first else noise
 
     def for_host(self, array, channels_first):

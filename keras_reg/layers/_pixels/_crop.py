@@ -64,15 +64,16 @@ class Crop(NamedTuple):
         return tuple(ops.expand_dims(entry, -1) for entry in entries)
 
 
-def cropped(array, crop, fill, smooth, channels_first, ops):
+def cropped(array, crop, fill, smooth, channels_first, place):
     """Returns the resized crops of images, or of masks if not `smooth`, which take the nearest pixels."""
+    ops = place.ops
     sizes = ops.shape(array)[2:4] if channels_first else ops.shape(array)[1:3]
     weights, resized = (_bilinear, _products) if smooth else (_nearest, _taken)
     rows, rows_in = sources(crop.sizes[0], crop.moves.rows, False, ops)
     columns, columns_in = sources(crop.sizes[1], crop.moves.columns, False, ops)
     rows = weights(crop.top, crop.tall, rows, crop.sizes[0], sizes[0], ops)
     columns = weights(crop.left, crop.wide, columns, crop.sizes[1], sizes[1], ops)
-    found = resized(array, rows, columns, channels_first, ops)
+    found = resized(array, rows, columns, channels_first, place)
     if not crop.moves.shifts:
         return found
     inside, fill = ops.expand_dims(rows_in, 2) & ops.expand_dims(columns_in, 1), ops.cast(fill, dtype_of(array))
@@ -82,14 +83,16 @@ def cropped(array, crop, fill, smooth, channels_first, ops):
     return ops.where(inside, found, fill)
 
 
-def _products(images, rows, columns, channels_first, ops):
+def _products(images, rows, columns, channels_first, place):
+    ops = place.ops
     rows, columns = (ops.cast(weights, dtype_of(images)) for weights in (rows, columns))
     images = ops.einsum("boh,bchw->bcow" if channels_first else "boh,bhwc->bowc", rows, images)
     return ops.einsum("bpw,bcow->bcop" if channels_first else "bpw,bowc->bopc", columns, images)
 
 
-def _taken(masks, rows, columns, channels_first, ops):
-    found = gather_pixels(ops.transpose(masks, (0, 2, 3, 1)) if channels_first else masks, rows, columns, ops)
+def _taken(masks, rows, columns, channels_first, place):
+    ops = place.ops
+    found = gather_pixels(ops.transpose(masks, (0, 2, 3, 1)) if channels_first else masks, rows, columns, place)
     return ops.transpose(found, (0, 3, 1, 2)) if channels_first else found
 
 

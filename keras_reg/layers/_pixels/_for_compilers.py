@@ -27,7 +27,7 @@ class ForCompilers:
             fresh: Whether `array` may be overwritten. This kernel ignores it.
         """
         rows = Rows(array, self.place, self.data_format)
-        other = self.ops.take(rows.pixels if source is None else rows.join(source), partner, axis=0)
+        other = self.place.entries(rows.pixels if source is None else rows.join(source), partner)
         result = rows.pixels
         if kept is not None:
             result = blended(result, other, rows.of_images(self.ops.cast(kept, array.dtype)), self.ops)
@@ -49,7 +49,7 @@ class ForCompilers:
         Pixels from outside the image are `fill`. With `reflect`, the image is mirrored at its border instead.
         """
         if moves.shifts:
-            return gathered(array, moves, fill, reflect, channels_first(array, self.data_format), self.ops)
+            return gathered(array, moves, fill, reflect, channels_first(array, self.data_format), self.place)
         axes = (2, 3) if channels_first(array, self.data_format) else (1, 2)
         for axis, move in zip(axes, moves, strict=True):
             if move.flip is not None:
@@ -58,11 +58,11 @@ class ForCompilers:
 
     def crop(self, array, crop, fill, smooth):
         """Resizes a box of each image, a `Crop`. Pixels from outside the resized crop are `fill`."""
-        return cropped(array, crop, fill, smooth, channels_first(array, self.data_format), self.ops)
+        return cropped(array, crop, fill, smooth, channels_first(array, self.data_format), self.place)
 
     def warp(self, array, source, fill, fill_mode, smooth):
         """Resamples the images at the positions of `source`, an `Affine` or a `Warp`."""
-        return warped(array, source, fill, fill_mode, smooth, channels_first(array, self.data_format), self.ops)
+        return warped(array, source, fill, fill_mode, smooth, channels_first(array, self.data_format), self.place)
 
     def sharpen(self, array, factors, value_range):
         """Blends each image with a smoothed one, which has weight 1 - factor. `factors` has shape (batch,)."""

@@ -55,14 +55,14 @@ class ForHost:
         """Mirrors and shifts the images by `Moves`."""
         first = channels_first(array, self.data_format)
         if reflect:  # slices are not enough
-            return gathered(array, moves, fill, reflect, first, self.place.ops)
+            return gathered(array, moves, fill, reflect, first, self.place)
         out = np.empty(array.shape, array.dtype)
         move_by_slices(array, out, moves, fill, first, range(len(array)))
         return out
 
     def crop(self, array, crop, fill, smooth):
         """Resizes a box of each image, a `Crop`. Pixels from outside the resized crop are `fill`."""
-        return cropped(array, crop, fill, smooth, channels_first(array, self.data_format), self.place.ops)
+        return cropped(array, crop, fill, smooth, channels_first(array, self.data_format), self.place)
 
     def warp(self, array, source, fill, fill_mode, smooth):
         """Resamples the images at the positions of `source`."""

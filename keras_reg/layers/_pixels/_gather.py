@@ -3,24 +3,25 @@
 from keras_reg.layers._batch._forms import dtype_of
 
 
-def gather_pixels(array, rows, columns, ops):
+def gather_pixels(array, rows, columns, place):
     """Returns array[b, rows[b, i], columns[b, j]] of (batch, H, W) or (batch, H, W, C), in one gather of pixels."""
-    shape = ops.shape(array)
+    ops, shape = place.ops, place.ops.shape(array)
     starts = ops.reshape(ops.arange(0, shape[0], dtype="int32") * shape[1], [-1, 1, 1])
     index = (starts + ops.expand_dims(rows, 2)) * shape[2] + ops.expand_dims(columns, 1)
     # The size is explicit, since JAX cannot infer -1 if there are no channels.
-    found = ops.take(ops.reshape(array, (shape[0] * shape[1] * shape[2], *shape[3:])), index, axis=0)
+    found = place.entries(ops.reshape(array, (shape[0] * shape[1] * shape[2], *shape[3:])), index)
     # For an empty batch, JAX ignores the shape of the index.
     return ops.reshape(found, (shape[0], ops.shape(rows)[1], ops.shape(columns)[1], *shape[3:]))
 
 
-def gathered(array, moves, fill, reflect, channels_first, ops):
+def gathered(array, moves, fill, reflect, channels_first, place):
     """Returns the images moved by `Moves`. Pixels from outside are `fill` or those of the mirrored image."""
+    ops = place.ops
     pixels = ops.transpose(array, (0, 2, 3, 1)) if channels_first else array
     shape = ops.shape(pixels)
     rows, rows_in = sources(shape[1], moves.rows, reflect, ops)
     columns, columns_in = sources(shape[2], moves.columns, reflect, ops)
-    moved = gather_pixels(pixels, rows, columns, ops)
+    moved = gather_pixels(pixels, rows, columns, place)
     if not reflect:
         within = ops.expand_dims(rows_in, 2) & ops.expand_dims(columns_in, 1)
         within = within if len(array.shape) == 3 else ops.expand_dims(within, -1)

@@ -39,7 +39,7 @@ class _Mixing:
 
     def other(self, array):
         """Returns the values of each sample's partner."""
-        return self.ops.take(array, self.plan.partner, axis=0)
+        return self.batch.place.entries(array, self.plan.partner)
 
     # Pixels.
 

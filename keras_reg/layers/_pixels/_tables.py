@@ -5,14 +5,15 @@ import functools
 import numpy as np
 
 
-def stretched(levels, axes, ops):
+def stretched(levels, axes, place):
     """Returns the levels of each image and channel, stretched to the range from 0 to 255, as in torchvision.
 
     The arguments are those of `equalized`. A channel of one level stays.
     """
+    ops = place.ops
     least, last = extremes(levels, axes, ops)
     table = ops.convert_to_tensor(_stretched_levels().reshape(-1))
-    found = ops.take(table, (last - least) * 256 + (levels - least), axis=0)
+    found = place.entries(table, (last - least) * 256 + (levels - least))
     return ops.where(last > least, found, levels)
 
 
@@ -42,15 +43,15 @@ def _stretched_levels():
     return np.minimum(np.arange(256, dtype="float32") / (width * np.float32(1 / 255)), 255).astype("int32")
 
 
-def equalized(levels, axes, ops):
+def equalized(levels, axes, place):
     """Returns the levels after histogram equalization of each image and channel, as in Pillow.
 
     Args:
         levels: Integers from 0 to 255, int32 of shape (batch, ...).
         axes: The two axes of rows and columns.
-        ops: The operations.
+        place: The `Place` where the levels live.
     """
-    shape = ops.shape(levels)
+    ops, shape = place.ops, place.ops.shape(levels)
     channel = next(axis for axis in (1, 3) if axis not in axes)
     count, channels = shape[0], shape[channel]
     # The number of the first entry of the table for each pixel.
@@ -59,7 +60,7 @@ def equalized(levels, axes, ops):
     index = ops.reshape(starts + levels, [-1])
     counts = ops.segment_sum(ops.ones_like(index), index, num_segments=count * channels * 256)
     table = _table_of(ops.reshape(counts, [count * channels, 256]), shape[axes[0]] * shape[axes[1]], ops)
-    return ops.reshape(ops.take(ops.reshape(table, [-1]), index), shape)
+    return ops.reshape(place.entries(ops.reshape(table, [-1]), index), shape)
 
 
 def _table_of(counts, pixels, ops):

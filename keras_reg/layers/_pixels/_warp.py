@@ -7,7 +7,7 @@ BEYOND = 2  # pixels beyond the border up to which positions are distinguished i
 OUTSIDE = -float(BEYOND)  # a position of which nothing in the image is seen
 
 
-def warped(array, source, fill, fill_mode, smooth, channels_first, ops):
+def warped(array, source, fill, fill_mode, smooth, channels_first, place):
     """Returns the images resampled at the positions of `source`.
 
     Args:
@@ -17,11 +17,12 @@ def warped(array, source, fill, fill_mode, smooth, channels_first, ops):
         fill_mode: "constant", "reflect" or "nearest".
         smooth: Whether to interpolate bilinearly. Otherwise, the nearest pixel is taken.
         channels_first: Whether the channels are the second axis.
-        ops: The operations.
+        place: The `Place` where the images live.
     """
+    ops = place.ops
     pixels = ops.transpose(array, (0, 2, 3, 1)) if channels_first else array
     fill = ops.cast(fill, dtype_of(array)) if fill_mode == "constant" else None
-    corners = _Corners(pixels, source.visible, fill, ops)
+    corners = _Corners(pixels, source.visible, fill, place)
     sizes = ops.shape(pixels)[1:3]
     x, y = source.positions(sizes, ops)
     x, y = (within(position, size, fill_mode, ops) for position, size in zip((x, y), sizes[::-1], strict=True))
@@ -47,8 +48,9 @@ def within(position, size, fill_mode, ops):
 class _Corners:
     """Pixels (batch, height, width) or (batch, height, width, channels), looked up by rows and columns."""
 
-    def __init__(self, pixels, visible, fill, ops):
-        self.visible, self.fill, self.ops = visible, fill, ops
+    def __init__(self, pixels, visible, fill, place):
+        self.visible, self.fill, self.place, self.ops = visible, fill, place, place.ops
+        ops = place.ops
         self.shape = ops.shape(pixels)
         count, self.height, self.width = self.shape[:3]
         # The size is explicit, since JAX cannot infer -1 if there are no channels.
@@ -61,7 +63,7 @@ class _Corners:
         row, column = (
             ops.minimum(ops.maximum(index, 0), size - 1) for index, size in ((rows, self.height), (columns, self.width))
         )
-        found = ops.take(self.flat, self.starts + row * self.width + column, axis=0)
+        found = self.place.entries(self.flat, self.starts + row * self.width + column)
         found = ops.reshape(found, self.shape)  # for an empty batch, JAX ignores the shape of the index
         if self.fill is None:
             return found

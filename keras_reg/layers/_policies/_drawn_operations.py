@@ -5,11 +5,10 @@ from keras_reg._validation import check_choice, check_number, fail
 from keras_reg.layers._batch._fill_values import check_fill, check_has_value_range, check_value_range
 from keras_reg.layers._batch._forms import dtype_of, height_width, static
 from keras_reg.layers._batch_augmentation import BatchAugmentation
-from keras_reg.layers._pixels._affine import Affine
 from keras_reg.layers._pixels._colors import channel_axis
 from keras_reg.layers._policies._magnitudes import ALWAYS, MOVING, magnitudes, signs_of
 from keras_reg.layers._policies._operations import COSTLY, Operations, are_whole
-from keras_reg.layers._policies._steps import Steps, branches_of, index_of, make_steps
+from keras_reg.layers._policies._steps import arrays_of_steps, branches_of, index_of, make_steps
 
 
 class DrawnOperations(BatchAugmentation):
@@ -80,9 +79,10 @@ class DrawnOperations(BatchAugmentation):
 
     def get_random_transformation(self, batch: Any, random: Any) -> Any:
         """Returns the `Steps` of each image. An image that is not selected has "identity" in all steps."""
-        return self._steps(batch, random.uniform, random.selected)
+        return make_steps(self._arrays_of_steps(batch, random.uniform, random.selected), batch.place)
 
-    def _steps(self, batch, u, selected):
+    def _arrays_of_steps(self, batch, u, selected):
+        """Returns the index of the branch, the magnitude and the entries of the `Affine`, each (batch, steps)."""
         ops, names, size = batch.ops, self._names, height_width(batch.images, self.data_format, batch.ops)
         operation, level, negative = self._draw(u, ops)
         operation = ops.where(ops.expand_dims(selected, 1), operation, names.index("identity"))
@@ -90,9 +90,8 @@ class DrawnOperations(BatchAugmentation):
         table = magnitudes(names, self.space, self._bins, size, whole, ops)
         magnitude = ops.take(table, operation * self._bins + level, axis=0)
         negative = negative & ops.take(ops.convert_to_tensor(signs_of(names)), operation, axis=0)
-        steps = make_steps(operation, ops.where(negative, -magnitude, magnitude), names, size, ops)
-        branch, magnitude, *affine = batch.computed_once(steps.branch, steps.magnitude, *steps.affine)
-        return Steps(branch, magnitude, Affine(*affine))
+        arrays = arrays_of_steps(operation, ops.where(negative, -magnitude, magnitude), names, size, ops)
+        return batch.computed_once(*arrays)
 
     def transform_images(self, images: Tensor, steps: Any, batch: Any) -> Tensor:
         return self._changed(images, steps, batch)
@@ -105,8 +104,7 @@ class DrawnOperations(BatchAugmentation):
         )
         names = branches_of(self._names)
         costly = [number for number, name in enumerate(names) if name in COSTLY]
-        given = images, steps.magnitude, *steps.affine
-        return batch.place.switch(steps.branch, operations.branches(names), *given, costly=costly)
+        return batch.place.switch(steps.routes, operations.branches(names), images, costly)
 
     def get_config(self) -> Config:
         names = ("interpolation", "fill_value", "value_range")

@@ -160,7 +160,7 @@ class Operations:
         """Stretches each channel, so that its values start at 0 and end at `most`, if it has two values."""
         ops, values, axes = self.ops, self._values(images), spatial_axes(self.data_format)
         if self.whole:
-            return ops.cast(stretched(self._levels(values), axes, ops), self.dtype)
+            return ops.cast(stretched(self._levels(values), axes, self.place), self.dtype)
         least, last = extremes(values, axes, ops)
         flat = last == least
         scale = ops.where(flat, 1.0, last - least)
@@ -168,5 +168,5 @@ class Operations:
 
     def _equalize(self, images, *_):
         levels = self._levels(self._values(images))
-        found = equalized(levels, spatial_axes(self.data_format), self.ops)
+        found = equalized(levels, spatial_axes(self.data_format), self.place)
         return self._pixels(self.ops.cast(found, at_least_float32(self.dtype)) * (self.most / 255.0))

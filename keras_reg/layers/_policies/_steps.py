@@ -12,23 +12,17 @@ class Steps(NamedTuple):
     """A sequence of operations per image.
 
     Attributes:
-        branch: The index of the branch for `Place.switch`, int32 (batch, steps).
-        magnitude: The strength and direction of the operation, float32 (batch, steps).
-        affine: The `Affine` of the operation, the identity where it does not move pixels.
+        routes: The `Place.routes` of the branches. The parameters are the magnitudes and the entries of the `affine`.
+        affine: The `Affine` of each operation, the identity where it does not move pixels. Its entries have shape
+            (batch, steps).
     """
 
-    branch: Any
-    magnitude: Any
+    routes: Any
     affine: Any
 
     def affines(self):
         """Returns the `Affine` of each step."""
-        return [Affine(*(entry[:, step] for entry in self.affine)) for step in range(self.branch.shape[1])]
-
-    def part(self, start, stop):
-        """Returns the steps from `start` to `stop`."""
-        branch, magnitude, *affine = (array[:, start:stop] for array in (self.branch, self.magnitude, *self.affine))
-        return Steps(branch, magnitude, Affine(*affine))
+        return [Affine(*(entry[:, step] for entry in self.affine)) for step in range(self.affine.xx.shape[1])]
 
 
 def branches_of(names):
@@ -37,8 +31,11 @@ def branches_of(names):
     return [branch for branch in BRANCHES if branch in needed]
 
 
-def make_steps(operation, magnitude, names, size, ops):
-    """Returns the `Steps` of operations, indices of `names`, and their magnitudes, both (batch, steps)."""
+def arrays_of_steps(operation, magnitude, names, size, ops):
+    """Returns what describes operations, indices of `names`, and their magnitudes, both (batch, steps).
+
+    It returns the index of the branch, int32, the magnitude, and the entries of the `Affine`, each (batch, steps).
+    """
     branches = branches_of(names)
     numbers = [branches.index(branch_of(name)) if branch_of(name) in branches else -1 for name in names]
     branch = ops.take(ops.convert_to_tensor(np.asarray(numbers, "int32")), operation, axis=0)
@@ -46,7 +43,12 @@ def make_steps(operation, magnitude, names, size, ops):
     def amount(name):
         return ops.where(operation == names.index(name), magnitude, 0.0) if name in names else magnitude * 0.0
 
-    return Steps(branch, magnitude, _affine_of(amount, size, ops))
+    return branch, magnitude, *_affine_of(amount, size, ops)
+
+
+def make_steps(arrays, place):
+    """Returns the `Steps` for arrays of `arrays_of_steps`."""
+    return Steps(place.routes(*arrays), Affine(*arrays[2:]))
 
 
 def _affine_of(amount, size, ops):
