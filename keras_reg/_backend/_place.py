@@ -30,6 +30,7 @@ class Place:
         is_host: Whether the arrays are NumPy arrays, so that slicing costs nothing.
         fuses: Whether a compiler fuses several passes over the pixels into one loop.
         may_overwrite: Whether an operation of Keras can write into its arguments.
+        starts_slowly: Whether starting an operation takes longer than most operations, so that fewer are faster.
     """
 
     name = None
@@ -38,6 +39,7 @@ class Place:
     is_host = False
     fuses = False
     may_overwrite = False
+    starts_slowly = False
     worth_compiling = 2**16  # the number of elements from which a fused pass saves more than the call costs
 
     # Conversion to and from this place.

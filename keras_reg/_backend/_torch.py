@@ -20,6 +20,7 @@ class TorchPlace(Place):
     ops = TorchOperations()
     is_native = True
     may_overwrite = True
+    starts_slowly = True
 
     def is_in_reach(self, tensors):
         """Whether NumPy can handle the tensors. A small operation in PyTorch takes ten times as long as in NumPy."""

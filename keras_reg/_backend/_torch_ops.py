@@ -91,6 +91,13 @@ class TorchOperations:
         is_plain = isinstance(x, sys.modules["torch"].Tensor) and type(axis) is int
         return x.unsqueeze(axis) if is_plain else ops.expand_dims(x, axis)
 
+    def pad(self, x, pad_width, mode="constant", constant_values=None):
+        torch = sys.modules["torch"]
+        if not isinstance(x, torch.Tensor) or mode != "constant":
+            return ops.pad(x, pad_width, mode, constant_values)
+        widths = [width for pair in reversed(pad_width) for width in pair]
+        return torch.nn.functional.pad(x, widths, value=0 if constant_values is None else constant_values)
+
     def transpose(self, x, axes=None):
         is_plain = isinstance(x, sys.modules["torch"].Tensor) and axes is not None
         return x.permute(axes) if is_plain else ops.transpose(x, axes)

@@ -7,6 +7,7 @@ from keras_reg.layers._pixels._gather import gathered
 from keras_reg.layers._pixels._rows import Rows
 from keras_reg.layers._pixels._sharpness import sharpened
 from keras_reg.layers._pixels._warp import warped
+from keras_reg.layers._pixels._warp_bordered import warped_with_border
 
 
 class ForCompilers:
@@ -62,7 +63,8 @@ class ForCompilers:
 
     def warp(self, array, source, fill, fill_mode, smooth):
         """Resamples the images at the positions of `source`, an `Affine` or a `Warp`."""
-        return warped(array, source, fill, fill_mode, smooth, channels_first(array, self.data_format), self.place)
+        warp = warped_with_border if self.place.starts_slowly else warped
+        return warp(array, source, fill, fill_mode, smooth, channels_first(array, self.data_format), self.place)
 
     def sharpen(self, array, factors, value_range):
         """Blends each image with a smoothed one, which has weight 1 - factor. `factors` has shape (batch,)."""

@@ -1,0 +1,93 @@
+"""Resamples images in few operations, for a place where starting an operation takes longer than most of them.
+
+The images get a border of the fill, so that no position has to be compared with the image.
+"""
+
+from keras_reg.layers._batch._forms import at_least_float32, dtype_of
+from keras_reg.layers._pixels._rounding import as_pixels, float32_holds
+from keras_reg.layers._pixels._warp import BEYOND, within
+
+
+def warped_with_border(array, source, fill, fill_mode, smooth, channels_first, place):
+    """Returns the images resampled at the positions of `source`. The arguments are those of `warped`."""
+    ops = place.ops
+    pixels = ops.transpose(array, (0, 2, 3, 1)) if channels_first else array
+    height, width = sizes = ops.shape(pixels)[1:3]
+    x, y = source.positions(sizes, ops)
+    x, y = within(x, width, fill_mode, ops), within(y, height, fill_mode, ops)
+    bordered = _Bordered(pixels, source.visible, fill if fill_mode == "constant" else None, smooth, place)
+    found = _bilinear(bordered, x, y) if smooth else bordered.at(ops.round(x), ops.round(y))
+    return ops.transpose(found, (0, 3, 1, 2)) if channels_first else found
+
+
+class _Bordered:
+    """Images (batch, height, width, ...) with a border that is wide enough for all positions of `within`."""
+
+    def __init__(self, pixels, visible, fill, smooth, place):
+        self.place, self.ops, self.dtype = place, place.ops, dtype_of(pixels)
+        self.shape = self.ops.shape(pixels)
+        self.before, after = (0, int(smooth)) if fill is None else (BEYOND, BEYOND + smooth)
+        filled = self._filled(pixels, visible, fill, (self.before, after))
+        count, height, self.stride, *self.channels = self.ops.shape(filled)
+        self.size = height * self.stride
+        self.flat = self.ops.reshape(filled, (count * self.size, *self.channels))
+
+    def _filled(self, pixels, visible, fill, border):
+        ops, shape = self.ops, self.shape
+        if fill is None:
+            return ops.pad(pixels, _along(border, len(shape))) if any(border) else pixels
+        fill = ops.cast(fill, self.dtype) if hasattr(fill, "shape") else fill
+        for axis, limits in enumerate(visible):
+            if limits is not None:
+                first, end = (ops.reshape(edge, [-1] + [1] * (len(shape) - 1)) for edge in limits)
+                index = ops.arange(0, shape[1 + axis], dtype="int32")
+                index = ops.reshape(index, [1, -1] + [1] * (len(shape) - 2 - axis))
+                pixels = ops.where((index >= first) & (index < end), pixels, ops.cast(fill, self.dtype))
+        if not hasattr(fill, "shape"):
+            return ops.pad(pixels, _along(border, len(shape)), constant_values=fill)
+        inside = ops.pad(ops.ones((1, *shape[1:3], 1), "bool"), _along(border, 4), constant_values=False)
+        return ops.where(inside, ops.pad(pixels, _along(border, len(shape))), fill)
+
+    def index(self, left, top):
+        """Returns the numbers of the pixels at whole positions, in `flat`."""
+        ops, first = self.ops, self.before * (self.stride + 1)
+        starts = ops.arange(first, first + self.shape[0] * self.size, self.size, dtype="int32")
+        left, top = ops.cast(left, "int32"), ops.cast(top, "int32")
+        return (top * self.stride + left) + ops.reshape(starts, [-1, 1, 1])
+
+    def at(self, left, top):
+        """Returns the pixels at whole positions."""
+        return self.pixels(self.flat, self.index(left, top))
+
+    def pixels(self, flat, index):
+        found = self.place.entries(flat, self.ops.reshape(index, [-1]))
+        return self.ops.reshape(found, self.shape)
+
+    def spread(self, values):
+        """Adds an axis of channels to values (batch, height, width), if the pixels have one."""
+        return self.ops.expand_dims(values, -1) if self.channels else values
+
+
+def _bilinear(bordered, x, y):
+    """Interpolates between the four pixels around each position. At whole positions, it is exact, beside NaN too."""
+    ops, dtype = bordered.ops, bordered.dtype
+    wide = at_least_float32(dtype)
+    left, top = ops.floor(x), ops.floor(y)
+    index = bordered.index(left, top)
+    across, down = (bordered.spread(ops.cast(share, wide)) for share in (x - left, y - top))
+    flat, is_beside = ops.cast(bordered.flat, wide), across > 0
+
+    def row(start):
+        first, second = (bordered.pixels(flat[start + beside :], index) for beside in (0, 1))
+        return ops.where(is_beside, first + across * (second - first), first)
+
+    above, below = row(0), row(bordered.stride)
+    found = as_pixels(ops.where(down > 0, above + down * (below - above), above), dtype, ops)
+    if float32_holds(dtype):
+        return found
+    return ops.where((across == 0) & (down == 0), bordered.pixels(bordered.flat, index), found)
+
+
+def _along(border, rank):
+    """Returns the border along rows and columns, for each axis."""
+    return [(0, 0), border, border] + [(0, 0)] * (rank - 3)
