@@ -95,6 +95,10 @@ class Place:
         """Returns the entries of an array at these indices of an axis, none of which is negative."""
         return self.ops.take(array, indices, axis=axis)
 
+    def frequencies(self, numbers, count):
+        """Returns how often each integer below `count` is among these `numbers`, int32 of shape (n,), all of them."""
+        return self.ops.segment_sum(self.ops.ones_like(numbers), numbers, num_segments=count)
+
     # Random numbers. The type of a key depends on the framework.
 
     def key(self, source, index=None):

@@ -9,7 +9,7 @@ from keras_reg._backend._numpy import NumpyPlace
 from keras_reg._backend._place import Place
 from keras_reg._backend._recomputing import refuse_recomputing
 from keras_reg._backend._sending import sent
-from keras_reg._backend._torch_ops import TorchOperations, device, entries
+from keras_reg._backend._torch_ops import TorchOperations, device, entries, frequencies
 from keras_reg._backend._torch_routes import Routes
 
 
@@ -54,6 +54,9 @@ class TorchPlace(Place):
 
     def entries(self, array, indices, axis=0):
         return entries(array, indices, axis)
+
+    def frequencies(self, numbers, count):
+        return frequencies(numbers, count)
 
     @not_compiled
     def key(self, source, index=None):

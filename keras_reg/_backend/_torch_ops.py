@@ -117,12 +117,6 @@ class TorchOperations:
             return ops.take(x, indices, axis)
         return entries(x, torch.where(indices < 0, indices + x.shape[axis], indices), axis)
 
-    def arange(self, start, stop=None, step=1, dtype=None):
-        if dtype not in _DTYPES or not all(type(number) is int for number in (start, stop, step)):
-            return ops.arange(start, stop, step, dtype)
-        torch = sys.modules["torch"]
-        return torch.arange(start, stop, step, dtype=getattr(torch, dtype), device=device())
-
 
 def entries(x, indices, axis=0):
     """Returns the entries of a tensor at these indices, none of which is negative."""
@@ -130,6 +124,12 @@ def entries(x, indices, axis=0):
     indices = indices if indices.dtype in (sys.modules["torch"].int32, sys.modules["torch"].int64) else indices.long()
     found = x.index_select(axis, indices.reshape(-1))
     return found if indices.ndim == 1 else found.reshape((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
+
+
+def frequencies(numbers, count):
+    """Returns how often each integer below `count` is among these `numbers`, all of which are in range."""
+    found = sys.modules["torch"].zeros(count, dtype=numbers.dtype, device=numbers.device)
+    return found.index_add_(0, numbers, found.new_ones(1).expand(len(numbers)))
 
 
 def _of_floats(name):

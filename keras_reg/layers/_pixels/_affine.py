@@ -49,7 +49,7 @@ class Affine(NamedTuple):
 
     def positions(self, size, ops):
         """Returns the source columns and rows of all pixels of images of this size, each (batch, height, width)."""
-        height, width = (ops.cast(ops.arange(0, n, dtype="int32"), "float32") for n in size)
+        height, width = (counted(n, ops) for n in size)
         rows, columns = ops.reshape(height, [1, -1, 1]), ops.reshape(width, [1, 1, -1])
         xx, xy, x, yx, yy, y = (ops.reshape(entry, [-1, 1, 1]) for entry in self)
         return (xx * columns + x) + xy * rows, (yy * rows + y) + yx * columns
@@ -96,6 +96,12 @@ class Affine(NamedTuple):
 
     def size_of_result(self, size):
         return size
+
+
+def counted(size, ops):
+    """Returns the numbers of the rows or columns, float32 (size,)."""
+    is_known = isinstance(size, int)
+    return ops.arange(0, size, dtype="float32") if is_known else ops.cast(ops.arange(0, size, dtype="int32"), "float32")
 
 
 def around_center(linear, shifts, size, ops):

@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from keras_reg.layers._batch._forms import dtype_of, leaves, map_arrays
-from keras_reg.layers._pixels._affine import Affine
+from keras_reg.layers._pixels._affine import Affine, counted
 from keras_reg.layers._pixels._crop import Crop
 from keras_reg.layers._pixels._moves import Moves, both
 from keras_reg.layers._pixels._warp import OUTSIDE
@@ -59,7 +59,7 @@ class Warp(NamedTuple):
 
 
 def _own_positions(size, ops):
-    rows, columns = (ops.cast(ops.arange(0, n, dtype="int32"), "float32") for n in size)
+    rows, columns = (counted(n, ops) for n in size)
     return ops.reshape(columns, [1, 1, -1]), ops.reshape(rows, [1, -1, 1])
 
 

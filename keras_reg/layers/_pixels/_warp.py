@@ -35,12 +35,14 @@ def within(position, size, fill_mode, ops):
 
     For "constant", positions outside are kept, but at most two pixels from the border.
     """
-    last = ops.cast(size, "float32") - 1.0
+    last = size - 1.0 if isinstance(size, int) else ops.cast(size, "float32") - 1.0
     if fill_mode == "constant":
         return ops.clip(position, OUTSIDE, last + BEYOND)
     if fill_mode == "reflect":  # without repeating the border
         period = 2.0 * last
-        position = position - period * ops.floor(position / ops.maximum(period, 1.0))
+        position = position - period * ops.floor(
+            position / (max(period, 1.0) if isinstance(size, int) else ops.maximum(period, 1.0))
+        )
         position = ops.minimum(position, period - position)
     return ops.maximum(ops.minimum(position, last), 0.0)
 

@@ -82,7 +82,7 @@ class DrawnOperations(BatchAugmentation):
         return make_steps(self._arrays_of_steps(batch, random.uniform, random.selected), batch.place)
 
     def _arrays_of_steps(self, batch, u, selected):
-        """Returns the index of the branch, the magnitude and the entries of the `Affine`, each (batch, steps)."""
+        """Returns the index of the branch, the strength and the entries of the `Affine`, each (batch, steps)."""
         ops, names, size = batch.ops, self._names, height_width(batch.images, self.data_format, batch.ops)
         operation, level, negative = self._draw(u, ops)
         operation = ops.where(ops.expand_dims(selected, 1), operation, names.index("identity"))

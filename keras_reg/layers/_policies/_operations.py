@@ -30,7 +30,7 @@ def are_whole(dtype, value_range):
 
 @dataclasses.dataclass
 class Operations:
-    """The operations, for `Place.switch`: functions of images (n, ...), magnitudes (n,) and entries of an `Affine`.
+    """The operations, for `Place.switch`: functions of images (n, ...), strengths (n,) and entries of an `Affine`.
 
     They compute with values from 0 to `most`: whole numbers up to 255 for integer images, and floats up to 1 otherwise.
     As in Pillow and torchvision, results are rounded down to whole numbers.
@@ -78,13 +78,18 @@ class Operations:
         return are_whole(self.dtype, self.value_range)
 
     @property
+    def is_unit(self):
+        """Whether pixels are in [0, 1] already."""
+        return tuple(map(float, self.value_range or (0, 255))) == (0.0, 1.0)
+
+    @property
     def most(self):
         return 255.0 if self.whole else 1.0
 
     def _values(self, images):
         """Returns the images as float values."""
         values = self.ops.cast(images, at_least_float32(self.dtype))
-        if self.whole:
+        if self.whole or self.is_unit:
             return values
         low, high = map(float, self.value_range)
         return (values - low) / (high - low)
@@ -93,8 +98,10 @@ class Operations:
         """Returns values that are in range as images."""
         if self.whole:
             return self.ops.cast(self.ops.floor(values), self.dtype)
-        low, high = map(float, self.value_range)
-        return as_pixels(low + values * (high - low), self.dtype, self.ops)
+        if not self.is_unit:
+            low, high = map(float, self.value_range)
+            values = low + values * (high - low)
+        return as_pixels(values, self.dtype, self.ops)
 
     def _levels(self, values):
         """Returns values as integers from 0 to 255, int32."""
@@ -104,15 +111,15 @@ class Operations:
     def _clipped(self, values):
         return self._pixels(self.ops.clip(values, 0.0, self.most))
 
-    def _moved(self, images, magnitude, *affine):
+    def _moved(self, images, _, *affine):
         kernels, fill = kernels_for(self, self.data_format), exact(self.fill_value, self.dtype)
         return kernels.warp(images, Affine(*affine), fill, "constant", self.smooth)
 
     # Blends with another image.
 
-    def _blended(self, values, other, magnitude):
-        """Returns the image for a magnitude of 0, and `other` for -1."""
-        return self._clipped(other + spread(1.0 + magnitude, values, self.ops) * (values - other))
+    def _blended(self, values, other, weight):
+        """Returns the image for a weight of 1, and `other` for 0."""
+        return self._clipped(other + spread(weight, values, self.ops) * (values - other))
 
     def _gray(self, values):
         """Returns the brightness of the pixels."""
@@ -122,20 +129,20 @@ class Operations:
         found = gray(values, axis)
         return self.ops.round(found) if self.whole else found
 
-    def _brightness(self, images, magnitude, *_):
-        return self._blended(self._values(images), 0.0, magnitude)
+    def _brightness(self, images, weight, *_):
+        return self._clipped(spread(weight, images, self.ops) * self._values(images))
 
-    def _color(self, images, magnitude, *_):
+    def _color(self, images, weight, *_):
         values = self._values(images)
-        return self._blended(values, self._gray(values), magnitude)
+        return self._blended(values, self._gray(values), weight)
 
-    def _contrast(self, images, magnitude, *_):
+    def _contrast(self, images, weight, *_):
         values = self._values(images)
         mean = self.ops.mean(self._gray(values), axis=spatial_axes(self.data_format), keepdims=True)
-        return self._blended(values, self.ops.floor(mean + 0.5) if self.whole else mean, magnitude)
+        return self._blended(values, self.ops.floor(mean + 0.5) if self.whole else mean, weight)
 
-    def _sharpness(self, images, magnitude, *_):
-        return kernels_for(self, self.data_format).sharpen(images, 1.0 + magnitude, self.value_range or (0, 255))
+    def _sharpness(self, images, weight, *_):
+        return kernels_for(self, self.data_format).sharpen(images, weight, self.value_range or (0, 255))
 
     # New values for values.
 
@@ -161,7 +168,7 @@ class Operations:
         ops, values, axes = self.ops, self._values(images), spatial_axes(self.data_format)
         if self.whole:
             return ops.cast(stretched(self._levels(values), axes, self.place), self.dtype)
-        least, last = extremes(values, axes, ops)
+        least, last = extremes(values, axes, self.place)
         flat = last == least
         scale = ops.where(flat, 1.0, last - least)
         return ops.where(flat, images, self._clipped((values - least) / scale))

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_reg.layers._pixels._affine import Affine, around_center, cosine_and_sine
+from keras_reg.layers._policies._magnitudes import BLENDING
 from keras_reg.layers._policies._operations import BRANCHES, branch_of
 
 
@@ -12,7 +13,7 @@ class Steps(NamedTuple):
     """A sequence of operations per image.
 
     Attributes:
-        routes: The `Place.routes` of the branches. The parameters are the magnitudes and the entries of the `affine`.
+        routes: The `Place.routes` of the branches. The parameters are the strengths and the entries of the `affine`.
         affine: The `Affine` of each operation, the identity where it does not move pixels. Its entries have shape
             (batch, steps).
     """
@@ -34,7 +35,8 @@ def branches_of(names):
 def arrays_of_steps(operation, magnitude, names, size, ops):
     """Returns what describes operations, indices of `names`, and their magnitudes, both (batch, steps).
 
-    It returns the index of the branch, int32, the magnitude, and the entries of the `Affine`, each (batch, steps).
+    It returns the index of the branch, int32, the strength, and the entries of the `Affine`, each (batch, steps). The
+    strength of a blend is the weight of the image itself, and otherwise the magnitude.
     """
     branches = branches_of(names)
     numbers = [branches.index(branch_of(name)) if branch_of(name) in branches else -1 for name in names]
@@ -43,7 +45,8 @@ def arrays_of_steps(operation, magnitude, names, size, ops):
     def amount(name):
         return ops.where(operation == names.index(name), magnitude, 0.0) if name in names else magnitude * 0.0
 
-    return branch, magnitude, *_affine_of(amount, size, ops)
+    blends = ops.take(ops.convert_to_tensor(np.asarray([name in BLENDING for name in names])), operation, axis=0)
+    return branch, ops.where(blends, 1.0 + magnitude, magnitude), *_affine_of(amount, size, ops)
 
 
 def make_steps(arrays, place):
