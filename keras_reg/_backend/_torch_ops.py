@@ -33,7 +33,8 @@ class TorchOperations:
     def cast(self, x, dtype):
         torch = sys.modules["torch"]
         if dtype in _DTYPES and isinstance(x, torch.Tensor):
-            return x.to(getattr(torch, dtype))
+            wanted = getattr(torch, dtype)
+            return x if x.dtype is wanted else x.to(wanted)
         if dtype in _DTYPES and type(x) in (bool, int, float):
             return torch.full((), x, dtype=getattr(torch, dtype), device=device())
         return ops.cast(x, dtype)

@@ -89,11 +89,11 @@ class Batch:
         return dataclasses.replace(self, place=self.place.of_parameters())
 
     def is_in_reach(self, *more):
-        return self.place.is_in_reach([*arrays_of(self), *leaves(more)])
+        return self.place.is_in_reach([*arrays_of(self), *(tensor for tensor in more if tensor is not None)])
 
     def on_host(self, *more):
         """Returns this batch, and more tensors or `None`, as NumPy arrays. `is_in_reach` must hold for them."""
-        arrays, place = self.place.on_host([*arrays_of(self), *leaves(more)])
+        arrays, place = self.place.on_host([*arrays_of(self), *(tensor for tensor in more if tensor is not None)])
         arrays = iter(arrays)
         batch = dataclasses.replace(each(self, lambda _: next(arrays)), place=place)
         return batch, *(None if tensor is None else next(arrays) for tensor in more)
@@ -261,8 +261,10 @@ def spread(values, like, ops):
 
 def leaves(structure):
     """Returns the arrays of a structure, without `None`."""
-    if structure is None or hasattr(structure, "shape"):  # the most frequent case; `keras.tree` is slow
+    if structure is None or hasattr(structure, "shape"):  # the most frequent cases; `keras.tree` is slow
         return [] if structure is None else [structure]
+    if isinstance(structure, dict) and not structure:
+        return []
     return [array for array in keras.tree.flatten(structure) if array is not None]
 
 
@@ -287,6 +289,7 @@ def _each_of(pair, function):
 
 def arrays_of(batch):
     """Returns all arrays in the order of `each`. For dicts, it differs from the order of `keras.tree.flatten`."""
-    found = []
-    each(batch, found.append)
+    found, parts = [], [getattr(batch, name) for name in CONTENT if name not in ("terms", "dominant")]
+    for part in (*parts, *sum(batch.terms, ()), *(batch.dominant or ())):
+        map_arrays(found.append, part)
     return found

@@ -45,8 +45,9 @@ def map_pixels(batch, data_format, images=None, maps=None, weights=None):
     done = batch
     if maps is not None:
         done = map_labels(done, of_pixels(maps))
-        done = dataclasses.replace(done, masks=map_arrays(of_pixels(maps), done.masks))
-    if weights is not None:
+        if done.masks is not None:
+            done = dataclasses.replace(done, masks=map_arrays(of_pixels(maps), done.masks))
+    if weights is not None and done.sample_weights is not None:
         done = dataclasses.replace(done, sample_weights=map_arrays(of_pixels(weights), done.sample_weights))
     return done if images is None else dataclasses.replace(done, images=images(done.images))
 

@@ -104,6 +104,8 @@ def _visible_in_image(step, size, ops):
 
 def computed_once(geometry, batch):
     """Returns the same map, with its arrays computed before the pixels that depend on them."""
+    if batch.place.is_host:
+        return geometry  # NumPy computes everything once
 
     def is_per_image(entry):
         return len(getattr(entry, "shape", ())) == 1
