@@ -23,10 +23,8 @@ def blurred(array, sigmas, radius, place, data_format):
     weights = [rows.of_images(ops.cast(weight, wide)) for weight in gaussian_weights(sigmas, radius, ops)]
     along = (axis, rows.sizes[0], 1), (axis + 1, rows.sizes[1], step)  # each axis, its pixels, and their distance
     pixels = ops.cast(rows.pixels, wide)
-    for of_axis in reversed(along):
-        pixels = _with_border(pixels, *of_axis, radius, place)
     for of_axis in along:
-        (pixels,) = place.computed_once(pixels)
+        (pixels,) = place.computed_once(_with_border(pixels, *of_axis, radius, place))
         pixels = _weighted_sum(pixels, *of_axis, weights)
     blur = as_pixels(pixels, dtype, ops)
     return rows.restore(ops.where(rows.of_images(sigmas) > 0, blur, rows.pixels))
