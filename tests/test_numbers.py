@@ -87,12 +87,9 @@ def test_speed_in_the_readme(report):
 
 def test_the_step_on_a_gpu():
     (row,) = results("performance")["gpu"]["torch"]["rows"][0]["training"]
-    for page, stated in (
-        ("docs/performance.md", "a choice of MixUp and CutMix added # %."),
-        ("README.md", "ResNet-50 by # %"),
-    ):
-        assert numbers_in(page, stated) == [round(100 * (row["ratio"] - 1), 1)]
-    assert numbers_in("docs/performance.md", "`mixed_bfloat16`, # ms)") == [round(row["step_ms"])]
+    change = round(100 * (row["ratio"] - 1), 1)
+    assert numbers_in("README.md", "it changed the step of a ResNet-50 by # %") == [change]
+    assert numbers_in("docs/performance.md", "`mixed_bfloat16`, # ms) by # %.") == [round(row["step_ms"]), change]
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/methods/transfer_learner.md"])
@@ -304,7 +301,7 @@ def test_the_tables_of_the_ladder(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
     ladder, sweep = (importlib.import_module(name) for name in ("cifar10_results", "cifar10_sweep"))
     page = (ROOT / "docs" / "ladder.md").read_text(encoding="utf-8")
-    for name in ("ladder_small", "ladder_full"):
+    for name in ("ladder_small", "ladder_full", "ladder_full_100_epochs"):
         assert ladder.table(results(name)) in page, name
     full = {run["rung"]: run for run in results("ladder_full")["runs"]}
     best, rate = full["+ average of the weights"], full["+ exponential rate, gamma 0.96"]
@@ -312,6 +309,22 @@ def test_the_tables_of_the_ladder(monkeypatch):
     expected = best["validation"], best["validation"] - rate["validation"], best["train"]
     assert found == [round(100 * share, 1) for share in expected]
     assert best["validation"] == max(run["validation"] for run in full.values())
+    steps = {
+        row["rung"].name: ladder.step(row, rows) for rows in [ladder.summary(results("ladder_full"))] for row in rows
+    }
+    stated = "capacity gains # points and the average of the weights #. Rotation loses # points,"
+    named = "+ capacity", "+ average of the weights", "+ rotation by up to 5 degrees"
+    gained, averaged, rotated = (round(float(steps.pop(name)[0]), 1) for name in named)
+    assert numbers_in("docs/ladder.md", stated) == [gained, averaged, -rotated]
+    most = max(float(step[0]) for step in steps.values() if step is not None and len(step))
+    assert numbers_in("docs/ladder.md", "the learning rate decay gains most, # points.") == [round(most, 1)]
+    upper = [float(steps[name][0]) for name in list(steps)[list(steps).index("+ exponential rate, gamma 0.96") + 1 :]]
+    (least,) = numbers_in("docs/ladder.md", "no other rung changes the accuracy by more than # points")
+    assert least == round(max(map(abs, upper[:-2])), 1)  # without the asides
+    (longer,) = results("ladder_full_100_epochs")["runs"]
+    stated = "the top rung gains # points and reaches # %"
+    gain = longer["validation"] - best["validation"]
+    assert numbers_in("docs/ladder.md", stated) == [round(100 * share, 1) for share in (gain, longer["validation"])]
     measured = results("ladder_sweep")
     assert sweep.table(measured) in page
 

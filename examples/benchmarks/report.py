@@ -169,7 +169,7 @@ def gpu(found):
         here = {layer: row for (at, layer), row in cells.items() if at == size}
         used = [backend for backend in measured if any(backend in row for row in here.values())]
         rows = [
-            [layer, *(_cell(row.get(backend, {}), "{:.2g}".format, _short) for backend in used)]
+            [layer, *(_cell(row.get(backend, {}), _two_digits, _short) for backend in used)]
             for layer, row in here.items()
         ]
         parts.append(f"**{size}**, float32\n\n" + table(["", *(BACKENDS[backend] for backend in used)], rows))
@@ -180,6 +180,10 @@ def gpu(found):
     parts.append(table(["waits for the device", "plain step", "augmented step"], waits))
     devices = " and ".join(dict.fromkeys(part["device"] for part in measured.values()))
     return "\n\n".join([f"{devices}; {machine({'gpu': found})}", *parts])
+
+
+def _two_digits(milliseconds):
+    return f"{milliseconds:.2g}" if milliseconds < 99.5 else f"{milliseconds:.0f}"
 
 
 def _short(ratio):
