@@ -30,7 +30,8 @@ class Place:
         is_host: Whether the arrays are NumPy arrays, so that slicing costs nothing.
         fuses: Whether a compiler fuses several passes over the pixels into one loop.
         may_overwrite: Whether an operation of Keras can write into its arguments.
-        starts_slowly: Whether starting an operation takes longer than most operations, so that fewer are faster.
+        starts_slowly: Whether starting an operation on images takes longer than most operations, so that fewer are
+            faster.
     """
 
     name = None

@@ -92,6 +92,8 @@ class TorchPlace(Place):
 class TorchParameters(NumpyPlace):
     """NumPy arrays of parameters, a few numbers per image, for images that PyTorch handles."""
 
+    starts_slowly = True
+
     def routes(self, which, *parameters):
         return Routes.of(which, parameters)
 

@@ -1,3 +1,4 @@
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from keras_reg.layers._policies._magnitudes import ALWAYS, MIXED, check_operatio
 from keras_reg.layers._policies._steps import index_of, make_steps
 
 LONGEST = 3  # operations of a chain whose length is drawn
+SMALL = 2**23  # the numbers of a batch up to which starting operations takes longer than running them
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
@@ -141,8 +143,14 @@ class AugMix(DrawnOperations):
         others = dirichlet(u[:, 2:chains], self.alpha, ops)
         (weights,) = batch.computed_once(ops.concatenate([own[:, :1], own[:, 1:] * others], axis=1))
         arrays, longest = self._arrays_of_steps(batch, u[:, chains:], random.selected), self._longest
-        parts = ([array[:, i * longest : (i + 1) * longest] for array in arrays] for i in range(self.width))
+        parts = [[array[:, i * longest : (i + 1) * longest] for array in arrays] for i in range(self.width)]
+        if self._runs_together(batch):
+            parts = [[ops.concatenate(entries, axis=0) for entries in zip(*parts, strict=True)]]
         return weights, [make_steps(part, batch.place) for part in parts], random.selected
+
+    def _runs_together(self, batch):
+        """Whether all chains run at once, on copies of the images. It takes fewer operations, but more memory."""
+        return batch.place.starts_slowly and math.prod(batch.ops.shape(batch.images)) <= SMALL
 
     def transform_images(self, images: Tensor, drawn: Any, batch: Any) -> Tensor:
         weights, chains, selected = drawn
@@ -152,9 +160,18 @@ class AugMix(DrawnOperations):
             return spread(ops.cast(weights[:, column], wide), array, ops) * ops.cast(array, wide)
 
         mixed = part(images, 0)
-        for number, steps in enumerate(chains):
-            mixed = mixed + part(self._changed(images, steps, batch), number + 1)
+        for number, changed in enumerate(self._changed_by(chains, images, batch), 1):
+            mixed = mixed + part(changed, number)
         return ops.where(spread(selected, images, ops), as_pixels(mixed, dtype_of(images), ops), images)
+
+    def _changed_by(self, chains, images, batch):
+        """Yields the images after each chain."""
+        ops, size = batch.ops, batch.size()
+        if len(chains) == self.width:
+            yield from (self._changed(images, steps, batch) for steps in chains)
+            return
+        changed = self._changed(ops.concatenate([images] * self.width, axis=0), chains[0], batch)
+        yield from (changed[i * size : (i + 1) * size] for i in range(self.width))
 
     def get_config(self) -> Config:
         names = ("severity", "width", "depth", "alpha", "operations")

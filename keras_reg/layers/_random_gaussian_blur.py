@@ -7,6 +7,7 @@ import keras
 from keras_reg._typing import Config, DataFormat, Kind, StrengthLike, Tensor
 from keras_reg._validation import check_integer, check_number, check_range, fail, is_number, native
 from keras_reg.layers._batch_augmentation import BatchAugmentation
+from keras_reg.layers._pixels._blur import gaussian_weights
 from keras_reg.layers._pixels._kernels import kernels_for
 
 LARGEST_SIGMA = 100
@@ -106,13 +107,14 @@ class RandomGaussianBlur(BatchAugmentation):
         return max(1, math.ceil(REACH * self._range[1]))
 
     def get_random_transformation(self, batch: Any, random: Any) -> Any:
-        """Returns the standard deviation of the kernel of each image, (batch,)."""
+        """Returns the standard deviation of the kernel of each image, and the weights of the pixels, each (batch,)."""
         low, high = self._range
         sigmas = low + random.uniform[:, 0] * (high - low)
-        return batch.computed_once(batch.ops.where(random.selected, sigmas, 0.0))[0]
+        (sigmas,) = batch.computed_once(batch.ops.where(random.selected, sigmas, 0.0))
+        return sigmas, gaussian_weights(sigmas, self._radius, batch.ops)
 
-    def transform_images(self, images: Tensor, sigmas: Any, batch: Any) -> Tensor:
-        return kernels_for(batch, self.data_format).blur(images, sigmas, self._radius)
+    def transform_images(self, images: Tensor, drawn: Any, batch: Any) -> Tensor:
+        return kernels_for(batch, self.data_format).blur(images, *drawn)
 
     def get_config(self) -> Config:
         return {**super().get_config(), "sigma": self.sigma, "kernel_size": self.kernel_size}

@@ -5,13 +5,13 @@ from keras_reg.layers._pixels._rounding import as_pixels
 from keras_reg.layers._pixels._rows import Rows
 
 
-def blurred(array, sigmas, radius, place, data_format):
+def blurred(array, sigmas, weights, place, data_format):
     """Returns the images, convolved with a Gaussian kernel. Images are mirrored at the border, without repeating it.
 
     Args:
         array: The images.
         sigmas: The standard deviation of the kernel of each image, in pixels, (batch,). 0 leaves an image as it is.
-        radius: The number of pixels on each side of the center of the kernel.
+        weights: The `gaussian_weights` of these standard deviations.
         place: The `Place` where the images live.
         data_format: "channels_last" or "channels_first".
     """
@@ -19,8 +19,8 @@ def blurred(array, sigmas, radius, place, data_format):
     if any(isinstance(size, int) and size == 0 for size in rows.sizes):
         return array  # without pixels
     axis, step = 2 if rows.channels_first else 1, rows.shape[3] if rows.joined else 1
-    wide = at_least_float32(dtype)
-    weights = [rows.of_images(ops.cast(weight, wide)) for weight in gaussian_weights(sigmas, radius, ops)]
+    wide, radius = at_least_float32(dtype), len(weights) - 1
+    weights = [rows.of_images(ops.cast(weight, wide)) for weight in weights]
     along = (axis, rows.sizes[0], 1), (axis + 1, rows.sizes[1], step)  # each axis, its pixels, and their distance
     pixels = ops.cast(rows.pixels, wide)
     for of_axis in along:

@@ -7,7 +7,7 @@ is computed from the end of one row and the start of the next one is not used.
 import numpy as np
 
 from keras_reg.layers._batch._forms import at_least_float32, dtype_of, is_float
-from keras_reg.layers._pixels._blur import gaussian_weights, mirrored
+from keras_reg.layers._pixels._blur import mirrored
 from keras_reg.layers._pixels._in_cache import by_planes
 from keras_reg.layers._pixels._rounding import as_pixels
 from keras_reg.layers._pixels._sharpness import CENTER
@@ -15,10 +15,10 @@ from keras_reg.layers._pixels._sharpness import CENTER
 AT_ONCE = 2**16  # the numbers of a buffer
 
 
-def blurred_on_host(array, sigmas, radius, channels_first, ops):
+def blurred_on_host(array, sigmas, weights, channels_first, ops):
     """Returns the images, convolved with a Gaussian kernel. The arguments are those of `blurred`."""
     dtype = dtype_of(array)
-    wide = at_least_float32(dtype)
+    wide, radius = at_least_float32(dtype), len(weights) - 1
 
     def blur(planes, out, step, *weights):
         height, width = planes.shape[1], planes.shape[2] // step
@@ -35,7 +35,6 @@ def blurred_on_host(array, sigmas, radius, channels_first, ops):
             across.reshape(len(lines), 1, -1)[:, :, : sums.shape[2]] = sums
             out[:, top:bottom] = as_pixels(across[:, :, : width * step], dtype, ops)
 
-    weights = gaussian_weights(sigmas, radius, ops)
     return by_planes(blur, array, sigmas > 0, channels_first, AT_ONCE, *weights)
 
 

@@ -70,9 +70,12 @@ class ForCompilers:
         """Blends each image with a smoothed one, which has weight 1 - factor. `factors` has shape (batch,)."""
         return sharpened(array, factors, value_range, self.place, self.data_format)
 
-    def blur(self, array, sigmas, radius):
-        """Convolves each image with a Gaussian kernel. `sigmas`, (batch,), are its standard deviations in pixels."""
-        return blurred(array, sigmas, radius, self.place, self.data_format)
+    def blur(self, array, sigmas, weights):
+        """Convolves each image with a Gaussian kernel. `sigmas`, (batch,), are its standard deviations in pixels.
+
+        `weights` are its `gaussian_weights`.
+        """
+        return blurred(array, sigmas, weights, self.place, self.data_format)
 
 
 def blended(own, other, weight, ops):

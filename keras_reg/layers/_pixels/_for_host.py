@@ -74,11 +74,11 @@ class ForHost:
         first = channels_first(array, self.data_format)
         return sharpened_on_host(array, factors, value_range, first, self.place.ops)
 
-    def blur(self, array, sigmas, radius):
+    def blur(self, array, sigmas, weights):
         """Convolves each image with a Gaussian kernel."""
         if 0 in array.shape[1:]:
             return array  # without pixels
-        return blurred_on_host(array, sigmas, radius, channels_first(array, self.data_format), self.place.ops)
+        return blurred_on_host(array, sigmas, weights, channels_first(array, self.data_format), self.place.ops)
 
 
 def _mixed_one_by_one(own, partner, kept, regions, out, blend):
