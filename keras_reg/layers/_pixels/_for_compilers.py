@@ -2,12 +2,12 @@
 
 from keras_reg.layers._batch._forms import channels_first, spread
 from keras_reg.layers._pixels._blur import blurred
+from keras_reg.layers._pixels._bordered import moved_with_border, warped_with_border
 from keras_reg.layers._pixels._crop import cropped
 from keras_reg.layers._pixels._gather import gathered
 from keras_reg.layers._pixels._rows import Rows
 from keras_reg.layers._pixels._sharpness import sharpened
 from keras_reg.layers._pixels._warp import warped
-from keras_reg.layers._pixels._warp_bordered import warped_with_border
 
 
 class ForCompilers:
@@ -50,7 +50,10 @@ class ForCompilers:
         Pixels from outside the image are `fill`. With `reflect`, the image is mirrored at its border instead.
         """
         if moves.shifts:
-            return gathered(array, moves, fill, reflect, channels_first(array, self.data_format), self.place)
+            is_first = channels_first(array, self.data_format)
+            if self.place.starts_slowly and not reflect:
+                return moved_with_border(array, moves, fill, is_first, self.place)
+            return gathered(array, moves, fill, reflect, is_first, self.place)
         axes = (2, 3) if channels_first(array, self.data_format) else (1, 2)
         for axis, move in zip(axes, moves, strict=True):
             if move.flip is not None:

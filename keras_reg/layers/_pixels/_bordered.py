@@ -1,4 +1,4 @@
-"""Resamples images in few operations, for a place where starting an operation takes longer than most of them.
+"""Moves and resamples images in few operations, for a place where starting them takes longer than most of them.
 
 The images get a border of the fill, so that no position has to be compared with the image.
 """
@@ -18,6 +18,28 @@ def warped_with_border(array, source, fill, fill_mode, smooth, channels_first, p
     bordered = _Bordered(pixels, source.visible, fill if fill_mode == "constant" else None, smooth, place)
     found = _bilinear(bordered, x, y) if smooth else bordered.at(ops.round(x), ops.round(y))
     return ops.transpose(found, (0, 3, 1, 2)) if channels_first else found
+
+
+def moved_with_border(array, moves, fill, channels_first, place):
+    """Returns the images moved by `Moves`. Pixels from outside are `fill`."""
+    ops = place.ops
+    pixels = ops.transpose(array, (0, 2, 3, 1)) if channels_first else array
+    rows, columns = (_sources(size, move, ops) for size, move in zip(ops.shape(pixels)[1:3], moves, strict=True))
+    bordered = _Bordered(pixels, (None, None), fill, smooth=False, place=place)
+    found = bordered.at(ops.expand_dims(columns, 1), ops.expand_dims(rows, 2))
+    return ops.transpose(found, (0, 3, 1, 2)) if channels_first else found
+
+
+def _sources(size, move, ops):
+    """Returns the source of each new row or column, (batch or 1, size), or a position in the border."""
+    index = ops.expand_dims(ops.arange(0, size, dtype="int32"), 0)
+    index = index if move.offset is None else index + ops.expand_dims(move.offset, 1)
+    if move.flip is not None:
+        index = ops.where(ops.expand_dims(move.flip, 1), size - 1 - index, index)
+    if move.visible is not None:
+        first, end = (ops.expand_dims(edge, 1) for edge in move.visible)
+        index = ops.where((index >= first) & (index < end), index, -BEYOND)
+    return index if move.offset is None else ops.clip(index, -BEYOND, size - 1 + BEYOND)
 
 
 class _Bordered:
@@ -51,9 +73,9 @@ class _Bordered:
     def index(self, left, top):
         """Returns the numbers of the pixels at whole positions, in `flat`."""
         ops, first = self.ops, self.before * (self.stride + 1)
-        starts = ops.arange(first, first + self.shape[0] * self.size, self.size, dtype="int32")
+        starts = ops.reshape(ops.arange(first, first + self.shape[0] * self.size, self.size, dtype="int32"), [-1, 1, 1])
         left, top = ops.cast(left, "int32"), ops.cast(top, "int32")
-        return (top * self.stride + left) + ops.reshape(starts, [-1, 1, 1])
+        return (top * self.stride + starts) + left
 
     def at(self, left, top):
         """Returns the pixels at whole positions."""
