@@ -17,23 +17,35 @@ def sent(structure):
     kinds = {}
     for array in sorted(arrays, key=lambda array: -array.itemsize):  # each dtype starts at a multiple of its size
         kinds.setdefault(array.dtype, []).append(array.reshape(-1))
-    rows = {kind: np.concatenate(parts) for kind, parts in kinds.items()}
-    last = np.zeros(1, "uint8")  # an empty tensor has no view of another dtype
-    everything = copied_without_waiting(np.concatenate([*(row.view("uint8") for row in rows.values()), last]))
-    tensors, start = {}, 0
-    for kind, row in rows.items():
-        flat = everything[start : start + row.nbytes].view(getattr(sys.modules["torch"], kind.name))
-        tensors[kind], start = iter(flat.split([part.size for part in kinds[kind]])), start + row.nbytes
+    rows = [np.concatenate(parts) for parts in kinds.values()]
+    pieces = {
+        kind: iter(row.split([part.size for part in parts]))
+        for (kind, parts), row in zip(kinds.items(), _copied_together(rows), strict=True)
+    }
 
     def tensor(array):
-        found = next(tensors[np.asarray(array).dtype])
+        found = next(pieces[np.asarray(array).dtype])
         return found if np.ndim(array) == 1 else found.reshape(np.shape(array))
 
     return _map(structure, tensor)
 
 
+def _copied_together(rows):
+    """Returns flat arrays, each of a dtype of its own, as tensors. All are copied at once, as bytes."""
+    if len(rows) == 1:
+        return [copied_without_waiting(rows[0])]
+    everything, start, found = copied_without_waiting(np.concatenate([row.view("uint8") for row in rows])), 0, []
+    for row in rows:
+        part = everything[start : start + row.nbytes]
+        found.append((part if row.size else part.new_empty(0)).view(getattr(sys.modules["torch"], row.dtype.name)))
+        start += row.nbytes
+    return found
+
+
 def _map(structure, function):
     """Maps a function over the NumPy arrays in tuples, lists, dicts and dataclasses, and keeps everything else."""
+    if structure is None or type(structure) in (bool, int, float):  # the most frequent cases
+        return structure
     if isinstance(structure, (np.ndarray, np.generic)):
         return function(structure)
     if isinstance(structure, dict):

@@ -58,6 +58,8 @@ class FusedMovers(MovesPixels, AugmentationFolding, AugmentationRun):
             return batch
         size = height_width(batch.images, self.data_format, drawing.ops)
         pixels = computed_once(chained(steps, size, drawing.ops), drawing)
+        if batch.boxes is None and batch.keypoints is None:
+            steps = []  # only boxes and points follow them
         return apply_hooks(self, batch, batch.place.sent(Chain(tuple(steps), pixels)), None)
 
     def _draw_noise(self, batch, key):
