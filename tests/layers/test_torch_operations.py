@@ -201,11 +201,13 @@ MOST = {  # operations of a call
     "MixUp": (lambda: layers.MixUp(), 22),
     "CutMix": (lambda: layers.CutMix(), 28),
     "mixing": (LAYERS["mixing"], 36),
-    "RandomPadCrop": (lambda: layers.RandomPadCrop(2), 28),
+    "RandomPadCrop": (lambda: layers.RandomPadCrop(2), 16),
     "geometry": (LAYERS["geometry"], 62),
     "ColorJitter": (LAYERS["ColorJitter"], 36),
+    "RandomGaussianBlur": (LAYERS["RandomGaussianBlur"], 133),
     "RandAugment": (lambda: layers.RandAugment(value_range=(0, 1)), 230),
     "TrivialAugmentWide": (LAYERS["TrivialAugmentWide"], 116),
+    "AugMix": (LAYERS["AugMix"], 410),
 }
 
 
@@ -217,6 +219,12 @@ def test_few_operations_are_started(make, most):
     with Counting() as counting:
         layer(data, training=True)
     assert 0 < counting.started <= most
+
+
+def test_a_blur_is_the_same_wherever_pixels_are_computed():
+    images = on_a_device()[0].detach()
+    ours, theirs = (layers.RandomGaussianBlur(1.5, seed=1)(x) for x in (images, images.clone().requires_grad_()))
+    np.testing.assert_array_equal(to_numpy(ours), to_numpy(theirs.detach()))
 
 
 def test_an_image_has_only_its_own_operations_of_a_policy():
