@@ -125,7 +125,7 @@ def test_pages_have_the_table_of_the_results(examples, measured, page):
 # What is stated in sentences: {page: [(recipe, images per class)]}.
 FROZEN, SMALL, WARM_UP = "frozen features", "from scratch, small network", "warm up, fine-tune"
 OF_BATCHES, MIXED, COURSE = "batch norm of batches", "mixing and smoothing", "recipe of the course"
-AT_ONCE = "fine-tune at once"
+AT_ONCE, DECAY = "fine-tune at once", "layer-wise rates"
 FEW = [(FROZEN, 10), (SMALL, 10)]
 STATED = {
     "docs/transfer.md": [
@@ -133,7 +133,7 @@ STATED = {
         *((recipe, 10) for recipe in ("from scratch", WARM_UP, "layer-wise rates", MIXED, OF_BATCHES)),
         *((recipe, 50) for recipe in (WARM_UP, AT_ONCE, OF_BATCHES, "layer-wise rates", MIXED, FROZEN)),
         *((recipe, 50) for recipe in (COURSE, SMALL)),
-        *((recipe, 500) for recipe in (FROZEN, SMALL, WARM_UP, MIXED, OF_BATCHES, AT_ONCE)),
+        *((recipe, 500) for recipe in (FROZEN, SMALL, WARM_UP, MIXED, OF_BATCHES, AT_ONCE, DECAY)),
     ],
     "docs/methods/transfer_learner.md": [*FEW, (WARM_UP, 10), (WARM_UP, 50), (MIXED, 50), (FROZEN, 50)],
     "docs/which.md": [*FEW, (WARM_UP, 50), (FROZEN, 50)],
@@ -170,8 +170,8 @@ def test_the_page_names_the_cells_that_are_empty(examples, measured):
     names, measured = set(examples("transfer_recipes").NAMES), measured["runs"]
     found = {size: {run["recipe"] for run in measured if run["per_class"] == size} for size in (10, 50, 500)}
     missing = {size: names - done for size, done in found.items()}
-    assert missing == {10: set(), 50: set(), 500: {"layer-wise rates", COURSE, "from scratch"}}
-    stated = "with 500 images per class, layer-wise rates, the recipe of the course, and"
+    assert missing == {10: set(), 50: set(), 500: {COURSE, "from scratch"}}
+    stated = "with 500 images per class, the recipe of the course, and"
     assert f"{stated} EfficientNet-Lite0 from scratch." in " ".join(
         (ROOT / "docs" / "transfer.md").read_text(encoding="utf-8").split()
     )
@@ -190,6 +190,8 @@ def test_differences_from_frozen_features(measured):
     assert f"which is {listed([-x for x in fallen])} points lower than in inference mode. " in page and max(fallen) < 0
     (more,) = differences(measured, AT_ONCE, 500, WARM_UP)
     assert f"{more:.1f} points more than after a warm-up with the same seed." in page and more > 0
+    (fewer,) = differences(measured, DECAY, 500, WARM_UP)
+    assert f"{-fewer:.1f} points less than a warm-up and fine-tuning with the same seed." in page and fewer < 0
     course = differences(measured, COURSE, 50)
     assert f"which is {listed(course)} points above frozen features on the three seeds." in page and min(course) > 0
     fallen = [-points for points in differences(measured, OF_BATCHES, 50, WARM_UP)]
