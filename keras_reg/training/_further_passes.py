@@ -81,7 +81,7 @@ class FurtherPasses:
 
     def gradients(self, weights, scale):
         """Returns the gradients of `scale` times the loss at other values of the trainable weights."""
-        return _backend.gradients_at(lambda values: scale * self._loss(values), weights)
+        return _backend.gradients_at(lambda values: keras.ops.multiply(scale, self._loss(values)), weights)
 
     def _loss(self, weights):
         x, y, sample_weight = self.batch

@@ -94,6 +94,10 @@ class Operations:
         low, high = map(float, self.value_range)
         return (values - low) / (high - low)
 
+    def _of_each(self, numbers, images):
+        """Returns numbers (batch,) in the dtype of the values, with axes to broadcast over the images."""
+        return spread(self.ops.cast(numbers, at_least_float32(self.dtype)), images, self.ops)
+
     def _pixels(self, values):
         """Returns values that are in range as images."""
         if self.whole:
@@ -119,7 +123,7 @@ class Operations:
 
     def _blended(self, values, other, weight):
         """Returns the image for a weight of 1, and `other` for 0."""
-        return self._clipped(other + spread(weight, values, self.ops) * (values - other))
+        return self._clipped(other + self._of_each(weight, values) * (values - other))
 
     def _gray(self, values):
         """Returns the brightness of the pixels."""
@@ -130,7 +134,7 @@ class Operations:
         return self.ops.round(found) if self.whole else found
 
     def _brightness(self, images, weight, *_):
-        return self._clipped(spread(weight, images, self.ops) * self._values(images))
+        return self._clipped(self._of_each(weight, images) * self._values(images))
 
     def _color(self, images, weight, *_):
         values = self._values(images)
@@ -148,7 +152,7 @@ class Operations:
 
     def _posterize(self, images, unit, *_):
         """`unit` is the distance of the levels that remain of 256."""
-        values, unit = self._values(images), spread(unit, images, self.ops)
+        values, unit = self._values(images), self._of_each(unit, images)
         if self.whole:
             return self._pixels(self.ops.floor(values / unit) * unit)
         count = 256.0 / unit
@@ -158,7 +162,7 @@ class Operations:
     def _solarize(self, images, threshold, *_):
         values = self._values(images)
         inverted = self._pixels(self.most - values)
-        return self.ops.where(values >= spread(threshold, values, self.ops), inverted, images)
+        return self.ops.where(values >= self._of_each(threshold, values), inverted, images)
 
     def _invert(self, images, *_):
         return self._pixels(self.most - self._values(images))

@@ -47,7 +47,8 @@ class ConfidencePenalty(Penalty):
     def compute(self, step: Any, x: Tensors, y: Tensors, y_pred: Tensors, sample_weight: Tensors) -> Tensor:
         kinds = distributions(self, step.model, y_pred, self.from_logits)
         outputs = keras.tree.flatten(y_pred)
-        return -sum(kind.entropy(output) for kind, output in zip(kinds, outputs, strict=True)) + ops.zeros(())
+        entropies = [kind.entropy(output) for kind, output in zip(kinds, outputs, strict=True)]
+        return -sum(entropies) + ops.zeros((), "float32")
 
     def get_config(self) -> Config:
         return {**super().get_config(), "from_logits": self.from_logits}

@@ -50,7 +50,8 @@ class ConsistentDropout(ComparesPasses):
         term = (self.between(step, y_pred, others) + self.between(step, others, y_pred)) / 4
         first, second = step.loss(y, y_pred, sample_weight), step.loss(y, others, sample_weight)
         weight = keras.ops.convert_to_tensor(self._value_or_weight("weight"), "float32")
-        return weight * term + (second - first) / 2, term
+        other_half = (second - first) / 2
+        return keras.ops.cast(weight * term, other_half.dtype) + other_half, term
 
     def compute(self, step: Any, x: Tensors, y: Tensors, y_pred: Tensors, sample_weight: Tensors) -> Tensor:
         return self.added(step, x, y, y_pred, sample_weight)[1]

@@ -70,7 +70,8 @@ class JensenShannonConsistency(Penalty):
         passes = [y_pred, *(step.run(step.with_input(x, place, copy)) for copy in copies)]
         kinds = distributions(self, step.model, y_pred, self.from_logits)
         outputs = zip(*map(keras.tree.flatten, passes), strict=True)
-        return sum(kind.jensen_shannon(*each) for kind, each in zip(kinds, outputs, strict=True)) + ops.zeros(())
+        divergences = [kind.jensen_shannon(*each) for kind, each in zip(kinds, outputs, strict=True)]
+        return sum(divergences) + ops.zeros((), "float32")
 
     def _check_positions(self, inputs, y_pred):
         """Refuses outputs that would belong to other pixels than those of the first pass."""

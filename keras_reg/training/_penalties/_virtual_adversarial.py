@@ -100,9 +100,10 @@ class VirtualAdversarial(ComparesPasses):
         """Returns xi for each example: a share of the norm of its inputs that the dtype resolves."""
         if self.xi is not None:
             return self.xi
-        least = float(np.finfo("float32").eps if step.model.compute_dtype == "float32" else 2.0**-10)
+        least = float(np.finfo("float32").eps if step.model.compute_dtype in ("float32", "float64") else 2.0**-10)
         norm = ops.sqrt(_sum(ops.square(ops.cast(inputs, "float32"))))
-        count = ops.cast(ops.size(inputs) // ops.maximum(ops.shape(inputs)[0], 1), "float32")
+        size, examples = (ops.cast(number, "int32") for number in (ops.size(inputs), ops.shape(inputs)[0]))
+        count = ops.cast(size // ops.maximum(examples, 1), "float32")
         return np.sqrt(least) * ops.maximum(norm, 1e-3 * ops.sqrt(count))
 
     def save_assets(self, folder: Any) -> None:
