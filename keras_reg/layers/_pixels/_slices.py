@@ -7,6 +7,8 @@ _FEW_CHANNELS = 8  # so few that NumPy copies a mirrored row channel by channel 
 
 def move_by_slices(array, out, moves, fill, channels_first, images):
     """Writes the given `images` of an array to `out`, moved by `Moves`. What is outside of them becomes `fill`."""
+    if not images:
+        return
     height, width = array.shape[2:4] if channels_first else array.shape[1:3]
     rows, columns = _slices(moves.rows, height, len(array)), _slices(moves.columns, width, len(array))
     channels = (slice(None),) if channels_first else ()
