@@ -5,7 +5,19 @@ import numpy as np
 import pytest
 from harness import BACKEND, map_in_tf_data, only, raises_received, to_numpy
 
-from keras_reg.layers import CutMix, LabelNoise, MixUp, PCAColorJitter, Pipeline, RandomErasing, RandomResizedCrop
+from keras_reg.layers import (
+    AugMix,
+    AutoAugment,
+    CutMix,
+    LabelNoise,
+    MixUp,
+    PCAColorJitter,
+    Pipeline,
+    RandAugment,
+    RandomErasing,
+    RandomResizedCrop,
+    TrivialAugmentWide,
+)
 
 IMAGES = np.random.default_rng(0).random((4, 8, 6, 3), "float32")
 IDS, HOT = np.arange(4), np.eye(4, dtype="float32")
@@ -179,6 +191,13 @@ def test_an_empty_batch_stays_empty(training):
     for layer in (PCAColorJitter(), RandomResizedCrop(4), Pipeline([RandomErasing(), CutMix(num_classes=4)])):
         images, labels = to_numpy(layer(IMAGES[:0], HOT[:0], training=training))
         assert len(images) == len(labels) == 0 and images.shape[1:] == layer.compute_output_shape((0, 8, 6, 3))[1:]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+@pytest.mark.parametrize("policy", [AugMix, AutoAugment, RandAugment, TrivialAugmentWide])
+def test_a_policy_leaves_an_empty_batch_empty(policy, dtype):
+    images, labels = policy(value_range=(0, 255))(IMAGES[:0].astype(dtype), HOT[:0], training=True)
+    assert to_numpy(images).shape == (0, 8, 6, 3) and len(labels) == 0
 
 
 # Numbers that do not fit.

@@ -6,6 +6,7 @@ import math
 import numpy as np
 
 from keras_reg._backend import not_compiled
+from keras_reg.layers._pixels._extremes import largest
 
 KNOTS = 1025  # knots per table
 MOST_ODDS = 18.0  # of the uniform numbers, as a logarithm: float32 numbers in [0, 1) do not come closer to 0 and 1
@@ -36,5 +37,5 @@ def dirichlet(u, alpha, ops):
     table, column = ops.convert_to_tensor(_table(float(alpha))), ops.cast(left, "int32")
     first, second = ops.take(table, column, axis=0), ops.take(table, column + 1, axis=0)
     logs = first + (place - left) * (second - first)
-    shares = ops.exp(logs - ops.max(logs, axis=-1, keepdims=True))
+    shares = ops.exp(logs - largest(logs, -1, ops))
     return shares / ops.sum(shares, axis=-1, keepdims=True)

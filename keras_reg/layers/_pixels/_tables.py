@@ -4,6 +4,8 @@ import functools
 
 import numpy as np
 
+from keras_reg.layers._pixels._extremes import largest, smallest
+
 
 def stretched(levels, axes, place):
     """Returns the levels of each image and channel, stretched to the range from 0 to 255, as in torchvision.
@@ -24,10 +26,10 @@ def extremes(values, axes, place):
     """
     steps = [axes] if axes == (2, 3) or place.starts_slowly else [(axis,) for axis in axes]
     found = []
-    for extreme in (place.ops.min, place.ops.max):
+    for extreme in (smallest, largest):
         reduced = values
         for step in steps:
-            reduced = extreme(reduced, axis=step, keepdims=True)
+            reduced = extreme(reduced, step, place.ops)
         found.append(reduced)
     return found
 
@@ -67,7 +69,7 @@ def _table_of(counts, pixels, ops):
     """Returns the tables of histograms (n, 256) that each count this number of pixels."""
     through = ops.cumsum(counts, axis=-1)
     # Pixels at the largest level are not counted. If too few are left, the image stays.
-    step = ops.max(ops.where(through < pixels, through, 0), axis=-1, keepdims=True) // 255
+    step = largest(ops.where(through < pixels, through, 0), -1, ops) // 255
     below = through - counts
     found = ops.minimum((below + step // 2) // ops.maximum(step, 1), 255)
     same = ops.expand_dims(ops.arange(0, 256, dtype="int32"), 0)
