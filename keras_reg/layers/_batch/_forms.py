@@ -11,6 +11,7 @@ from keras_reg._validation import fail
 # The fields of a `Batch` that a call provides, and those that hold arrays.
 FIELDS = ("images", "labels", "sample_weights", "masks", "boxes", "keypoints")
 CONTENT = ("images", "terms", "dominant", "sample_weights", "masks", "boxes", "keypoints", "plan")
+STRUCTURES = tuple(name for name in CONTENT if name not in ("terms", "dominant"))  # those two hold pairs
 CLASS_KEYS = ("classes", "labels")  # the possible keys for the classes of bounding boxes
 KEYS = ("images", "labels", "sample_weights", "segmentation_masks", "bounding_boxes", "keypoints")
 
@@ -277,7 +278,7 @@ def map_arrays(function, *structures):
 
 def each(batch, function):
     """Applies `function` to every array of the batch."""
-    done = {name: map_arrays(function, getattr(batch, name)) for name in CONTENT if name not in ("terms", "dominant")}
+    done = {name: map_arrays(function, getattr(batch, name)) for name in STRUCTURES}
     done["terms"] = [_each_of(pair, function) for pair in batch.terms]
     done["dominant"] = batch.dominant and _each_of(batch.dominant, function)
     return dataclasses.replace(batch, **done)
@@ -289,7 +290,8 @@ def _each_of(pair, function):
 
 def arrays_of(batch):
     """Returns all arrays in the order of `each`. For dicts, it differs from the order of `keras.tree.flatten`."""
-    found, parts = [], [getattr(batch, name) for name in CONTENT if name not in ("terms", "dominant")]
-    for part in (*parts, *sum(batch.terms, ()), *(batch.dominant or ())):
+    pairs = [*batch.terms, batch.dominant or ()]
+    found = []
+    for part in (*(getattr(batch, name) for name in STRUCTURES), *(part for pair in pairs for part in pair)):
         map_arrays(found.append, part)
     return found

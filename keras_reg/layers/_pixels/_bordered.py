@@ -4,8 +4,9 @@ The images get a border of the fill, so that no position has to be compared with
 """
 
 from keras_reg.layers._batch._forms import at_least_float32, dtype_of
+from keras_reg.layers._pixels._gather import is_seen, source_of
 from keras_reg.layers._pixels._rounding import as_pixels, float32_holds
-from keras_reg.layers._pixels._warp import BEYOND, within
+from keras_reg.layers._pixels._warp import BEYOND, between_corners, shown, within
 
 
 def warped_with_border(array, source, fill, fill_mode, smooth, channels_first, place):
@@ -32,13 +33,9 @@ def moved_with_border(array, moves, fill, channels_first, place):
 
 def _sources(size, move, ops):
     """Returns the source of each new row or column, (batch or 1, size), or a position in the border."""
-    index = ops.expand_dims(ops.arange(0, size, dtype="int32"), 0)
-    index = index if move.offset is None else index + ops.expand_dims(move.offset, 1)
-    if move.flip is not None:
-        index = ops.where(ops.expand_dims(move.flip, 1), size - 1 - index, index)
+    index = source_of(size, move, False, ops)
     if move.visible is not None:
-        first, end = (ops.expand_dims(edge, 1) for edge in move.visible)
-        index = ops.where((index >= first) & (index < end), index, -BEYOND)
+        index = ops.where(is_seen(index, move, ops), index, -BEYOND)
     return index if move.offset is None else ops.clip(index, -BEYOND, size - 1 + BEYOND)
 
 
@@ -59,12 +56,10 @@ class _Bordered:
         if fill is None:
             return ops.pad(pixels, _along(border, len(shape))) if any(border) else pixels
         fill = ops.cast(fill, self.dtype) if hasattr(fill, "shape") else fill
-        for axis, limits in enumerate(visible):
-            if limits is not None:
-                first, end = (ops.reshape(edge, [-1] + [1] * (len(shape) - 1)) for edge in limits)
-                index = ops.arange(0, shape[1 + axis], dtype="int32")
-                index = ops.reshape(index, [1, -1] + [1] * (len(shape) - 2 - axis))
-                pixels = ops.where((index >= first) & (index < end), pixels, ops.cast(fill, self.dtype))
+        seen = shown(visible, shape[1:3], ops)
+        if seen is not None:
+            seen = ops.expand_dims(seen, -1) if len(shape) == 4 else seen
+            pixels = ops.where(seen, pixels, ops.cast(fill, self.dtype))
         if not hasattr(fill, "shape"):
             return ops.pad(pixels, _along(border, len(shape)), constant_values=fill)
         inside = ops.pad(ops.ones((1, *shape[1:3], 1), "bool"), _along(border, 4), constant_values=False)
@@ -97,14 +92,12 @@ def _bilinear(bordered, x, y):
     left, top = ops.floor(x), ops.floor(y)
     index = bordered.index(left, top)
     across, down = (bordered.spread(ops.cast(share, wide)) for share in (x - left, y - top))
-    flat, is_beside = ops.cast(bordered.flat, wide), across > 0
+    flat = ops.cast(bordered.flat, wide)
 
-    def row(start):
-        first, second = (bordered.pixels(flat[start + beside :], index) for beside in (0, 1))
-        return ops.where(is_beside, first + across * (second - first), first)
+    def corner(below, beside):
+        return bordered.pixels(flat[below * bordered.stride + beside :], index)
 
-    above, below = row(0), row(bordered.stride)
-    found = as_pixels(ops.where(down > 0, above + down * (below - above), above), dtype, ops)
+    found = as_pixels(between_corners(corner, across, down, ops), dtype, ops)
     if float32_holds(dtype):
         return found
     return ops.where((across == 0) & (down == 0), bordered.pixels(bordered.flat, index), found)

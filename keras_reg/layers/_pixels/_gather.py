@@ -29,17 +29,26 @@ def gathered(array, moves, fill, reflect, channels_first, place):
     return ops.transpose(moved, (0, 3, 1, 2)) if channels_first else moved
 
 
-def sources(size, move, reflect, ops):
-    """Returns the source of each new row or column, (batch, size), and whether it is visible."""
+def source_of(size, move, reflect, ops):
+    """Returns the source of each new row or column, (batch or 1, size), which may lie outside the image."""
     index = ops.expand_dims(ops.arange(0, size, dtype="int32"), 0)
     index = index if move.offset is None else index + ops.expand_dims(move.offset, 1)
     if reflect:
         index = ops.abs(index)
         index = size - 1 - ops.abs(size - 1 - index)
-    if move.flip is not None:
-        index = ops.where(ops.expand_dims(move.flip, 1), size - 1 - index, index)
+    return index if move.flip is None else ops.where(ops.expand_dims(move.flip, 1), size - 1 - index, index)
+
+
+def is_seen(index, move, ops):
+    """Returns which of these rows or columns are in the visible part of the image, which `move` must have."""
+    first, end = (ops.expand_dims(edge, 1) for edge in move.visible)
+    return (index >= first) & (index < end)
+
+
+def sources(size, move, reflect, ops):
+    """Returns the source of each new row or column, (batch or 1, size), and whether it is visible."""
+    index = source_of(size, move, reflect, ops)
     within = (index >= 0) & (index < size)
     if move.visible is not None:
-        first, end = (ops.expand_dims(edge, 1) for edge in move.visible)
-        within = within & (index >= first) & (index < end)
+        within = within & is_seen(index, move, ops)
     return ops.minimum(ops.maximum(index, 0), size - 1), within

@@ -88,14 +88,41 @@ def _bilinear(corners, x, y, ops):
     left, top = ops.floor(x), ops.floor(y)
     across, down = (corners.spread(ops.cast(share, wide)) for share in (x - left, y - top))
     left, top = ops.cast(left, "int32"), ops.cast(top, "int32")
+    columns, rows = (left, left + 1), (top, top + 1)
 
-    def between(first, second, share):
-        return ops.where(share > 0, first + share * (second - first), first)
+    def corner(below, beside):
+        return ops.cast(corners.at(rows[below], columns[beside]), wide)
 
-    def row(index):
-        first = corners.at(index, left)
-        return first, between(ops.cast(first, wide), ops.cast(corners.at(index, left + 1), wide), across)
+    found = as_pixels(between_corners(corner, across, down, ops), dtype, ops)
+    return found if float32_holds(dtype) else ops.where((across == 0) & (down == 0), corners.at(top, left), found)
 
-    (first, above), (_, below) = row(top), row(top + 1)
-    found = as_pixels(between(above, below, down), dtype, ops)
-    return found if float32_holds(dtype) else ops.where((across == 0) & (down == 0), first, found)
+
+def between_corners(corner, across, down, ops):
+    """Interpolates between four pixels. Where a share is 0, the pixels beyond may be NaN.
+
+    Args:
+        corner: A function that returns the pixels at (below, beside), each 0 or 1.
+        across: The share of the pixels beside.
+        down: The share of the pixels below.
+        ops: The operations.
+    """
+    is_beside = across > 0
+
+    def row(below):
+        first, second = corner(below, 0), corner(below, 1)
+        return ops.where(is_beside, first + across * (second - first), first)
+
+    above, below = row(0), row(1)
+    return ops.where(down > 0, above + down * (below - above), above)
+
+
+def shown(visible, size, ops):
+    """Returns which pixels of the images are visible, bools that broadcast to (batch, height, width). `None` is all."""
+    found = None
+    for axis, pixels in enumerate(visible):
+        if pixels is not None:
+            first, end = (ops.expand_dims(edge, 1) for edge in pixels)
+            index = ops.expand_dims(ops.arange(0, size[axis], dtype="int32"), 0)
+            inside = ops.expand_dims((index >= first) & (index < end), 2 - axis)
+            found = inside if found is None else found & inside
+    return found

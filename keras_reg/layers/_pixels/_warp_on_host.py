@@ -7,7 +7,7 @@ from keras_reg.layers._pixels._in_cache import as_slice
 from keras_reg.layers._pixels._moves import Move, Moves, both
 from keras_reg.layers._pixels._rounding import as_pixels, float32_holds
 from keras_reg.layers._pixels._slices import move_by_slices
-from keras_reg.layers._pixels._warp import BEYOND, within
+from keras_reg.layers._pixels._warp import BEYOND, shown, within
 
 USUAL = 1e30  # numbers up to it have a difference that is finite
 AT_ONCE = 2**15  # the pixels of small images that are resampled in one go
@@ -93,7 +93,7 @@ class _Bilinear:
         before, after = (0, 1) if fills is None else (BEYOND, BEYOND + 1)
         padded, filled = np.zeros((count, height + before + after, width + before + after), wide), 0
         inner = padded[:, before : before + height, before : before + width]
-        shown = _shown(visible, (height, width))
+        seen = shown(visible, (height, width), ops)
         flat, stride = padded.reshape(-1), padded.shape[2]
         left, top = np.floor(x), np.floor(y)
         across, down = (x - left).astype(wide), (y - top).astype(wide)
@@ -103,7 +103,7 @@ class _Bilinear:
         for channel in range(channels):
             if fills is not None and fills[channel] != filled:
                 padded[...] = filled = fills[channel]
-            np.copyto(inner, images[:, channel], where=shown)
+            np.copyto(inner, images[:, channel], where=True if seen is None else seen)
             for corner, start in zip(corners, (0, 1, stride, stride + 1), strict=True):
                 np.take(flat[start:], index, out=corner, mode="wrap")  # by default, it would use a buffer
             between = _between if padded.min() > -USUAL and padded.max() < USUAL else _between_unusual
@@ -113,17 +113,6 @@ class _Bilinear:
             exact, whole = np.empty(out.shape, out.dtype), (across == 0) & (down == 0)
             _nearest(images, exact, visible, x, y, fills, ops)
             np.copyto(out, exact, where=whole[:, None])
-
-
-def _shown(visible, size):
-    """Returns which pixels of the images are visible, (batch, height, width), or `True` for all."""
-    shown = True
-    for axis, pixels in enumerate(visible):
-        if pixels is not None:
-            first, end = (edge.reshape(-1, 1) for edge in pixels)
-            index = np.arange(size[axis])
-            shown = shown & np.expand_dims((index >= first) & (index < end), 2 - axis)
-    return shown
 
 
 def _starts(count, size):
