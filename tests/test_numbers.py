@@ -324,7 +324,8 @@ def test_the_tables_of_the_ladder(monkeypatch):
     (longer,) = results("ladder_full_100_epochs")["runs"]
     stated = "the top rung gains # points and reaches # %"
     gain = longer["validation"] - best["validation"]
-    assert numbers_in("docs/ladder.md", "The network then gets # % of its training") == [round(100 * longer["train"], 1)]
+    gets = numbers_in("docs/ladder.md", "The network then gets # % of its training")
+    assert gets == [round(100 * longer["train"], 1)]
     assert numbers_in("docs/ladder.md", stated) == [round(100 * share, 1) for share in (gain, longer["validation"])]
     measured = results("ladder_sweep")
     assert sweep.table(measured) in page
