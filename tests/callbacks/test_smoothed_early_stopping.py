@@ -75,11 +75,13 @@ def test_history_and_later_callbacks_see_the_smoothed_value(data, tmp_path):
 # Decisions ----------------------------------------------------------------------------------------------------------
 
 EIGHTHS = st.integers(-80, 80).map(lambda n: n / 8)
+# Keras compares tensors. On some processors, TensorFlow takes numbers below 1e-38 for 0 then.
+NUMBERS = st.floats(-1e6, 1e6, width=32, allow_subnormal=False)
 
 
 @settings(max_examples=200, deadline=None)
 @given(
-    values=st.lists(st.one_of(EIGHTHS, st.floats(-1e6, 1e6, width=32)), min_size=1, max_size=12),
+    values=st.lists(st.one_of(EIGHTHS, NUMBERS), min_size=1, max_size=12),
     min_delta=st.one_of(st.just(0.0), st.floats(0, 2)),
     patience=st.integers(0, 4),
     mode=st.sampled_from(["auto", "min", "max"]),
