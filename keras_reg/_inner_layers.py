@@ -37,3 +37,10 @@ def walk(layer, prefix="", seen=None):
 def inside(layer):
     """Returns `layer` and all layers inside it."""
     return [layer, *(child for _, child in walk(layer))]
+
+
+def copy_lora_alpha(old, new):
+    """Copies the scale of LoRA from a layer to one that was made from its config, where Keras does not restore it."""
+    for source, target in zip(inside(old), inside(new), strict=False):
+        if getattr(source, "lora_enabled", False) and getattr(target, "lora_enabled", False):
+            target.lora_alpha = source.lora_alpha

@@ -31,14 +31,17 @@ class Graph:
         self.vertices = {}
         for entry in config["layers"]:
             nodes = entry["inbound_nodes"] or [{}]
-            first = int(isinstance(operations[entry["name"]], keras.Function))  # 0 is within the nested model
-            for number, node in enumerate(nodes, first):
+            for number, node in enumerate(nodes):
                 tensors = list(_tensors(node))
                 parents = [tuple(t["keras_history"][:2]) for t in tensors]
                 shapes = [t["shape"] for t in tensors]
                 vertex = Vertex(operations[entry["name"]], parents, shapes, len(nodes) > 1)
                 self.vertices[entry["name"], number] = vertex
-        self.outputs = list(_histories(config["output_layers"]))
+        # Where a config names the outputs, and only there, it counts the calls of a nested model from 1.
+        self.outputs = [
+            (name, number - isinstance(operations[name], keras.Function))
+            for name, number in _histories(config["output_layers"])
+        ]
 
     def operations(self):
         """Returns all layers and operations, each once."""

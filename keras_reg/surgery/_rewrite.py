@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_reg._inner_layers import copy_lora_alpha
 from keras_reg.layers import NoisyBatchNormalization
 from keras_reg.surgery._configs import config_of, made_from, name_objects
 
@@ -118,6 +119,7 @@ def copy_weights(old, new):
         target.assign(keras.ops.copy(source))  # a copy, since JAX donates the buffers of a step
         if target.trainable != source.trainable:
             target.trainable = source.trainable  # a weight that was frozen individually
+    copy_lora_alpha(old, new)
     if hasattr(new, "finalize_state"):  # layers such as Normalization derive further values from their weights
         new.finalize_state()
 

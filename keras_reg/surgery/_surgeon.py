@@ -5,6 +5,7 @@ import re
 
 import keras
 
+from keras_reg._inner_layers import inside
 from keras_reg._strength import Strength
 from keras_reg.layers import DropPath, drop_path_rates
 from keras_reg.surgery._configs import config_of, made_from
@@ -117,7 +118,11 @@ class Surgeon:
 
     def operate(self, model):
         copy = self._copy(model)
+        for new in reversed(self.copies.values()):  # outer models first, since each sets the layers inside it
+            _copy_flag(self.originals[id(new)], new)
         for old, new in self.pairs:
+            for pair in zip(inside(old), inside(new), strict=False):
+                _copy_flag(*pair)
             copy_weights(old, new)
         return copy
 
@@ -149,8 +154,6 @@ class Surgeon:
             copy = keras.models.clone_model(
                 plain, _inputs_like(plain), clone_function=self._copy, call_function=self._call
             )
-        if not model.trainable:
-            copy.trainable = False
         return copy
 
     def _call(self, copy, *args, **kwargs):
@@ -187,6 +190,13 @@ class Surgeon:
             self.names.add(name)
             self.inserted[id(owner), kind] = cls(**arguments, seed=next(self.seeds), name=name)
         return self.inserted[id(owner), kind]
+
+
+def _copy_flag(old, new):
+    """Gives a layer the `trainable` of its original. Operations without weights have none."""
+    trainable = getattr(old, "trainable", None)
+    if trainable is not None and new.trainable != trainable:
+        new.trainable = trainable
 
 
 def _inputs_like(model):

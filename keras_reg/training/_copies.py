@@ -6,7 +6,7 @@ import warnings
 import keras
 from keras import ops
 
-from keras_reg._inner_layers import inside
+from keras_reg._inner_layers import copy_lora_alpha, inside
 from keras_reg._validation import fail
 from keras_reg.training._networks import as_functional, is_graph
 from keras_reg.training._regularized_model import RegularizedModel
@@ -34,6 +34,7 @@ def copied(model):
     if shapes != found:
         fail(f"The config of the model must describe all of its weights, which have the shapes {shapes}.", shapes=found)
     put_weights(copy, model.get_weights())
+    copy_lora_alpha(model, copy)
     return copy
 
 

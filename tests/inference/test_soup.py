@@ -57,6 +57,13 @@ def test_the_mean_of_all_equals_numpy_and_a_linear_ensemble():
     assert_close(inference.soup([single], (X, Y)).get_weights(), single.get_weights(), rtol=0, atol=0)
 
 
+def test_the_scale_of_lora_is_kept():
+    (model,) = linear(0.5)
+    model.layers[-1].enable_lora(2, lora_alpha=6)
+    model.layers[-1].lora_kernel_b.assign(np.ones((2, 1)))
+    assert_close(inference.soup([model], (X, Y))(X), model(X), rtol=1e-6)
+
+
 @pytest.mark.parametrize("data", [(X, Y), [X, Y, np.ones(12)], Batches()], ids=["arrays", "weights", "dataset"])
 def test_greedy_adds_in_the_order_of_the_metric_what_does_not_hurt(data, capsys):
     """Errors of opposite sign cancel: -0.3 helps 0.2, then 1.0 hurts, and -0.8 and 1.2 hurt too."""

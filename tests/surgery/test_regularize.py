@@ -369,6 +369,27 @@ def test_nested_models_have_drop_paths_and_names_of_their_own():
     assert [[layer.rate for layer in found.values()] for found in rates] == [[0.0], [0.1], [0.2]]
 
 
+def test_what_follows_the_calls_of_a_nested_functional_model():
+    """The model is called twice. Only the second call and the layer after it are a branch from the first call."""
+    inner_inputs = keras.Input((4,))
+    inner = keras.Model(inner_inputs, layers.Dense(4, name="dense")(inner_inputs), name="inner")
+    inputs = keras.Input((4,))
+    first = inner(inputs)
+    branch = layers.Dense(4, name="branch")(inner(first))
+    outputs = [
+        layers.Dense(2, name="head")(first),
+        layers.Add(name="residual")([first, branch]),
+        layers.Add(name="none")([inner(layers.Dense(4, name="before")(inputs)), branch]),
+    ]
+    model = keras.Model(inputs, outputs)
+    copy = regularize(model, drop_path=0.2, dropout=0.5)
+    assert list(of_type(copy, layers.Dropout)) == ["head_dropout"]
+    assert list(of_type(copy, DropPath)) == ["residual_drop_path"]
+    ones = np.ones((2, 4), "float32")
+    for a, b in zip(copy(ones), model(ones), strict=True):
+        np.testing.assert_array_equal(to_numpy(a), to_numpy(b))
+
+
 def test_names_of_inputs_and_structures_are_kept():
     inputs = {"b": keras.Input((3,), name="b"), "a": keras.Input((2,), dtype="int32", name="a")}
     x = layers.Concatenate(name="both")([inputs["b"], layers.Rescaling(0.5, name="half")(inputs["a"])])
@@ -401,6 +422,22 @@ def test_state_beside_weights_and_frozen_layers():
     copy = regularize(model, **EVERYTHING)
     assert [w.path.split("/")[-1] for w in copy.trainable_weights] == ["kernel", "bias"] and len(copy.losses) == 1
     assert not copy.layers[0].trainable
+
+
+def test_a_normalization_that_trains_in_a_frozen_model_uses_the_statistics_of_batches():
+    inner_inputs = keras.Input((6,))
+    x = layers.TimeDistributed(layers.Dense(6), name="steps")(layers.Reshape((1, 6))(inner_inputs))
+    inner = keras.Model(inner_inputs, layers.BatchNormalization(name="bn")(layers.Flatten()(x)), name="inner")
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, layers.Dense(2)(inner(inputs)))
+    inner.trainable = False
+    inner.get_layer("bn").trainable = True
+    copy = regularize(model, kernel_l2=0.0)
+    x = np.random.default_rng(0).normal(3, 2, (16, 6)).astype("float32")
+    assert_close(copy(x, training=True), model(x, training=True), rtol=1e-5)
+    assert [w.trainable for w in copy.weights] == [w.trainable for w in model.weights]
+    steps = copy.get_layer("inner").get_layer("steps")
+    assert not steps.trainable and not steps.layer.trainable
 
 
 def test_dry_run_says_what_would_be_done_and_does_nothing(capsys):

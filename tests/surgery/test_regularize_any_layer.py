@@ -137,15 +137,24 @@ def test_single_weights_that_are_frozen_stay_frozen():
     assert [v.trainable for v in copy.weights] == [v.trainable for v in model.weights]
 
 
-def test_lora_stays():
+@pytest.mark.parametrize("alpha", [None, 6])
+def test_lora_stays(alpha):
     model = network()
-    model.get_layer("first").enable_lora(2)
+    model.get_layer("first").enable_lora(2, lora_alpha=alpha)
     model.get_layer("first").lora_kernel_b.assign(np.ones((2, 4)))
     copy = regularize(model, kernel_l2=1e-3)
     assert_close(copy(X), model(X), rtol=1e-5)
     assert [v.path.split("/")[-1] for v in copy.trainable_weights] == [
         v.path.split("/")[-1] for v in model.trainable_weights
     ]
+
+
+def test_lora_in_a_wrapper_keeps_its_scale():
+    model = functional(STEPS, layers.TimeDistributed(layers.Dense(4)))
+    inner = model.layers[-1].layer
+    inner.enable_lora(2, lora_alpha=6)
+    inner.lora_kernel_b.assign(np.ones((2, 4)))
+    assert_close(regularize(model, kernel_l2=1e-3)(STEPS), model(STEPS), rtol=1e-5)
 
 
 @pytest.mark.parametrize("mode", ["int8", "float8"])
