@@ -127,7 +127,7 @@ def test_integer_images_become_floats_and_other_labels_stay():
 @pytest.mark.once  # NumPy does all of it
 @pytest.mark.parametrize("size", [(4, 5), (1, 5), (4, 1)])
 def test_workers_crop_in_bfloat16(size):
-    """NumPy's `einsum` does not know this dtype."""
+    """NumPy itself does not know this dtype."""
     images = np.random.default_rng(0).random((3, 6, 7, 2)).astype("float32")
     with ThreadPoolExecutor(1) as pool:
         layers = [RandomResizedCrop(size, seed=1, dtype=dtype) for dtype in ("bfloat16", "float32")]
