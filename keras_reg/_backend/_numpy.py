@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from keras_reg._backend._operations import numpy_ops
-from keras_reg._backend._place import Place
+from keras_reg._backend._place import Place, at_least_four_bytes
 
 
 class NumpyPlace(Place):
@@ -16,6 +16,7 @@ class NumpyPlace(Place):
     name = "numpy"
     ops = numpy_ops()
     is_host = True
+    casts_once = False
 
     _CHUNK = 2**15  # the number of elements processed at a time, so that they stay in the cache between operations
 
@@ -50,21 +51,27 @@ class NumpyPlace(Place):
                 images[some] = branches[number](images[some], *(array[some, step] for array in parameters))
         return images
 
+    def dtype_of_arithmetic(self, dtype):
+        return at_least_four_bytes(dtype)
+
     def copy(self, array):
         """Returns a contiguous copy of the array, in which each image is one row."""
         return np.copy(array, order="C")
 
     def blend(self, own, other, kept, out):
-        """Writes kept * own + (1 - kept) * other into `out`. All arrays have one row per image."""
+        """Writes kept * own + (1 - kept) * other into `out`, computed in the dtype of `kept`.
+
+        All arrays have one row per image.
+        """
         wide = max(1, min(self._CHUNK, own.shape[1]))
         high = max(1, self._CHUNK // wide)
-        buffer, given = np.empty((min(high, len(own)), wide), own.dtype), 1 - kept
+        buffers, given = np.empty((2, min(high, len(own)), wide), kept.dtype), 1 - kept
         with np.errstate(all="ignore"):  # the user's pixels may include NaN
             for top in range(0, len(own), high):
                 for left in range(0, own.shape[1], wide):
                     piece = slice(top, top + high), slice(left, left + wide)
-                    here = out[piece]
-                    product = buffer[: here.shape[0], : here.shape[1]]
-                    np.multiply(own[piece], kept[piece[0]], out=here)
-                    np.multiply(other[piece], given[piece[0]], out=product)
-                    np.add(here, product, out=here)
+                    rows, columns = own[piece].shape
+                    first, second = buffers[:, :rows, :columns]
+                    np.multiply(own[piece], kept[piece[0]], out=first)
+                    np.multiply(other[piece], given[piece[0]], out=second)
+                    np.add(first, second, out=out[piece], casting="same_kind")

@@ -32,6 +32,8 @@ class Place:
         may_overwrite: Whether an operation of Keras can write into its arguments.
         starts_slowly: Whether starting an operation on images takes longer than most operations, so that fewer are
             faster.
+        casts_once: Whether a call casts all pixels to `dtype_of_arithmetic`, once. Otherwise, only those are cast that
+            are computed.
     """
 
     name = None
@@ -41,6 +43,7 @@ class Place:
     fuses = False
     may_overwrite = False
     starts_slowly = False
+    casts_once = True
     worth_compiling = 2**16  # the number of elements from which a fused pass saves more than the call costs
 
     # Conversion to and from this place.
@@ -205,7 +208,10 @@ class Place:
         return arrays
 
     def dtype_of_arithmetic(self, dtype):
-        """Returns the dtype for computing with pixels. On a CPU, XLA compiles bfloat16 operations to a slow loop."""
+        """Returns the dtype for computing with pixels.
+
+        On a CPU, XLA compiles bfloat16 operations to a slow loop. NumPy and PyTorch are slow with float16, too.
+        """
         return dtype
 
     # Conversion of NumPy arrays by Keras' backend.
@@ -217,6 +223,11 @@ class Place:
     def laid_out(self, array):
         """Returns a NumPy array in a memory layout that the backend can share."""
         return array
+
+
+def at_least_four_bytes(dtype):
+    """Returns float32 for a dtype of shorter floats, or the dtype itself."""
+    return "float32" if dtype in ("float16", "bfloat16") else dtype
 
 
 def for_one(branches):

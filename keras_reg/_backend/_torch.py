@@ -6,7 +6,7 @@ import numpy as np
 
 from keras_reg._backend._current import is_compiling, not_compiled
 from keras_reg._backend._numpy import NumpyPlace
-from keras_reg._backend._place import Place
+from keras_reg._backend._place import Place, at_least_four_bytes
 from keras_reg._backend._recomputing import refuse_recomputing
 from keras_reg._backend._sending import sent
 from keras_reg._backend._torch_ops import TorchOperations, device, entries, frequencies
@@ -21,6 +21,7 @@ class TorchPlace(Place):
     is_native = True
     may_overwrite = True
     starts_slowly = True
+    casts_once = False  # so that the results are those of `TorchHost`, which casts what it computes
 
     def is_in_reach(self, tensors):
         """Whether NumPy can handle the tensors. A small operation in PyTorch takes ten times as long as in NumPy."""
@@ -81,6 +82,10 @@ class TorchPlace(Place):
     def normal(self, key, shape):
         return draw("randn", key, shape, device())
 
+    def dtype_of_arithmetic(self, dtype):
+        wide = at_least_four_bytes(dtype)
+        return wide if wide != dtype and device().type == "cpu" else dtype
+
     def held_dtype(self, dtype):
         return np.dtype({"uint16": "int32", "uint32": "int64", "uint64": "int64"}.get(np.dtype(dtype).name, dtype))
 
@@ -123,7 +128,7 @@ class TorchHost(NumpyPlace):
 
     def blend(self, own, other, kept, out):
         own, other, kept, out = map(from_numpy, (own, other, kept, out))
-        sys.modules["torch"].lerp(other, own, kept, out=out)
+        sys.modules["torch"].lerp(other, own, kept.to(own.dtype), out=out)
 
 
 class ForeignTorch(NumpyPlace):

@@ -177,10 +177,12 @@ class PCAColorJitter(BatchAugmentation):
         return batch.computed_once(batch.ops.matmul(a, batch.ops.convert_to_tensor((vectors * deviations).T)))[0]
 
     def transform_images(self, images: Tensor, shift: Any, batch: Any) -> Tensor:
-        ops, channels = batch.ops, self.normal_numbers
+        ops, dtype, channels = batch.ops, dtype_of(images), self.normal_numbers
+        wide = batch.place.dtype_of_arithmetic(dtype)
         axes = (-1, 1, 1, channels) if self.data_format == "channels_last" else (-1, channels, 1, 1)
-        shifted = images + ops.cast(ops.reshape(shift, axes), dtype_of(images))
-        return shifted if self.value_range is None else ops.clip(shifted, *map(float, self.value_range))
+        shifted = ops.cast(images, wide) + ops.cast(ops.reshape(shift, axes), wide)
+        shifted = shifted if self.value_range is None else ops.clip(shifted, *map(float, self.value_range))
+        return ops.cast(shifted, dtype)
 
     def _transform(self, batch, u, noise=None, select=None):
         return batch if self._is_plain("stddev", 0) else super()._transform(batch, u, noise, select)

@@ -29,6 +29,7 @@ from keras_reg.layers import (
     RandomGaussianNoise,
     RandomGrayscale,
     RandomPadCrop,
+    RandomResizedCrop,
     RandomSharpness,
 )
 
@@ -177,6 +178,17 @@ def test_box_by_box_on_the_host_it_is_the_same_function(name, layout, dtype, mon
     assert found[0].dtype == dtype or name in ("MixUp", "RandomChoice", "chain")
     assert (found[0] != images).any() and not np.shares_memory(found[0], images)
     assert_same_bits(images, given)
+
+
+@pytest.mark.once  # NumPy does all of it
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("make", [MixUp, PCAColorJitter, functools.partial(RandomResizedCrop, 5)])
+def test_workers_compute_short_floats_in_float32_and_round_once(make, dtype):
+    images = np.random.default_rng(0).random((4, 8, 6, 3)).astype(dtype)
+    labels = np.eye(4, dtype="float32")
+    short = in_a_worker(lambda: make(seed=1, dtype=dtype)(images, labels, index=0))
+    wide = in_a_worker(lambda: make(seed=1, dtype="float32")(images.astype("float32"), labels, index=0))
+    np.testing.assert_array_equal(short[0], wide[0].astype(dtype).astype(short[0].dtype))
 
 
 @only("torch", why="the others compile what is worth it")

@@ -73,13 +73,13 @@ class AugmentationRun:
         return batch, *batch.place.sent((u, select))
 
     def _compute(self, batch, u, noise, select, cast):
-        """Runs `_transform` in a dtype for which compiled code is fast."""
+        """Runs `_transform` in a dtype that is fast to compute with."""
         batch = self._cast_images(batch) if cast else batch
         if not hasattr(batch.images, "shape"):  # several inputs
             return self._transform(batch, u, noise, select)
         dtype = dtype_of(batch.images)
         wide = batch.place.dtype_of_arithmetic(dtype)
-        if wide == dtype:
+        if wide == dtype or not batch.place.casts_once:
             return self._transform(batch, u, noise, select)
         done = self._transform(dataclasses.replace(batch, images=batch.ops.cast(batch.images, wide)), u, noise, select)
         return dataclasses.replace(done, images=batch.ops.cast(done.images, dtype))

@@ -86,7 +86,8 @@ def cropped(array, crop, fill, smooth, channels_first, place):
 def _products(images, rows, columns, channels_first, place):
     """Returns the images after both products. With NumPy 1.26, `einsum` would take thirty times as long as `matmul`."""
     ops, shape = place.ops, place.ops.shape(images)
-    rows, columns = (ops.cast(weights, dtype_of(images)) for weights in (rows, columns))
+    dtype = dtype_of(images)
+    images, rows, columns = (ops.cast(array, place.dtype_of_arithmetic(dtype)) for array in (images, rows, columns))
     tall, wide = rows.shape[1], columns.shape[1]
     if channels_first:
         count, channels, _, width = shape
@@ -96,7 +97,8 @@ def _products(images, rows, columns, channels_first, place):
         resized = ops.matmul(rows, ops.reshape(images, (count, height, width * channels)))
         planes = ops.transpose(ops.reshape(resized, (count, tall, width, channels)), (0, 3, 1, 2))
     lines = ops.reshape(planes, (count, channels * tall, width))
-    found = ops.reshape(ops.matmul(lines, ops.transpose(columns, (0, 2, 1))), (count, channels, tall, wide))
+    found = ops.cast(ops.matmul(lines, ops.transpose(columns, (0, 2, 1))), dtype)
+    found = ops.reshape(found, (count, channels, tall, wide))
     return found if channels_first else ops.transpose(found, (0, 2, 3, 1))
 
 

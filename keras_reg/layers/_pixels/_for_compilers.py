@@ -1,6 +1,6 @@
 """Kernels for compilers: every pixel is compared with its box, which costs nothing if passes are fused."""
 
-from keras_reg.layers._batch._forms import channels_first, spread
+from keras_reg.layers._batch._forms import channels_first, dtype_of, spread
 from keras_reg.layers._pixels._blur import blurred
 from keras_reg.layers._pixels._bordered import moved_with_border, warped_with_border
 from keras_reg.layers._pixels._crop import cropped
@@ -31,7 +31,9 @@ class ForCompilers:
         other = self.place.entries(rows.pixels if source is None else rows.join(source), partner)
         result = rows.pixels
         if kept is not None:
-            result = blended(result, other, rows.of_images(self.ops.cast(kept, array.dtype)), self.ops)
+            wide, ops = self.place.dtype_of_arithmetic(dtype_of(array)), self.ops
+            pair, weight = (ops.cast(x, wide) for x in (result, other)), rows.of_images(ops.cast(kept, wide))
+            result = ops.cast(blended(*pair, weight, ops), array.dtype)
         if box is not None:
             result = self.ops.where(rows.inside(box), other, result)
         return rows.restore(result)

@@ -6,7 +6,7 @@ slices are several times as fast. NumPy also requests huge pages, unlike PyTorch
 
 import numpy as np
 
-from keras_reg.layers._batch._forms import channels_first
+from keras_reg.layers._batch._forms import channels_first, dtype_of
 from keras_reg.layers._pixels._crop import cropped
 from keras_reg.layers._pixels._filters_on_host import blurred_on_host, sharpened_on_host
 from keras_reg.layers._pixels._gather import gathered
@@ -30,7 +30,7 @@ class ForHost:
         """Blends each image with its partner, and then pastes the box of the partner."""
         if array.size == 0:
             return np.copy(array)
-        kept = None if kept is None else kept.astype(array.dtype)[:, None]
+        kept = None if kept is None else kept.astype(self.place.dtype_of_arithmetic(dtype_of(array)))[:, None]
         regions = () if box is None else _regions(box, channels_first(array, self.data_format))
         large = array[0].nbytes >= _LARGE
         if large and source is None and (fresh or (kept is not None and box is not None)):
