@@ -106,7 +106,7 @@ class LabelSmoothingCrossentropy(keras.losses.Loss):
             raises a `ValueError` (eager tensors on the CPU) or makes the loss NaN.
         y_pred: Logits or probabilities. Probabilities are scaled to sum to 1. A negative probability, as when
             `from_logits=True` is missing, raises a `ValueError` (eager tensors on the CPU) or makes the loss NaN.
-        sample_weight: Weights of the elements, as in `keras.losses.Loss`.
+        sample_weight: Weights of the elements. Weights (batch,) apply to all elements of a sample.
 
     Raises:
         ValueError: If an argument is out of range, or if the shapes do not fit each other.
@@ -153,8 +153,8 @@ class LabelSmoothingCrossentropy(keras.losses.Loss):
         y_pred = y_pred if ops.is_tensor(y_pred) or isinstance(y_pred, keras.KerasTensor) else as_outputs(y_pred)
         if sample_weight is not None:
             sample_weight = checked_weights(sample_weight, y_pred, self.axis)
-        if sample_weight is not None and self._masked is not None:
-            sample_weight = own_weights(sample_weight, y_pred, self.axis)
+            if self._masked is not None or len(sample_weight.shape) < len(y_pred.shape) - 1:
+                sample_weight = own_weights(sample_weight, y_pred, self.axis)
         return ops.cast(Reduction(self, y_true)((), y_pred, sample_weight), self.dtype)
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensors:

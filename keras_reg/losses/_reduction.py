@@ -57,12 +57,20 @@ def checked_weights(sample_weight, y_pred, axis):
 
 
 def own_weights(sample_weight, y_pred, axis):
-    """Returns a copy of the weights, one per element if their rank allows it.
+    """Returns a copy of the weights, one per element of the loss if their rank is not larger.
 
-    On PyTorch, Keras multiplies the mask into the weights in place. That changes the caller's tensor, and raises an
-    error if one weight is broadcast to several elements.
+    Keras aligns weights of a lower rank with the last axes of the losses, so weights (batch,) would weight the columns
+    of a batch of maps. On PyTorch, it also multiplies the mask into the weights in place. That changes the caller's
+    tensor, and raises an error if one weight is broadcast to several elements.
     """
-    sample_weight, y_pred = ops.convert_to_tensor(sample_weight), ops.convert_to_tensor(y_pred)
-    elements = list(ops.shape(y_pred))
+    elements = list(ops.shape(ops.convert_to_tensor(y_pred)))
     del elements[axis]
-    return ops.multiply(sample_weight, ops.ones(elements if len(elements) == len(sample_weight.shape) else ()))
+    return one_per_element(ops.convert_to_tensor(sample_weight), elements)
+
+
+def one_per_element(weights, shape):
+    """Returns a copy of weights (batch, ...) in the given shape of the losses, if their rank is not larger."""
+    missing = len(shape) - len(weights.shape)
+    if missing > 0:
+        weights = ops.reshape(weights, (*ops.shape(weights), *[1] * missing))
+    return ops.multiply(weights, ops.ones(shape if missing >= 0 else (), weights.dtype))

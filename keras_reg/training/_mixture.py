@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_reg._validation import fail
+from keras_reg.losses._reduction import one_per_element
 from keras_reg.training._label_terms import LabelTerms
 from keras_reg.training._losses import as_loss
 
@@ -52,26 +53,30 @@ class MixedLoss(keras.losses.Loss):
     """
 
     def __init__(self, loss):
-        self.given, self.loss, self.rank = loss, as_loss(loss), None
+        self.given, self.loss, self.shapes = loss, as_loss(loss), {}
         super().__init__(name=self.loss.name, reduction=self.loss.reduction, dtype=self.loss.dtype)
 
     def __call__(self, y_true, y_pred, sample_weight=None):
         weights = _weights_of(y_true)
         if weights is None:
-            return self.loss(y_true, y_pred, sample_weight)
+            return self.loss(y_true, y_pred, self._aligned(sample_weight, y_true, y_pred))
         terms = range(weights.shape[1])
         labels = [keras.tree.map_structure(lambda y, term=term: y.terms[term], y_true) for term in terms]
         shape = self._shape_of_values(labels[0], y_pred)
-        total = 0.0
-        for term, y in enumerate(labels):
-            weight = self._share(weights[:, term], shape, sample_weight)
-            part = self.loss(y, y_pred, weight)
-            if self.reduction == "mean_with_sample_weight":
-                count = _Count(shape, self.dtype)
-                whole = count(y, y_pred, self._share(None, shape, sample_weight))
-                part = part * ops.divide_no_nan(count(y, y_pred, weight), whole)
-            total = total + part
-        return total
+        if not shape:
+            fail(
+                "The loss must return one number per sample, without averaging over the batch, since the losses of "
+                "mixed labels are weighted separately for each sample.",
+                loss=self.name, shape=(),
+            )  # fmt: skip
+        shares = [self._share(weights[:, term], shape, sample_weight) for term in terms]
+        # Copies, since Keras multiplies masks into weights in place on PyTorch.
+        parts = [self.loss(y, y_pred, share + 0.0) for y, share in zip(labels, shares, strict=True)]
+        if self.reduction == "mean_with_sample_weight":
+            count = _Count(self.loss, shape)
+            counts = [ops.cast(count(y, y_pred, share), self.dtype) for y, share in zip(labels, shares, strict=True)]
+            parts = [ops.divide_no_nan(part * own, sum(counts)) for part, own in zip(parts, counts, strict=True)]
+        return sum(parts)
 
     def call(self, y_true, y_pred):
         return self.loss.call(y_true, y_pred)
@@ -80,49 +85,72 @@ class MixedLoss(keras.losses.Loss):
         return {"loss": keras.saving.serialize_keras_object(self.given)}
 
     def _shape_of_values(self, y_true, y_pred):
-        """Returns the shape of the losses before their reduction, (batch, ...)."""
-        outputs = keras.tree.flatten(y_pred)
-        if self.rank is None:
-            self.rank = _rank_of_values(self.loss, y_true, y_pred)
-        if self.rank == 0:
-            fail(
-                "The loss must return one number per sample, without averaging over the batch, since the losses of "
-                "mixed labels are weighted separately for each sample.",
-                loss=self.name, shape=(),
-            )  # fmt: skip
-        like = next((output for output in outputs if len(output.shape) >= self.rank), outputs[0])
-        return ops.shape(like)[: self.rank]
+        """Returns the shape of the losses before their reduction, (batch, ...). It is computed once per known shape."""
+        key = str([tuple(array.shape) for array in keras.tree.flatten((y_true, y_pred))])
+        if key in self.shapes:
+            return self.shapes[key]
+        shape = _shape_of_values(self.loss, y_true, y_pred)
+        if all(isinstance(size, int) for size in shape):
+            self.shapes[key] = shape
+        return shape
+
+    def _aligned(self, sample_weight, y_true, y_pred):
+        """Returns a copy of sample weights, in the shape of the losses if their rank is lower.
+
+        Keras would align weights (batch,) with the last axis of losses (batch, height, width). On PyTorch, it
+        multiplies masks into the weights in place, which would change those of metrics and further passes.
+        """
+        if sample_weight is None or not hasattr(sample_weight, "shape"):
+            return sample_weight
+        sample_weight, rank = ops.convert_to_tensor(sample_weight), len(sample_weight.shape)
+        if rank + 1 < max(len(output.shape) for output in keras.tree.flatten(y_pred)):
+            shape = self._shape_of_values(y_true, y_pred)
+            if rank < len(shape):
+                return one_per_element(sample_weight, shape)
+        return sample_weight * ops.ones((), sample_weight.dtype)
 
     def _share(self, share, shape, sample_weight):
-        """Returns sample weights times the share of a term (`None`: 1), with the rank of the losses: (batch, ...)."""
-        whole = ops.ones(shape, self.dtype) if sample_weight is None else ops.cast(sample_weight, self.dtype)
-        missing = len(shape) - len(whole.shape)
-        if missing > 0:
-            whole = ops.reshape(whole, (*ops.shape(whole), *[1] * missing))
-        if share is None:
-            return whole
+        """Returns sample weights times the share of a term, with the rank of the losses: (batch, ...)."""
+        whole = ops.ones(shape, self.dtype)
+        if sample_weight is not None:
+            whole = one_per_element(ops.cast(sample_weight, self.dtype), shape)
         return whole * ops.reshape(ops.cast(share, self.dtype), [-1] + [1] * (len(whole.shape) - 1))
 
 
-def _rank_of_values(loss, y_true, y_pred):
-    """Returns the rank of the losses before their reduction, which may differ from that of labels and outputs."""
+def _shape_of_values(loss, y_true, y_pred):
+    """Returns the shape of the losses before their reduction, which may differ from that of labels and outputs."""
     to_dtype = lambda x: ops.cast(x, loss.dtype)  # noqa: E731
     try:
         values = loss.call(*keras.tree.map_structure(to_dtype, (y_true, y_pred)))
     except NotImplementedError:  # a loss that only implements `__call__`
-        return max(len(keras.tree.flatten(y_pred)[0].shape) - 1, 1)
-    return len(ops.convert_to_tensor(values).shape)
+        first = keras.tree.flatten(y_pred)[0]
+        return ops.shape(first)[: max(len(first.shape) - 1, 1)]
+    return ops.shape(ops.convert_to_tensor(values))
 
 
 class _Count(keras.losses.Loss):
-    """Counts the elements that a loss sums over, with masks and weights."""
+    """Sums the weights of the elements that a loss sums over: those that neither its mask nor that of outputs hides."""
 
-    def __init__(self, shape, dtype):
-        self.shape = shape
-        super().__init__(name="count", reduction="sum", dtype=dtype)
+    def __init__(self, loss, shape):
+        self.loss, self.shape, self.ones = loss, shape, _Ones()
+        super().__init__(name="count", reduction="sum", dtype="float64" if loss.dtype == "float64" else "float32")
 
     def call(self, y_true, y_pred):
-        return ops.ones(self.shape, self.dtype)
+        try:
+            return self.ones(self.loss.call(y_true, y_pred))
+        except NotImplementedError:  # a loss that only implements `__call__`
+            return ops.ones(self.shape, self.dtype)
+
+
+class _Ones(keras.layers.Layer):
+    """Returns ones with the mask of its input. Keras gives masks to layers only."""
+
+    def __init__(self):
+        super().__init__(autocast=False)
+        self.supports_masking = True
+
+    def call(self, inputs):
+        return ops.ones_like(inputs)
 
 
 def _weights_of(y_true):
