@@ -107,7 +107,8 @@ class _ReturningState:
     """The function that Keras calls for each step on JAX. If it fails, it restores the variables of the model.
 
     Keras takes the values out of the variables before the first step and puts them back after the last one. Without
-    this class, an error in the first step, for example about invalid data, would leave the model without weights.
+    this class, an error in the first step, for example about invalid data, or an interruption while it is compiled
+    would leave the model without weights.
     """
 
     def __init__(self, function, model, optimizer, metrics):
@@ -124,7 +125,7 @@ class _ReturningState:
             return self.function(state, data)
         except StopIteration:
             raise  # the end of the data
-        except Exception:
+        except BaseException:
             for variables, values in zip(self._variables(), state, strict=False):
                 for variable, value in zip(variables, values, strict=False):
                     if not value.is_deleted():

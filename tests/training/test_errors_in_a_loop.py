@@ -40,3 +40,38 @@ def test_an_error_costs_no_weights(call):
     steps = int(to_numpy(model.optimizer.iterations))
     model.fit(X, Y, verbose=0)
     assert int(to_numpy(model.optimizer.iterations)) == steps + 1
+
+
+class Interrupted(keras.layers.Layer):
+    """Stands for a user who presses Ctrl-C while a step is compiled."""
+
+    calls_left = None
+
+    def call(self, inputs):
+        if self.calls_left == 0:
+            raise KeyboardInterrupt
+        self.calls_left = self.calls_left and self.calls_left - 1
+        return inputs
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
+@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("method", ["fit", "evaluate", "train_on_batch"])
+def test_an_interruption_costs_no_weights(method, number):
+    """Under JAX, the first calls infer shapes, and a later one compiles the step."""
+    interrupted = Interrupted()
+    net = keras.Sequential([keras.Input((5, 4, 3)), interrupted, keras.layers.Flatten(), keras.layers.Dense(3)])
+    model = RegularizedModel(net, layers.MixUp(seed=0))
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.optimizer.build(model.trainable_variables)  # TensorFlow's functions create variables in the first call only
+    before = net.get_weights()
+    interrupted.calls_left = number
+    try:
+        getattr(model, method)(X, Y)
+    except KeyboardInterrupt:
+        for weight, value in zip(net.get_weights(), before, strict=True):
+            np.testing.assert_array_equal(weight, value)
+    interrupted.calls_left = None
+    model.fit(X, Y, verbose=0)
