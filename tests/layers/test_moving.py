@@ -95,6 +95,32 @@ def test_masks_maps_and_weights_of_another_size_are_refused(name):
         MOVERS[name]()(IMAGES, np.zeros(COUNT, "int32"), small)
 
 
+@pytest.mark.parametrize("name", MOVERS)
+@pytest.mark.parametrize("shape", [(COUNT, 5, 2), (COUNT, 5, 3), (COUNT, 4)], ids=str)
+def test_points_within_labels_are_refused(name, shape):
+    """As for a model with an output of this name: its labels would stay where they were."""
+    points = np.zeros(shape, "float32")
+    with raises_received("labels=['hand_keypoints', 'kind']", "moves pixels"):
+        MOVERS[name]()(IMAGES, {"hand_keypoints": points, "kind": np.arange(COUNT)})
+    with raises_received("labels=['box']"):
+        MOVERS[name]()({"images": IMAGES, "labels": {"first": {"box": points}}})
+
+
+@pytest.mark.parametrize("name", [*MOVERS, *STANDING])
+def test_labels_without_positions_pass_whatever_their_names(name):
+    labels = {"kind": np.arange(COUNT), "box_kind": np.zeros((COUNT, 7), "float32"), "keypoint_id": np.arange(COUNT)}
+    found = to_numpy({**MOVERS, **STANDING}[name]()(IMAGES, labels)[1])
+    for key, value in labels.items():
+        np.testing.assert_array_equal(found[key], value)
+
+
+@pytest.mark.parametrize("name", STANDING)
+def test_layers_that_move_nothing_leave_points_within_labels(name):
+    points = np.arange(COUNT * 10.0).reshape(COUNT, 5, 2).astype("float32")
+    found = to_numpy(STANDING[name]()(IMAGES, {"keypoints": points})[1])
+    np.testing.assert_array_equal(found["keypoints"], points)
+
+
 def test_erasing_refuses_masks_that_it_cannot_fill():
     data = {"images": IMAGES, "segmentation_masks": np.zeros((COUNT, 4, 3), "int32")}
     with raises_received("segmentation_masks"):

@@ -22,6 +22,7 @@ def check_moves(batch, data_format, layer):
         )  # fmt: skip
     check_masks(batch, data_format)
     check_no_boxes_within(batch.labels, layer)
+    check_no_points_within(batch.labels, layer)
     for name, least in (("labels", 4), ("sample_weights", 3)):
         for array in leaves(getattr(batch, name)):
             if len(array.shape) >= least and not is_map(array, batch.images, data_format):
@@ -48,6 +49,24 @@ def check_no_boxes_within(labels, layer):
             check_no_boxes_within(part, layer)
 
 
+def check_no_points_within(labels, layer):
+    """Refuses labels with a name and a shape of points or boxes, for example of an output `keypoints` of a model."""
+    if not isinstance(labels, dict):
+        return
+    for name, value in labels.items():
+        check_no_points_within(value, layer)
+        if _names_points(name) and any(len(shape) >= 2 and shape[-1] in COORDINATES for shape in _shapes(value)):
+            fail(
+                f"`{layer}` moves pixels and cannot move positions inside `labels`. Pass a dict with `images`, and "
+                "`keypoints` (batch, n, 2) or `bounding_boxes` beside `labels`.",
+                labels=sorted(map(str, labels)),
+            )  # fmt: skip
+
+
+def _names_points(name):
+    return any(part in str(name).lower() for part in POINTS)
+
+
 def _shapes(value):
     """Returns the shapes of the arrays of an additional entry."""
     return [tuple(array.shape) for array in keras.tree.flatten(value) if hasattr(array, "shape")]
@@ -55,7 +74,7 @@ def _shapes(value):
 
 def _has_a_place(name, shapes, batch, data_format):
     """Whether an entry holds pixels, points or boxes, according to its shapes or its name."""
-    if any(part in str(name).lower() for part in POINTS) and any(len(shape) >= 2 for shape in shapes):
+    if _names_points(name) and any(len(shape) >= 2 for shape in shapes):
         return True
     specs = [spec_of(shape, "float32") for shape in shapes if len(shape) >= 3]
     return any(
