@@ -49,6 +49,7 @@ def tensorflow_ops():
         convert_to_tensor=lambda x, dtype=None: tf.convert_to_tensor(x) if dtype is None else tf.cast(x, dtype),
         cos=tf.cos,
         cumsum=lambda x, axis: tf.cumsum(x, axis),
+        einsum=tf.einsum,
         equal=tf.equal,
         exp=tf.exp,
         expand_dims=tf.expand_dims,
