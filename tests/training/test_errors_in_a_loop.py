@@ -1,5 +1,7 @@
 """An error in a loop, as about data that are refused, costs no weights: under JAX they are away while a loop runs."""
 
+import contextlib
+
 import keras
 import numpy as np
 import pytest
@@ -46,9 +48,11 @@ class Interrupted(keras.layers.Layer):
     """Stands for a user who presses Ctrl-C while a step is compiled."""
 
     calls_left = None
+    raised = False
 
     def call(self, inputs):
         if self.calls_left == 0:
+            self.raised = True
             raise KeyboardInterrupt
         self.calls_left = self.calls_left and self.calls_left - 1
         return inputs
@@ -68,9 +72,9 @@ def test_an_interruption_costs_no_weights(method, number):
     model.optimizer.build(model.trainable_variables)  # TensorFlow's functions create variables in the first call only
     before = net.get_weights()
     interrupted.calls_left = number
-    try:
+    with pytest.raises(KeyboardInterrupt) if number == 0 else contextlib.suppress(KeyboardInterrupt):
         getattr(model, method)(X, Y)
-    except KeyboardInterrupt:
+    if interrupted.raised:  # a backend may need fewer calls than `number`
         for weight, value in zip(net.get_weights(), before, strict=True):
             np.testing.assert_array_equal(weight, value)
     interrupted.calls_left = None
