@@ -17,6 +17,7 @@ BASE = {
     "_typing",
     "_validation",
     "_backend",
+    "_dtypes",
     "_strength",
     "_storage",
     "_random_state",
@@ -33,6 +34,7 @@ BASE = {
 # Part of the package -> the parts it may import. A part is a namespace or a file beside them.
 ARROWS = {
     "_validation": set(),
+    "_dtypes": set(),
     "_backend": {"_validation"},
     "_strength": {"_validation", "_backend"},
     "_typing": {"_strength"},

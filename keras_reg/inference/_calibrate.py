@@ -6,12 +6,12 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_reg._dtypes import dtype_of
 from keras_reg._validation import check_flag, check_integer, fail
 from keras_reg.inference._data import predictions_on
 from keras_reg.inference._inference_model import check_one_array, check_trained
 from keras_reg.inference._inputs import inputs_like
 from keras_reg.inference._temperature import fitted_temperature
-from keras_reg.layers._batch._forms import dtype_of
 from keras_reg.metrics import ExpectedCalibrationError
 from keras_reg.metrics._expected_calibration_error import MOST_BINS
 from keras_reg.training._copies import compile_config_of, network_of

@@ -4,8 +4,8 @@ import math
 
 from keras import ops
 
+from keras_reg._dtypes import at_least_float32, dtype_of
 from keras_reg._validation import fail
-from keras_reg.layers._batch._forms import at_least_float32, dtype_of
 from keras_reg.training._distributions import Distribution
 
 SMALLEST = 1e-37  # of a probability in float32

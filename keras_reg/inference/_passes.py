@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_reg.layers._batch._forms import at_least_float32, dtype_of
+from keras_reg._dtypes import at_least_float32, dtype_of
 from keras_reg.training._distributions import Distribution
 
 

@@ -8,7 +8,7 @@ from keras_reg._validation import check_choice, check_data_format, fail
 from keras_reg.inference._inference_model import InferenceModel, check_one_array, infer
 from keras_reg.inference._merging import merged
 from keras_reg.inference._views import RandomViews, Views, checked_views
-from keras_reg.layers._batch._forms import spatial_axes
+from keras_reg.layers._batch._shapes import spatial_axes
 
 MERGES = ("mean", "logits", "vote", "max")
 

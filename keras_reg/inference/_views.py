@@ -7,11 +7,11 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
+from keras_reg._dtypes import is_float
 from keras_reg._typing import Config
 from keras_reg._validation import check_choice, check_integer, check_integer_or_pair, fail, native
 from keras_reg.layers import BatchAugmentation, Pipeline
 from keras_reg.layers._batch._foreign import is_image_layer
-from keras_reg.layers._batch._forms import is_float
 from keras_reg.layers._composite import moves_pixels
 
 FLIPS = {"horizontal": (1,), "vertical": (0,), "horizontal_and_vertical": (1, 0)}

@@ -5,9 +5,10 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
+from keras_reg._dtypes import at_least_float32, dtype_of
 from keras_reg._typing import Config, DataFormat, Kind, Pair, StrengthLike, Tensor
 from keras_reg._validation import check_integer, check_number, fail
-from keras_reg.layers._batch._forms import at_least_float32, dtype_of, spread
+from keras_reg.layers._batch._shapes import spread
 from keras_reg.layers._pixels._dirichlet import dirichlet
 from keras_reg.layers._pixels._rounding import as_pixels
 from keras_reg.layers._policies._drawn_operations import DrawnOperations

@@ -12,8 +12,9 @@ from keras_reg.layers._augmentation._folding import AugmentationFolding
 from keras_reg.layers._augmentation._hooks import RandomNumbers, apply_hooks, check_has_no_hooks, check_hooks
 from keras_reg.layers._augmentation._run import AugmentationRun
 from keras_reg.layers._augmentation._specs import AugmentationSpecs
-from keras_reg.layers._batch._forms import channels_first, map_arrays
+from keras_reg.layers._batch._content import map_arrays
 from keras_reg.layers._batch._kinds import KINDS, check_kinds
+from keras_reg.layers._batch._shapes import channels_first
 from keras_reg.layers._strength_weight import HoldsStrengths
 
 

@@ -4,10 +4,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_reg._dtypes import at_least_float32, dtype_of
 from keras_reg._typing import Config, DataFormat, Kind, Pair, StrengthLike, Tensor
 from keras_reg._validation import check_span, span_of
 from keras_reg.layers._batch._fill_values import check_has_value_range, check_value_range
-from keras_reg.layers._batch._forms import at_least_float32, dtype_of, spread
+from keras_reg.layers._batch._shapes import spread
 from keras_reg.layers._batch_augmentation import BatchAugmentation
 from keras_reg.layers._pixels._colors import blended_within, channel_axis, check_rgb, gray, mean_gray, turned_hue
 from keras_reg.layers._pixels._in_cache import applied_in_cache

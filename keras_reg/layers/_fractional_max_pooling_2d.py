@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_reg._backend import fold, uniform
+from keras_reg._dtypes import dtype_of
 from keras_reg._typing import Config, DataFormat, Pair, Shape, Tensors
 from keras_reg._validation import check_data_format, check_flag, check_number, check_seed, fail, native
 from keras_reg.layers._noise._one_array import TakesOneArray
@@ -150,6 +151,6 @@ def _pool(x, axis, size, count, bounds, overlapping):
 
 def _maximum(a, b):
     """Computes `ops.maximum`, but does not round float64 to float32."""
-    if keras.backend.standardize_dtype(a.dtype) != "float64":
+    if dtype_of(a) != "float64":
         return ops.maximum(a, b)
     return ops.where(ops.logical_or(a > b, ops.isnan(a)), a, b)

@@ -5,7 +5,7 @@ import functools
 from keras_reg.layers._augmentation._folding import AugmentationFolding
 from keras_reg.layers._augmentation._hooks import HOOKS, apply_hooks
 from keras_reg.layers._augmentation._run import AugmentationRun
-from keras_reg.layers._batch._forms import height_width
+from keras_reg.layers._batch._shapes import height_width
 from keras_reg.layers._mover import Mover, MovesPixels, Outside
 from keras_reg.layers._pixels._chain import Chain, chained, computed_once
 from keras_reg.layers._random_flip import RandomFlip

@@ -4,10 +4,12 @@ from typing import Any
 import keras
 
 from keras_reg._backend import is_concrete
+from keras_reg._dtypes import dtype_of, is_float
 from keras_reg._typing import Config, StrengthLike, Tensor, Tensors
 from keras_reg._validation import fail, native
+from keras_reg.layers._batch._content import leaves, map_arrays
 from keras_reg.layers._batch._fill_values import check_num_classes, holds
-from keras_reg.layers._batch._forms import dtype_of, is_float, is_map, leaves, map_arrays, one_number_each
+from keras_reg.layers._batch._shapes import is_map, one_number_each
 from keras_reg.layers._batch_augmentation import BatchAugmentation
 from keras_reg.layers._pixels._mixing import check_ids, hot_rows
 

@@ -1,12 +1,14 @@
 import dataclasses
 from typing import Any, Literal
 
+from keras_reg._dtypes import is_float
 from keras_reg._strength import Strength, plain, serialize
 from keras_reg._typing import Config, DataFormat, Kind, StrengthLike
 from keras_reg._validation import check_choice, fail
 from keras_reg.layers._batch._boxes import check_boxes, spec_of_concatenated
+from keras_reg.layers._batch._content import map_arrays
 from keras_reg.layers._batch._fill_values import check_num_classes
-from keras_reg.layers._batch._forms import is_float, map_arrays, spec_of
+from keras_reg.layers._batch._shapes import spec_of
 from keras_reg.layers._batch._terms import map_labels
 from keras_reg.layers._batch_augmentation import BatchAugmentation, selected
 from keras_reg.layers._pixels._beta import BetaQuantile

@@ -1,12 +1,13 @@
 from typing import Any, NamedTuple
 
+from keras_reg._dtypes import dtype_of
 from keras_reg._typing import Boxes, Tensor
 from keras_reg._validation import is_number
 from keras_reg.layers._batch._boxes import moved_boxes
 from keras_reg.layers._batch._fill_values import check_channels, check_fill, check_fill_of_maps, exact
 from keras_reg.layers._batch._folding import over_frames
-from keras_reg.layers._batch._forms import dtype_of, height_width
 from keras_reg.layers._batch._keypoints import moved_keypoints
+from keras_reg.layers._batch._shapes import height_width
 from keras_reg.layers._batch_augmentation import BatchAugmentation
 from keras_reg.layers._pixels._chain import computed_once
 from keras_reg.layers._pixels._kernels import kernels_for

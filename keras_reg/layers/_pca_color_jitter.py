@@ -4,12 +4,13 @@ from typing import Any, Self
 import keras
 import numpy as np
 
+from keras_reg._dtypes import dtype_of
 from keras_reg._renamed import renamed
 from keras_reg._strength import LARGEST, plain, serialize
 from keras_reg._typing import Config, DataFormat, Pair, StrengthLike, Tensor, Tensors
 from keras_reg._validation import check_range, fail, native
 from keras_reg.layers._batch._fill_values import check_fill
-from keras_reg.layers._batch._forms import dtype_of, static
+from keras_reg.layers._batch._shapes import static
 from keras_reg.layers._batch_augmentation import BatchAugmentation
 from keras_reg.layers._strength_weight import given
 

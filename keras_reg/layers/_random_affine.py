@@ -7,7 +7,7 @@ from keras_reg._typing import Config, DataFormat, Kind, StrengthLike
 from keras_reg._validation import check_choice, check_number, check_span, span_of
 from keras_reg.layers._batch._boxes import FORMATS
 from keras_reg.layers._batch._fill_values import check_number_or_channels
-from keras_reg.layers._batch._forms import height_width
+from keras_reg.layers._batch._shapes import height_width
 from keras_reg.layers._mover import Mover, Outside
 from keras_reg.layers._pixels._affine import Affine, around_center, cosine_and_sine
 

@@ -19,8 +19,8 @@ from keras_reg._validation import (
 )
 from keras_reg.layers._batch._boxes import FORMATS, check_boxes, drop_erased
 from keras_reg.layers._batch._fill_values import check_channels, check_fill, check_fill_of_maps
-from keras_reg.layers._batch._forms import static
 from keras_reg.layers._batch._moving import check_masks, check_no_boxes_within
+from keras_reg.layers._batch._shapes import static
 from keras_reg.layers._batch_augmentation import BatchAugmentation
 from keras_reg.layers._pixels._contents import Constant
 from keras_reg.layers._pixels._filling import Filling

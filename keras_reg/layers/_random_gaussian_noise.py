@@ -4,11 +4,13 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_reg._dtypes import at_least_float32, dtype_of, is_float
 from keras_reg._strength import plain, serialize
 from keras_reg._typing import Config, Kind, Pair, StrengthLike
 from keras_reg._validation import check_range, fail
+from keras_reg.layers._batch._content import leaves, map_arrays
 from keras_reg.layers._batch._fill_values import check_fill
-from keras_reg.layers._batch._forms import at_least_float32, dtype_of, is_float, leaves, map_arrays, spread
+from keras_reg.layers._batch._shapes import spread
 from keras_reg.layers._batch_augmentation import BatchAugmentation
 from keras_reg.layers._pixels._in_cache import applied_in_cache
 from keras_reg.layers._pixels._rounding import as_pixels

@@ -2,8 +2,8 @@ from typing import Any
 
 import keras
 
+from keras_reg._dtypes import at_least_float32, dtype_of
 from keras_reg._typing import DataFormat, Kind, StrengthLike, Tensor
-from keras_reg.layers._batch._forms import at_least_float32, dtype_of
 from keras_reg.layers._batch_augmentation import BatchAugmentation
 from keras_reg.layers._pixels._colors import channel_axis, check_rgb, gray
 from keras_reg.layers._pixels._rounding import as_pixels

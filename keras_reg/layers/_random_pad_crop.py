@@ -8,7 +8,7 @@ from keras_reg._typing import Config, DataFormat, Kind, StrengthLike
 from keras_reg._validation import check_choice, check_integer_or_pair, check_number, fail
 from keras_reg.layers._batch._boxes import FORMATS
 from keras_reg.layers._batch._fill_values import check_number_or_channels
-from keras_reg.layers._batch._forms import static
+from keras_reg.layers._batch._shapes import static
 from keras_reg.layers._mover import Mover, Outside
 from keras_reg.layers._pixels._moves import Move, Moves
 

@@ -7,7 +7,7 @@ from keras_reg._typing import Config, DataFormat, Pair, Shape
 from keras_reg._validation import check_choice, check_integer_or_pair, check_range, check_ratio, usable_ratio
 from keras_reg.layers._augmentation._hooks import apply_hooks
 from keras_reg.layers._batch._boxes import FORMATS
-from keras_reg.layers._batch._forms import height_width
+from keras_reg.layers._batch._shapes import height_width
 from keras_reg.layers._mover import Mover
 from keras_reg.layers._pixels._crop import Crop
 

@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_reg._backend import fused_crossentropy, least_of, times, weighted_sum
+from keras_reg._dtypes import dtype_of
 from keras_reg._validation import fail
 from keras_reg.losses._targets import are_ids, as_numbers, of_two_classes, read_ids
 
@@ -49,7 +50,7 @@ def as_outputs(y_pred):
     if written or (isinstance(y_pred, np.ndarray) and y_pred.dtype.kind in "iu"):  # not every backend has uint64
         y_pred = y_pred.astype("float32")
     y_pred = ops.convert_to_tensor(y_pred) if isinstance(y_pred, np.ndarray) else y_pred
-    return y_pred if keras.backend.standardize_dtype(y_pred.dtype) == "float64" else ops.cast(y_pred, "float32")
+    return y_pred if dtype_of(y_pred) == "float64" else ops.cast(y_pred, "float32")
 
 
 def _without_negatives(losses, values, counted, expected):
@@ -77,7 +78,7 @@ def _with_first_class(y_pred, from_logits):
 
 def _binary_crossentropy(y_true, y_pred, shares, from_logits):
     """Computes the losses for integers, which are class ids, or floats, which are shares of the second class."""
-    if "float" not in keras.backend.standardize_dtype(y_true.dtype):
+    if "float" not in dtype_of(y_true):
         return _crossentropy_of_ids(y_true, y_pred, shares, from_logits)
     targets, counted = of_two_classes(ops.cast(y_true, y_pred.dtype), shares.ignore_class)
     return _crossentropy_of_distributions(targets, y_pred, shares, from_logits, counted)

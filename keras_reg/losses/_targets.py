@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_reg._backend import is_concrete, is_dense
+from keras_reg._dtypes import dtype_of
 from keras_reg._validation import are_class_ids, fail, fits, have_shape_of_ids
 
 # The largest integers up to which a float dtype represents every integer. Above them, class ids merge silently.
@@ -19,7 +20,7 @@ def as_numbers(name, x):
     if not is_dense(x):
         return fail(f"`{name}` must be a dense array.", **{name: type(x).__name__})
     if ops.is_tensor(x) or isinstance(x, keras.KerasTensor):
-        dtype = keras.backend.standardize_dtype(x.dtype)
+        dtype = dtype_of(x)
         if dtype == "bool":
             return ops.cast(x, "uint8")
         return x if "float" in dtype or "int" in dtype else _refuse(name, dtype)
@@ -79,7 +80,7 @@ def _as_integers(y_true):
             held = (y_true >= HELD_BY_INT32.min) & (y_true <= HELD_BY_INT32.max)
             return ops.convert_to_tensor(np.where(held, y_true, -1).astype("int32")), None
         y_true = ops.convert_to_tensor(y_true)
-    dtype = keras.backend.standardize_dtype(y_true.dtype)
+    dtype = dtype_of(y_true)
     ids = y_true if dtype in ("int32", "int64") else ops.cast(y_true, SIGNED.get(dtype, "int32"))
     return ids, ops.equal(ops.cast(ids, dtype), y_true) if "float" in dtype else None
 
@@ -88,7 +89,7 @@ def _is_id(y_true, ids, whole, class_id):
     """Which targets are this id, compared in their own dtype, where -1 is not the largest uint32."""
     if isinstance(y_true, np.ndarray):
         return ops.convert_to_tensor(y_true == class_id)
-    dtype, signed = (keras.backend.standardize_dtype(x.dtype) for x in (y_true, ids))
+    dtype, signed = (dtype_of(x) for x in (y_true, ids))
     held, narrow = np.iinfo(dtype if "int" in dtype else signed), np.iinfo(signed)
     wrapped = class_id - 2**narrow.bits if held.max >= class_id > narrow.max else class_id
     if not held.min <= class_id <= held.max or not narrow.min <= wrapped <= narrow.max:
@@ -106,7 +107,7 @@ def check_ids(ids, classes, ignore_class):
 
 
 def _check_float_ids(y_true, classes):
-    dtype = keras.backend.standardize_dtype(y_true.dtype)
+    dtype = dtype_of(y_true)
     if "float" in dtype and isinstance(classes, int) and classes > EXACT_UP_TO.get(dtype, classes):
         fail(f"`y_true` must be integers: {dtype} cannot tell {classes} classes apart.", **{"y_true.dtype": dtype})
 

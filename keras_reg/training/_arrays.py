@@ -6,7 +6,8 @@ import numpy as np
 from keras_reg._backend import is_compiling, is_dense, is_tensor
 from keras_reg._validation import fail
 from keras_reg.layers._batch._arrays import array_of, each_array, written_out
-from keras_reg.layers._batch._forms import leaves, static
+from keras_reg.layers._batch._content import leaves
+from keras_reg.layers._batch._shapes import static
 
 ARRAYS = (np.ndarray, np.generic, memoryview, keras.Variable, tuple, list)
 

@@ -7,7 +7,7 @@ from keras import ops
 
 from keras_reg._validation import fail
 from keras_reg.layers import Pipeline
-from keras_reg.layers._batch._forms import Batch, leaves, map_arrays
+from keras_reg.layers._batch._content import Batch, leaves, map_arrays
 from keras_reg.layers._batch_augmentation import BatchAugmentation
 
 

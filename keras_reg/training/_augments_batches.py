@@ -5,7 +5,7 @@ from keras import ops
 
 from keras_reg._typing import Tensors
 from keras_reg.layers._batch._arrays import hold
-from keras_reg.layers._batch._forms import Batch, map_arrays
+from keras_reg.layers._batch._content import Batch, map_arrays
 from keras_reg.training._arrays import hold_inputs
 from keras_reg.training._augmentations import augmented
 from keras_reg.training._augmented_input import find_images, put_images

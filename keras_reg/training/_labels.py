@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_reg._backend import is_concrete
+from keras_reg._dtypes import dtype_of
 from keras_reg._outputs import by_output, losses_by_output, names_of_outputs
 from keras_reg._validation import fail, have_shape_of_ids
 from keras_reg.losses import LabelSmoothingCrossentropy
@@ -54,7 +55,7 @@ def _check_is_not_ids(label, output):
     shape, outputs = (tuple(getattr(array, "shape", ())) for array in (label, output))
     if not shape or not outputs or outputs[-1] in (None, 1):
         return
-    dtype = keras.backend.standardize_dtype(label.dtype)
+    dtype = dtype_of(label)
     if have_shape_of_ids(shape, outputs) and keras.backend.is_float_dtype(dtype):
         fail(
             "`y` must be integer class ids, or one label per output.",

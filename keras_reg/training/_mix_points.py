@@ -1,8 +1,10 @@
 import keras
 from keras import ops
 
+from keras_reg._dtypes import is_float
 from keras_reg._validation import fail
-from keras_reg.layers._batch._forms import is_float, map_arrays, spatial_axes
+from keras_reg.layers._batch._content import map_arrays
+from keras_reg.layers._batch._shapes import spatial_axes
 from keras_reg.layers._pixels._inside import mixed_activations, united_mask
 
 

@@ -2,8 +2,10 @@
 
 import keras
 
+from keras_reg._dtypes import dtype_of
 from keras_reg._validation import fail
-from keras_reg.layers._batch._forms import Batch, dtype_of, spec_of
+from keras_reg.layers._batch._content import Batch
+from keras_reg.layers._batch._shapes import spec_of
 
 
 def check_trained_size(augmentation, images):

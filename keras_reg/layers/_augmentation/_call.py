@@ -4,10 +4,12 @@ from typing import Any
 import keras
 
 from keras_reg._backend import as_written, place_of
+from keras_reg._dtypes import dtype_of
 from keras_reg._typing import Tensor, Tensors
 from keras_reg._validation import fail
 from keras_reg.layers._batch._arrays import accept, check_call, check_weights, set_apart, written_out
-from keras_reg.layers._batch._forms import Form, arrays_of, dtype_of, each, leaves, to_tensors
+from keras_reg.layers._batch._content import arrays_of, each, leaves
+from keras_reg.layers._batch._forms import Form, to_tensors
 from keras_reg.layers._batch._kinds import kind_of, lifted
 from keras_reg.layers._batch._sizes import check_sizes, warn_of_other_layout
 

@@ -3,11 +3,13 @@
 import dataclasses
 from typing import Any, NamedTuple
 
+from keras_reg._dtypes import dtype_of, is_float
 from keras_reg._validation import fail
 from keras_reg.layers._batch._boxes import check_boxes
-from keras_reg.layers._batch._forms import dtype_of, is_float, is_map, leaves, spec_of, spread
+from keras_reg.layers._batch._content import leaves
 from keras_reg.layers._batch._keypoints import check_keypoints
 from keras_reg.layers._batch._moving import check_masks, check_moves, check_no_boxes_within
+from keras_reg.layers._batch._shapes import is_map, spec_of, spread
 from keras_reg.layers._batch._terms import check_same_size, map_labels, map_pixels
 
 HOOKS = (

@@ -1,8 +1,9 @@
 import dataclasses
 
+from keras_reg._dtypes import dtype_of, is_float
 from keras_reg._strength import plain
 from keras_reg.layers._augmentation._by_value import by_value
-from keras_reg.layers._batch._forms import CONTENT, Batch, dtype_of, each, is_float, map_arrays
+from keras_reg.layers._batch._content import CONTENT, Batch, each, map_arrays
 
 
 class AugmentationRun:

@@ -3,9 +3,12 @@ from typing import Any
 
 import keras
 
+from keras_reg._dtypes import dtype_of
 from keras_reg._typing import Tensor, Tensors
-from keras_reg.layers._batch._forms import Batch, Form, dtype_of, each, map_arrays, spec_of
+from keras_reg.layers._batch._content import Batch, each, map_arrays
+from keras_reg.layers._batch._forms import Form
 from keras_reg.layers._batch._kinds import kind_of, lifted
+from keras_reg.layers._batch._shapes import spec_of
 from keras_reg.layers._batch._terms import resized_spec
 
 

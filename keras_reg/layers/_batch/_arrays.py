@@ -16,7 +16,8 @@ from keras_reg._backend import (
     place_of,
 )
 from keras_reg._validation import check_flag, check_integer, fail
-from keras_reg.layers._batch._forms import FIELDS, KEYS, arrays_of, leaves, map_arrays, static
+from keras_reg.layers._batch._content import FIELDS, KEYS, arrays_of, leaves, map_arrays
+from keras_reg.layers._batch._shapes import static
 
 
 def accept(form, several=False):

@@ -4,8 +4,10 @@ import dataclasses
 
 import keras
 
+from keras_reg._dtypes import dtype_of
 from keras_reg._validation import fail
-from keras_reg.layers._batch._forms import CLASS_KEYS, dtype_of, height_width, spec_of, spread
+from keras_reg.layers._batch._content import CLASS_KEYS
+from keras_reg.layers._batch._shapes import height_width, spec_of, spread
 
 FORMATS = ("xyxy", "yxyx", "xywh", "center_xywh", "rel_xyxy", "rel_yxyx", "rel_xywh")
 SLIVER = 1e-3  # in pixels: rounding may leave this much of a box that is outside the image

@@ -3,8 +3,10 @@
 import keras
 import numpy as np
 
+from keras_reg._dtypes import dtype_of
 from keras_reg._validation import check_integer, check_range, fail, is_number, native
-from keras_reg.layers._batch._forms import dtype_of, is_map, leaves, static
+from keras_reg.layers._batch._content import leaves
+from keras_reg.layers._batch._shapes import is_map, static
 
 
 def check_num_classes(num_classes, low=2):

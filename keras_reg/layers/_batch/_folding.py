@@ -10,8 +10,10 @@ import math
 
 import keras
 
+from keras_reg._dtypes import dtype_of
 from keras_reg._validation import fail
-from keras_reg.layers._batch._forms import dtype_of, each, map_arrays, spec_of, static
+from keras_reg.layers._batch._content import each, map_arrays
+from keras_reg.layers._batch._shapes import spec_of, static
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,11 +4,12 @@ import dataclasses
 
 import keras
 
+from keras_reg._dtypes import dtype_of
 from keras_reg._validation import fail
 from keras_reg.layers._batch._boxes import PADDING, class_key, drop
+from keras_reg.layers._batch._content import leaves, map_arrays
 from keras_reg.layers._batch._folding import Folding
 from keras_reg.layers._batch._foreign_masks import warn_of_masks_elsewhere
-from keras_reg.layers._batch._forms import dtype_of, leaves, map_arrays
 from keras_reg.layers._batch._terms import map_pixels
 
 # Keras image layers that do not move pixels. All others that support masks are assumed to move pixels.

@@ -4,22 +4,14 @@ import dataclasses
 
 import keras
 
+from keras_reg._dtypes import dtype_of, is_float
 from keras_reg._validation import fail
 from keras_reg.layers._batch._boxes import check_boxes
+from keras_reg.layers._batch._content import FIELDS, KEYS, leaves
 from keras_reg.layers._batch._folding import specs_of
 from keras_reg.layers._batch._foreign import foreign_folding, into, moves
-from keras_reg.layers._batch._forms import (
-    FIELDS,
-    KEYS,
-    channels_first,
-    dtype_of,
-    is_float,
-    leaves,
-    spatial_axes,
-    spec_of,
-    static,
-)
 from keras_reg.layers._batch._moving import check_moves
+from keras_reg.layers._batch._shapes import channels_first, spatial_axes, spec_of, static
 from keras_reg.layers._batch._terms import map_pixels
 
 

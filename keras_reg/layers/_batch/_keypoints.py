@@ -2,8 +2,9 @@
 
 import math
 
+from keras_reg._dtypes import dtype_of, is_float
 from keras_reg._validation import fail
-from keras_reg.layers._batch._forms import dtype_of, is_float, spread
+from keras_reg.layers._batch._shapes import spread
 
 ABSENT = -1  # both coordinates of a point that is not in the image
 

@@ -6,8 +6,10 @@ import keras
 import numpy as np
 
 from keras_reg._backend import is_concrete
+from keras_reg._dtypes import dtype_of, is_int
 from keras_reg._validation import fail
-from keras_reg.layers._batch._forms import dtype_of, each, is_integer, leaves, spec_of, static
+from keras_reg.layers._batch._content import each, leaves
+from keras_reg.layers._batch._shapes import spec_of, static
 
 KINDS = (None, "image", "video", "signal")
 RANKS = {"signal": 3, "image": 4, "video": 5}  # of a batch
@@ -145,7 +147,7 @@ def what_labels_show(batch):
     if any(len(x.shape) == 1 for x in leaves(batch.sample_weights)):
         return "batch"
     rows = [x for x in leaves(batch.labels) if len(x.shape) == 1]
-    if any(is_integer(x) for x in rows):
+    if any(is_int(x) for x in rows):
         return "batch"
     if any(len(x.shape) == 2 and None not in _seconds(x, array) and len(set(_seconds(x, array))) == 2 for x in apart):
         return "batch"  # rows of classes: a map would have the width of the image

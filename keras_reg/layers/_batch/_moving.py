@@ -3,7 +3,8 @@
 import keras
 
 from keras_reg._validation import fail
-from keras_reg.layers._batch._forms import is_boxes, is_map, leaves, spec_of
+from keras_reg.layers._batch._content import is_boxes, leaves
+from keras_reg.layers._batch._shapes import is_map, spec_of
 
 POINTS = ("box", "keypoint", "landmark", "polygon")  # parts of names of entries with positions in an image
 COORDINATES = (2, 3, 4)  # the numbers of a point, of a point with its visibility, and of a box

@@ -3,8 +3,9 @@
 import warnings
 
 from keras_reg._validation import fail
-from keras_reg.layers._batch._forms import FIELDS, KEYS, leaves, static
+from keras_reg.layers._batch._content import FIELDS, KEYS, leaves
 from keras_reg.layers._batch._kinds import CHANNELS
+from keras_reg.layers._batch._shapes import static
 
 FAR = 8  # how many times longer than the channels an axis must be to look like height or width
 

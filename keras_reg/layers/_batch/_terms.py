@@ -2,17 +2,10 @@
 
 import dataclasses
 
+from keras_reg._dtypes import dtype_of
 from keras_reg._validation import fail
-from keras_reg.layers._batch._forms import (
-    arrays_of,
-    channels_first,
-    dtype_of,
-    each,
-    is_map,
-    map_arrays,
-    spec_of,
-    spread,
-)
+from keras_reg.layers._batch._content import arrays_of, each, map_arrays
+from keras_reg.layers._batch._shapes import channels_first, is_map, spec_of, spread
 
 
 def map_labels(batch, function, *others, shown=True):

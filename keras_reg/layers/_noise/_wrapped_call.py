@@ -5,6 +5,8 @@ import inspect
 import keras
 from keras import tree
 
+from keras_reg._dtypes import dtype_of
+
 ADDED = ("mask", "training")  # the additional arguments of a wrapper
 
 
@@ -111,4 +113,4 @@ def _shape(value):
 def _symbolic(value):
     if not is_tensor(value):
         return value
-    return keras.KerasTensor(_shape(value), keras.backend.standardize_dtype(value.dtype))
+    return keras.KerasTensor(_shape(value), dtype_of(value))

@@ -1,6 +1,6 @@
 """Blurs images with a Gaussian kernel of their own, first along the rows, then along the columns."""
 
-from keras_reg.layers._batch._forms import at_least_float32, dtype_of
+from keras_reg._dtypes import at_least_float32, dtype_of
 from keras_reg.layers._pixels._rounding import as_pixels
 from keras_reg.layers._pixels._rows import Rows
 

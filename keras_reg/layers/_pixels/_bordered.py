@@ -3,7 +3,7 @@
 The images get a border of the fill, so that no position has to be compared with the image.
 """
 
-from keras_reg.layers._batch._forms import at_least_float32, dtype_of
+from keras_reg._dtypes import at_least_float32, dtype_of
 from keras_reg.layers._pixels._gather import is_seen, source_of
 from keras_reg.layers._pixels._rounding import as_pixels, float32_holds
 from keras_reg.layers._pixels._warp import BEYOND, between_corners, shown, within

@@ -2,7 +2,8 @@
 
 from typing import Any, NamedTuple
 
-from keras_reg.layers._batch._forms import dtype_of, leaves, map_arrays
+from keras_reg._dtypes import dtype_of
+from keras_reg.layers._batch._content import leaves, map_arrays
 from keras_reg.layers._pixels._affine import Affine, counted
 from keras_reg.layers._pixels._crop import Crop
 from keras_reg.layers._pixels._moves import Moves, both

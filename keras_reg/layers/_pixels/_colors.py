@@ -1,7 +1,8 @@
 """Changes of colors. Images have three channels, red, green and blue, along one axis, and values in [0, 1]."""
 
+from keras_reg._dtypes import dtype_of
 from keras_reg._validation import fail
-from keras_reg.layers._batch._forms import dtype_of, static
+from keras_reg.layers._batch._shapes import static
 
 WEIGHTS = (0.299, 0.587, 0.114)  # of red, green and blue in the brightness of a pixel: ITU-R BT.601, as in Pillow
 

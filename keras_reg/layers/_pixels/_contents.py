@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from keras_reg._dtypes import dtype_of
 from keras_reg._validation import is_number
 from keras_reg.layers._batch._fill_values import exact
-from keras_reg.layers._batch._forms import dtype_of
 
 
 @dataclasses.dataclass

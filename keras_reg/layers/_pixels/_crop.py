@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from keras_reg.layers._batch._forms import dtype_of
+from keras_reg._dtypes import dtype_of
 from keras_reg.layers._pixels._gather import gather_pixels, sources
 from keras_reg.layers._pixels._moves import Move, Moves
 

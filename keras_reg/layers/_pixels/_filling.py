@@ -4,8 +4,9 @@ import dataclasses
 import math
 from typing import Any
 
+from keras_reg._dtypes import is_float
 from keras_reg.layers._batch._folding import over_frames
-from keras_reg.layers._batch._forms import height_width, is_float
+from keras_reg.layers._batch._shapes import height_width
 from keras_reg.layers._pixels._contents import Colors, Constant, Tile
 
 

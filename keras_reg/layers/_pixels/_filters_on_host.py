@@ -6,7 +6,7 @@ is computed from the end of one row and the start of the next one is not used.
 
 import numpy as np
 
-from keras_reg.layers._batch._forms import at_least_float32, dtype_of, is_float
+from keras_reg._dtypes import at_least_float32, dtype_of, is_float
 from keras_reg.layers._pixels._blur import mirrored
 from keras_reg.layers._pixels._in_cache import by_planes
 from keras_reg.layers._pixels._rounding import as_pixels

@@ -1,6 +1,7 @@
 """Kernels for compilers: every pixel is compared with its box, which costs nothing if passes are fused."""
 
-from keras_reg.layers._batch._forms import channels_first, dtype_of, spread
+from keras_reg._dtypes import dtype_of
+from keras_reg.layers._batch._shapes import channels_first, spread
 from keras_reg.layers._pixels._blur import blurred
 from keras_reg.layers._pixels._bordered import moved_with_border, warped_with_border
 from keras_reg.layers._pixels._crop import cropped

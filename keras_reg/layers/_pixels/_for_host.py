@@ -6,7 +6,8 @@ slices are several times as fast. NumPy also requests huge pages, unlike PyTorch
 
 import numpy as np
 
-from keras_reg.layers._batch._forms import channels_first, dtype_of
+from keras_reg._dtypes import dtype_of
+from keras_reg.layers._batch._shapes import channels_first
 from keras_reg.layers._pixels._crop import cropped
 from keras_reg.layers._pixels._filters_on_host import blurred_on_host, sharpened_on_host
 from keras_reg.layers._pixels._gather import gathered

@@ -1,6 +1,6 @@
 """Gathers pixels by rows and columns."""
 
-from keras_reg.layers._batch._forms import dtype_of
+from keras_reg._dtypes import dtype_of
 
 
 def gather_pixels(array, rows, columns, place):

@@ -12,8 +12,10 @@ One layer is drawn per batch. For the others, the weight is 1 and the height of 
 import dataclasses
 
 from keras_reg._backend import place_of
+from keras_reg._dtypes import dtype_of
 from keras_reg._validation import fail
-from keras_reg.layers._batch._forms import Batch, dtype_of, is_map, leaves, spread
+from keras_reg.layers._batch._content import Batch, leaves
+from keras_reg.layers._batch._shapes import is_map, spread
 from keras_reg.layers._pixels._kernels import kernels_for
 from keras_reg.layers._pixels._mixed import mix
 from keras_reg.layers._pixels._mixing import SHIFT, Mix

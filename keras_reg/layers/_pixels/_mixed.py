@@ -2,8 +2,10 @@
 
 import dataclasses
 
+from keras_reg._dtypes import at_least_float32, dtype_of, is_float
 from keras_reg.layers._batch._boxes import concatenate_boxes
-from keras_reg.layers._batch._forms import at_least_float32, dtype_of, is_float, is_map, leaves, map_arrays, spread
+from keras_reg.layers._batch._content import leaves, map_arrays
+from keras_reg.layers._batch._shapes import is_map, spread
 from keras_reg.layers._pixels._for_compilers import blended
 from keras_reg.layers._pixels._kernels import kernels_for
 from keras_reg.layers._pixels._mixing import one_hot, one_hot_map

@@ -6,19 +6,11 @@ from typing import Any
 import numpy as np
 
 from keras_reg._backend import is_concrete
+from keras_reg._dtypes import dtype_of, is_float, is_int
 from keras_reg._validation import fail
-from keras_reg.layers._batch._forms import (
-    dtype_of,
-    height_width,
-    is_float,
-    is_integer,
-    is_map,
-    leaves,
-    one_number_each,
-    spec_of,
-    static,
-)
+from keras_reg.layers._batch._content import leaves
 from keras_reg.layers._batch._moving import check_masks, check_no_boxes_within
+from keras_reg.layers._batch._shapes import height_width, is_map, one_number_each, spec_of, static
 
 COLUMNS = 5  # chosen or not, lambda, shift of the partner, top and left of the box
 SHIFT = 2  # the column of the shift, which uses the number in the first row
@@ -144,7 +136,7 @@ def check_inputs(batch, layer):
                 "Expected `images`, or other inputs, of shape (batch, features), or with more axes.",
                 shape=tuple(array.shape),
             )
-        if is_integer(array) and (rank < 3 or (rank == 3 and dtype_of(array) != "uint8")):
+        if is_int(array) and (rank < 3 or (rank == 3 and dtype_of(array) != "uint8")):
             fail(
                 f"`{layer}` blends inputs. Integers of shape (batch, time) are treated as token ids, which cannot be "
                 "blended: mix their embeddings (`mix_at` of `RegularizedModel`), or cast numeric features to floats.",
@@ -222,7 +214,7 @@ def label_spec(array, batch, num_classes, blends, data_format):
         return mask_spec(array, num_classes, blends, data_format)
     if is_float(array):
         return array
-    if is_integer(array) and one_number_each(array):
+    if is_int(array) and one_number_each(array):
         return spec_of((array.shape[0], num_classes), "float32")
     return spec_of(array.shape, "float32")
 

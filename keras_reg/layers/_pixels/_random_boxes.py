@@ -1,7 +1,7 @@
 import dataclasses
 
 from keras_reg._validation import usable_ratio
-from keras_reg.layers._batch._forms import height_width
+from keras_reg.layers._batch._shapes import height_width
 
 
 @dataclasses.dataclass

@@ -1,6 +1,6 @@
 """The pixels of a batch in long rows, which compilers process fastest."""
 
-from keras_reg.layers._batch._forms import channels_first, spread
+from keras_reg.layers._batch._shapes import channels_first, spread
 
 
 class Rows:

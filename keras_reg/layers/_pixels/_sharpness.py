@@ -1,6 +1,6 @@
 """Changes the sharpness of images: a blend of each image with a smoothed one, as in Pillow and torchvision."""
 
-from keras_reg.layers._batch._forms import at_least_float32, dtype_of, is_float
+from keras_reg._dtypes import at_least_float32, dtype_of, is_float
 from keras_reg.layers._pixels._rows import Rows
 
 CENTER = 5.0  # the weight of a pixel in the smoothed image, in which each of its eight neighbors has weight 1

@@ -1,6 +1,6 @@
 """Resamples images along one affine map per image, by gathering pixels."""
 
-from keras_reg.layers._batch._forms import at_least_float32, dtype_of
+from keras_reg._dtypes import at_least_float32, dtype_of
 from keras_reg.layers._pixels._rounding import as_pixels, float32_holds
 
 BEYOND = 2  # pixels beyond the border up to which positions are distinguished if all pixels there are equal

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_reg.layers._batch._forms import at_least_float32, dtype_of
+from keras_reg._dtypes import at_least_float32, dtype_of
 from keras_reg.layers._pixels._in_cache import as_slice
 from keras_reg.layers._pixels._moves import Move, Moves, both
 from keras_reg.layers._pixels._rounding import as_pixels, float32_holds

@@ -1,9 +1,10 @@
 from typing import Any, Literal
 
+from keras_reg._dtypes import dtype_of
 from keras_reg._typing import Config, DataFormat, Kind, Pair, StrengthLike, Tensor
 from keras_reg._validation import check_choice, check_number, fail
 from keras_reg.layers._batch._fill_values import check_fill, check_has_value_range, check_value_range
-from keras_reg.layers._batch._forms import dtype_of, height_width, static
+from keras_reg.layers._batch._shapes import height_width, static
 from keras_reg.layers._batch_augmentation import BatchAugmentation
 from keras_reg.layers._pixels._colors import channel_axis
 from keras_reg.layers._policies._magnitudes import ALWAYS, MOVING, magnitudes, signs_of

@@ -4,8 +4,9 @@ import dataclasses
 from typing import Any
 
 from keras_reg._backend import Place
+from keras_reg._dtypes import at_least_float32
 from keras_reg.layers._batch._fill_values import exact
-from keras_reg.layers._batch._forms import at_least_float32, spatial_axes, spread, static
+from keras_reg.layers._batch._shapes import spatial_axes, spread, static
 from keras_reg.layers._pixels._affine import Affine
 from keras_reg.layers._pixels._colors import channel_axis, gray
 from keras_reg.layers._pixels._kernels import kernels_for

@@ -1,12 +1,13 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from keras_reg._dtypes import dtype_of
 from keras_reg._typing import Boxes, Config, DataFormat, Kind, Pair, StrengthLike, Tensor
 from keras_reg._validation import check_choice, check_integer, check_number
 from keras_reg.layers._batch._boxes import FORMATS, moved_boxes
 from keras_reg.layers._batch._fill_values import check_fill_of_maps, exact
-from keras_reg.layers._batch._forms import dtype_of, height_width
 from keras_reg.layers._batch._keypoints import moved_keypoints
+from keras_reg.layers._batch._shapes import height_width
 from keras_reg.layers._pixels._kernels import kernels_for
 from keras_reg.layers._policies._drawn_operations import DrawnOperations
 from keras_reg.layers._policies._magnitudes import check_operations

@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_reg import _backend
+from keras_reg._dtypes import is_float
 from keras_reg._random_state import POSITION
 from keras_reg._strength import Strength
 from keras_reg._typing import Config, Tensor, Tensors
@@ -76,7 +77,7 @@ class VirtualAdversarial(ComparesPasses):
     def compute(self, step: Any, x: Tensors, y: Tensors, y_pred: Tensors, sample_weight: Tensors) -> Tensor:
         place, inputs = step.changed_input(x)
         inputs = ops.convert_to_tensor(inputs)
-        if not keras.backend.is_float_dtype(keras.backend.standardize_dtype(inputs.dtype)):
+        if not is_float(inputs):
             fail("`VirtualAdversarial` needs inputs of a float dtype, since it adds small changes.", dtype=inputs.dtype)
         fixed = keras.tree.map_structure(ops.stop_gradient, y_pred)
 
