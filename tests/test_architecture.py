@@ -29,6 +29,7 @@ BASE = {
     "_inner_layers",
     "_moving_statistics",
     "_direction",
+    "_overrides",
 }
 
 # Part of the package -> the parts it may import. A part is a namespace or a file beside them.
@@ -48,6 +49,7 @@ ARROWS = {
     "_inner_layers": set(),
     "_moving_statistics": {"_validation", "_backend", "_inner_layers", "_datasets"},
     "_direction": {"_validation"},
+    "_overrides": {"_validation"},
     "layers": BASE,
     "losses": BASE,
     "callbacks": BASE | {"training"},

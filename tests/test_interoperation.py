@@ -6,7 +6,9 @@ import warnings
 
 import numpy as np
 import pytest
-from harness import ROOT, only, run_in_fresh_process, to_numpy
+from harness import ROOT, only, raises_received, run_in_fresh_process, to_numpy
+
+from keras_reg import inference, surgery, training
 
 FOLDER = ROOT / "examples" / "interoperation"
 
@@ -87,6 +89,29 @@ def test_keras_hub():
     falls(history["loss"])
     assert classifier.predict(x[:4], verbose=0).shape == (4, 10)
     assert type(classifier).__name__ == "ResNetImageClassifier"
+
+
+def test_the_preprocessor_of_a_task_of_keras_hub():
+    """Only `fit` and `predict` of the task call it: a model around the task would see other inputs."""
+    with_keras_hub = example("with_keras_hub", "keras_hub")
+    hub = with_keras_hub.keras_hub
+    preprocessor = hub.models.ResNetImageClassifierPreprocessor(hub.layers.ResNetImageConverter(scale=1 / 255))
+    task = hub.models.ResNetImageClassifier(with_keras_hub.backbone(), num_classes=10, preprocessor=preprocessor)
+    around = {
+        "model": [
+            training.RegularizedModel,
+            lambda model: surgery.regularize(model, kernel_l2=1e-4),
+            lambda model: inference.TestTimeAugmentation(model, inference.flips()),
+        ],
+        "models": [lambda model: inference.ensemble([model, model]), lambda model: inference.soup([model] * 2)],
+    }
+    for argument, functions in around.items():
+        for function in functions:
+            with raises_received(f"`{argument}`", "preprocessor"):
+                function(task)
+    task.preprocessor = None
+    for functions in around.values():
+        functions[0](task)
 
 
 def test_keras_cv():

@@ -7,7 +7,7 @@ from keras_reg._typing import Config, Logs
 from keras_reg._validation import check_integer, fail
 from keras_reg.callbacks._averaged_weights import final_weights
 from keras_reg.callbacks._scheduled_rates import ScheduledRates
-from keras_reg.training._copies import compile_config_of, copied, network_of, put_weights
+from keras_reg.training._copies import check_copied, compile_config_of, copied, network_of, put_weights
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
@@ -81,6 +81,7 @@ class SnapshotEnsemble(ScheduledRates):
         count = (self.params or {}).get("epochs", self.cycles) - self.first_epoch
         if count < self.cycles:
             fail(f"`cycles` must be at most the number of epochs, {count}.", cycles=self.cycles)
+        check_copied(network_of(self.model))
         self._ends = [count * number // self.cycles for number in range(1, self.cycles + 1)]
 
     def _factor(self, time):

@@ -9,7 +9,7 @@ from keras import ops
 from keras_reg._dtypes import dtype_of
 from keras_reg._validation import check_flag, check_integer, fail
 from keras_reg.inference._data import predictions_on
-from keras_reg.inference._inference_model import check_one_array, check_trained
+from keras_reg.inference._inference_model import check_one_array, check_predictions, check_trained
 from keras_reg.inference._inputs import inputs_like
 from keras_reg.inference._temperature import fitted_temperature
 from keras_reg.metrics import ExpectedCalibrationError
@@ -55,6 +55,7 @@ def calibrate(model: keras.Model, data: Any, from_logits: bool | None = None) ->
         - [On Calibration of Modern Neural Networks](https://arxiv.org/abs/1706.04599) (Guo et al., 2017), section 4.2.
     """
     check_trained(model)
+    check_predictions(model, "`calibrate`")
     from_logits = None if from_logits is None else check_flag("from_logits", from_logits)
     x, y, weight, outputs = predictions_on(model, data)
     distribution = _classification(model, outputs, from_logits)

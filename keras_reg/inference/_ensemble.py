@@ -4,7 +4,7 @@ from typing import Any, Literal
 import keras
 
 from keras_reg._validation import check_choice, check_flag, fail, is_number, native
-from keras_reg.inference._inference_model import check_one_array, check_trained
+from keras_reg.inference._inference_model import check_one_array, check_predictions, check_trained
 from keras_reg.inference._inputs import inputs_like
 from keras_reg.inference._merging import merged
 from keras_reg.training._copies import compile_config_of, network_of
@@ -92,6 +92,7 @@ def _members(models, member_weights, combine):
         fail("`models` must be a list of at least one `keras.Model`.", models=models)
     for model in models:
         check_trained(model)
+        check_predictions(model, "`ensemble`", "models")
         if not getattr(network_of(model), "inputs", None):
             fail("`models` must state their inputs: Functional or Sequential models.", model=model.name)
     if member_weights is None:

@@ -3,6 +3,7 @@ from typing import Any, Self
 
 import keras
 
+from keras_reg._overrides import PREDICTION, check_not_bypassed
 from keras_reg._typing import Config, Tensors
 from keras_reg._validation import check_flag, fail
 from keras_reg.training._copies import compile_config_of, network_of
@@ -23,6 +24,7 @@ class InferenceModel(keras.Model):
 
     def __init__(self, model: keras.Model, from_logits: bool | None = None, **kwargs: Any) -> None:
         check_trained(model)
+        check_predictions(model, f"`{type(self).__name__}`")
         from_logits = None if from_logits is None else check_flag("from_logits", from_logits)
         super().__init__(**kwargs)
         self.model, self.from_logits = model, from_logits
@@ -79,6 +81,11 @@ def check_trained(model):
             "with `keras.Model(model.input, model.outputs[0])`.",
             outputs=sorted(network.output) if isinstance(network.output, dict) else len(network.outputs),
         )
+
+
+def check_predictions(model, caller, argument="model"):
+    """Checks that calls of the network are its predictions: nothing else changes what `predict` returns."""
+    check_not_bypassed(network_of(model), PREDICTION, caller, argument)
 
 
 def check_one_array(outputs, model):

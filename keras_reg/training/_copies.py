@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from keras_reg._inner_layers import copy_lora_alpha, inside
+from keras_reg._overrides import PREDICTION, check_not_bypassed
 from keras_reg._validation import fail
 from keras_reg.training._networks import as_functional, is_graph
 from keras_reg.training._regularized_model import RegularizedModel
@@ -36,6 +37,12 @@ def copied(model):
     put_weights(copy, model.get_weights())
     copy_lora_alpha(model, copy)
     return copy
+
+
+def check_copied(model, names=PREDICTION, argument="model"):
+    """Checks that the copy of a model will do the same in these methods: that of a graph is a plain Keras model."""
+    if is_graph(model):
+        check_not_bypassed(model, names, "the copy", argument)
 
 
 def _created_again(model):

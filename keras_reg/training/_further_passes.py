@@ -11,6 +11,7 @@ from keras_reg import _backend
 from keras_reg._typing import Tensors
 from keras_reg._validation import fail
 from keras_reg.training._augmented_input import find_images, put_images
+from keras_reg.training._own_loss import loss_of
 from keras_reg.training._sharpness_aware import SharpenedOptimizer, SharpnessAware
 
 
@@ -88,7 +89,7 @@ class FurtherPasses:
         known = [*zip(self.model.trainable_variables, weights, strict=True), *self.state, *self._without_logs()]
         with _backend.same_random_numbers(self.process), keras.StatelessScope(known, collect_losses=True):
             y_pred = self.model.call_again(x)
-            return self.model.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=True)
+            return loss_of(self.model, x, y, y_pred, sample_weight, training=True)
 
 
 class _OfStep(threading.local):
@@ -96,7 +97,7 @@ class _OfStep(threading.local):
 
     def __init__(self, compiled):
         self.compiled, self.optimizer, self.passes = [compiled], None, None
-        self.in_training = True
+        self.in_training, self.in_test, self.has_penalties = True, False, False
 
 
 class HasFurtherPasses:
@@ -115,11 +116,16 @@ class HasFurtherPasses:
     @contextlib.contextmanager
     def further_passes(self, *arguments):
         of_step = self._of_step
-        of_step.passes = FurtherPasses(self, *arguments)
+        of_step.passes, of_step.has_penalties = FurtherPasses(self, *arguments), False
         if self.sharpness is not None:
             of_step.optimizer = SharpenedOptimizer(self.optimizer, self.sharpness, of_step.passes.gradients)
         try:
             yield
+            if self.penalties and not of_step.has_penalties:
+                fail(
+                    "`compute_loss` of a subclass must call `super().compute_loss`, which adds the penalties.",
+                    model=type(self).__name__, penalties=[penalty.name for penalty in self.penalties],
+                )  # fmt: skip
         finally:
             of_step.passes = of_step.optimizer = None
 
@@ -161,15 +167,25 @@ class HasFurtherPasses:
             sharpened = SharpenedOptimizer(self.optimizer, self.sharpness, passes.gradients)
             return sharpened.replaced(gradients, [variable.value for variable in variables])
 
+    def test_step(self, *state_and_data):
+        # An override of `compute_loss` may not pass `training` on. Then Keras does not pass it either.
+        of_step = self._of_step
+        of_step.in_test = True
+        try:
+            return super().test_step(*state_and_data)
+        finally:
+            of_step.in_test = False
+
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Computes the compiled loss and, in training, adds the penalties."""
+        training = training and not self._of_step.in_test
         loss = self.compute_plain_loss(x, y, y_pred, sample_weight, training)
         if not self.penalties:
             return loss
         self._of_step.in_training = training
         if not training:
             return loss
-        step = self.current_passes()
+        step, self._of_step.has_penalties = self.current_passes(), True
         with step.same_draws():
             for penalty, tracker in zip(self.penalties, self._terms, strict=True):
                 added, term = penalty.added(step, x, y, y_pred, sample_weight)

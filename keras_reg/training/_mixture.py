@@ -24,6 +24,13 @@ class Mixture(NamedTuple):
     weights: Any
     dominant: Any
 
+    def __getattr__(self, name: str) -> Any:
+        # An `AttributeError`, so that `hasattr` works.
+        raise AttributeError(
+            f"The labels of a mixed batch have no `{name}`. Pass them on to `super().compute_loss` or "
+            "`super().compute_metrics`, which accept them in place of an array."
+        )
+
     @classmethod
     def of(cls, batch):
         """Returns the mixture of an augmented batch, or its plain labels if nothing was mixed."""

@@ -3,7 +3,7 @@ import inspect
 import keras
 
 from keras_reg import _backend
-from keras_reg.training._own_steps import OF_LOSS, overrides
+from keras_reg._overrides import LOSS, is_of_hub, overrides
 
 
 class OwnLoss(_backend.OneScopeLoss, keras.Model):  # type: ignore[misc, valid-type]
@@ -12,13 +12,15 @@ class OwnLoss(_backend.OneScopeLoss, keras.Model):  # type: ignore[misc, valid-t
     In that case, the network is compiled too, and its `compute_loss`, `compute_metrics` and metrics are used.
     """
 
-    has_own_loss = False  # whether the network overrides how its loss or metrics are computed
+    has_own_loss = False  # whether the network overrides `compile`, or how its loss or metrics are computed
     has_own_train_step = False  # whether the network overrides `train_step`
 
     def read_steps(self, network):
         """Notes which steps a network overrides."""
         self.has_own_train_step = overrides(network, "train_step")
-        self.has_own_loss = not self.has_own_train_step and overrides(network, *OF_LOSS)
+        self.has_own_loss = not self.has_own_train_step and (
+            overrides(network, *LOSS) or (overrides(network, "compile") and not is_of_hub(network, "compile"))
+        )
 
     def compile_like_network(self):
         """Compiles this model as its network has been compiled, with the same optimizer, but without losses.
@@ -42,7 +44,7 @@ class OwnLoss(_backend.OneScopeLoss, keras.Model):  # type: ignore[misc, valid-t
         if not self.has_own_loss:
             return super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
         self._has_computed_loss = True
-        return _loss_of(self.model, x, y, y_pred, sample_weight, training)
+        return loss_of(self.model, x, y, y_pred, sample_weight, training)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         if not self.has_own_loss:
@@ -58,7 +60,7 @@ class OwnLoss(_backend.OneScopeLoss, keras.Model):  # type: ignore[misc, valid-t
         if self._has_computed_loss or self.model.loss is None or _backend.is_concrete(first):
             return
         self._has_computed_loss = True
-        _loss_of(self.model, x, y, y_pred, sample_weight, training=False)
+        loss_of(self.model, x, y, y_pred, sample_weight, training=False)
 
     @property
     def metrics(self):
@@ -90,7 +92,7 @@ class OwnLoss(_backend.OneScopeLoss, keras.Model):  # type: ignore[misc, valid-t
         return {name: value for name, value in results.items() if not (stale and name == "loss")}
 
 
-def _loss_of(network, x, y, y_pred, sample_weight, training):
-    """Calls `compute_loss` as Keras does: overrides may lack `training`."""
+def loss_of(network, x, y, y_pred, sample_weight, training):
+    """Calls `compute_loss` of a model as Keras does: overrides may lack `training`."""
     options = {"training": training} if "training" in inspect.signature(network.compute_loss).parameters else {}
     return network.compute_loss(x, y, y_pred, sample_weight, **options)

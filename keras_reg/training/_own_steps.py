@@ -1,20 +1,16 @@
-"""Which steps of `keras.Model` a network overrides, and the arguments of its `compile`."""
+"""Whether `RegularizedModel` can run the steps of a network, and the arguments of its `compile`."""
 
 import functools
 import inspect
 
 import keras
 
+from keras_reg._overrides import EVALUATION, PREDICTION, STEPS, TRAINING, check_not_bypassed, overrides
 from keras_reg._validation import fail
 from keras_reg.training._mixture import unwrapped, wrap_losses
 
 KERAS_ARGUMENTS = list(inspect.signature(keras.Model.compile).parameters)[1:]  # of `compile`, without `self`
-OF_LOSS = ("compute_loss", "compute_metrics", "get_metrics_result", "reset_metrics", "metrics")
-
-
-def overrides(network, *names):
-    """Whether the class of the network overrides one of these members of `keras.Model`."""
-    return any(getattr(type(network), name) is not getattr(keras.Model, name) for name in names)
+AROUND_STEPS = tuple(name for name in (*TRAINING, *EVALUATION, *PREDICTION) if name not in STEPS)
 
 
 def check_steps(network, **parts):
@@ -24,6 +20,7 @@ def check_steps(network, **parts):
         network: The network.
         **parts: Arguments of `RegularizedModel` that need the training step of Keras.
     """
+    check_not_bypassed(network, AROUND_STEPS, "`RegularizedModel`")
     name = type(network).__name__
     if not overrides(network, "train_step"):
         if overrides(network, "test_step"):

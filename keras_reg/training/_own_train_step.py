@@ -5,10 +5,10 @@ from keras import ops
 
 from keras_reg import _backend
 from keras_reg._dtypes import is_float
+from keras_reg._overrides import overrides
 from keras_reg.layers._batch._content import map_arrays
 from keras_reg.layers._batch._shapes import one_number_each
 from keras_reg.training._own_loss import OwnLoss
-from keras_reg.training._own_steps import overrides
 
 
 class OwnTrainStep(OwnLoss):

@@ -35,9 +35,9 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentsBatches, AugmentedStep, Ha
     weight, so training accuracy remains meaningful.
 
     Args:
-        model: The `keras.Model` to train: Functional, Sequential or subclassed. If it overrides `compute_loss` and
-            `compute_metrics`, as `keras.distillation.Distiller` does, or `train_step`, `compile` takes the arguments
-            of `model.compile` and compiles `model` too.
+        model: The `keras.Model` to train: Functional, Sequential or subclassed. If it overrides `compile`,
+            `train_step`, or `compute_loss` and `compute_metrics`, as `keras.distillation.Distiller` does, `compile`
+            takes the arguments of `model.compile` and compiles `model` too.
         augmentation: A layer of `keras_reg.layers`, an image layer of Keras, or a `keras.Sequential` of these, which
             is converted to a `Pipeline`. With `None`, nothing is augmented.
         augmented_input: Name or position of the input to augment, if the model has several. With a mixer, this argument
@@ -61,12 +61,13 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentsBatches, AugmentedStep, Ha
         The output shape of `model`.
 
     Raises:
-        ValueError: If `model` is not a Keras model; if it overrides `train_step`, and `penalties` or `sharpness` is
-            given or integer labels are mixed without `num_classes`; if its `compute_loss` uses mixed integer labels
-            other than with the losses of `compile`; if `augmentation` is not a layer; in training, if the augmentation
-            does not accept the data, or if integer labels are mixed and a loss does not return one number per sample;
-            for arrays that are not numeric or contain integers that tensors cannot represent; and for labels or sample
-            weights that are neither one array nor one array per output.
+        ValueError: If `model` is not a Keras model; if it overrides a method that this model does not call, such as
+            `fit`, or is a task of KerasHub with a preprocessor; if it overrides `train_step`, and `penalties` or
+            `sharpness` is given or integer labels are mixed without `num_classes`; if its `compute_loss` uses mixed
+            integer labels other than with the losses of `compile`; if `augmentation` is not a layer; in training, if
+            the augmentation does not accept the data, or if integer labels are mixed and a loss does not return one
+            number per sample; for arrays that are not numeric or contain integers that tensors cannot represent; and
+            for labels or sample weights that are neither one array nor one array per output.
 
     Example:
 

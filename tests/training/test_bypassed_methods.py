@@ -1,0 +1,176 @@
+"""Methods that a user's class overrides: each is called, or the model is refused. None is silently ignored."""
+
+import inspect
+
+import harness
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_reg import callbacks, inference, layers, surgery, training
+
+AROUND = [f"{name}_on_batch" for name in ("train", "test", "predict")]
+AROUND += [f"make_{name}_function" for name in ("train", "test", "predict")] + ["fit", "evaluate", "predict"]
+X = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
+Y = np.arange(8) % 3
+
+
+def cross_entropy():
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def network(cls=keras.Model, dropout=0.0):
+    inputs = keras.Input((4,))
+    return cls(inputs, keras.layers.Dense(3)(keras.layers.Dropout(dropout, seed=1)(inputs)))
+
+
+def overriding(*names):
+    """Returns a class that overrides methods without changing what they do."""
+
+    def override(name):
+        def method(self, *args, **kwargs):
+            return getattr(keras.Model, name)(self, *args, **kwargs)
+
+        return method
+
+    return type("Overrides", (keras.Model,), {name: override(name) for name in names})
+
+
+@pytest.mark.parametrize("name", AROUND)
+def test_methods_that_the_step_does_not_call_are_refused(name):
+    with harness.raises_received(f"`{name}`", "RegularizedModel", "Overrides"):
+        training.RegularizedModel(network(overriding(name)))
+
+
+def test_compile_of_the_network_is_called():
+    class OwnDefaults(keras.Model):
+        def compile(self, optimizer="sgd", loss=None, metrics=()):
+            super().compile(optimizer, loss, metrics=["accuracy", *metrics])
+
+    model = training.RegularizedModel(network(OwnDefaults), layers.MixUp(seed=0))
+    model.compile(loss=cross_entropy())
+    logs = model.fit(X, Y, validation_data=(X, Y), verbose=0).history
+    assert set(logs) == {"loss", "accuracy", "val_loss", "val_accuracy"}
+
+
+@pytest.mark.parametrize("name", ["compute_loss", "train_step"])
+def test_methods_of_one_object_are_called_too(name):
+    plain, calls = network(), []
+    before = getattr(plain, name)
+
+    def counted(*args, **kwargs):
+        calls.append(name)
+        return before(*args, **kwargs)
+
+    setattr(plain, name, counted)
+    model = training.RegularizedModel(plain)
+    model.compile("sgd", cross_entropy())
+    model.fit(X, Y, verbose=0)
+    assert calls
+
+
+# Copies and models around a trained one.
+
+
+def flips(model):
+    return inference.TestTimeAugmentation(model, layers.RandomGaussianNoise(0.1), samples=2, from_logits=True)
+
+
+AROUND_PREDICTIONS = {
+    "TestTimeAugmentation": flips,
+    "MonteCarlo": lambda model: inference.MonteCarlo(model, from_logits=True),
+    "ensemble": lambda model: inference.ensemble([model, network()], from_logits=True),
+    "calibrate": lambda model: inference.calibrate(model, (X, Y), from_logits=True),
+    "copy": lambda model: inference.soup([model, model], greedy=False),
+    "the copy": lambda model: surgery.regularize(model, kernel_l2=0.1),
+}
+
+
+@pytest.mark.parametrize("name", AROUND_PREDICTIONS)
+@pytest.mark.parametrize("method", ["predict", "predict_step"])
+def test_what_only_predict_does_is_refused(name, method):
+    model = network(overriding(method), dropout=0.5)
+    with harness.raises_received(f"`{method}`", name, "Overrides"):
+        AROUND_PREDICTIONS[name](model)
+
+
+@pytest.mark.parametrize("method", ["train_step", "compute_loss", "fit", "metrics"])
+def test_a_regularized_copy_would_lose_steps(method):
+    model = network(overriding(method))
+    with harness.raises_received(f"`{method}`", "the copy"):
+        surgery.regularize(model, kernel_l2=0.1)
+    copy = surgery.regularize(keras.Model(model.input, model.output), kernel_l2=0.1)
+    assert len(type(model)(copy.input, copy.output).losses) == 1
+
+
+def test_the_soup_is_chosen_by_the_loss_of_its_members():
+    model = network(overriding("compute_loss"))
+    model.compile("sgd", cross_entropy())
+    with harness.raises_received("`compute_loss`", "Overrides"):
+        inference.soup([model, model], (X, Y))
+
+
+def test_snapshots_predict_as_the_model_does():
+    model = network(overriding("predict_step"))
+    model.compile("sgd", cross_entropy())
+    with harness.raises_received("`predict_step`", "Overrides"):
+        model.fit(X, Y, epochs=2, callbacks=[callbacks.SnapshotEnsemble(2)], verbose=0)
+
+
+# Subclasses of `RegularizedModel`.
+
+
+class OldSignature(training.RegularizedModel):
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None):
+        return super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight) + 100.0
+
+
+class Passing(training.RegularizedModel):
+    def compute_loss(self, *args, **kwargs):
+        return super().compute_loss(*args, **kwargs) + 100.0
+
+
+class Own(training.RegularizedModel):
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return ops.mean(keras.losses.sparse_categorical_crossentropy(y, y_pred, from_logits=True)) + len(y.shape)
+
+
+@pytest.mark.parametrize("cls", [OldSignature, Passing])
+def test_validation_has_no_penalties(cls):
+    assert "training" not in inspect.signature(cls.compute_loss).parameters
+    model = cls(network(), penalties=[training.ConfidencePenalty(10.0)])
+    model.compile(keras.optimizers.SGD(0.0), cross_entropy())
+    logs = model.fit(X, Y, validation_data=(X, Y), verbose=0).history
+    assert set(logs) == {"loss", "confidence_penalty", "val_loss"}
+    loss = ops.convert_to_numpy(cross_entropy()(Y, model(X)))
+    np.testing.assert_allclose(logs["val_loss"], 100 + loss, rtol=1e-5)
+    np.testing.assert_allclose(logs["loss"], 100 + loss + 10 * np.array(logs["confidence_penalty"]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("cls", [OldSignature, Passing])
+def test_sharpness_calls_every_signature(cls):
+    plain, changed = network(), None
+    weights = plain.get_weights()
+    for each in (training.RegularizedModel, cls):
+        plain.set_weights(weights)
+        model = each(plain, sharpness=training.SharpnessAware(0.05))
+        model.compile(keras.optimizers.SGD(0.1), cross_entropy())
+        model.fit(X, Y, verbose=0)
+        if changed is not None:  # a constant has no gradient
+            np.testing.assert_allclose(plain.get_weights()[0], changed, atol=1e-6)
+        changed = plain.get_weights()[0]
+
+
+def test_penalties_that_a_subclass_does_not_add_are_refused():
+    model = Own(network(), penalties=[training.ConfidencePenalty()])
+    model.compile("sgd", cross_entropy())
+    with harness.raises_received("super().compute_loss", "Own"):
+        model.fit(X, Y, verbose=0)
+
+
+def test_a_subclass_that_reads_mixed_labels_is_told_what_they_are():
+    model = Own(network(), layers.MixUp(seed=0))
+    model.compile("sgd", cross_entropy())
+    with pytest.raises(AttributeError, match=r"`super\(\).compute_loss`"):
+        model.fit(X, Y, verbose=0)
