@@ -64,6 +64,7 @@ class Composite(BatchAugmentation):
         super().__init__(rate, agreed_kind(layers, kind), data_format, derived, **kwargs)
         self.seed = seed
         self.layers = list(layers)
+        self.supports_masking = all(layer.supports_masking for layer in self.layers)
         self.built = not any(map(_is_unbuilt, self.layers))
 
     def build(self, input_shape: Shape) -> None:
@@ -151,6 +152,11 @@ class Composite(BatchAugmentation):
             if self.keeps_size:
                 check_same_size(batch.images, after.images)
             batch = after
+
+    def _check_values(self, batch):
+        for layer in self.layers:
+            if isinstance(layer, BatchAugmentation):
+                layer._check_values(batch)
 
     def _check_inference(self, batch):
         batch = self.within(batch)

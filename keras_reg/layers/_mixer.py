@@ -61,11 +61,13 @@ class Mixer(BatchAugmentation):
     def _keeps_integers_of(self, batch):
         return self.keeps_integers or batch.inside is not None
 
+    def _check_values(self, batch):
+        if batch.inside is None and not self.cuts:
+            check_inputs(batch, type(self).__name__)
+
     def _check(self, batch):
         if batch.inside is not None:
             check_inside(batch, self)
-        elif not self.cuts:
-            check_inputs(batch, type(self).__name__)
         check_labels(batch, self.num_classes, not self.cuts, self.data_format, type(self).__name__)
         if batch.boxes is not None:
             check_boxes(batch, cuts=self.cuts, layer=type(self).__name__)

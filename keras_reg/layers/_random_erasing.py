@@ -135,6 +135,7 @@ class RandomErasing(BatchAugmentation):
         self.scale, self.ratio, self.count = scale, ratio, count
         self.fill, self.value_range, self.mask_fill = fill, value_range, mask_fill
         self.bounding_box_format = bounding_box_format
+        self.supports_masking = True  # an erased step stays a step
 
     @staticmethod
     def _check_count(count):

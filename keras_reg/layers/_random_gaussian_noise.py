@@ -94,21 +94,24 @@ class RandomGaussianNoise(BatchAugmentation):
         super().__init__(rate, kind, seed=seed, **kwargs)
         self.set_strength("stddev", stddev)
         self.clip = clip
+        self.supports_masking = True  # each step stays at its position
 
-    def _check(self, batch):
+    def _check_values(self, batch):
         for array in leaves(batch.images):
-            dtype, shape = self._dtype_of_pixels(array, batch), tuple(array.shape)
-            if self.clip is not None:
-                check_fill("clip", self.clip, dtype)
-            if is_float(array):
-                continue
-            if dtype == "bool" or len(shape) < SAMPLES:
+            dtype, shape = dtype_of(array), tuple(array.shape)
+            if not is_float(array) and (dtype == "bool" or len(shape) < SAMPLES):
                 fail(
                     "`data` must be floats, or integers with more than two axes. Other integers may be token ids.",
                     dtype=dtype,
                     shape=shape,
                 )
-            if 0 < plain(self.stddev) < LEAST_OF_INTEGERS:
+
+    def _check(self, batch):
+        for array in leaves(batch.images):
+            dtype = self._dtype_of_pixels(array, batch)
+            if self.clip is not None:
+                check_fill("clip", self.clip, dtype)
+            if not is_float(array) and 0 < plain(self.stddev) < LEAST_OF_INTEGERS:
                 fail(
                     f"Integer images need a `stddev` of at least {LEAST_OF_INTEGERS}, in the units of their pixels: "
                     "smaller noise is rounded away.", stddev=self.stddev, dtype=dtype,

@@ -505,6 +505,34 @@ def test_token_ids_are_not_blended():
     assert layers.LabelNoise(1.0, 4)(tokens, ids)[0].shape == tokens.shape
 
 
+@pytest.mark.parametrize("shape", [(COUNT, 5), (COUNT, 5, 2)])
+@pytest.mark.parametrize("noise", [False, True])
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda part, mixer: layers.Pipeline([part, mixer]),
+        lambda part, mixer: layers.Pipeline([layers.LabelNoise(0.5, 4), layers.Pipeline([mixer, part])]),
+        lambda part, mixer: layers.RandomChoice([part, mixer]),
+        lambda part, mixer: layers.RandomChoice([mixer, mixer], mode="sample"),
+        lambda part, mixer: layers.Pipeline([layers.RandomApply(part), mixer]),
+    ],
+)
+def test_token_ids_are_not_blended_by_layers_that_contain_others(around, noise, shape):
+    """These layers cast integers to floats before the first part, if any part computes with floats."""
+    tokens, ids = np.ones(shape, "int32"), np.arange(COUNT) % 4
+    kind = "signal" if len(shape) == 3 else None
+    mixer = layers.MixUp(num_classes=4, kind=kind)
+    part = layers.RandomGaussianNoise(0.5, kind=kind) if noise and len(shape) == 2 else mixer
+    layer = around(part, mixer)
+    with raises_received("token ids", "int32", str(shape)):
+        layer(tokens, ids)
+    with raises_received("token ids", "int32", str(shape)):
+        layer({"images": tokens, "labels": ids})
+    network = keras.Sequential([keras.Input(shape[1:]), keras.layers.Flatten(), keras.layers.Dense(4)])
+    with raises_received("token ids", "int32", str(shape)):
+        RegularizedModel(network, layer).augment(tokens, ids)
+
+
 def test_labels_that_may_be_of_steps_or_of_samples_are_refused():
     with raises_received("(batch, time, 1)"):
         layers.CutMix(num_classes=TIME, kind="signal")(samples("signals"), np.ones((COUNT, TIME), "float32"))

@@ -184,3 +184,26 @@ def test_a_mixer_that_cannot_be_taken_out_is_refused():
         training.RegularizedModel(network(), functional)
     with raises_received("layers=[]"):
         training.RegularizedModel(network(), keras.Sequential([]))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        layers.RandomGaussianNoise(0.1),
+        layers.RandomErasing(1.0, kind="signal"),
+        layers.RandomApply(layers.RandomGaussianNoise(0.1, kind="signal")),
+        layers.Pipeline([layers.RandomErasing(0.5, kind="signal"), layers.RandomGaussianNoise(0.1, kind="signal")]),
+        layers.DropPath(0.5),
+    ],
+)
+def test_masks_of_steps_are_passed_on(layer):
+    """An LSTM after the layer ignores the steps that an embedding masks."""
+    tokens = np.array([[1, 2, 3, 0, 0], [4, 0, 0, 0, 0], [5, 6, 7, 8, 9]], "int32")
+    inputs = keras.Input((5,), dtype="int32")
+    embedded = keras.layers.Embedding(10, 4, mask_zero=True)(inputs)
+    after = layer(embedded)
+    lstm = keras.layers.LSTM(3, return_sequences=True)
+    network = keras.Model(inputs, lstm(after))
+    assert_close(network(tokens, training=False), keras.Model(inputs, lstm(embedded))(tokens))
+    states = to_numpy(network(tokens, training=True))
+    assert (states[0, 2:] == states[0, 2]).all() and (states[1] == states[1, 0]).all()  # kept where a step is masked

@@ -35,9 +35,14 @@ class AugmentationFolding:
 
     def _check_as_images(self, batch, training=True):
         """Refuses a batch that this layer cannot process correctly. It runs at trace time and on symbolic inputs."""
+        if training is not False:
+            self._check_values(batch)
         folding = self._folding(batch)
         batch = batch if folding is None else Folding(specs_of(batch), self.data_format, self._frames_as).fold()
         return self._check_inference(batch) if training is False else self._check(batch)
+
+    def _check_values(self, batch):
+        """Refuses inputs that may be ids, if this layer computes with their values. `batch` is not cast yet."""
 
     def _inference(self, batch):
         """Processes a batch in inference. By default, this is the identity, with the same dtype as in training."""
