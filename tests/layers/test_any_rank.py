@@ -505,6 +505,28 @@ def test_token_ids_are_not_blended():
     assert layers.LabelNoise(1.0, 4)(tokens, ids)[0].shape == tokens.shape
 
 
+@pytest.mark.parametrize("name", ["signals", "videos"])
+def test_blended_masks_of_signals_and_videos_are_labels(name):
+    """The error says what works, and it does."""
+    x = samples(name)
+    ids = np.arange(x[..., 0].size).reshape(x.shape[:-1]) % 4
+    mixer = layers.MixUp(num_classes=4, kind=name[:-1])
+    for masks in (ids, ids[..., None], np.eye(4, dtype="float32")[ids]):
+        with raises_received("as one-hot `labels`", f'kind="{name[:-1]}"', str(masks.shape)):
+            mixer({"images": x, "segmentation_masks": masks})
+    assert mixer(x, masks)[1].shape == masks.shape
+
+
+def test_integer_masks_of_steps_need_an_axis_where_a_mixer_may_blend_them():
+    x, ids = samples("signals"), np.arange(COUNT * TIME).reshape(COUNT, TIME) % 4
+    mixers = [layers.MixUp(num_classes=4, kind="signal"), layers.CutMix(num_classes=4, kind="signal")]
+    for layer in (layers.RandomChoice(mixers), layers.RandomChoice(mixers, mode="sample")):
+        with raises_received("(batch, time, 1)", str(ids.shape)):
+            layer({"images": x, "segmentation_masks": ids})
+        masks = to_numpy(layer({"images": x, "segmentation_masks": ids[..., None]})["segmentation_masks"])
+        assert masks.shape == (COUNT, TIME, 4) and np.allclose(masks.sum(-1), 1)
+
+
 @pytest.mark.parametrize("shape", [(COUNT, 5), (COUNT, 5, 2)])
 @pytest.mark.parametrize("noise", [False, True])
 @pytest.mark.parametrize(

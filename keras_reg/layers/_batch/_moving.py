@@ -35,7 +35,12 @@ def check_masks(batch, data_format):
     """Checks that masks have the size of the images."""
     for array in leaves(batch.masks):
         if not is_map(array, batch.images, data_format) or len(array.shape) > 4:
-            fail("Expected `segmentation_masks` with the height and width of the images.", shape=tuple(array.shape))
+            rank = len(getattr(batch.images, "shape", ()))
+            others = ' Pass masks of signals and videos as one-hot `labels`, with `kind="signal"` or `kind="video"`.'
+            fail(
+                f"Expected `segmentation_masks` with the height and width of the images.{'' if rank == 4 else others}",
+                shape=tuple(array.shape),
+            )
 
 
 def check_no_boxes_within(labels, layer):

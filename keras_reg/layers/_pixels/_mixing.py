@@ -152,7 +152,7 @@ def check_labels(batch, num_classes, blends, data_format, layer):
     check_no_boxes_within(batch.labels, layer)
     for array in leaves(batch.masks):
         if blends and not is_float(array):
-            _check_integer_map(array, num_classes, "segmentation_masks", data_format, layer)
+            _check_integer_map(array, batch, num_classes, "segmentation_masks", data_format, layer)
     if batch.others:
         fail(
             f"`{layer}` mixes all data of a sample and does not know how to mix these entries.", keys=list(batch.others)
@@ -163,7 +163,7 @@ def _check_label(array, batch, num_classes, blends, data_format, layer):
     rank, dtype = len(array.shape), dtype_of(array)
     if is_map(array, batch.images, data_format):
         if blends and not batch.keeps_ids and not is_float(array):
-            _check_integer_map(array, num_classes, "labels", data_format, layer)
+            _check_integer_map(array, batch, num_classes, "labels", data_format, layer)
         return
     if one_number_each(array) and num_classes not in (None, 1) and is_float(array):
         fail(
@@ -200,7 +200,9 @@ def check_ids(array, num_classes):
         fail(f"Expected labels from 0 to {top}.", least=int(ids.min()), most=int(ids.max()))
 
 
-def _check_integer_map(array, num_classes, name, data_format, layer):
+def _check_integer_map(array, batch, num_classes, name, data_format, layer):
+    if batch.is_signal and len(array.shape) == 3:  # (batch, time) before it was folded; classes need an axis
+        fail(f"Expected integer `{name}` of shape (batch, time, 1).", shape=tuple(array.shape[:2]))
     axis = -1 if data_format == "channels_last" else 1
     if len(array.shape) == 4 and static(array, axis) != 1:
         fail(f"Expected integer `{name}` with one channel, or none.", shape=tuple(array.shape))
