@@ -65,10 +65,15 @@ def check_batch_sizes(x, **others):
                 fail(f"`{name}` must have one entry per sample of `x`.", **shapes)
 
 
-def in_form_of(outputs, value, name):
-    """Checks for one array, or a nest with one array per output. For one output, a list of one array is unpacked."""
+def in_form_of(outputs, value, name, names=()):
+    """Checks for one array, or a nest with one array per output. For one output, a list of one array is unpacked.
+
+    A dict with the `names` of the outputs becomes a list, if the outputs are one.
+    """
     if value is None or not isinstance(value, (dict, list, tuple)):
         return value
+    if isinstance(value, dict) and isinstance(outputs, (list, tuple)) and set(value) == set(names):
+        value = [value[name] for name in names]
     if isinstance(outputs, (dict, list, tuple)):
         keys, known = (_keys(nest) for nest in (value, outputs))
         if type(keys) is type(known) and (keys == known if isinstance(keys, int) else keys and keys <= known):

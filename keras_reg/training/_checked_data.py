@@ -4,7 +4,7 @@ import keras
 
 from keras_reg.layers._batch._arrays import hold
 from keras_reg.training._arrays import check_batch_sizes, hold_given, hold_inputs
-from keras_reg.training._labels import check_classes
+from keras_reg.training._labels import check_class_weight, check_classes
 from keras_reg.training._trained_size import check_trained_size, inputs_of
 
 DATA = ("x", "y", "sample_weight")
@@ -28,14 +28,14 @@ class ChecksData:
 
     def train_on_batch(self, x, y=None, *args, **kwargs):
         y = self._with_classes(y)
-        return _on_held_batch(super().train_on_batch, x, y, *args, **kwargs)
+        return self._on_held_batch(super().train_on_batch, x, y, *args, **kwargs)
 
     def test_on_batch(self, x, y=None, *args, **kwargs):
         y = self._with_classes(y)
-        return _on_held_batch(super().test_on_batch, x, y, *args, **kwargs)
+        return self._on_held_batch(super().test_on_batch, x, y, *args, **kwargs)
 
     def predict_on_batch(self, x):
-        return _on_held_batch(super().predict_on_batch, x)
+        return self._on_held_batch(super().predict_on_batch, x)
 
     def test_step(self, *state_and_data):
         self._check_step(state_and_data[-1])
@@ -55,12 +55,23 @@ class ChecksData:
         for name in DATA:
             if name in given:
                 given[name] = self._with_classes(given[name]) if name == "y" else hold_given(given[name], name)
+        check_class_weight(given.get("class_weight"), given.get("y"), self.model)
         validation = given.get("validation_data")
         if isinstance(validation, (tuple, list)):
             held = [hold_given(part, f"validation_data: {name}") for part, name in zip(validation, DATA, strict=False)]
             self._with_classes(held[1] if len(held) > 1 else None)
             given["validation_data"] = (*held, *validation[len(held) :])
         return method(*bound.args, **bound.kwargs)
+
+    def _on_held_batch(self, method, *args, **kwargs):
+        """Does the same for methods that accept only arrays."""
+        given = inspect.signature(method).bind(*args, **kwargs)
+        for name, value in given.arguments.items():
+            if name in DATA:
+                given.arguments[name] = hold_inputs(value, name) if name == "x" else hold(value, name)
+        check_class_weight(given.arguments.get("class_weight"), given.arguments.get("y"), self.model)
+        check_batch_sizes(**{name: given.arguments.get(name) for name in DATA})
+        return method(*given.args, **given.kwargs)
 
     def _with_classes(self, y):
         """Returns labels as the backend holds them, after a check that their class ids are classes of the model."""
@@ -81,13 +92,3 @@ class ChecksData:
         several = isinstance(inputs, (dict, list, tuple)) and len(inputs) > 1
         if inputs is not None and not (several and self.augmentation._mixes):
             check_trained_size(self.augmentation, self._find_images(inputs)[1])
-
-
-def _on_held_batch(method, *args, **kwargs):
-    """Does the same for methods that accept only arrays."""
-    given = inspect.signature(method).bind(*args, **kwargs)
-    for name, value in given.arguments.items():
-        if name in DATA:
-            given.arguments[name] = hold_inputs(value, name) if name == "x" else hold(value, name)
-    check_batch_sizes(**{name: given.arguments.get(name) for name in DATA})
-    return method(*given.args, **given.kwargs)

@@ -77,7 +77,8 @@ class MixtureModel(OwnTrainStep):
         else:
             y = self._in_form(y_pred, y)
         if self.given_loss is not None:
-            sample_weight = in_form_of(y_pred, sample_weight, "sample_weight")
+            names = getattr(self, "output_names", None) or ()
+            sample_weight = in_form_of(y_pred, sample_weight, "sample_weight", names)
         return super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
 
     def _in_form(self, y_pred, y):
