@@ -1,6 +1,10 @@
 """Which part of the labels or losses belongs to which output of a model, in the forms that Keras accepts."""
 
+import contextlib
+
 import keras
+
+from keras_reg._validation import fail
 
 
 def names_of_outputs(model):
@@ -33,3 +37,14 @@ def losses_by_output(names, losses):
     """
     is_nest = isinstance(losses, (dict, list, tuple))
     return by_output(names, losses) if is_nest else [losses] * len(names)
+
+
+@contextlib.contextmanager
+def naming_missing_labels(model, name):
+    """Raises a clear error for an output with a metric and without labels, for which Keras raises a bare `KeyError`."""
+    try:
+        yield
+    except KeyError as error:
+        if not getattr(model, "outputs", None) or error.args[0] not in names_of_outputs(model):
+            raise
+        fail(f"`{name}` must have labels for each output with a loss or a metric.", missing=error.args[0])

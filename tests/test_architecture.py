@@ -42,7 +42,7 @@ ARROWS = {
     "_storage": set(),
     "_messages": set(),
     "_renamed": {"_validation"},
-    "_outputs": set(),
+    "_outputs": {"_validation"},
     "_random_state": {"_validation", "_backend"},
     "_optimizers": set(),
     "_datasets": set(),

