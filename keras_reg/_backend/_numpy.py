@@ -10,13 +10,17 @@ from keras_reg._backend._place import Place, at_least_four_bytes
 class NumpyPlace(Place):
     """NumPy arrays in a data-loading worker.
 
-    The kernels that run on the host are built from `copy` and `blend`.
+    The kernels that run on the host are built from `copy` and `blend`, and from a `sampler` where there is one.
+
+    Attributes:
+        sampler: The class `Sampler`, or `None` if NumPy has to interpolate.
     """
 
     name = "numpy"
     ops = numpy_ops()
     is_host = True
     casts_once = False
+    sampler = None
 
     _CHUNK = 2**15  # the number of elements processed at a time, so that they stay in the cache between operations
 

@@ -11,6 +11,7 @@ from keras_reg._backend._recomputing import refuse_recomputing
 from keras_reg._backend._sending import sent
 from keras_reg._backend._torch_ops import TorchOperations, device, entries, frequencies
 from keras_reg._backend._torch_routes import Routes
+from keras_reg._backend._torch_sampling import Sampler
 
 
 class TorchPlace(Place):
@@ -108,6 +109,8 @@ class TorchHost(NumpyPlace):
 
     Arrays that are not changed are returned as the original tensors.
     """
+
+    sampler = Sampler
 
     def __init__(self, arrays, tensors):
         self._known = {id(array): (array, tensor) for array, tensor in zip(arrays, tensors, strict=True)}

@@ -116,6 +116,15 @@ def test_quarter_turns_only_move_pixels(interpolation, turns):
         assert not found[:, [0, 7]].any()
 
 
+@pytest.mark.parametrize("mode", ["constant", "reflect", "nearest"])
+@pytest.mark.parametrize("size", [1, 2, 3, 12, 13, 14, 28, 29, 30, 61, 224])
+def test_quarter_turns_of_all_sizes_keep_the_bits(size, mode):
+    """Positions are whole numbers, however an operation scales them by the size."""
+    images = photos(2, size, size, seed=size) / 7
+    found = augment(RandomAffine(rotation=(90, 90), fill_mode=mode, fill_value=1e6), images)
+    assert_same_bits(found, np.ascontiguousarray(np.rot90(images, 1, (1, 2))))
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "float32", "int32"])
 def test_shifts_only_move_pixels(dtype):
     images = photos(40, 10, 8, dtype=dtype)

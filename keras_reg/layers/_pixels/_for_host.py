@@ -68,7 +68,7 @@ class ForHost:
     def warp(self, array, source, fill, fill_mode, smooth):
         """Resamples the images at the positions of `source`."""
         first = channels_first(array, self.data_format)
-        return warped_on_host(array, source, fill, fill_mode, smooth, first, self.place.ops)
+        return warped_on_host(array, source, fill, fill_mode, smooth, first, self.place)
 
     def sharpen(self, array, factors, value_range):
         """Blends each image with a smoothed one."""
