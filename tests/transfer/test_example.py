@@ -176,6 +176,14 @@ def test_the_page_names_the_cell_that_is_empty(examples, measured):
 
 
 @pytest.mark.once
+def test_the_page_names_the_runs_on_another_backend(measured):
+    others = [(r["recipe"], r["per_class"], r["seed"], r["backend"]) for r in measured["runs"] if "backend" in r]
+    assert others == [(AT_ONCE, 500, seed, "tensorflow") for seed in (1, 2)]
+    stated = "the second and the third seed of fine-tuning at once with 500 images, which were measured with TensorFlow"
+    assert stated in " ".join((ROOT / "docs" / "transfer.md").read_text(encoding="utf-8").split())
+
+
+@pytest.mark.once
 def test_differences_from_frozen_features(measured):
     page = " ".join((ROOT / "docs" / "transfer.md").read_text(encoding="utf-8").split())
     lower = [-points for points in differences(measured, WARM_UP, 10)]
@@ -186,8 +194,9 @@ def test_differences_from_frozen_features(measured):
     gains, fallen = differences(measured, WARM_UP, 500), differences(measured, OF_BATCHES, 500, WARM_UP)
     assert f"which is {listed(gains)} points less on the three seeds." in page and min(gains) > 0
     assert f"which is {listed([-x for x in fallen])} points lower than in inference mode. " in page and max(fallen) < 0
-    (more,) = differences(measured, AT_ONCE, 500, WARM_UP)
-    assert f"{more:.1f} points more than after a warm-up with the same seed." in page and more > 0
+    at_once = differences(measured, AT_ONCE, 500, WARM_UP)
+    stated = "no clear effect, since the differences from fine-tuning after a warm-up are "
+    assert stated + f"{listed(at_once, '+')} points." in page and min(at_once) < 0 < max(at_once)
     (fewer,) = differences(measured, DECAY, 500, WARM_UP)
     assert f"{-fewer:.1f} points less than a warm-up and fine-tuning with the same seed, and" in page and fewer < 0
     (fewer,) = differences(measured, COURSE, 500, WARM_UP)
