@@ -47,8 +47,8 @@ def _stacked(x):
 
 def _to_array(name, part):
     try:
-        if isinstance(part, list) and not any(hasattr(item, "shape") for item in part):
-            return np.asarray(part)
+        if isinstance(part, list) and not any(np.ndim(item) for item in part if hasattr(item, "shape")):
+            return np.asarray([to_numpy(item) if ops.is_tensor(item) else item for item in part])
         return tree.map_structure(to_numpy, part)
     except (ValueError, TypeError) as error:  # rows of unequal length, or something that is not an array
         fail(f"`{name}` must consist of arrays: {error}.", **{name: type(part).__name__})

@@ -10,6 +10,10 @@ from keras_reg._validation import fail
 class AlignedHistory(keras.callbacks.History):
     """A `History` with one entry per epoch: `None` for values that were not logged, as with `validation_freq`."""
 
+    def __init__(self):
+        super().__init__()
+        self.epoch, self.history = [], {}  # Keras sets them when training begins, which an error may prevent
+
     def on_epoch_end(self, epoch, logs=None):
         super().on_epoch_end(epoch, logs)
         for name, values in self.history.items():

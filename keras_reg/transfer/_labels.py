@@ -27,6 +27,14 @@ def check_every_batch(name, data, targets, steps=None):
             check_batch(name, labels, targets)
 
 
+def check_structure(name, labels, model):
+    """Refuses labels in a dict that Keras does not match with the output, although the model has only one."""
+    outputs = model.output if isinstance(model.output, dict) else {}
+    if isinstance(labels, dict) and len(model.outputs) == 1 and set(labels) != set(outputs):
+        expected = f" or a dict with the key {list(outputs)}" if outputs else ""
+        fail(f"Labels of `{name}` must be one array{expected}, since the head has one output.", labels=list(labels))
+
+
 def check_batch(name, labels, targets):
     """Checks the labels of one batch, or those of arrays, for each output of the head."""
     if labels is None:

@@ -2,8 +2,10 @@
 
 import numpy as np
 
+from keras_reg._outputs import by_output, names_of_outputs
 from keras_reg._validation import is_integer
 from keras_reg.transfer._arguments import ACCURACIES, accuracy_of_logits, as_list, check_compile_arguments
+from keras_reg.transfer._labels import check_batch, check_structure
 from keras_reg.transfer._targets import check_loss, check_outputs, default_loss, targets_of
 
 
@@ -35,8 +37,23 @@ class Objective:
     def choose_loss(self, labels):
         """Chooses the loss by the form of some labels, if none was given."""
         if self.is_chosen and not self.is_one_logit and labels is not None:
+            labels = (by_output(names_of_outputs(self.model), labels) or [labels])[0]
             one_hot = np.ndim(labels) == 2 and np.shape(labels)[-1] != 1
-            self.loss = default_loss("distributions" if one_hot else "ids")
+            loss = default_loss("distributions" if one_hot else "ids")
+            self.loss = self.loss if type(self.loss) is type(loss) else loss
+
+    def check_labels(self, name, labels):
+        """Checks labels for an evaluation of the plain model, unless the user has compiled it with another loss.
+
+        If the loss was chosen by the form of other labels, it is chosen anew.
+        """
+        if self.model.loss is not self.loss:
+            return
+        self.choose_loss(labels)
+        if self.model.loss is not self.loss:
+            self.compile_for_use(self.model.optimizer)
+        check_structure(name, labels, self.model)
+        check_batch(name, labels, self.targets)
 
     def compile(self, model, optimizer):
         """Compiles one of the models that share the weights."""

@@ -8,7 +8,7 @@ import numpy as np
 from keras_reg._validation import check_callbacks, check_choice, check_flag, check_integer, check_number, fail
 from keras_reg.transfer._arguments import check_fit_arguments, check_phases
 from keras_reg.transfer._data import check_inputs, first_batch, split, to_data
-from keras_reg.transfer._labels import check_batch
+from keras_reg.transfer._labels import check_batch, check_structure
 from keras_reg.transfer._phase import USE_BACKUP_DIR
 from keras_reg.transfer._stream import Stream
 from keras_reg.transfer._suggest_phases import default_phases
@@ -47,6 +47,7 @@ class Plan:
         for name, data in self.data.items():
             x, y, _ = first_batch(data)
             check_inputs(name, x, objective.model)
+            check_structure(name, y, objective.model)
             check_batch(name, y, objective.targets)
         self._check_streams()
 

@@ -3,6 +3,7 @@ from typing import Any
 
 import keras
 
+from keras_reg._datasets import is_dataset
 from keras_reg._renamed import renamed
 from keras_reg._typing import Callbacks, Path, Tensors
 from keras_reg._validation import check_flag, check_folder, fail, native
@@ -195,10 +196,12 @@ class TransferLearner:
         return self.model.predict(x, **arguments)
 
     def evaluate(self, x: Tensors = None, y: Tensors = None, **arguments: Any) -> Any:
-        """Calls `model.evaluate`; `x` may also be a pair (x, y)."""
-        if y is None and isinstance(x, (tuple, list)):
-            x, y, *weight = to_data("x", x, 1, several_inputs=self._has_several_inputs).arrays
+        """Calls `model.evaluate`; `x` may also be a pair (x, y). Labels in arrays are checked as in `fit`."""
+        if isinstance(x, (tuple, list)) or not is_dataset(x):
+            pair, name = (x, "x") if y is None else ((x, y), "y")
+            x, y, *weight = to_data("x", pair, 1, several_inputs=self._has_several_inputs).arrays
             arguments |= {"sample_weight": weight[0]} if weight else {}
+            self._objective.check_labels(name, y)
         return self.model.evaluate(x, y, **arguments)
 
     def joined_history(self) -> keras.callbacks.History:

@@ -44,6 +44,9 @@ def test_all_forms_of_arrays_give_the_same():
         ((list(X), Y.tolist(), weights), {}),
         ((X, Y[:, None], weights), {}),
         ((X, np.float64(Y), weights), {}),
+        ((X, list(Y), weights), {}),
+        (((X, [Y], weights),), {}),
+        (((X, [np.eye(3)[Y]], weights),), {}),
     ):
         made = learner()
         made.model.set_weights(start)
@@ -73,6 +76,38 @@ def test_predict_and_evaluate():
     accuracy = (logits.argmax(-1) == Y).mean()
     for data in ((X, Y), ((X, Y),)):
         assert made.evaluate(*data, verbose=0) == pytest.approx([loss, accuracy], rel=1e-4)
+
+
+def test_evaluate_chooses_the_loss_by_the_labels():
+    made = learner()
+    fit(made, X, Y)
+    expected = made.evaluate(X, Y, verbose=0)
+    for labels in (np.eye(3)[Y], [np.eye(3)[Y]], Y[:, None], list(Y)):
+        assert made.evaluate(X, labels, verbose=0) == pytest.approx(expected, rel=1e-5)
+    # If the user compiles the model with another loss, that one counts.
+    made.model.compile("sgd", "mse", metrics=["mse"])
+    targets = np.full((12, 3), 2.0)
+    error = np.square(made.predict(X, verbose=0) - targets).mean()
+    assert made.evaluate(X, targets, verbose=0) == pytest.approx([error, error], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "data", [(X, Y + 3), (X, Y - 1), (X, np.eye(4)[Y]), (X, Y[:5]), (X, Y.astype(str)), (X, {"label": Y}), (X,), ()]
+)
+def test_evaluate_checks_labels_as_fit_does(data):
+    made = learner(run_eagerly=False)
+    for given in (data, (data,)):
+        with raises_received():
+            made.evaluate(*given, verbose=0)
+    # An error inside Keras' `evaluate` would have left the model without its weights on JAX.
+    assert np.isfinite(made.evaluate(X, Y, verbose=0)).all()
+
+
+@pytest.mark.parametrize("key", ["label", "head"])
+def test_labels_in_a_dict_for_one_output(key):
+    for data in (((X, {key: Y}),), (X, {key: Y})):
+        with raises_received("train", "one array", f"labels=['{key}']"):
+            fit(learner(), *data)
 
 
 def generator(count, bad=None):

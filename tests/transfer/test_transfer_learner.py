@@ -168,6 +168,18 @@ def test_what_trains_is_put_back(failure):
     learner.fit((X, Y), phases=[Phase("again", 1, unfreeze="all", optimizer=sgd())], verbose=0)
 
 
+def test_an_error_before_the_first_epoch_leaves_a_history():
+    class Fail(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            raise RuntimeError
+
+    learner = scaled(flat_backbone())
+    with pytest.raises(RuntimeError):
+        learner.fit((X, Y), phases=[Phase("warm up", 1)], callbacks=[Fail()], verbose=0)
+    assert learner.joined_history().epoch == [] and learner.joined_history().history == {}
+    learner.summary(lambda text: None)
+
+
 def test_nested_models_and_layers_in_layers():
     backbone = nested_backbone()
     block, inner = backbone.get_layer("block"), backbone.get_layer("inner")
