@@ -2,9 +2,10 @@ import inspect
 
 import keras
 
+from keras_reg._class_weight import check_class_weight
 from keras_reg.layers._batch._arrays import hold
 from keras_reg.training._arrays import check_batch_sizes, hold_given, hold_inputs
-from keras_reg.training._labels import check_class_weight, check_classes
+from keras_reg.training._labels import check_classes
 from keras_reg.training._trained_size import check_trained_size, inputs_of
 
 DATA = ("x", "y", "sample_weight")
@@ -55,7 +56,7 @@ class ChecksData:
         for name in DATA:
             if name in given:
                 given[name] = self._with_classes(given[name]) if name == "y" else hold_given(given[name], name)
-        check_class_weight(given.get("class_weight"), given.get("y"), self.model)
+        self._check_class_weight(given)
         validation = given.get("validation_data")
         if isinstance(validation, (tuple, list)):
             held = [hold_given(part, f"validation_data: {name}") for part, name in zip(validation, DATA, strict=False)]
@@ -69,9 +70,13 @@ class ChecksData:
         for name, value in given.arguments.items():
             if name in DATA:
                 given.arguments[name] = hold_inputs(value, name) if name == "x" else hold(value, name)
-        check_class_weight(given.arguments.get("class_weight"), given.arguments.get("y"), self.model)
+        self._check_class_weight(given.arguments)
         check_batch_sizes(**{name: given.arguments.get(name) for name in DATA})
         return method(*given.args, **given.kwargs)
+
+    def _check_class_weight(self, given):
+        weights = given.get("class_weight"), given.get("sample_weight")
+        check_class_weight(weights[0], given.get("y"), self.model, getattr(self, "loss", None), weights[1])
 
     def _with_classes(self, y):
         """Returns labels as the backend holds them, after a check that their class ids are classes of the model."""

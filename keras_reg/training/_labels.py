@@ -42,27 +42,6 @@ def _check_classes_of(labels, shape, loss):
         check_ids(labels, max(shape[axis], 2), loss.ignore_class)  # one logit stands for two classes
 
 
-def check_class_weight(class_weight, labels, model):
-    """Refuses `class_weight` for one label per pixel or step.
-
-    Keras makes one weight per sample of it. It fails for maps, and reads labels (batch, steps) as one-hot rows.
-    """
-    outputs = getattr(model, "outputs", None) or []
-    if class_weight is None or len(outputs) > 1:
-        return  # Keras refuses several outputs
-    shape, has_maps = getattr(labels, "shape", None), any(len(output.shape) > 2 for output in outputs)
-    one_each = shape is not None and (len(shape) == 1 or (len(shape) == 2 and shape[1] == 1))  # `None` for a dataset
-    if (has_maps and not one_each) or len(shape or ()) > 2:
-        fail(
-            "`class_weight` weights whole samples, so it needs one class per sample. For one label per pixel or step, "
-            "use the `class_weight` of `keras_reg.losses.LabelSmoothingCrossentropy`, or a `sample_weight` with the "
-            "shape of the labels.",
-            class_weight=class_weight,
-            y=shape and tuple(shape),
-            outputs=[tuple(output.shape) for output in outputs],
-        )
-
-
 def check_not_ids(labels, outputs):
     """Raises for class ids in a float dtype, which would be mixed like the targets of a regression."""
     labels, outputs = keras.tree.flatten(labels), keras.tree.flatten(outputs)

@@ -3,8 +3,10 @@
 import dataclasses
 from typing import Any
 
+import keras
 import numpy as np
 
+from keras_reg._class_weight import check_class_weight
 from keras_reg._validation import check_callbacks, check_choice, check_flag, check_integer, check_number, fail
 from keras_reg.transfer._arguments import check_fit_arguments, check_phases
 from keras_reg.transfer._data import check_inputs, first_batch, split, to_data
@@ -50,6 +52,21 @@ class Plan:
             check_structure(name, y, objective.model)
             check_batch(name, y, objective.targets)
         self._check_streams()
+        self._check_class_weight(objective)
+
+    def _check_class_weight(self, objective):
+        class_weight = self.fit_arguments.get("class_weight")
+        if class_weight is None:
+            return
+        _, labels, sample_weight = first_batch(self.train)
+        check_class_weight(class_weight, labels, objective.model, objective.loss, sample_weight)
+        # Keras takes it only with these. Otherwise training would fail in the first phase without cached features.
+        if not isinstance(self.train, keras.utils.PyDataset) and not hasattr(self.train, "element_spec"):
+            fail(
+                "`class_weight` needs arrays, a `PyDataset` or a `tf.data.Dataset`. Other datasets must yield sample "
+                "weights themselves.",
+                train=type(self.train).__name__,
+            )
 
     def _check_streams(self):
         """A generator cannot be started again, so a phase or an epoch must not take all of it."""

@@ -181,6 +181,37 @@ def test_class_weight_of_fit_is_refused_for_labels_of_elements(steps):
     assert_close(found, [(crossentropies(logits, maps, 0.0) * (maps + 1)).mean()], rtol=1e-5)
 
 
+@pytest.mark.parametrize("loss", ["sparse_categorical_crossentropy", losses.LabelSmoothingCrossentropy(0.1, True)])
+@pytest.mark.parametrize("key", [CLASSES, -1, "0", 0.5])
+def test_class_weight_of_fit_is_refused_for_what_is_no_class(loss, key):
+    """Keras would ignore it without a message."""
+    logits, _, kinds, *_ = scenes()
+    model = of_one_output((CLASSES,), loss)
+    for call in (model.fit, model.train_on_batch):
+        with raises_received("class_weight", f"from 0 to {CLASSES - 1}", f"unknown=[{key!r}]"):
+            call(logits[:, 0, 0], kinds, class_weight={0: 1.0, key: 2.0})
+
+
+def test_class_weight_of_fit_may_have_ignored_classes_and_those_of_embeddings():
+    logits, _, kinds, *_ = scenes()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1)
+    of_one_output((CLASSES,), loss).fit(logits[:, 0, 0], kinds, class_weight={-1: 0.0}, verbose=0)
+    embedding = of_one_output((CLASSES,), lambda y, x: keras.ops.sum(x, -1))
+    embedding.fit(logits[:, 0, 0], kinds, class_weight={CLASSES + 4: 2.0}, verbose=0)
+
+
+def test_class_weight_of_fit_is_refused_for_other_data_of_one_output():
+    logits, _, kinds, *_ = scenes()
+    logits, weights = logits[:, 0, 0], {0: 1.0, 1: 2.0, 2: 3.0}
+    model = of_one_output((CLASSES,), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    with raises_received("class_weight", "sample_weight='ndarray'"):
+        model.fit(logits, kinds, sample_weight=np.ones(len(kinds)), class_weight=weights)
+    with raises_received("class_weight", "one array"):
+        model.fit(logits, [kinds], class_weight=weights)
+    with raises_received("class_weight", "dict"):
+        model.fit(logits, kinds, class_weight=[1.0, 2.0, 3.0])
+
+
 def test_class_weight_of_fit_weights_samples_of_one_class():
     logits, _, kinds, *_ = scenes()
     loss, logits = keras.losses.SparseCategoricalCrossentropy(from_logits=True), logits[:, 0, 0]

@@ -78,6 +78,39 @@ def test_predict_and_evaluate():
         assert made.evaluate(*data, verbose=0) == pytest.approx([loss, accuracy], rel=1e-4)
 
 
+def test_class_weight_is_refused_before_training():
+    weights, loss = {0: 1.0, 1: 2.0, 2: 0.5}, keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    inputs = keras.Input((6,))
+    head = keras.Model(inputs, [layers.Dense(3, name="a")(inputs), layers.Dense(3, name="b")(inputs)])
+    maps = keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(2, 1)])
+    batches = [(X[:4], Y[:4])] * 2
+    for made, data, given, mentioned in (
+        (learner(), (X, Y), {3: 1.0}, "from 0 to 2"),
+        (learner(1), (X, Y % 2), {2: 1.0}, "from 0 to 1"),
+        (learner(), (X, Y, np.ones(12)), weights, "sample_weight"),
+        (learner(), (X, [Y]), weights, "one array"),
+        (learner(), iter(batches), weights, "PyDataset"),
+        (learner(), Repeatable(batches), weights, "PyDataset"),
+        (learner(head, loss=[loss, loss]), (X, [Y, Y]), weights, "one output"),
+        (learner(layers.Conv2D(3, 1), maps, loss=loss), (X, np.zeros((12, 8, 8), int)), weights, "one class per"),
+    ):
+        before = made.model.get_weights()
+        with raises_received("class_weight", mentioned):
+            fit(made, data, class_weight=given, steps_per_epoch=1)
+        for one, other in zip(before, made.model.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+class Repeatable:
+    """A dataset of a kind that Keras does not know, as a `DataLoader` is one that takes no class weights."""
+
+    def __init__(self, batches):
+        self.batches = batches
+
+    def __iter__(self):
+        return iter(self.batches)
+
+
 def test_evaluate_chooses_the_loss_by_the_labels():
     made = learner()
     fit(made, X, Y)
