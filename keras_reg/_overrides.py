@@ -8,6 +8,9 @@ LOSS = ("compute_loss", "compute_metrics", "get_metrics_result", "reset_metrics"
 PREDICTION = ("predict", "predict_on_batch", "predict_step", "make_predict_function")
 EVALUATION = ("evaluate", "test_on_batch", "test_step", "make_test_function")
 TRAINING = ("fit", "train_on_batch", "train_step", "make_train_function")
+# Steps of Keras call these on JAX. On other backends, Keras does not call them either.
+RUNS_ON_JAX = hasattr(keras.Model, "compute_loss_and_updates")
+LOSS_ON_JAX = tuple(name for name in ("compute_loss_and_updates", "stateless_compute_loss") if RUNS_ON_JAX)
 STEPS = ("train_step", "test_step", "predict_step")
 # The methods of tasks of KerasHub only add their preprocessor.
 HUB = ("keras_hub", "keras_nlp")

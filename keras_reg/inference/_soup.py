@@ -10,7 +10,7 @@ from keras import ops
 from keras_reg import _direction
 from keras_reg._messages import say
 from keras_reg._moving_statistics import check_data, refresh_statistics
-from keras_reg._overrides import EVALUATION, LOSS, PREDICTION
+from keras_reg._overrides import EVALUATION, LOSS, LOSS_ON_JAX, PREDICTION
 from keras_reg._validation import check_choice, check_flag, check_verbose, fail
 from keras_reg.inference._architectures import averaged_weights, networks_of
 from keras_reg.inference._data import check_evaluation_data, logs_on
@@ -80,7 +80,7 @@ def soup(
     greedy, mode = check_flag("greedy", greedy), check_choice("mode", mode, ("auto", "min", "max"))
     verbose = check_verbose(verbose)
     networks = networks_of(models)
-    check_copied(networks[0], (*PREDICTION, *EVALUATION, *LOSS), argument="models")
+    check_copied(networks[0], (*PREDICTION, *EVALUATION, *LOSS, *LOSS_ON_JAX), argument="models")
     if data is not None:
         check_data(data)
     bowl = Bowl(networks, data)

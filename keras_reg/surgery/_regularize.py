@@ -5,7 +5,7 @@ from typing import Any
 import keras
 
 from keras_reg._messages import say
-from keras_reg._overrides import EVALUATION, LOSS, PREDICTION, TRAINING, check_not_bypassed
+from keras_reg._overrides import EVALUATION, LOSS, LOSS_ON_JAX, PREDICTION, TRAINING, check_not_bypassed
 from keras_reg._strength import Strength
 from keras_reg._typing import StrengthLike
 from keras_reg._validation import check_choice, check_flag, check_number, check_seed, fail, is_number
@@ -86,7 +86,7 @@ def regularize(
     check_choice("verbose", verbose, (True, False, 0, 1))
     if not is_graph(model):
         fail("`model` must be a built Functional or Sequential model.", model=model)
-    check_not_bypassed(model, (*TRAINING, *EVALUATION, *PREDICTION, *LOSS), "the copy", remedy=REMEDY)
+    check_not_bypassed(model, (*TRAINING, *EVALUATION, *PREDICTION, *LOSS, *LOSS_ON_JAX), "the copy", remedy=REMEDY)
     penalty = keras.regularizers.L1L2(kernel_l1 or 0.0, kernel_l2 or 0.0) if kernel_l1 or kernel_l2 else None
     penalized = KERNELS + BIASES * penalize_biases + NORMALIZATION * penalize_normalization
     rewriter = Rewriter(penalty, penalized, _noise_arguments(bn_noise))

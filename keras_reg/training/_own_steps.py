@@ -5,7 +5,7 @@ import inspect
 
 import keras
 
-from keras_reg._overrides import EVALUATION, PREDICTION, STEPS, TRAINING, check_not_bypassed, overrides
+from keras_reg._overrides import EVALUATION, LOSS_ON_JAX, PREDICTION, STEPS, TRAINING, check_not_bypassed, overrides
 from keras_reg._validation import fail
 from keras_reg.training._mixture import unwrapped, wrap_losses
 
@@ -25,6 +25,7 @@ def check_steps(network, **parts):
     if not overrides(network, "train_step"):
         if overrides(network, "test_step"):
             fail("`model` must not override `test_step` if it does not override `train_step`.", model=name)
+        check_not_bypassed(network, LOSS_ON_JAX, "`RegularizedModel`", remedy="Override `compute_loss` instead.")
         return
     for part, value in parts.items():
         if value:

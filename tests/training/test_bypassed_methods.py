@@ -37,6 +37,23 @@ def overriding(*names):
     return type("Overrides", (keras.Model,), {name: override(name) for name in names})
 
 
+@pytest.mark.parametrize("name", ["compute_loss_and_updates", "stateless_compute_loss"])
+def test_losses_that_only_steps_on_jax_call_are_refused_there(name):
+    made, step = (network(overriding(*names)) for names in ((name,), (name, "train_step")))
+    training.RegularizedModel(step)  # its own step calls them
+    calls = (
+        lambda: training.RegularizedModel(made),
+        lambda: surgery.regularize(made, dropout=0.1),
+        lambda: inference.soup([made, made], verbose=0),
+    )
+    if keras.backend.backend() == "jax":
+        for call in calls:
+            with harness.raises_received(f"`{name}`", "Overrides"):
+                call()
+    else:
+        training.RegularizedModel(made)  # Keras does not call them either
+
+
 @pytest.mark.parametrize("name", AROUND)
 def test_methods_that_the_step_does_not_call_are_refused(name):
     with harness.raises_received(f"`{name}`", "RegularizedModel", "Overrides"):
