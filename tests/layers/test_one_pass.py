@@ -13,6 +13,7 @@ from layers.batches import MIXERS, assert_same_bits
 
 import keras_reg
 from keras_reg.layers import (
+    AugMix,
     ColorJitter,
     CutMix,
     LabelNoise,
@@ -416,3 +417,33 @@ def test_a_compiled_pipeline_is_compiled_once():
         compiled(*data)
     with torch.compiler.set_stance("fail_on_recompile"):
         compiled(*data)
+
+
+POLICIES = {
+    "RandAugment": lambda: RandAugment(seed=0),
+    "AugMix": lambda: AugMix(seed=0),
+    "Pipeline": lambda: Pipeline([RandAugment(value_range=(0, 255)), MixUp(1.0, num_classes=9)], seed=0),
+}
+
+
+@only("torch", why="torch.compile is PyTorch's")
+@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.filterwarnings("ignore:Dynamo cannot trace optree")  # by which Keras 3.10 takes its nests apart
+def test_new_draws_of_a_policy_do_not_compile_it_again(name):
+    """Each draw runs the operations on other numbers of images, which must not become sizes of a graph."""
+    import torch
+
+    layer, eager = POLICIES[name](), POLICIES[name]()
+    compiled = torch.compile(lambda *data: layer(data), backend="eager")
+    images, labels = batch()
+    data = torch.as_tensor((25 * images).astype("uint8")), torch.as_tensor(labels)
+
+    def agree():
+        for found, expected in zip(compiled(*data), eager(*data), strict=True):
+            assert_same_bits(to_numpy(found), to_numpy(expected))
+
+    agree()
+    agree()
+    with torch.compiler.set_stance("fail_on_recompile"):
+        for _ in range(3):
+            agree()

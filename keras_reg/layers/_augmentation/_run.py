@@ -1,5 +1,6 @@
 import dataclasses
 
+from keras_reg._backend import not_compiled
 from keras_reg._dtypes import dtype_of, is_float
 from keras_reg._strength import plain
 from keras_reg.layers._augmentation._by_value import by_value
@@ -15,10 +16,20 @@ class AugmentationRun:
     _works_on_host = False  # whether NumPy is faster than PyTorch if it can share the memory of the tensors
     _draws_pixels = False  # whether `_draw_noise` draws about one number per pixel
     _draws_pixels_inside = False  # whether `_transform` does so
+    _branches = False  # whether images take different branches: PyTorch runs each of them on its own images only
     _draws_apart = True  # whether NumPy can compute the parameters of a layer of this package
 
     def _augment(self, batch, index=None):
         """Augments a batch: draws random numbers once for the call, then runs the pure function."""
+        augment = self._eagerly_augmented if any(layer._branches for layer in self._walk()) else self._augmented
+        return augment(batch, index)
+
+    @not_compiled
+    def _eagerly_augmented(self, batch, index):
+        """Augments a batch outside of the graphs of PyTorch's compiler."""
+        return self._augmented(batch, index)
+
+    def _augmented(self, batch, index):
         key = self.random.key(batch.place, index)
         u = batch.place.numbers(key, (batch.size(), max(self._columns, 1)))
         return self._apply(batch, u, key, cast=True)

@@ -25,6 +25,7 @@ class DrawnOperations(BatchAugmentation):
     _selects = True
     _makes_images = True
     _works_on_host = True
+    _branches = True
 
     def __init__(
         self,
