@@ -27,8 +27,10 @@ def check_class_weight(class_weight, labels, model, losses=None, sample_weight=N
     if not isinstance(class_weight, Mapping):
         fail("`class_weight` must be a dict from class ids to numbers.", class_weight=class_weight)
     if sample_weight is not None:
-        came = type(sample_weight).__name__
-        fail("`class_weight` must be None if samples have weights already.", sample_weight=came)
+        fail(
+            "`class_weight` and sample weights cannot be combined. Multiply the sample weights instead.",
+            sample_weight=type(sample_weight).__name__,
+        )
     if len(outputs) > 1:
         fail(
             "`class_weight` needs a model with one output. For several, pass `sample_weight` with the structure of the "
