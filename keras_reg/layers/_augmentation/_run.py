@@ -21,18 +21,15 @@ class AugmentationRun:
 
     def _augment(self, batch, index=None):
         """Augments a batch: draws random numbers once for the call, then runs the pure function."""
-        augment = self._eagerly_augmented if any(layer._branches for layer in self._walk()) else self._augmented
+        augment = self._augmented_eagerly if any(layer._branches for layer in self._walk()) else self._augmented
         return augment(batch, index)
-
-    @not_compiled
-    def _eagerly_augmented(self, batch, index):
-        """Augments a batch outside of the graphs of PyTorch's compiler."""
-        return self._augmented(batch, index)
 
     def _augmented(self, batch, index):
         key = self.random.key(batch.place, index)
         u = batch.place.numbers(key, (batch.size(), max(self._columns, 1)))
         return self._apply(batch, u, key, cast=True)
+
+    _augmented_eagerly = not_compiled(_augmented)
 
     def _apply(self, batch, u, key, select=None, cast=False):
         """Augments a batch with the given random numbers, with NumPy if it is faster.
