@@ -84,13 +84,17 @@ def test_labels_and_weights_have_the_form_of_the_outputs():
             made.test_on_batch(IMAGES, IDS, weights)
 
 
-@pytest.mark.parametrize("form", [dict, list])
-def test_class_ids_of_each_output_are_checked_before_training(form):
-    """With the loss of each output, given by name or by position, or with one loss for all of them."""
+def with_two_outputs(form):
     image = keras.Input((4, 4, 1))
     flat = keras.layers.Flatten()(image)
     outputs = {"age": keras.layers.Dense(1, name="age")(flat), "kind": keras.layers.Dense(3, name="kind")(flat)}
-    network = keras.Model(image, outputs if form is dict else list(outputs.values()))
+    return keras.Model(image, outputs if form is dict else list(outputs.values()))
+
+
+@pytest.mark.parametrize("form", [dict, list])
+def test_class_ids_of_each_output_are_checked_before_training(form):
+    """With the loss of each output, given by name or by position, or with one loss for all of them."""
+    network = with_two_outputs(form)
     loss = losses.LabelSmoothingCrossentropy(from_logits=True)
     labels = {"age": WEIGHTS[:, None] / 2, "kind": IDS + 1}
     for given in ({"age": "mse", "kind": loss}, ["mse", loss], loss):
@@ -107,10 +111,7 @@ NAMED = r"(?s)`{}` must have labels for each output .* missing='age'|different s
 
 @pytest.mark.parametrize("form", [dict, list])
 def test_an_output_without_labels_is_named(form):
-    image = keras.Input((4, 4, 1))
-    flat = keras.layers.Flatten()(image)
-    outputs = {"age": keras.layers.Dense(1, name="age")(flat), "kind": keras.layers.Dense(3, name="kind")(flat)}
-    network = keras.Model(image, outputs if form is dict else list(outputs.values()))
+    network = with_two_outputs(form)
     arguments = {"loss": {"age": "mse", "kind": losses.LabelSmoothingCrossentropy(from_logits=True)}}
     arguments["metrics"] = {"age": ["mae"], "kind": ["accuracy"]}
     network.compile("sgd", **arguments)
