@@ -1,9 +1,9 @@
 """What is aimed at for warps and policies, from the milliseconds of `bench_layers.py` or `bench_gpu.py`."""
 
 from benchmarking import verdict
-from rows import FUSED
+from rows import FUSED, WARP
 
-WARP, POLICY = "RandomAffine", "RandAugment"
+POLICY = "RandAugment"
 
 
 def geometry_targets(cells):
@@ -25,9 +25,9 @@ def geometry_targets(cells):
 
 def _to_warp(cells, layer, limit):
     for key, cell in cells.items():
-        warp = cells.get((*key[:3], WARP))
+        warp = cell["keras_reg"].get("warp")
         if key[3] == layer and warp:
-            yield _name(key), _ours(cell) / _ours(warp), limit
+            yield _name(key), _ours(cell) / warp, limit
 
 
 def _ours(cell):

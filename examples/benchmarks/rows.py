@@ -16,6 +16,7 @@ MOVING = ("RandomFlip", "RandomAffine", "RandomPadCrop", "RandomResizedCrop")
 FUSED = "Pipeline of flip, affine and crop"
 FILTERS = ("ColorJitter", "RandomGaussianBlur", "RandomSharpness", "RandomGaussianNoise")
 POLICIES = ("RandAugment", "TrivialAugmentWide")
+WARP, BESIDE_WARP = "RandomAffine", (FUSED, "RandAugment")  # one warp, and what is compared with it
 PIXELS = (*MOVING, FUSED, *FILTERS, *POLICIES, "RandomGrayscale")
 OTHERS = (
     *PIXELS,

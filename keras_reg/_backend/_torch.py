@@ -11,7 +11,7 @@ from keras_reg._backend._recomputing import refuse_recomputing
 from keras_reg._backend._sending import sent
 from keras_reg._backend._torch_ops import TorchOperations, device, entries, frequencies
 from keras_reg._backend._torch_routes import Routes
-from keras_reg._backend._torch_sampling import Sampler
+from keras_reg._backend._torch_sampling import Sampler, from_numpy
 
 
 class TorchPlace(Place):
@@ -173,11 +173,3 @@ def to_numpy(tensor):
     if tensor.dtype is torch.bfloat16:
         return tensor.detach().view(torch.int16).numpy().view(np.dtype("bfloat16"))
     return tensor.detach().numpy()
-
-
-def from_numpy(array):
-    """Returns a tensor that shares the memory of a NumPy array."""
-    torch = sys.modules["torch"]
-    if array.dtype.name == "bfloat16":
-        return torch.from_numpy(array.view("int16")).view(torch.bfloat16)
-    return torch.from_numpy(array)

@@ -4,39 +4,70 @@ import sys
 
 import numpy as np
 
+from keras_reg._backend._torch_ops import TorchOperations
+
+
+class _OnHost(TorchOperations):
+    """The operations of `keras.ops` on tensors in the memory of the host, which may not be Keras' device."""
+
+    def arange(self, start, stop, dtype):
+        torch = sys.modules["torch"]
+        return torch.arange(start, stop, dtype=getattr(torch, dtype), device="cpu")
+
 
 class Sampler:
-    """Interpolates images bilinearly, in one operation of PyTorch.
+    """Interpolates images bilinearly, in one operation of PyTorch, on all threads.
 
     It multiplies each pixel by its weight. So a pixel that is infinite or NaN spoils all new pixels next to it, even
     those where its weight is 0.
 
     Attributes:
+        ops: The operations for computing positions, on PyTorch's tensors.
         images: The images, zeros (count, channels, height, width) at first, at least two pixels high and wide. Callers
-            write the pixels.
+            write the pixels. They lie in memory channel by channel if `channels_first`, or pixel by pixel.
     """
 
-    def __init__(self, shape, dtype):
+    ops = _OnHost()
+
+    def __init__(self, shape, dtype, channels_first):
         count, channels, height, width = shape
         # PyTorch expects positions from -1 to 1, and computes (position + 1) * (size - 1) / 2. If `size` - 1 is a power
         # of two, whole positions stay exact. So PyTorch gets a view of a larger size. Its additional rows and columns
-        # reach into the next planes, behind the last image into an unused one. No position lies in them.
-        planes = np.zeros((count * channels + 1, height, width), dtype)
-        self.images = planes[:-1].reshape(shape)
+        # reach into the next images, behind the last one into an unused one. No position lies in them.
+        if channels_first:
+            images = self.tensor(np.zeros((count + 1, channels, height, width), dtype))
+        else:
+            images = self.tensor(np.zeros((count + 1, height, width, channels), dtype)).permute(0, 3, 1, 2)
+        self.images = images[:-1]
         self._halves = [2.0 ** ((size - 2).bit_length() - 1) for size in (width, height)]
         wide, tall = (int(2 * half) + 1 for half in self._halves)
-        strides = channels * height * width, height * width, width, 1
-        self._tensor = sys.modules["torch"].from_numpy(planes).as_strided((count, channels, tall, wide), strides)
+        self._view = images.as_strided((count, channels, tall, wide), images.stride())
+
+    @staticmethod
+    def threads():
+        """Returns how many images are interpolated at the same time."""
+        return sys.modules["torch"].get_num_threads()
+
+    @staticmethod
+    def tensor(array):
+        """Returns a tensor in the memory of a NumPy array."""
+        return from_numpy(array)
 
     def at(self, x, y, first):
         """Returns the first of the images at these columns and rows, each (images, new height, new width).
 
         Columns and rows are counted from the pixel of `images` with the index `first`, along both axes.
         """
-        grid = np.empty((*x.shape, 2), self.images.dtype)
-        for axis, (positions, half) in enumerate(zip((x, y), self._halves, strict=True)):
-            scaled = positions.astype(grid.dtype, copy=False) * grid.dtype.type(1 / half)
-            np.add(scaled, grid.dtype.type(first / half - 1), out=grid[..., axis])
         torch = sys.modules["torch"]
-        some = self._tensor[: len(x)]
-        return torch.nn.functional.grid_sample(some, torch.from_numpy(grid), align_corners=True).numpy()
+        grid = torch.empty((*x.shape, 2), dtype=self.images.dtype)
+        for axis, (positions, half) in enumerate(zip((x, y), self._halves, strict=True)):
+            torch.add(positions.to(grid.dtype) / half, first / half - 1, out=grid[..., axis])
+        return torch.nn.functional.grid_sample(self._view[: len(x)], grid, align_corners=True)
+
+
+def from_numpy(array):
+    """Returns a tensor that shares the memory of a NumPy array."""
+    torch = sys.modules["torch"]
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view("int16")).view(torch.bfloat16)
+    return torch.from_numpy(array)

@@ -4,6 +4,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+FAR = -1e9  # a position that no map brings back into an image
+
 
 class Affine(NamedTuple):
     """The source of the pixel at (column, row) is (xx * column + xy * row + x, yx * column + yy * row + y).
@@ -47,12 +49,17 @@ class Affine(NamedTuple):
         """Returns the map of some of the images."""
         return Affine(*(entry[images] for entry in self))
 
-    def positions(self, size, ops):
-        """Returns the source columns and rows of all pixels of images of this size, each (batch, height, width)."""
+    def positions(self, size, ops, kept=(None, None)):
+        """Returns the source columns and rows of all pixels of images of this size, each (batch, height, width).
+
+        `kept` are the rows and the columns of the result that are not cut off: (first, one after the last) or `None`
+        for all. Those that are cut off have a source far outside the image.
+        """
         height, width = (counted(n, ops) for n in size)
         rows, columns = ops.reshape(height, [1, -1, 1]), ops.reshape(width, [1, 1, -1])
         xx, xy, x, yx, yy, y = (ops.reshape(entry, [-1, 1, 1]) for entry in self)
-        return (xx * columns + x) + xy * rows, (yy * rows + y) + yx * columns
+        x, y = _unless_cut(xx * columns + x, columns, kept[1], ops), _unless_cut(yy * rows + y, rows, kept[0], ops)
+        return x + xy * rows, y + yx * columns
 
     def then(self, later):
         """Returns this map and then the `later` one as one map."""
@@ -96,6 +103,16 @@ class Affine(NamedTuple):
 
     def size_of_result(self, size):
         return size
+
+
+def _unless_cut(positions, pixels, kept, ops):
+    return positions if kept is None else ops.where(lies_between(pixels, kept, ops), positions, FAR)
+
+
+def lies_between(places, kept, ops):
+    """Returns which places are not before the first and before the end of `kept`, two arrays (batch,)."""
+    first, end = (ops.reshape(ops.cast(edge, "float32"), [-1, 1, 1]) for edge in kept)
+    return (places >= first) & (places < end)
 
 
 def counted(size, ops):

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from keras_reg._dtypes import dtype_of
 from keras_reg.layers._batch._content import leaves, map_arrays
-from keras_reg.layers._pixels._affine import Affine, counted
+from keras_reg.layers._pixels._affine import Affine, lies_between
 from keras_reg.layers._pixels._crop import Crop
 from keras_reg.layers._pixels._moves import Moves, both
 from keras_reg.layers._pixels._warp import OUTSIDE
@@ -41,17 +41,18 @@ class Warp(NamedTuple):
 
     def part(self, images):
         """Returns the map of some of the images."""
-        return map_arrays(lambda entry: entry[images] if hasattr(entry, "shape") and entry.shape else entry, self)
+        return Warp(*(_part(entry, images) for entry in self))
 
     def positions(self, size, ops):
         """Returns the source columns and rows of all pixels, each (batch, height, width). Cut off ones are outside."""
-        x, y = self.source.positions(size, ops)
+        kept = next((visible for through, visible in self.cuts if through is None), (None, None))
+        x, y = self.source.positions(size, ops, kept)
         for through, visible in self.cuts:
-            places = _own_positions(size, ops) if through is None else map(ops.round, through.positions(size, ops))
-            for place, kept in zip(places, visible[::-1], strict=True):
-                if kept is not None:
-                    first, end = (ops.reshape(ops.cast(edge, "float32"), [-1, 1, 1]) for edge in kept)
-                    x = ops.where((place >= first) & (place < end), x, OUTSIDE)
+            if through is not None:
+                places = map(ops.round, through.positions(size, ops))
+                for place, pixels in zip(places, visible[::-1], strict=True):
+                    if pixels is not None:
+                        x = ops.where(lies_between(place, pixels, ops), x, OUTSIDE)
         return x, y
 
     def move_pixels(self, kernels, array, fill, fill_mode, smooth):
@@ -59,9 +60,13 @@ class Warp(NamedTuple):
         return kernels.warp(array, self, fill, fill_mode, smooth)
 
 
-def _own_positions(size, ops):
-    rows, columns = (counted(n, ops) for n in size)
-    return ops.reshape(columns, [1, 1, -1]), ops.reshape(rows, [1, -1, 1])
+def _part(entry, images):
+    """Returns what concerns some of the images. It is called for every few of them, and `keras.tree` is slow."""
+    if isinstance(entry, Affine):
+        return entry.part(images)
+    if isinstance(entry, tuple):
+        return tuple(_part(inner, images) for inner in entry)
+    return entry[images] if getattr(entry, "shape", ()) else entry
 
 
 def chained(steps, size, ops):

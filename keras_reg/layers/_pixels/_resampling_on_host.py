@@ -1,8 +1,10 @@
 """Kernels that resample a few images at a time on the host, at given positions."""
 
+import keras
 import numpy as np
 
 from keras_reg._dtypes import at_least_float32
+from keras_reg.layers._batch._content import map_arrays
 from keras_reg.layers._pixels._rounding import as_pixels, float32_holds
 from keras_reg.layers._pixels._warp import BEYOND, shown
 
@@ -12,16 +14,32 @@ USUAL = 1e30  # numbers up to it have a difference that is finite
 class _Kernel:
     """Resamples a few images at a time.
 
+    Args:
+        shape: The number of images that it can resample at a time, their channels, their height and their width.
+        dtype: The dtype of the images.
+        fills: The value of pixels from outside the image for each channel, or `None` if none are seen.
+        channels_first: Whether the images lie in memory channel by channel.
+        place: The place of the images.
+
     Attributes:
-        pixels_at_once: The number of pixels of small images that are resampled in one go.
+        ops: The operations for computing positions.
     """
 
-    pixels_at_once = 2**15
+    _PIXELS = 2**15  # so many pixels of small images stay in the cache
 
-    def __init__(self, shape, dtype, fills, place):
+    def __init__(self, shape, dtype, fills, channels_first, place):
         self.shape, self.dtype, self.fills, self.place, self.ops = shape, dtype, fills, place, place.ops
         self.wide = at_least_float32(dtype)
         self.before, self.after = (0, 1) if fills is None else (BEYOND, BEYOND + 1)  # the border for interpolation
+
+    @classmethod
+    def images_at_once(cls, count, pixels, place):
+        """Returns how many of `count` images, each with so many pixels, are best resampled at a time."""
+        return max(1, min(count, cls._PIXELS // max(1, pixels)))
+
+    def prepared(self, source):
+        """Returns the map of all images, as arrays of `ops`."""
+        return source
 
     def __call__(self, images, out, visible, x, y):
         """Writes the images, seen at the columns `x` and the rows `y`, to `out`.
@@ -56,24 +74,35 @@ class Nearest(_Kernel):
 class Sampled(_Kernel):
     """Interpolates between four pixels by the `Sampler` of the place. No pixel may be infinite or NaN."""
 
-    pixels_at_once = 2**16
+    _PIXELS = 2**16
 
-    def __init__(self, shape, dtype, fills, place):
-        super().__init__(shape, dtype, fills, place)
+    def __init__(self, shape, dtype, fills, channels_first, place):
+        super().__init__(shape, dtype, fills, channels_first, place)
         border = self.before + self.after
-        self.sampler = place.sampler((*shape[:2], shape[2] + border, shape[3] + border), self.wide)
+        self.sampler = place.sampler((*shape[:2], shape[2] + border, shape[3] + border), self.wide, channels_first)
+        self.ops = self.sampler.ops
         if fills is not None:
-            self.sampler.images[...] = fills.reshape(-1, 1, 1)
+            self.fills = self.ops.reshape(self.sampler.tensor(fills.astype(self.wide)), (-1, 1, 1))
+            if fills.any():
+                self.sampler.images[...] = self.fills
+
+    @classmethod
+    def images_at_once(cls, count, pixels, place):
+        few = super().images_at_once(count, pixels, place)
+        return max(few, min(count // 4, place.sampler.threads()))  # each thread handles whole images
+
+    def prepared(self, source):
+        return map_arrays(lambda entry: self.sampler.tensor(entry) if np.ndim(entry) else entry, source)
 
     def __call__(self, images, out, visible, x, y):
-        seen = shown(visible, self.shape[2:], self.ops)
-        inner = self.inner(self.sampler.images[: len(images)])
-        for channel in range(self.shape[1]):
-            pixels = images[:, channel]
-            inner[:, channel] = pixels if seen is None else np.where(seen, pixels, self.fills[channel])
-        found = as_pixels(self.sampler.at(x, y, self.before), self.dtype, self.ops)
-        for channel in range(self.shape[1]):
-            out[:, channel] = found[:, channel]
+        pixels, seen = self.sampler.tensor(images), shown(visible, self.shape[2:], self.ops)
+        if seen is not None:
+            pixels = self.ops.where(self.ops.expand_dims(seen, 1), self.ops.cast(pixels, self.wide), self.fills)
+        self.inner(self.sampler.images[: len(images)])[...] = pixels
+        found = self.sampler.at(x, y, self.before)
+        if not keras.backend.is_float_dtype(self.dtype):
+            found = self.sampler.tensor(as_pixels(found.numpy(), self.dtype, self.place.ops))
+        self.sampler.tensor(out)[...] = found
 
 
 class Bilinear(_Kernel):
@@ -82,8 +111,9 @@ class Bilinear(_Kernel):
     Fresh memory for each corner and channel would take most of the time.
     """
 
-    def __init__(self, shape, dtype, fills, place):
-        super().__init__(shape, dtype, fills, place)
+    def __init__(self, shape, dtype, fills, channels_first, place):
+        super().__init__(shape, dtype, fills, channels_first, place)
+        self.channels_first = channels_first
         self.corners = np.empty((4, shape[0], *shape[2:]), self.wide)
 
     def __call__(self, images, out, visible, x, y):
@@ -109,7 +139,7 @@ class Bilinear(_Kernel):
             out[:, channel] = as_pixels(between(above, below, down), self.dtype, ops)
         if not float32_holds(self.dtype):
             exact, whole = np.empty(out.shape, out.dtype), (across == 0) & (down == 0)
-            Nearest(self.shape, self.dtype, fills, self.place)(images, exact, visible, x, y)
+            Nearest(self.shape, self.dtype, fills, self.channels_first, self.place)(images, exact, visible, x, y)
             np.copyto(out, exact, where=whole[:, None])
 
 

@@ -22,11 +22,12 @@ def warped_on_host(array, source, fill, fill_mode, smooth, channels_first, place
     if fill_mode == "constant":
         fills = np.broadcast_to(np.asarray(fill, array.dtype), made.shape[1])
     for kernel, images in _kernels(array, np.flatnonzero(~whole), smooth, place):
-        count = max(1, min(len(images), kernel.pixels_at_once // max(1, sizes[0] * sizes[1])))
-        resample = kernel((count, *made.shape[1:]), dtype_of(array), fills, place)
+        count = kernel.images_at_once(len(images), sizes[0] * sizes[1], place)
+        resample = kernel((count, *made.shape[1:]), dtype_of(array), fills, channels_first or array.ndim == 3, place)
+        prepared, ops = resample.prepared(source), resample.ops
         for start in range(0, len(images), count):
             some = as_slice(images[start : start + count])
-            part = source.part(some)
+            part = prepared.part(some)
             x, y = part.positions(sizes, ops)
             x, y = within(x, sizes[1], fill_mode, ops), within(y, sizes[0], fill_mode, ops)
             given = _by_channel(array[some], channels_first)
