@@ -22,7 +22,10 @@ class NumpyPlace(Place):
     casts_once = False
     sampler = None
 
-    _CHUNK = 2**15  # the number of elements processed at a time, so that they stay in the cache between operations
+    # The numbers of elements processed at a time, so that they stay in the cache between operations. A policy takes more
+    # than a blend, since it calls some functions for each few images.
+    _CHUNK = 2**15
+    _CHUNK_OF_BRANCH = 2**17
 
     def from_keras(self, tensor):
         return keras.ops.convert_to_numpy(tensor)
@@ -47,7 +50,7 @@ class NumpyPlace(Place):
         """Runs each branch on its own images, a few at a time, so that they stay in the cache between operations."""
         which, *parameters = routes
         images = np.copy(images, order="C")
-        at_once = max(1, self._CHUNK // max(1, images[:1].size))
+        at_once = max(1, self._CHUNK_OF_BRANCH // max(1, images[:1].size))
         for step, number in np.ndindex(which.shape[1], len(branches)):
             chosen = np.flatnonzero(which[:, step] == number)
             for start in range(0, len(chosen), at_once):

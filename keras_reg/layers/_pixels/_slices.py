@@ -10,12 +10,11 @@ def move_by_slices(array, out, moves, fill, channels_first, images):
     if not images:
         return
     height, width = array.shape[2:4] if channels_first else array.shape[1:3]
-    rows, columns = _slices(moves.rows, height, len(array)), _slices(moves.columns, width, len(array))
+    rows, columns = _slices(moves.rows, height, images), _slices(moves.columns, width, images)
     channels = (slice(None),) if channels_first else ()
     fill = np.reshape(fill, (-1, 1, 1)) if channels_first and np.ndim(fill) else fill
     few = array.ndim == 4 and not channels_first and array.shape[-1] <= _FEW_CHANNELS
-    for i in images:
-        (to_rows, from_rows), (to_columns, from_columns) = rows[i], columns[i]
+    for i, (to_rows, from_rows), (to_columns, from_columns) in zip(images, rows, columns, strict=True):
         if to_rows.stop - to_rows.start < height or to_columns.stop - to_columns.start < width:
             out[i] = fill
         source, target = array[(i, *channels, from_rows, from_columns)], out[(i, *channels, to_rows, to_columns)]
@@ -26,13 +25,14 @@ def move_by_slices(array, out, moves, fill, channels_first, images):
             target[...] = source
 
 
-def _slices(move, size, count):
+def _slices(move, size, images):
     """Returns for each image the slice of the rows or columns of the result, and the slice of those of the image."""
     if move.flip is None and move.offset is None and move.visible is None:
-        return [(slice(0, size), slice(0, size))] * count
-    flip = np.zeros(count, bool) if move.flip is None else move.flip
-    offset = np.zeros(count, int) if move.offset is None else move.offset.astype(int)
-    first, end = (np.clip(edge, 0, size) for edge in move.visible or (0, size))
+        return [(slice(0, size), slice(0, size))] * len(images)
+    flip = np.zeros(len(images), bool) if move.flip is None else move.flip[images]
+    offset = np.zeros(len(images), int) if move.offset is None else move.offset[images].astype(int)
+    edges = (0, size) if move.visible is None else (edge[images] for edge in move.visible)
+    first, end = (np.minimum(np.maximum(edge, 0), size) for edge in edges)  # `np.clip` starts slowly
     low, high = np.where(flip, size - end, first) - offset, np.where(flip, size - first, end) - offset
     low, high = np.maximum(low, 0), np.minimum(high, size)
     low, high, offset = (np.where(low < high, x, 0) for x in (low, high, offset))  # of some images, nothing is left
