@@ -61,13 +61,14 @@ class Sampler:
         torch = sys.modules["torch"]
         grid = torch.empty((*x.shape, 2), dtype=self.images.dtype)
         for axis, (positions, half) in enumerate(zip((x, y), self._halves, strict=True)):
-            torch.add(positions.to(grid.dtype) / half, first / half - 1, out=grid[..., axis])
+            start = torch.full((), first / half - 1, dtype=grid.dtype)
+            torch.add(start, positions.to(grid.dtype), alpha=1 / half, out=grid[..., axis])
         return torch.nn.functional.grid_sample(self._view[: len(x)], grid, align_corners=True)
 
 
 def from_numpy(array):
     """Returns a tensor that shares the memory of a NumPy array."""
     torch = sys.modules["torch"]
-    if array.dtype.name == "bfloat16":
+    if array.dtype.kind == "V" and array.dtype.name == "bfloat16":
         return torch.from_numpy(array.view("int16")).view(torch.bfloat16)
     return torch.from_numpy(array)

@@ -45,9 +45,9 @@ class Affine(NamedTuple):
         """Returns this map, as `Moves` do."""
         return self
 
-    def part(self, images):
-        """Returns the map of some of the images."""
-        return Affine(*(entry[images] for entry in self))
+    def each(self, function):
+        """Returns the map with function(array) in the place of each array."""
+        return Affine(*map(function, self))
 
     def positions(self, size, ops, kept=(None, None)):
         """Returns the source columns and rows of all pixels of images of this size, each (batch, height, width).

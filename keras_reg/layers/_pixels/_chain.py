@@ -39,9 +39,9 @@ class Warp(NamedTuple):
         """Returns which images the map leaves as they are, (batch,). No step may cut off pixels."""
         return self.source.is_identity()
 
-    def part(self, images):
-        """Returns the map of some of the images."""
-        return Warp(*(_part(entry, images) for entry in self))
+    def each(self, function):
+        """Returns the map with function(array) in the place of each array."""
+        return Warp(*(_each(entry, function) for entry in self))
 
     def positions(self, size, ops):
         """Returns the source columns and rows of all pixels, each (batch, height, width). Cut off ones are outside."""
@@ -60,13 +60,13 @@ class Warp(NamedTuple):
         return kernels.warp(array, self, fill, fill_mode, smooth)
 
 
-def _part(entry, images):
-    """Returns what concerns some of the images. It is called for every few of them, and `keras.tree` is slow."""
+def _each(entry, function):
+    """Applies a function to the arrays of a part of a `Warp`, more often than `keras.tree` is fast enough for."""
     if isinstance(entry, Affine):
-        return entry.part(images)
+        return entry.each(function)
     if isinstance(entry, tuple):
-        return tuple(_part(inner, images) for inner in entry)
-    return entry[images] if getattr(entry, "shape", ()) else entry
+        return tuple(_each(inner, function) for inner in entry)
+    return function(entry) if getattr(entry, "shape", ()) else entry
 
 
 def chained(steps, size, ops):

@@ -4,7 +4,6 @@ import keras
 import numpy as np
 
 from keras_reg._dtypes import at_least_float32
-from keras_reg.layers._batch._content import map_arrays
 from keras_reg.layers._pixels._rounding import as_pixels, float32_holds
 from keras_reg.layers._pixels._warp import BEYOND, shown
 
@@ -92,7 +91,7 @@ class Sampled(_Kernel):
         return max(few, min(count // 4, place.sampler.threads()))  # each thread handles whole images
 
     def prepared(self, source):
-        return map_arrays(lambda entry: self.sampler.tensor(entry) if np.ndim(entry) else entry, source)
+        return source.each(self.sampler.tensor)
 
     def __call__(self, images, out, visible, x, y):
         pixels, seen = self.sampler.tensor(images), shown(visible, self.shape[2:], self.ops)

@@ -27,7 +27,7 @@ def warped_on_host(array, source, fill, fill_mode, smooth, channels_first, place
         prepared, ops = resample.prepared(source), resample.ops
         for start in range(0, len(images), count):
             some = as_slice(images[start : start + count])
-            part = prepared.part(some)
+            part = prepared.each(lambda entry, some=some: entry[some])
             x, y = part.positions(sizes, ops)
             x, y = within(x, sizes[1], fill_mode, ops), within(y, sizes[0], fill_mode, ops)
             given = _by_channel(array[some], channels_first)
