@@ -22,8 +22,8 @@ class NumpyPlace(Place):
     casts_once = False
     sampler = None
 
-    # The numbers of elements processed at a time, so that they stay in the cache between operations. A policy takes more
-    # than a blend, since it calls some functions for each few images.
+    # The numbers of elements processed at a time, so that they stay in the cache between operations. A policy takes
+    # more than a blend, since it calls some functions for each few images.
     _CHUNK = 2**15
     _CHUNK_OF_BRANCH = 2**17
 
