@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_reg import _backend
-from keras_reg._dtypes import is_float
+from keras_reg._dtypes import dtype_of, is_float
 from keras_reg._random_state import POSITION
 from keras_reg._strength import Strength
 from keras_reg._typing import Config, Tensor, Tensors
@@ -78,7 +78,7 @@ class VirtualAdversarial(ComparesPasses):
         place, inputs = step.changed_input(x)
         inputs = ops.convert_to_tensor(inputs)
         if not is_float(inputs):
-            fail("`VirtualAdversarial` needs inputs of a float dtype, since it adds small changes.", dtype=inputs.dtype)
+            fail("`VirtualAdversarial` needs inputs of a float dtype, since it adds small changes.", dtype=dtype_of(inputs))
         fixed = keras.tree.map_structure(ops.stop_gradient, y_pred)
 
         def moved(change):
