@@ -78,7 +78,10 @@ class VirtualAdversarial(ComparesPasses):
         place, inputs = step.changed_input(x)
         inputs = ops.convert_to_tensor(inputs)
         if not is_float(inputs):
-            fail("`VirtualAdversarial` needs inputs of a float dtype, since it adds small changes.", dtype=dtype_of(inputs))
+            fail(
+                "`VirtualAdversarial` needs inputs of a float dtype, since it adds small changes.",
+                dtype=dtype_of(inputs),
+            )
         fixed = keras.tree.map_structure(ops.stop_gradient, y_pred)
 
         def moved(change):
