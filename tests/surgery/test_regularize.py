@@ -22,11 +22,14 @@ def conv_block(x, filters, name, kernel=3, strides=1):
 
 
 def residual_model(add=lambda a, b, name: layers.Add(name=name)([a, b])):
-    """Identity and projected shortcuts in both orders, pooling, a head."""
+    """Identity and projected shortcuts in both orders, pooling, a head.
+
+    The projection has 8 channels: with fewer, PyTorch 2.13 writes beyond its memory if it has one thread.
+    """
     inputs = keras.Input((12, 12, 3), name="images")
-    x = conv_block(inputs, 4, "stem")
+    x = conv_block(inputs, 8, "stem")
     x = layers.MaxPooling2D(name="pool")(x)
-    x = add(x, conv_block(x, 4, "first"), "add_first")
+    x = add(x, conv_block(x, 8, "first"), "add_first")
     shortcut = layers.BatchNormalization(name="shortcut_bn")(layers.Conv2D(6, 1, strides=2, name="shortcut")(x))
     branch = conv_block(conv_block(x, 5, "second_a"), 6, "second_b", strides=2)
     x = add(branch, shortcut, "add_second")
