@@ -181,8 +181,8 @@ def test_the_page_names_the_runs_on_another_backend(measured):
     expected = [(recipe, 500, seed, "tensorflow") for recipe in (AT_ONCE, DECAY) for seed in (1, 2)]
     assert others == [*expected, (COURSE, 500, 1, "tensorflow")]
     stated = (
-        "these runs were measured with TensorFlow on a CPU: the second and the third seed of fine-tuning at once and of "
-        "layer-wise rates, and the second seed of the recipe of the course."
+        "these runs were measured with TensorFlow on a CPU: the second and the third seed of fine-tuning at once and "
+        "of layer-wise rates, and the second seed of the recipe of the course."
     )
     assert stated in " ".join((ROOT / "docs" / "transfer.md").read_text(encoding="utf-8").split())
 
@@ -202,8 +202,8 @@ def test_differences_from_frozen_features(measured):
     stated = "no clear effect, since the differences from fine-tuning after a warm-up are "
     assert stated + f"{listed(at_once, '+')} points." in page and min(at_once) < 0 < max(at_once)
     fewer = [-points for points in differences(measured, DECAY, 500, WARM_UP)]
-    stated = f"which is {listed(fewer)} points less than a warm-up and fine-tuning, and the recipe of the course reaches"
-    assert stated in page and min(fewer) > 0
+    assert f"which is {listed(fewer)} points less than a warm-up and fine-tuning, and the recipe" in page
+    assert min(fewer) > 0
     fewer = [-points for points in differences(measured, COURSE, 500, WARM_UP)]
     assert f"(2 seeds), which is {listed(fewer)} points less." in page and min(fewer) > 0
     course = differences(measured, COURSE, 50)
