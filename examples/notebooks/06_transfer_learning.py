@@ -169,7 +169,7 @@ CIFAR10 = """
 | batch norm of batches | 50.2 ± 0.3 | 58.8 ± 0.8 | 77.7 ± 0.6 |
 | layer-wise rates | 57.1 ± 3.1 | 70.2 ± 0.3 | 81.3 ± 0.3 |
 | mixing and smoothing | 56.8 ± 1.9 | 76.3 ± 2.6 | 85.7 ± 0.8 |
-| recipe of the course | 50.3 ± 0.7 | 70.3 ± 1.4 | 81.3 ± 0.0 (2 seeds) |
+| recipe of the course | 50.3 ± 0.7 | 70.3 ± 1.4 | 81.3 ± 0.1 |
 """
 display(Markdown(CIFAR10))
 

@@ -178,11 +178,10 @@ def test_the_page_names_the_cell_that_is_empty(examples, measured):
 @pytest.mark.once
 def test_the_page_names_the_runs_on_another_backend(measured):
     others = [(r["recipe"], r["per_class"], r["seed"], r["backend"]) for r in measured["runs"] if "backend" in r]
-    expected = [(recipe, 500, seed, "tensorflow") for recipe in (AT_ONCE, DECAY) for seed in (1, 2)]
-    assert others == [*expected, (COURSE, 500, 1, "tensorflow")]
+    assert set(others) == {(recipe, 500, seed, "tensorflow") for recipe in (AT_ONCE, DECAY, COURSE) for seed in (1, 2)}
     stated = (
-        "these runs were measured with TensorFlow on a CPU: the second and the third seed of fine-tuning at once and "
-        "of layer-wise rates, and the second seed of the recipe of the course."
+        "these runs were measured with TensorFlow on a CPU: the second and the third seed of fine-tuning at once, "
+        "of layer-wise rates and of the recipe of the course."
     )
     assert stated in " ".join((ROOT / "docs" / "transfer.md").read_text(encoding="utf-8").split())
 
@@ -205,7 +204,7 @@ def test_differences_from_frozen_features(measured):
     assert f"which is {listed(fewer)} points less than a warm-up and fine-tuning, and the recipe" in page
     assert min(fewer) > 0
     fewer = [-points for points in differences(measured, COURSE, 500, WARM_UP)]
-    assert f"(2 seeds), which is {listed(fewer)} points less." in page and min(fewer) > 0
+    assert f" %, which is {listed(fewer)} points less." in page and min(fewer) > 0
     course = differences(measured, COURSE, 50)
     assert f"which is {listed(course)} points above frozen features on the three seeds." in page and min(course) > 0
     fallen = [-points for points in differences(measured, OF_BATCHES, 50, WARM_UP)]
