@@ -69,8 +69,8 @@ PUBLIC_ONLY = {"transfer", "surgery"}
 # The files of the backend room from the ground up: each imports from those before it alone.
 FLOORS_OF_BACKEND = [
     "_current", "_gradients", "_workers", "_operations", "_recomputing", "_place", "_philox", "_tensorflow_ops",
-    "_torch_ops", "_torch_routes", "_torch_sampling", "_sending", "_jax_switch", "_jax", "_tensorflow", "_numpy",
-    "_torch", "_tensors", "_native", "_random", "_process_state", "_programs", "_inner_steps", "_step",
+    "_torch_memory", "_torch_ops", "_torch_routes", "_torch_sampling", "_sending", "_jax_switch", "_jax", "_tensorflow",
+    "_numpy", "_torch", "_tensors", "_native", "_random", "_process_state", "_programs", "_inner_steps", "_step",
     "_train_functions", "_crossentropy", "_statistics", "_averages",
 ]  # fmt: skip
 

@@ -79,6 +79,7 @@ def test_torch_data_loader():
     assert first.shape == (256, 10) and (first != again).any()
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # on a single processor
 @only("torch", why="Workers are forked, which JAX and TensorFlow do not outlive.")
 def test_torch_data_loader_with_workers():
     falls(example("with_data_loader", "torch").main(num_workers=2)["loss"])

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import peers
 from benchmarking import BACKEND, by_turns, copies, parse, parser, save, verdict, works
-from contenders import contenders, own_layer
+from contenders import contenders, ours
 from geometry import geometry_targets
 from modes import COMPILED, MODES, Contender, forget
 from rows import BESIDE_WARP, CHAIN, LINKS, PER_BATCH, TARGETED, WARP, names
@@ -47,18 +47,13 @@ def one_pass(dtype):
     return Contender("pass", lambda x, y: (x + keras.ops.cast(1, dtype), y))
 
 
-def one_warp(dtype):
-    """What a policy or a fused Pipeline is compared with. It takes its turns beside them."""
-    layer = own_layer(WARP, dtype)
-    return Contender("warp", lambda x, y: layer((x, y)), (layer,))
-
-
 def measure(name, arrays, dtype, modes, seconds, rounds, limits=copies, times=1, without=()):
     """{(who, mode): milliseconds} of all contenders of a row and of the limits; waits after every `times` calls."""
     functions = {}
     forget()
     here = [contender for contender in contenders(name, dtype) if contender.who not in without]
-    for contender in [*here, one_pass(dtype), *([one_warp(dtype)] if name in BESIDE_WARP else [])]:
+    warp = [ours(WARP, dtype, who="warp")] if name in BESIDE_WARP else []
+    for contender in [*here, one_pass(dtype), *warp]:
         data = data_for(contender, arrays, dtype)
         functions |= {
             (contender.who, mode): contender.call(mode, data, times) for mode in modes if mode in contender.modes
@@ -75,8 +70,8 @@ def rows_of(name, found, shape, dtype):
     cell = {"size": "x".join(map(str, shape)), "dtype": dtype, "layer": name}
     for (who, mode), ms in found.items():
         if who not in ("pass", "warp", *LIMITS):
-            beside = {limit: found[limit, mode] for limit in ("pass", "warp") if (limit, mode) in found}
-            yield {**cell, "mode": mode, "who": who, "ms": ms, "pass": None, **beside, **copied}
+            beside = {limit: found.get((limit, mode)) for limit in ("pass", "warp")}
+            yield {**cell, "mode": mode, "who": who, "ms": ms, **beside, **copied}
 
 
 def show(name, rows):

@@ -6,7 +6,7 @@ import numpy as np
 from keras import ops
 
 from keras_reg._backend._current import BACKEND, is_compiling, is_foreign
-from keras_reg._backend._torch import to_numpy
+from keras_reg._backend._torch_memory import to_numpy
 
 
 def is_tensor(x):

@@ -9,9 +9,10 @@ from keras_reg._backend._numpy import NumpyPlace
 from keras_reg._backend._place import Place, at_least_four_bytes
 from keras_reg._backend._recomputing import refuse_recomputing
 from keras_reg._backend._sending import sent
+from keras_reg._backend._torch_memory import from_numpy, to_numpy
 from keras_reg._backend._torch_ops import TorchOperations, device, entries, frequencies
 from keras_reg._backend._torch_routes import Routes
-from keras_reg._backend._torch_sampling import Sampler, from_numpy
+from keras_reg._backend._torch_sampling import Sampler
 
 
 class TorchPlace(Place):
@@ -163,13 +164,3 @@ def draw(function, key, shape, device):
         generator.manual_seed(int(key.generate_state(1, np.uint64)[0]))
     shape = tuple(int(size) for size in shape)
     return getattr(torch, function)(shape, generator=generator, device=device, dtype=torch.float32)
-
-
-def to_numpy(tensor):
-    """Returns a NumPy array that shares the memory of a tensor."""
-    torch = sys.modules["torch"]
-    if isinstance(tensor, np.ndarray):
-        return tensor
-    if tensor.dtype is torch.bfloat16:
-        return tensor.detach().view(torch.int16).numpy().view(np.dtype("bfloat16"))
-    return tensor.detach().numpy()

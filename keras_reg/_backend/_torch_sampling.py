@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 
+from keras_reg._backend._torch_memory import from_numpy
 from keras_reg._backend._torch_ops import TorchOperations
 
 
@@ -23,21 +24,20 @@ class Sampler:
 
     Attributes:
         ops: The operations for computing positions, on PyTorch's tensors.
+        tensor: A function that returns a tensor in the memory of a NumPy array.
         images: The images, zeros (count, channels, height, width) at first, at least two pixels high and wide. Callers
-            write the pixels. They lie in memory channel by channel if `channels_first`, or pixel by pixel.
+            write the pixels. They lie in memory pixel by pixel, so that all channels of a pixel are near.
     """
 
     ops = _OnHost()
+    tensor = staticmethod(from_numpy)
 
-    def __init__(self, shape, dtype, channels_first):
+    def __init__(self, shape, dtype):
         count, channels, height, width = shape
         # PyTorch expects positions from -1 to 1, and computes (position + 1) * (size - 1) / 2. If `size` - 1 is a power
         # of two, whole positions stay exact. So PyTorch gets a view of a larger size. Its additional rows and columns
         # reach into the next images, behind the last one into an unused one. No position lies in them.
-        if channels_first:
-            images = self.tensor(np.zeros((count + 1, channels, height, width), dtype))
-        else:
-            images = self.tensor(np.zeros((count + 1, height, width, channels), dtype)).permute(0, 3, 1, 2)
+        images = from_numpy(np.zeros((count + 1, height, width, channels), dtype)).permute(0, 3, 1, 2)
         self.images = images[:-1]
         self._halves = [2.0 ** ((size - 2).bit_length() - 1) for size in (width, height)]
         wide, tall = (int(2 * half) + 1 for half in self._halves)
@@ -47,11 +47,6 @@ class Sampler:
     def threads():
         """Returns how many images are interpolated at the same time."""
         return sys.modules["torch"].get_num_threads()
-
-    @staticmethod
-    def tensor(array):
-        """Returns a tensor in the memory of a NumPy array."""
-        return from_numpy(array)
 
     def at(self, x, y, first):
         """Returns the first of the images at these columns and rows, each (images, new height, new width).
@@ -64,11 +59,3 @@ class Sampler:
             start = torch.full((), first / half - 1, dtype=grid.dtype)
             torch.add(start, positions.to(grid.dtype), alpha=1 / half, out=grid[..., axis])
         return torch.nn.functional.grid_sample(self._view[: len(x)], grid, align_corners=True)
-
-
-def from_numpy(array):
-    """Returns a tensor that shares the memory of a NumPy array."""
-    torch = sys.modules["torch"]
-    if array.dtype.kind == "V" and array.dtype.name == "bfloat16":
-        return torch.from_numpy(array.view("int16")).view(torch.bfloat16)
-    return torch.from_numpy(array)

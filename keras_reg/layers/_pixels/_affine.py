@@ -32,8 +32,13 @@ class Affine(NamedTuple):
         return None, None
 
     @property
+    def kept(self):
+        """Which rows and columns of the result are not cut off: all."""
+        return None, None
+
+    @property
     def cuts(self):
-        """Which pixels of the result are cut off: none."""
+        """Which pixels an earlier step has cut off: none."""
         return ()
 
     @property

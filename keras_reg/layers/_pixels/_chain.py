@@ -27,12 +27,14 @@ class Warp(NamedTuple):
     Attributes:
         source: The map from the pixels of the result to positions in the image.
         visible: Which rows and which columns of the image can be seen: (first, one after the last) or `None` for all.
-        cuts: What steps after the first resampling cut off, pairs (map, visible). The map leads from the pixels of the
-            result to those of which the `visible` rows and columns were kept. `None` stands for the result itself.
+        kept: Which rows and which columns of the result the last step has not cut off, like `visible`.
+        cuts: What steps between the first resampling and the last step cut off, pairs (map, visible). The map leads
+            from the pixels of the result to those of which the `visible` rows and columns were kept.
     """
 
     source: Affine
     visible: tuple = (None, None)
+    kept: tuple = (None, None)
     cuts: tuple = ()
 
     def is_identity(self):
@@ -45,14 +47,11 @@ class Warp(NamedTuple):
 
     def positions(self, size, ops):
         """Returns the source columns and rows of all pixels, each (batch, height, width). Cut off ones are outside."""
-        kept = next((visible for through, visible in self.cuts if through is None), (None, None))
-        x, y = self.source.positions(size, ops, kept)
+        x, y = self.source.positions(size, ops, self.kept)
         for through, visible in self.cuts:
-            if through is not None:
-                places = map(ops.round, through.positions(size, ops))
-                for place, pixels in zip(places, visible[::-1], strict=True):
-                    if pixels is not None:
-                        x = ops.where(lies_between(place, pixels, ops), x, OUTSIDE)
+            places = map(ops.round, through.positions(size, ops))
+            for place, pixels in zip(places, visible[::-1], strict=True):
+                x = ops.where(lies_between(place, pixels, ops), x, OUTSIDE)
         return x, y
 
     def move_pixels(self, kernels, array, fill, fill_mode, smooth):
@@ -77,17 +76,17 @@ def chained(steps, size, ops):
     steps = _joined(steps, size, ops)
     if len(steps) == 1:
         return steps[0]
-    source, cuts = None, []
+    source, kept, cuts = None, (None, None), []
     for i, step in reversed(list(enumerate(steps))):
         source = step.affine(size, ops) if source is None else step.affine(size, ops).then(source)
         if i == 0:
             visible = _visible_in_image(step, size, ops)
         elif i == len(steps) - 1 and isinstance(step, Moves):
-            cuts.append((None, tuple(move.visible_in_result(n, ops) for move, n in zip(step, size, strict=True))))
+            kept = tuple(move.visible_in_result(n, ops) for move, n in zip(step, size, strict=True))
         elif isinstance(step, Moves) or isinstance(steps[i - 1], Affine):
-            kept = zip(_visible_in_image(step, size, ops), size, strict=True)
-            cuts.append((source, tuple((0, n) if pixels is None else both(pixels, (0, n), ops) for pixels, n in kept)))
-    return Warp(source, visible, tuple(cut for cut in cuts if cut[1] != (None, None)))
+            seen = zip(_visible_in_image(step, size, ops), size, strict=True)
+            cuts.append((source, tuple((0, n) if pixels is None else both(pixels, (0, n), ops) for pixels, n in seen)))
+    return Warp(source, visible, kept, tuple(cuts))
 
 
 def _joined(steps, size, ops):

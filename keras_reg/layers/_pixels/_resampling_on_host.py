@@ -17,7 +17,6 @@ class _Kernel:
         shape: The number of images that it can resample at a time, their channels, their height and their width.
         dtype: The dtype of the images.
         fills: The value of pixels from outside the image for each channel, or `None` if none are seen.
-        channels_first: Whether the images lie in memory channel by channel.
         place: The place of the images.
 
     Attributes:
@@ -26,7 +25,7 @@ class _Kernel:
 
     _PIXELS = 2**15  # so many pixels of small images stay in the cache
 
-    def __init__(self, shape, dtype, fills, channels_first, place):
+    def __init__(self, shape, dtype, fills, place):
         self.shape, self.dtype, self.fills, self.place, self.ops = shape, dtype, fills, place, place.ops
         self.wide = at_least_float32(dtype)
         self.before, self.after = (0, 1) if fills is None else (BEYOND, BEYOND + 1)  # the border for interpolation
@@ -75,10 +74,10 @@ class Sampled(_Kernel):
 
     _PIXELS = 2**16
 
-    def __init__(self, shape, dtype, fills, channels_first, place):
-        super().__init__(shape, dtype, fills, channels_first, place)
+    def __init__(self, shape, dtype, fills, place):
+        super().__init__(shape, dtype, fills, place)
         border = self.before + self.after
-        self.sampler = place.sampler((*shape[:2], shape[2] + border, shape[3] + border), self.wide, channels_first)
+        self.sampler = place.sampler((*shape[:2], shape[2] + border, shape[3] + border), self.wide)
         self.ops = self.sampler.ops
         if fills is not None:
             self.fills = self.ops.reshape(self.sampler.tensor(fills.astype(self.wide)), (-1, 1, 1))
@@ -110,9 +109,8 @@ class Bilinear(_Kernel):
     Fresh memory for each corner and channel would take most of the time.
     """
 
-    def __init__(self, shape, dtype, fills, channels_first, place):
-        super().__init__(shape, dtype, fills, channels_first, place)
-        self.channels_first = channels_first
+    def __init__(self, shape, dtype, fills, place):
+        super().__init__(shape, dtype, fills, place)
         self.corners = np.empty((4, shape[0], *shape[2:]), self.wide)
 
     def __call__(self, images, out, visible, x, y):
@@ -138,7 +136,7 @@ class Bilinear(_Kernel):
             out[:, channel] = as_pixels(between(above, below, down), self.dtype, ops)
         if not float32_holds(self.dtype):
             exact, whole = np.empty(out.shape, out.dtype), (across == 0) & (down == 0)
-            Nearest(self.shape, self.dtype, fills, self.channels_first, self.place)(images, exact, visible, x, y)
+            Nearest(self.shape, self.dtype, fills, self.place)(images, exact, visible, x, y)
             np.copyto(out, exact, where=whole[:, None])
 
 

@@ -23,7 +23,7 @@ def warped_on_host(array, source, fill, fill_mode, smooth, channels_first, place
         fills = np.broadcast_to(np.asarray(fill, array.dtype), made.shape[1])
     for kernel, images in _kernels(array, np.flatnonzero(~whole), smooth, place):
         count = kernel.images_at_once(len(images), sizes[0] * sizes[1], place)
-        resample = kernel((count, *made.shape[1:]), dtype_of(array), fills, channels_first or array.ndim == 3, place)
+        resample = kernel((count, *made.shape[1:]), dtype_of(array), fills, place)
         prepared, ops = resample.prepared(source), resample.ops
         for start in range(0, len(images), count):
             some = as_slice(images[start : start + count])
@@ -61,16 +61,15 @@ def _whole_moves(warp, size, ops):
     """Returns which images only move whole pixels, bools (batch,), and how they move."""
     (xx, xy, x, yx, yy, y), moves = warp.source, []
     whole = (np.abs(xx) == 1) & (np.abs(yy) == 1) & (xy == 0) & (yx == 0) & (x == np.rint(x)) & (y == np.rint(y))
-    if any(through is not None for through, _ in warp.cuts):
+    if warp.cuts:
         return np.zeros_like(whole), Moves()
     for axis, scale, start in ((0, yy, y), (1, xx, x)):
         flip = scale < 0
         offset = np.where(whole, np.where(flip, size[axis] - 1 - start, start), 0).astype("int64")
         move = Move(flip, offset, warp.visible[axis])
-        for _, kept in warp.cuts:
-            if kept[axis] is not None:
-                seen = move.source_of(kept[axis], size[axis], ops)
-                move = move._replace(visible=seen if move.visible is None else both(move.visible, seen, ops))
+        if warp.kept[axis] is not None:
+            seen = move.source_of(warp.kept[axis], size[axis], ops)
+            move = move._replace(visible=seen if move.visible is None else both(move.visible, seen, ops))
         moves.append(move)
     return whole, Moves(*moves)
 
