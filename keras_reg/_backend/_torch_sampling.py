@@ -26,18 +26,21 @@ class Sampler:
         ops: The operations for computing positions, on PyTorch's tensors.
         tensor: A function that returns a tensor in the memory of a NumPy array.
         images: The images, zeros (count, channels, height, width) at first, at least two pixels high and wide. Callers
-            write the pixels. They lie in memory pixel by pixel, so that all channels of a pixel are near.
+            write the pixels. They lie in memory `by_channel`, or else pixel by pixel: best is how the pixels come.
     """
 
     ops = _OnHost()
     tensor = staticmethod(from_numpy)
 
-    def __init__(self, shape, dtype):
+    def __init__(self, shape, dtype, by_channel):
         count, channels, height, width = shape
         # PyTorch expects positions from -1 to 1, and computes (position + 1) * (size - 1) / 2. If `size` - 1 is a power
         # of two, whole positions stay exact. So PyTorch gets a view of a larger size. Its additional rows and columns
         # reach into the next images, behind the last one into an unused one. No position lies in them.
-        images = from_numpy(np.zeros((count + 1, height, width, channels), dtype)).permute(0, 3, 1, 2)
+        if by_channel:
+            images = from_numpy(np.zeros((count + 1, channels, height, width), dtype))
+        else:
+            images = from_numpy(np.zeros((count + 1, height, width, channels), dtype)).permute(0, 3, 1, 2)
         self.images = images[:-1]
         self._halves = [2.0 ** ((size - 2).bit_length() - 1) for size in (width, height)]
         wide, tall = (int(2 * half) + 1 for half in self._halves)

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from keras_reg._dtypes import at_least_float32
+from keras_reg._dtypes import at_least_float32, dtype_of
 from keras_reg.layers._pixels._rounding import as_pixels, float32_holds
 from keras_reg.layers._pixels._warp import BEYOND, shown
 
@@ -14,8 +14,8 @@ class _Kernel:
     """Resamples a few images at a time.
 
     Args:
-        shape: The number of images that it can resample at a time, their channels, their height and their width.
-        dtype: The dtype of the images.
+        like: An array of the shape (batch, channels, height, width), the dtype and the memory layout of the images that
+            it resamples at a time. There may be fewer of them.
         fills: The value of pixels from outside the image for each channel, or `None` if none are seen.
         place: The place of the images.
 
@@ -25,9 +25,9 @@ class _Kernel:
 
     _PIXELS = 2**15  # so many pixels of small images stay in the cache
 
-    def __init__(self, shape, dtype, fills, place):
-        self.shape, self.dtype, self.fills, self.place, self.ops = shape, dtype, fills, place, place.ops
-        self.wide = at_least_float32(dtype)
+    def __init__(self, like, fills, place):
+        self.shape, self.dtype, self.fills, self.place, self.ops = like.shape, dtype_of(like), fills, place, place.ops
+        self.wide = at_least_float32(self.dtype)
         self.before, self.after = (0, 1) if fills is None else (BEYOND, BEYOND + 1)  # the border for interpolation
 
     @classmethod
@@ -74,10 +74,11 @@ class Sampled(_Kernel):
 
     _PIXELS = 2**16
 
-    def __init__(self, shape, dtype, fills, place):
-        super().__init__(shape, dtype, fills, place)
-        border = self.before + self.after
-        self.sampler = place.sampler((*shape[:2], shape[2] + border, shape[3] + border), self.wide)
+    def __init__(self, like, fills, place):
+        super().__init__(like, fills, place)
+        (count, channels, height, width), border = like.shape, self.before + self.after
+        by_channel = like.strides[1] >= like.strides[3]
+        self.sampler = place.sampler((count, channels, height + border, width + border), self.wide, by_channel)
         self.ops = self.sampler.ops
         if fills is not None:
             self.fills = self.ops.reshape(self.sampler.tensor(fills.astype(self.wide)), (-1, 1, 1))
@@ -109,9 +110,9 @@ class Bilinear(_Kernel):
     Fresh memory for each corner and channel would take most of the time.
     """
 
-    def __init__(self, shape, dtype, fills, place):
-        super().__init__(shape, dtype, fills, place)
-        self.corners = np.empty((4, shape[0], *shape[2:]), self.wide)
+    def __init__(self, like, fills, place):
+        super().__init__(like, fills, place)
+        self.corners = np.empty((4, len(like), *like.shape[2:]), self.wide)
 
     def __call__(self, images, out, visible, x, y):
         fills, wide, ops = self.fills, self.wide, self.ops
@@ -136,7 +137,7 @@ class Bilinear(_Kernel):
             out[:, channel] = as_pixels(between(above, below, down), self.dtype, ops)
         if not float32_holds(self.dtype):
             exact, whole = np.empty(out.shape, out.dtype), (across == 0) & (down == 0)
-            Nearest(self.shape, self.dtype, fills, self.place)(images, exact, visible, x, y)
+            Nearest(exact, fills, self.place)(images, exact, visible, x, y)
             np.copyto(out, exact, where=whole[:, None])
 
 

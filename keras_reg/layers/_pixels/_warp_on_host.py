@@ -23,7 +23,7 @@ def warped_on_host(array, source, fill, fill_mode, smooth, channels_first, place
         fills = np.broadcast_to(np.asarray(fill, array.dtype), made.shape[1])
     for kernel, images in _kernels(array, np.flatnonzero(~whole), smooth, place):
         count = kernel.images_at_once(len(images), sizes[0] * sizes[1], place)
-        resample = kernel((count, *made.shape[1:]), dtype_of(array), fills, place)
+        resample = kernel(made[:count], fills, place)
         prepared, ops = resample.prepared(source), resample.ops
         for start in range(0, len(images), count):
             some = as_slice(images[start : start + count])
