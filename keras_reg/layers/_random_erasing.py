@@ -1,4 +1,3 @@
-import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -18,7 +17,7 @@ from keras_reg._validation import (
     native,
 )
 from keras_reg.layers._batch._boxes import FORMATS, check_boxes, drop_erased
-from keras_reg.layers._batch._fill_values import check_channels, check_fill, check_fill_of_maps
+from keras_reg.layers._batch._fill_values import check_channels, check_fill_of_maps
 from keras_reg.layers._batch._moving import check_masks, check_no_boxes_within
 from keras_reg.layers._batch._shapes import static
 from keras_reg.layers._batch_augmentation import BatchAugmentation
@@ -168,10 +167,7 @@ class RandomErasing(BatchAugmentation):
         check_channels("fill", self.fill, batch, self.data_format)
         dtype = self._dtype_of_pixels(batch.images, batch)
         check_fill_of_maps(self.mask_fill, batch, self.data_format)
-        if self.fill in NOISE:
-            self._check_noise(dtype)
-        else:
-            check_fill("fill", self.fill, dtype)
+        self.filling.check(dtype)
         check_no_boxes_within(batch.labels, type(self).__name__)
         if self.mask_fill is not None:
             check_masks(batch, self.data_format)
@@ -184,24 +180,6 @@ class RandomErasing(BatchAugmentation):
                 f"No box with an area in `scale` and an aspect ratio in `ratio` fits into {height} x {width} pixels.",
                 scale=self.scale, ratio=self.ratio,
             )  # fmt: skip
-
-    def _check_noise(self, dtype):
-        """Checks the range of the noise, which is drawn in float32 and cast to the dtype of the images."""
-        if self.value_range is None and not keras.backend.is_float_dtype(dtype):
-            fail("Noise in integer images needs a `value_range`.", value_range=None, dtype=dtype)
-        if self.value_range is None:
-            return
-        low, high = self.value_range
-        check_fill("value_range", (low, high, high - low), "float32")
-        if keras.backend.is_float_dtype(dtype):
-            check_fill("value_range", (low, high), dtype)
-        elif math.ceil(low) > math.floor(high) or max(-low, high) > 2**24:
-            fail(
-                "Expected a `value_range` of whole numbers within 2^24 of 0, where float32 is exact.",
-                value_range=self.value_range,
-            )
-        else:
-            check_fill("value_range", [math.ceil(low), math.floor(high)], dtype)
 
     def _draw_noise(self, batch, key):
         return None if self._is_plain("rate", 0) else self.filling.draw(batch, self._boxes.most, key)

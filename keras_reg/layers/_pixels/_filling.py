@@ -4,7 +4,11 @@ import dataclasses
 import math
 from typing import Any
 
+import keras
+
 from keras_reg._dtypes import is_float
+from keras_reg._validation import fail
+from keras_reg.layers._batch._fill_values import check_fill
 from keras_reg.layers._batch._folding import over_frames
 from keras_reg.layers._batch._shapes import height_width
 from keras_reg.layers._pixels._contents import Colors, Constant, Tile
@@ -22,6 +26,27 @@ class Filling:
     @property
     def last(self):
         return self.data_format == "channels_last"
+
+    def check(self, dtype):
+        """Refuses a fill that images of `dtype` cannot hold. Noise is drawn in float32 and cast to `dtype`."""
+        if self.mode == "constant":
+            check_fill("fill", self.value, dtype)
+            return
+        if self.value_range is None:
+            if not keras.backend.is_float_dtype(dtype):
+                fail("Noise in integer images needs a `value_range`.", value_range=None, dtype=dtype)
+            return
+        low, high = self.value_range
+        check_fill("value_range", (low, high, high - low), "float32")
+        if keras.backend.is_float_dtype(dtype):
+            check_fill("value_range", (low, high), dtype)
+        elif math.ceil(low) > math.floor(high) or max(-low, high) > 2**24:
+            fail(
+                "Expected a `value_range` of whole numbers within 2^24 of 0, where float32 is exact.",
+                value_range=self.value_range,
+            )
+        else:
+            check_fill("value_range", [math.ceil(low), math.floor(high)], dtype)
 
     def draw(self, batch, count, key):
         """Draws colors (batch, count, channels), or a tile twice as high as the images and (batch, 1) in [0, 1)."""
