@@ -26,7 +26,7 @@ class Gain(BatchAugmentation):
         self.gain = self.add_weight(shape=(input_shape[-1],), initializer="ones", name="gain", trainable=False)
 
     def transform_images(self, images, transformation, batch):
-        return images * (self.gain.value if batch.ops is keras.ops else keras.ops.convert_to_numpy(self.gain))
+        return images * self.gain
 
 
 def doubled(layer):
