@@ -66,7 +66,8 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentsBatches, AugmentedStep, Ha
             `sharpness` is given or integer labels are mixed without `num_classes`; if its `compute_loss` uses mixed
             integer labels other than with the losses of `compile`; if `augmentation` is not a layer; in training, if
             the augmentation does not accept the data, or if integer labels are mixed and a loss does not return one
-            number per sample; for arrays that are not numeric or contain integers that tensors cannot represent; and
+            number per sample; if a subclass overrides `train_step` and neither calls `super().train_step` nor uses the
+            parts by itself; for arrays that are not numeric or contain integers that tensors cannot represent; and
             for labels or sample weights that are neither one array nor one array per output.
 
     Example:

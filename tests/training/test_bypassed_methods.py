@@ -13,6 +13,7 @@ from keras_reg import callbacks, inference, layers, surgery, training
 AROUND = [f"{name}_on_batch" for name in ("train", "test", "predict")]
 AROUND += [f"make_{name}_function" for name in ("train", "test", "predict")] + ["fit", "evaluate", "predict"]
 X = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
+IMAGES = X.reshape(8, 2, 2, 1)
 Y = np.arange(8) % 3
 
 
@@ -184,6 +185,86 @@ def test_penalties_that_a_subclass_does_not_add_are_refused():
     model.compile("sgd", cross_entropy())
     with harness.raises_received("super().compute_loss", "Own"):
         model.fit(X, Y, verbose=0)
+
+
+def stateless(model, *state):
+    """A scope in which variables have the values of the state that a step gets on JAX."""
+    groups = model.trainable_variables, model.non_trainable_variables, model.optimizer.variables
+    values = zip((*groups, model.metrics_variables), *state, strict=True) if state else ()
+    return keras.StatelessScope([pair for group in values for pair in zip(*group, strict=True)])
+
+
+def logs_of_step(*state):
+    logs = {"loss": ops.zeros(())}
+    return (logs, *state) if state else logs
+
+
+class Replaced(training.RegularizedModel):
+    """Takes a step of its own, which uses the methods that are named in `calls`."""
+
+    calls = ()
+
+    def train_step(self, *given):
+        *state, (x, y) = given
+        if "super" in self.calls:
+            return super().train_step(*given)
+        with stateless(self, *state):
+            if "augment" in self.calls:
+                x, y, _ = self.augment(x, y)
+            if "compute_loss" in self.calls:
+                self.compute_loss(x, y, self(x, training=True))
+            if "sharpened_gradients" in self.calls:
+                self.sharpened_gradients([weight.value for weight in self.trainable_variables], x, y)
+        return logs_of_step(*state)
+
+
+class Further(Replaced):
+    """Augments before the step of the class below."""
+
+    def train_step(self, *given):
+        *state, data = given
+        with stateless(self, *state):
+            self.augment(*data)
+        return super().train_step(*given)
+
+
+PARTS = {
+    "augment": {"augmentation": layers.RandomFlip(seed=0)},
+    "compute_loss": {"penalties": [training.ConfidencePenalty()]},
+    "sharpened_gradients": {"sharpness": training.SharpnessAware(0.05)},
+}
+
+
+def with_parts(cls, **parts):
+    inputs = keras.Input((2, 2, 1))
+    outputs = keras.layers.Dense(3)(keras.layers.Flatten()(inputs))
+    model = cls(keras.Model(inputs, outputs), **parts)
+    model.compile("sgd", cross_entropy())
+    return model
+
+
+@pytest.mark.parametrize("method", PARTS)
+def test_a_train_step_of_a_subclass_must_use_every_part(method):
+    """Otherwise the model would train without it, and nobody would see it."""
+    model = with_parts(Replaced, **PARTS[method])
+    for _ in range(2):  # what is refused leaves nothing behind
+        with harness.raises_received("super().train_step", "Replaced", *PARTS[method]):
+            model.fit(IMAGES, Y, verbose=0)
+    for calls in (method, "super"):
+        model.calls = (calls,)
+        model.compile("sgd", cross_entropy())
+        model.fit(IMAGES, Y, verbose=0)
+
+
+def test_the_parts_of_a_step_may_be_used_by_each_class_on_the_way():
+    with_parts(Further, **PARTS["augment"]).fit(IMAGES, Y, verbose=0)
+
+
+def test_a_train_step_of_another_base_class_must_use_the_parts():
+    other = type("Other", (), {"train_step": lambda self, *given: logs_of_step(*given[:-1])})
+    model = with_parts(type("Mixed", (other, training.RegularizedModel), {}), **PARTS["augment"])
+    with harness.raises_received("super().train_step", "Mixed"):
+        model.fit(IMAGES, Y, verbose=0)
 
 
 def test_a_subclass_that_reads_mixed_labels_is_told_what_they_are():
