@@ -15,6 +15,11 @@ class _OnHost(TorchOperations):
         torch = sys.modules["torch"]
         return torch.arange(start, stop, dtype=getattr(torch, dtype), device="cpu")
 
+    def cast(self, x, dtype):
+        torch = sys.modules["torch"]
+        wanted = getattr(torch, dtype)
+        return x.to(wanted) if isinstance(x, torch.Tensor) else torch.full((), x, dtype=wanted, device="cpu")
+
 
 class Sampler:
     """Interpolates images bilinearly, in one operation of PyTorch, on all threads.
@@ -57,8 +62,8 @@ class Sampler:
         Columns and rows are counted from the pixel of `images` with the index `first`, along both axes.
         """
         torch = sys.modules["torch"]
-        grid = torch.empty((*x.shape, 2), dtype=self.images.dtype)
+        grid = torch.empty((*x.shape, 2), dtype=self.images.dtype, device="cpu")
         for axis, (positions, half) in enumerate(zip((x, y), self._halves, strict=True)):
-            start = torch.full((), first / half - 1, dtype=grid.dtype)
+            start = torch.full((), first / half - 1, dtype=grid.dtype, device="cpu")
             torch.add(start, positions.to(grid.dtype), alpha=1 / half, out=grid[..., axis])
         return torch.nn.functional.grid_sample(self._view[: len(x)], grid, align_corners=True)

@@ -11,10 +11,10 @@ from keras_reg.training._augmentations import augmented
 from keras_reg.training._augmented_input import find_images, put_images
 from keras_reg.training._mixes_inside import MixedInside, MixesInside
 from keras_reg.training._mixture import Mixture
-from keras_reg.training._uses_parts import UsesParts
+from keras_reg.training._uses_parts import note_use
 
 
-class AugmentsBatches(UsesParts, MixesInside):
+class AugmentsBatches(MixesInside):
     """A mixin for a model that augments its batches: inputs, labels and sample weights."""
 
     augmentation: Any
@@ -36,7 +36,7 @@ class AugmentsBatches(UsesParts, MixesInside):
         """
         if self.augmentation is None:
             return x, y, sample_weight
-        self.note_use("augmentation")
+        note_use("augmentation")
         held = hold_inputs(x, "x"), hold(y, "y"), hold(sample_weight, "sample_weight")
         x, y, sample_weight = map_arrays(ops.convert_to_tensor, held)
         place, found = self._find_images(x)

@@ -13,7 +13,7 @@ from keras_reg._validation import fail
 from keras_reg.training._augmented_input import find_images, put_images
 from keras_reg.training._own_loss import loss_of
 from keras_reg.training._sharpness_aware import SharpenedOptimizer, SharpnessAware
-from keras_reg.training._uses_parts import UsesParts
+from keras_reg.training._uses_parts import UsesParts, note_use
 
 
 class FurtherPasses:
@@ -99,7 +99,6 @@ class _OfStep(threading.local):
     def __init__(self, compiled):
         self.compiled, self.optimizer, self.passes = [compiled], None, None
         self.in_training, self.in_test, self.has_penalties = True, False, False
-        self.used = None  # the parts that are used by the running step of a subclass
 
 
 class HasFurtherPasses(UsesParts):
@@ -120,7 +119,7 @@ class HasFurtherPasses(UsesParts):
         of_step = self._of_step
         of_step.passes, of_step.has_penalties = FurtherPasses(self, *arguments), False
         if self.sharpness is not None:
-            self.note_use("sharpness")
+            note_use("sharpness")
             of_step.optimizer = SharpenedOptimizer(self.optimizer, self.sharpness, of_step.passes.gradients)
         try:
             yield
@@ -165,7 +164,7 @@ class HasFurtherPasses(UsesParts):
             )
         if self.sharpness is None:
             return gradients
-        self.note_use("sharpness")
+        note_use("sharpness")
         with self.mixed_inside(x) as x:  # type: ignore[attr-defined]
             passes = FurtherPasses(self, (x, y, sample_weight))
             sharpened = SharpenedOptimizer(self.optimizer, self.sharpness, passes.gradients)
@@ -189,7 +188,7 @@ class HasFurtherPasses(UsesParts):
         self._of_step.in_training = training
         if not training:
             return loss
-        self.note_use("penalties")
+        note_use("penalties")
         step, self._of_step.has_penalties = self.current_passes(), True
         with step.same_draws():
             for penalty, tracker in zip(self.penalties, self._terms, strict=True):

@@ -34,6 +34,9 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentsBatches, AugmentedStep, Ha
     its target, such as cross-entropy. Float labels are mixed directly. Metrics use the original label with the largest
     weight, so training accuracy remains meaningful.
 
+    A `train_step` of a subclass should call `super().train_step`, or else `augment`, `compute_loss` and
+    `sharpened_gradients`. A warning names the parts of the model that a step does not use.
+
     Args:
         model: The `keras.Model` to train: Functional, Sequential or subclassed. If it overrides `compile`,
             `train_step`, or `compute_loss` and `compute_metrics`, as `keras.distillation.Distiller` does, `compile`
@@ -66,8 +69,7 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentsBatches, AugmentedStep, Ha
             `sharpness` is given or integer labels are mixed without `num_classes`; if its `compute_loss` uses mixed
             integer labels other than with the losses of `compile`; if `augmentation` is not a layer; in training, if
             the augmentation does not accept the data, or if integer labels are mixed and a loss does not return one
-            number per sample; if a subclass overrides `train_step` and neither calls `super().train_step` nor uses the
-            parts by itself; for arrays that are not numeric or contain integers that tensors cannot represent; and
+            number per sample; for arrays that are not numeric or contain integers that tensors cannot represent; and
             for labels or sample weights that are neither one array nor one array per output.
 
     Example:

@@ -1,49 +1,54 @@
 import functools
+import threading
+import warnings
 
 from keras_reg._backend import is_compiling
-from keras_reg._validation import fail
+
+METHODS = {"augmentation": "augment", "penalties": "compute_loss", "sharpness": "sharpened_gradients"}
+
+_running = threading.local()  # `used`: the parts that the running step of a subclass has used, in this thread
+
+
+def note_use(part):
+    """Notes that the running step uses a part of the model: one of `METHODS`."""
+    if not is_compiling() and getattr(_running, "used", None) is not None:
+        _running.used.add(part)
 
 
 class UsesParts:
-    """A mixin for a model whose subclasses may override `train_step`: each part of the model must take effect in it."""
+    """A mixin for a model whose subclasses may override `train_step`. It warns if a part of the model is not used."""
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         step = getattr(cls, "train_step", None)  # other mixins have none
-        if step is not None and not step.__module__.startswith("keras_reg.") and not hasattr(step, "checks_parts"):
-            cls.train_step = _checked(step)
-
-    def note_use(self, part):
-        """Notes that a step uses the part of this name: "augmentation", "penalties" or "sharpness"."""
-        of_step = self.__dict__.get("_of_step")  # there is none in a custom loop without `compile`
-        if of_step is not None and of_step.used is not None and not is_compiling():
-            of_step.used.add(part)
+        if step is not None and not step.__module__.startswith("keras_reg.") and not hasattr(step, "warns_of_parts"):
+            cls.train_step = _warning(step)
 
 
-def _checked(step):
+def _has(model, part):
+    return bool(model.penalties) if part == "penalties" else getattr(model, part) is not None
+
+
+def _warning(step):
     @functools.wraps(step)
-    def train_step(self, *state_and_data):
-        of_step = self._of_step
-        if is_compiling() or of_step.used is not None:  # the class that calls this one checks it
-            return step(self, *state_and_data)
-        of_step.used = set()
+    def train_step(self, *args, **kwargs):
+        if is_compiling() or getattr(_running, "used", None) is not None:  # the class that calls this one warns
+            return step(self, *args, **kwargs)
+        _running.used = set()
         try:
-            found = step(self, *state_and_data)
-            _check_use(self, of_step.used)
-            return found
+            result = step(self, *args, **kwargs)
+            unused = [part for part in METHODS if _has(self, part) and part not in _running.used]
         finally:
-            of_step.used = None
+            _running.used = None
+        if unused and "_has_warned_of_parts" not in vars(self):
+            object.__setattr__(self, "_has_warned_of_parts", True)
+            called = " and ".join(f"`{METHODS[part]}`" for part in unused)
+            warnings.warn(
+                f"A `train_step` of `{type(self).__name__}` called neither `super().train_step` nor {called}, so it "
+                f"trained without {' and '.join(unused)}.",
+                stacklevel=2,
+            )
+        return result
 
-    train_step.checks_parts = True
+    train_step.warns_of_parts = True
     return train_step
-
-
-def _check_use(model, used):
-    parts = {"augmentation": model.augmentation is not None, "penalties": model.penalties, "sharpness": model.sharpness}
-    unused = [name for name, given in parts.items() if given and name not in used]
-    if unused:
-        fail(
-            "`train_step` of a subclass must call `super().train_step`, or else `augment`, `compute_loss` and "
-            "`sharpened_gradients`, which use the parts of this model.",
-            model=type(model).__name__, unused=unused,
-        )  # fmt: skip

@@ -234,3 +234,12 @@ def test_an_image_has_only_its_own_operations_of_a_policy():
         with Counting() as counting:
             layer(image, training=True)
         assert 0 < counting.started <= 40
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["one", "several"])
+def test_warps_on_the_host_do_not_depend_on_the_device_that_pytorch_prefers(several):
+    steps = [layers.RandomAffine(20), *several * [layers.RandomAffine(20), layers.RandomPadCrop(2)]]
+    layer, images = layers.Pipeline(steps, seed=1), torch.rand(4, 8, 6, 3)
+    with torch.device("meta"):
+        found = layer(images, training=True, index=3)
+    np.testing.assert_array_equal(found.numpy(), layer(images, training=True, index=3).numpy())
