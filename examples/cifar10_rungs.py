@@ -61,7 +61,7 @@ SIZES = {
 # The settings that a rung adds to `base`, and the accuracies (validation, training) of the course in percent.
 Rung = collections.namedtuple("Rung", "name adds base course")
 
-PLAIN, FLIPS = "plain convolutional network", "+ flip, crop with padding 2"
+PLAIN, FLIPS, TOP = "plain convolutional network", "+ flip, crop with padding 2", "+ average of the weights"
 STEPS = [
     ("+ random erasing", {"share_erased": 0.75}, (80, None)),
     ("+ batch normalization", {"normalization": "batch"}, (84, None)),
@@ -77,15 +77,22 @@ STEPS = [
     ("+ label smoothing 0.1", {"smoothing": 0.1}, None),
     ("+ noisy batch normalization 0.1", {"bn_noise": 0.1}, None),
     ("+ stochastic depth, up to 0.1", {"drop_path": 0.1}, None),
-    ("+ average of the weights", {"ema": True}, None),
+    (TOP, {"ema": True}, None),
 ]
-ASIDE = [  # these change one setting of another rung than the one below
+ASIDE = [  # these change another rung than the one below
     ("aside: Gaussian noise on the plain network", {"noise": 0.01}, PLAIN, (80.9, None)),
     ("aside: instance for batch normalization", {"normalization": "instance"}, FLIPS, (91.6, 93.7)),
     ("aside: MixUp or CutMix after flip and crop", {"share_mixed": 0.5}, FLIPS, None),
     ("aside: TrivialAugmentWide after flip and crop", {"policy": "TrivialAugmentWide"}, FLIPS, None),
     ("aside: RandAugment(2, 9) after flip and crop", {"policy": "RandAugment"}, FLIPS, None),
     ("aside: AutoAugment for CIFAR-10 after flip and crop", {"policy": "AutoAugment"}, FLIPS, None),
+    (
+        "aside: TrivialAugmentWide for the rotation at the top",
+        {"rotation": 0.0, "policy": "TrivialAugmentWide"},
+        TOP,
+        None,
+    ),
+    ("aside: RandAugment(2, 9) for the rotation at the top", {"rotation": 0.0, "policy": "RandAugment"}, TOP, None),
 ]
 
 

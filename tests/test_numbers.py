@@ -216,6 +216,27 @@ def test_policies_beside_mixing(rungs):
     assert all(0.4 * gaps[0] < gap < 0.6 * gaps[0] for gap in gaps[1:])  # "halve the gap"
 
 
+def test_policies_at_the_top(rungs):
+    by_name = {name: row for *row, name in rungs}
+    top = by_name["+ average of the weights"]
+    rand, wide = (by_name[f"aside: {POLICIES[card]} for the rotation at the top"] for card in list(POLICIES)[1:])
+    mean, spread = (round(f, 1) for f in (np.mean(rand[2]), rand[2].std(ddof=1)))
+    seeds = [round(value, 1) for value in rand[2]]
+    stated = "In place of the rotation, it changes validation accuracy by # ± # points (#, # and #) and reaches # %"
+    assert numbers_in("docs/ladder.md", stated) == [mean, spread, *seeds, round(rand[1], 1)]
+    assert numbers_in("docs/which.md", "it gained with every seed, # ± # points") == [mean, spread]
+    assert numbers_in("docs/methods/rand_augment.md", "with 40 epochs, the differences are #, # and #.") == seeds
+    names = list(by_name)
+    above = [name for name in names[names.index("+ flip, crop with padding 2") :] if not name.startswith("aside")]
+    assert min(seeds) > 0 and rand[1] > max(by_name[name][1] for name in above)  # "more than every other rung"
+    changed = [round(f, 1) for f in (np.mean(wide[2]), wide[2].std(ddof=1))]
+    assert numbers_in("docs/ladder.md", "TrivialAugmentWide changes it by # ± # points and loses with") == changed
+    assert numbers_in("docs/methods/trivial_augment_wide.md", "with 40 epochs, it changed by # ± # points.") == changed
+    assert max(wide[2]) < 0
+    found = numbers_in("docs/ladder.md", "Training accuracy falls from # % to # and # %, so TrivialAugmentWide is")
+    assert found == [round(row[0], 1) for row in (top, rand, wide)]
+
+
 def test_policies_with_more_epochs(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
     ladder = importlib.import_module("cifar10_results")
@@ -321,12 +342,15 @@ def test_the_tables_of_the_ladder(monkeypatch):
     upper = [float(steps[name][0]) for name in list(steps)[list(steps).index("+ exponential rate, gamma 0.96") + 1 :]]
     (least,) = numbers_in("docs/ladder.md", "no other rung changes the accuracy by more than # points")
     assert least == round(max(map(abs, upper[:-2])), 1)  # without the asides
-    (longer,) = results("ladder_full_100_epochs")["runs"]
-    stated = "the top rung gains # points and reaches # %"
-    gain = longer["validation"] - best["validation"]
-    gets = numbers_in("docs/ladder.md", "The network then gets # % of its training")
-    assert gets == [round(100 * longer["train"], 1)]
-    assert numbers_in("docs/ladder.md", stated) == [round(100 * share, 1) for share in (gain, longer["validation"])]
+    longer, *policies = results("ladder_full_100_epochs")["runs"]
+    stated = "the top rung gains # points and reaches # %. It then gets # % of its training images right."
+    expected = longer["validation"] - best["validation"], longer["validation"], longer["train"]
+    assert numbers_in("docs/ladder.md", stated) == [round(100 * share, 1) for share in expected]
+    stated = "it gains another # points and reaches # %, and with RandAugment # points and # %."
+    expected = [share for run in policies for share in (run["validation"] - longer["validation"], run["validation"])]
+    assert numbers_in("docs/ladder.md", stated) == [round(100 * share, 1) for share in expected]
+    gaps = [round(100 * (run["train"] - run["validation"]), 1) for run in (longer, *policies)]
+    assert numbers_in("docs/ladder.md", "The gap shrinks from # points to # and #.") == gaps
     measured = results("ladder_sweep")
     assert sweep.table(measured) in page
 
@@ -348,13 +372,13 @@ def test_the_tables_of_the_ladder(monkeypatch):
     assert found == [round(last - first, 1) for first, last in (top, flips)]
     found = numbers_in("docs/ladder.md", "a quarter of the strengths is best: # instead of # %.")
     assert found == [round(value, 1) for value in (held_out(sweep.TOP, 0.25, 20), top[0])]
-    stated = "# % with all of the strength, # % with half and # % with a quarter"
+    stated = "# % with full strength, # % with half and # % with a quarter"
     longest = [round(held_out(sweep.TOP, strength, 80), 1) for strength in (1.0, 0.5, 0.25)]
     assert numbers_in("docs/ladder.md", stated) == longest == sorted(longest, reverse=True)
     found = numbers_in("docs/ladder.md", "ahead of the flips with 40 epochs already, # against # %")
     assert found == [round(held_out(rung, 1.0, 40), 1) for rung in (sweep.TOP, sweep.FLIPS)]
     rows = {row["rung"].name: row["validation"] for row in ladder.summary(results("ladder_small"))}
-    assert (rows[sweep.TOP] < rows[sweep.FLIPS]).all() and len(rows[sweep.TOP]) == 3  # "three seeds agree"
+    assert (rows[sweep.TOP] < rows[sweep.FLIPS]).all() and len(rows[sweep.TOP]) == 3  # "behind with every seed"
 
 
 def test_the_ladder_with_fewer_epochs(monkeypatch):
