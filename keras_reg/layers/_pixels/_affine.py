@@ -60,11 +60,14 @@ class Affine(NamedTuple):
         `kept` are the rows and the columns of the result that are not cut off: (first, one after the last) or `None`
         for all. Those that are cut off have a source far outside the image.
         """
-        height, width = (counted(n, ops) for n in size)
-        rows, columns = ops.reshape(height, [1, -1, 1]), ops.reshape(width, [1, 1, -1])
+        return self.along_lines(size, ops, kept).positions(size, ops)
+
+    def along_lines(self, size, ops, kept=(None, None)):
+        """Returns the part of `positions` that needs one number per row or column instead of one per pixel."""
+        rows, columns = _rows_and_columns(size, ops)
         xx, xy, x, yx, yy, y = (ops.reshape(entry, [-1, 1, 1]) for entry in self)
         x, y = _unless_cut(xx * columns + x, columns, kept[1], ops), _unless_cut(yy * rows + y, rows, kept[0], ops)
-        return x + xy * rows, y + yx * columns
+        return Lines(x, xy, y, yx)
 
     def then(self, later):
         """Returns this map and then the `later` one as one map."""
@@ -108,6 +111,41 @@ class Affine(NamedTuple):
 
     def size_of_result(self, size):
         return size
+
+
+class Lines(NamedTuple):
+    """The source of the pixel at (column, row) is (x[column] + xy * row, y[row] + yx * column).
+
+    x has the shape (batch, 1, width), y (batch, height, 1), and the other two (batch, 1, 1).
+    """
+
+    x: Any
+    xy: Any
+    y: Any
+    yx: Any
+
+    @property
+    def visible(self):
+        """Which rows and columns of the image can be seen: all."""
+        return None, None
+
+    def along_lines(self, size, ops, kept=(None, None)):
+        return self
+
+    def each(self, function):
+        """Returns the lines with function(array) in the place of each array."""
+        return Lines(*map(function, self))
+
+    def positions(self, size, ops):
+        """Returns the source columns and rows of all pixels of images of this size, each (batch, height, width)."""
+        rows, columns = _rows_and_columns(size, ops)
+        return self.x + self.xy * rows, self.y + self.yx * columns
+
+
+def _rows_and_columns(size, ops):
+    """Returns the numbers of the rows, (1, height, 1), and of the columns, (1, 1, width)."""
+    height, width = (counted(n, ops) for n in size)
+    return ops.reshape(height, [1, -1, 1]), ops.reshape(width, [1, 1, -1])
 
 
 def _unless_cut(positions, pixels, kept, ops):

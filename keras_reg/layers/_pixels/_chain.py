@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from keras_reg._dtypes import dtype_of
 from keras_reg.layers._batch._content import leaves, map_arrays
-from keras_reg.layers._pixels._affine import Affine, lies_between
+from keras_reg.layers._pixels._affine import Affine, Lines, lies_between
 from keras_reg.layers._pixels._crop import Crop
 from keras_reg.layers._pixels._moves import Moves, both
 from keras_reg.layers._pixels._warp import OUTSIDE
@@ -32,7 +32,7 @@ class Warp(NamedTuple):
             from the pixels of the result to those of which the `visible` rows and columns were kept.
     """
 
-    source: Affine
+    source: Affine | Lines
     visible: tuple = (None, None)
     kept: tuple = (None, None)
     cuts: tuple = ()
@@ -45,9 +45,14 @@ class Warp(NamedTuple):
         """Returns the map with function(array) in the place of each array."""
         return Warp(*(_each(entry, function) for entry in self))
 
+    def along_lines(self, size, ops):
+        """Returns the same map with `Lines` in the place of each `Affine`."""
+        cuts = tuple((through.along_lines(size, ops), visible) for through, visible in self.cuts)
+        return Warp(self.source.along_lines(size, ops, self.kept), self.visible, cuts=cuts)
+
     def positions(self, size, ops):
         """Returns the source columns and rows of all pixels, each (batch, height, width). Cut off ones are outside."""
-        x, y = self.source.positions(size, ops, self.kept)
+        x, y = self.source.along_lines(size, ops, self.kept).positions(size, ops)
         for through, visible in self.cuts:
             places = map(ops.round, through.positions(size, ops))
             for place, pixels in zip(places, visible[::-1], strict=True):
@@ -61,7 +66,7 @@ class Warp(NamedTuple):
 
 def _each(entry, function):
     """Applies a function to the arrays of a part of a `Warp`, more often than `keras.tree` is fast enough for."""
-    if isinstance(entry, Affine):
+    if isinstance(entry, (Affine, Lines)):
         return entry.each(function)
     if isinstance(entry, tuple):
         return tuple(_each(inner, function) for inner in entry)

@@ -21,10 +21,11 @@ def warped_on_host(array, source, fill, fill_mode, smooth, channels_first, place
     fills = None  # or one for each channel
     if fill_mode == "constant":
         fills = np.broadcast_to(np.asarray(fill, array.dtype), made.shape[1])
+    lines = source.along_lines(sizes, ops)
     for kernel, images in _kernels(array, np.flatnonzero(~whole), smooth, place):
         count = kernel.images_at_once(len(images), sizes[0] * sizes[1], place)
         resample = kernel(made[:count], fills, place)
-        prepared, ops = resample.prepared(source), resample.ops
+        prepared, ops = resample.prepared(lines), resample.ops
         for start in range(0, len(images), count):
             some = as_slice(images[start : start + count])
             part = prepared.each(lambda entry, some=some: entry[some])
