@@ -228,7 +228,9 @@ def test_policies_at_the_top(rungs):
     assert numbers_in("docs/methods/rand_augment.md", "with 40 epochs, the differences are #, # and #.") == seeds
     names = list(by_name)
     above = [name for name in names[names.index("+ flip, crop with padding 2") :] if not name.startswith("aside")]
-    assert min(seeds) > 0 and rand[1] > max(by_name[name][1] for name in above)  # "more than every other rung"
+    assert min(seeds) > 0 and rand[1] > max(
+        by_name[name][1] for name in above
+    )  # "more than the flips and every rung after them"
     changed = [round(f, 1) for f in (np.mean(wide[2]), wide[2].std(ddof=1))]
     assert numbers_in("docs/ladder.md", "TrivialAugmentWide changes it by # ± # points and loses with") == changed
     assert numbers_in("docs/methods/trivial_augment_wide.md", "with 40 epochs, it changed by # ± # points.") == changed
@@ -304,6 +306,9 @@ def test_what_helped_on_the_ladder(rungs):
     stated = "by # points with the learning rate decay, by # with rotation and by # with the first increase"
     slower = "+ exponential rate, gamma 0.96", "+ rotation by up to 5 degrees", "+ capacity"
     assert numbers_in(page, stated) == gains(*slower)
+    decay, *others = (next(step for *_, step, name in rungs if name == rung) for rung in slower)
+    assert max(decay) < 0  # "loses with every seed"
+    assert all(abs(step.mean()) <= step.std(ddof=1) for step in others)  # "no larger than the differences"
     mixed = gaps("+ capacity once more", "+ MixUp or CutMix")
     assert numbers_in(page, "MixUp or CutMix shrinks the gap from # to # points,") == mixed
     top = gains("+ label smoothing 0.1", "+ average of the weights")

@@ -10,12 +10,12 @@ from keras_reg._optimizers import updates_of
 from keras_reg._storage import without_bfloat16
 from keras_reg._typing import Config, Logs
 from keras_reg._validation import check_choice, check_flag, check_integer, check_number, fail
-from keras_reg.callbacks._averaged_weights import keeps_averages
+from keras_reg.callbacks._averages._checked_model import check_model
 from keras_reg.callbacks._averages._exchange import Exchange
 from keras_reg.callbacks._averages._running_average import RunningAverage, averaged_weights, to_arrays
 from keras_reg.callbacks._averages._saved import attach, attached, detach
 from keras_reg.callbacks._stateful_callback import StatefulCallback
-from keras_reg.callbacks._train_function import FollowedStep, innermost, remove_left_behind, strategy_scope
+from keras_reg.callbacks._train_function import FollowedStep, innermost, remove_left_behind
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
@@ -143,7 +143,7 @@ class WeightAverage(StatefulCallback):
         self._is_outside, self._begun, self._in_fit = False, False, True
         if attached(self.model) is not self:
             fail("Pass only one `WeightAverage` per model.", callbacks=type(self).__name__)
-        self._check_model()
+        check_model(self.model, self.every)
         if self._refreshes():
             check_data(self.data)
         epochs = (self.params or {}).get("epochs")
@@ -153,24 +153,6 @@ class WeightAverage(StatefulCallback):
                 "never begins.",
                 start=self.start,
             )
-
-    def _check_model(self):
-        model, optimizer = self.model, getattr(self.model, "optimizer", None)
-        if not model.built:
-            fail("`WeightAverage` needs a model that is built before `fit`.", model=model.name)
-        if not isinstance(optimizer, keras.optimizers.Optimizer):
-            fail("`WeightAverage` needs a model that is compiled with a Keras optimizer.", optimizer=optimizer)
-        if self.every == "step" and keras.distribution.distribution() is not None:
-            fail(
-                'Under `keras.distribution`, `WeightAverage` needs `every="epoch"`, since the layout of the state of a '
-                "step is fixed.",
-                every=self.every,
-            )
-        if keeps_averages(optimizer):
-            fail("`WeightAverage` needs an optimizer that does not average weights itself.", use_ema=True)
-        if not optimizer.built:
-            with strategy_scope(model):
-                optimizer.build(model.trainable_variables)
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         if self._loaded:
