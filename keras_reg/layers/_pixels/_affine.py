@@ -50,20 +50,12 @@ class Affine(NamedTuple):
         """Returns this map, as `Moves` do."""
         return self
 
-    def each(self, function):
-        """Returns the map with function(array) in the place of each array."""
-        return Affine(*map(function, self))
-
-    def positions(self, size, ops, kept=(None, None)):
-        """Returns the source columns and rows of all pixels of images of this size, each (batch, height, width).
+    def along_lines(self, size, ops, kept=(None, None)):
+        """Returns the `Lines` of images of this size.
 
         `kept` are the rows and the columns of the result that are not cut off: (first, one after the last) or `None`
         for all. Those that are cut off have a source far outside the image.
         """
-        return self.along_lines(size, ops, kept).positions(size, ops)
-
-    def along_lines(self, size, ops, kept=(None, None)):
-        """Returns the part of `positions` that needs one number per row or column instead of one per pixel."""
         rows, columns = _rows_and_columns(size, ops)
         xx, xy, x, yx, yy, y = (ops.reshape(entry, [-1, 1, 1]) for entry in self)
         x, y = _unless_cut(xx * columns + x, columns, kept[1], ops), _unless_cut(yy * rows + y, rows, kept[0], ops)
@@ -114,9 +106,10 @@ class Affine(NamedTuple):
 
 
 class Lines(NamedTuple):
-    """The source of the pixel at (column, row) is (x[column] + xy * row, y[row] + yx * column).
+    """An `Affine` for images of one size, with one number for each row and column instead of each pixel.
 
-    x has the shape (batch, 1, width), y (batch, height, 1), and the other two (batch, 1, 1).
+    The source of the pixel at (column, row) is (x[column] + xy * row, y[row] + yx * column). x has the shape
+    (batch, 1, width), y (batch, height, 1), and the other two (batch, 1, 1).
     """
 
     x: Any
@@ -128,9 +121,6 @@ class Lines(NamedTuple):
     def visible(self):
         """Which rows and columns of the image can be seen: all."""
         return None, None
-
-    def along_lines(self, size, ops, kept=(None, None)):
-        return self
 
     def each(self, function):
         """Returns the lines with function(array) in the place of each array."""

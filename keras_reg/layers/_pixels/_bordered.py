@@ -14,7 +14,7 @@ def warped_with_border(array, source, fill, fill_mode, smooth, channels_first, p
     ops = place.ops
     pixels = ops.transpose(array, (0, 2, 3, 1)) if channels_first else array
     height, width = sizes = ops.shape(pixels)[1:3]
-    x, y = source.positions(sizes, ops)
+    x, y = source.along_lines(sizes, ops).positions(sizes, ops)
     x, y = within(x, width, fill_mode, ops), within(y, height, fill_mode, ops)
     bordered = _Bordered(pixels, source.visible, fill if fill_mode == "constant" else None, smooth, place)
     found = _bilinear(bordered, x, y) if smooth else bordered.at(ops.round(x), ops.round(y))

@@ -32,7 +32,7 @@ class Warp(NamedTuple):
             from the pixels of the result to those of which the `visible` rows and columns were kept.
     """
 
-    source: Affine | Lines
+    source: Affine
     visible: tuple = (None, None)
     kept: tuple = (None, None)
     cuts: tuple = ()
@@ -41,32 +41,40 @@ class Warp(NamedTuple):
         """Returns which images the map leaves as they are, (batch,). No step may cut off pixels."""
         return self.source.is_identity()
 
-    def each(self, function):
-        """Returns the map with function(array) in the place of each array."""
-        return Warp(*(_each(entry, function) for entry in self))
-
     def along_lines(self, size, ops):
-        """Returns the same map with `Lines` in the place of each `Affine`."""
+        """Returns the `CutLines` of images of this size."""
         cuts = tuple((through.along_lines(size, ops), visible) for through, visible in self.cuts)
-        return Warp(self.source.along_lines(size, ops, self.kept), self.visible, cuts=cuts)
-
-    def positions(self, size, ops):
-        """Returns the source columns and rows of all pixels, each (batch, height, width). Cut off ones are outside."""
-        x, y = self.source.along_lines(size, ops, self.kept).positions(size, ops)
-        for through, visible in self.cuts:
-            places = map(ops.round, through.positions(size, ops))
-            for place, pixels in zip(places, visible[::-1], strict=True):
-                x = ops.where(lies_between(place, pixels, ops), x, OUTSIDE)
-        return x, y
+        return CutLines(self.source.along_lines(size, ops, self.kept), self.visible, cuts)
 
     def move_pixels(self, kernels, array, fill, fill_mode, smooth):
         """Returns the images resampled at the positions of this map."""
         return kernels.warp(array, self, fill, fill_mode, smooth)
 
 
+class CutLines(NamedTuple):
+    """The `Lines` of a `Warp`, with `Lines` in its cuts, too."""
+
+    source: Lines
+    visible: tuple
+    cuts: tuple
+
+    def each(self, function):
+        """Returns the lines with function(array) in the place of each array."""
+        return CutLines(*(_each(entry, function) for entry in self))
+
+    def positions(self, size, ops):
+        """Returns the source columns and rows of all pixels, each (batch, height, width). Cut off ones are outside."""
+        x, y = self.source.positions(size, ops)
+        for through, visible in self.cuts:
+            places = map(ops.round, through.positions(size, ops))
+            for place, pixels in zip(places, visible[::-1], strict=True):
+                x = ops.where(lies_between(place, pixels, ops), x, OUTSIDE)
+        return x, y
+
+
 def _each(entry, function):
-    """Applies a function to the arrays of a part of a `Warp`, more often than `keras.tree` is fast enough for."""
-    if isinstance(entry, (Affine, Lines)):
+    """Applies a function to the arrays of a part of `CutLines`, more often than `keras.tree` is fast enough for."""
+    if isinstance(entry, Lines):
         return entry.each(function)
     if isinstance(entry, tuple):
         return tuple(_each(inner, function) for inner in entry)

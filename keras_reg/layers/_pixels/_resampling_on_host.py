@@ -35,9 +35,9 @@ class _Kernel:
         """Returns how many of `count` images, each with so many pixels, are best resampled at a time."""
         return max(1, min(count, cls._PIXELS // max(1, pixels)))
 
-    def prepared(self, source):
-        """Returns the map of all images, as arrays of `ops`."""
-        return source
+    def prepared(self, lines):
+        """Returns the lines of all images, as arrays of `ops`."""
+        return lines
 
     def __call__(self, images, out, visible, x, y):
         """Writes the images, seen at the columns `x` and the rows `y`, to `out`.
@@ -90,8 +90,8 @@ class Sampled(_Kernel):
         few = super().images_at_once(count, pixels, place)
         return max(few, min(count // 4, place.sampler.threads()))  # each thread handles whole images
 
-    def prepared(self, source):
-        return source.each(self.sampler.tensor)
+    def prepared(self, lines):
+        return lines.each(self.sampler.tensor)
 
     def __call__(self, images, out, visible, x, y):
         pixels, seen = self.sampler.tensor(images), shown(visible, self.shape[2:], self.ops)

@@ -24,7 +24,7 @@ def warped(array, source, fill, fill_mode, smooth, channels_first, place):
     fill = ops.cast(fill, dtype_of(array)) if fill_mode == "constant" else None
     corners = _Corners(pixels, source.visible, fill, place)
     sizes = ops.shape(pixels)[1:3]
-    x, y = source.positions(sizes, ops)
+    x, y = source.along_lines(sizes, ops).positions(sizes, ops)
     x, y = (within(position, size, fill_mode, ops) for position, size in zip((x, y), sizes[::-1], strict=True))
     found = _bilinear(corners, x, y, ops) if smooth else corners.at(*(ops.cast(ops.round(p), "int32") for p in (y, x)))
     return ops.transpose(found, (0, 3, 1, 2)) if channels_first else found
