@@ -14,8 +14,8 @@ class _Kernel:
     """Resamples a few images at a time.
 
     Args:
-        like: An array of the shape (batch, channels, height, width), the dtype and the memory layout of the images that
-            it resamples at a time. There may be fewer of them.
+        like: An array (batch, channels, height, width) with the dtype and the memory layout of the result. `batch` is
+            the largest number of images that it resamples at a time.
         fills: The value of pixels from outside the image for each channel, or `None` if none are seen.
         place: The place of the images.
 
