@@ -31,8 +31,8 @@ class Sampler:
         ops: The operations for computing positions, on PyTorch's tensors.
         tensor: A function that returns a tensor in the memory of a NumPy array.
         images: The images, zeros (count, channels, height, width) at first, at least two pixels high and wide. Callers
-            write the pixels. They lie in memory channel by channel (`by_channel`) or pixel by pixel. The layout of the pixels that
-            are written is the fastest.
+            write the pixels. They lie in memory channel by channel (`by_channel`) or pixel by pixel. The fastest layout
+            is that of the pixels that are written.
     """
 
     ops = _OnHost()
