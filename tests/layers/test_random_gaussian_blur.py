@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from harness import import_torchvision, only, raises_received
+from harness import import_torchvision, jit, only, raises_received, to_numpy
 from layers.batches import LEAST_P, assert_same_bits, augment
 from scipy import ndimage, stats
 
@@ -29,6 +29,28 @@ def test_it_is_a_convolution_along_both_axes_of_the_mirrored_image(layout, sigma
     clear = abs(exact - np.floor(exact) - 0.5) > 1e-3  # no tie
     assert found.dtype == "uint8"
     np.testing.assert_array_equal(found[clear], np.round(exact[clear]))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("radius", [1, 2, 4, 9])
+def test_compiled_with_kernels_shorter_and_longer_than_the_image(layout, radius):
+    """A compiler sums the ends of an axis apart where it has more than four times the radius: both, one or no axis."""
+    layer = RandomGaussianBlur(2.0, 2 * radius + 1, rate=1.0, data_format=layout)
+    images = FLOATS.transpose(LAYOUTS[layout])
+    found = jit(lambda x: layer(x, training=True), xla=True)(images)
+    exact = blurred(FLOATS, 2.0, radius).transpose(LAYOUTS[layout])
+    np.testing.assert_allclose(to_numpy(found), exact, atol=1e-6)
+
+
+@only("jax", why="XLA tells there how much memory it sets aside")
+@pytest.mark.parametrize("size", [7, 23])
+def test_no_copy_of_all_images_with_their_border(size):
+    """Beside the result, the first pass is held, and a border for each axis."""
+    import jax
+
+    layer, images = RandomGaussianBlur(2.0, size, rate=1.0), np.zeros((4, 100, 90, 3), "float32")
+    compiled = jax.jit(lambda x: layer(x, training=True, index=0)).lower(images).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < 2 * images.nbytes
 
 
 @only("torch")

@@ -19,13 +19,12 @@ def blurred(array, sigmas, weights, place, data_format):
     if any(isinstance(size, int) and size == 0 for size in rows.sizes):
         return array  # without pixels
     axis, step = 2 if rows.channels_first else 1, rows.shape[3] if rows.joined else 1
-    wide, radius = at_least_float32(dtype), len(weights) - 1
+    wide = at_least_float32(dtype)
     weights = [rows.of_images(ops.cast(weight, wide)) for weight in weights]
-    along = (axis, rows.sizes[0], 1), (axis + 1, rows.sizes[1], step)  # each axis, its pixels, and their distance
     pixels = ops.cast(rows.pixels, wide)
-    for of_axis in along:
-        (pixels,) = place.computed_once(_with_border(pixels, *of_axis, radius, place))
-        pixels = _weighted_sum(pixels, *of_axis, weights)
+    pixels = _convolved(pixels, axis, rows.sizes[0], 1, weights, place)
+    (pixels,) = place.computed_once(pixels)
+    pixels = _convolved(pixels, axis + 1, rows.sizes[1], step, weights, place)
     blur = as_pixels(pixels, dtype, ops)
     return rows.restore(ops.where(rows.of_images(sigmas) > 0, blur, rows.pixels))
 
@@ -38,11 +37,26 @@ def gaussian_weights(sigmas, radius, ops):
     return [1.0 / total, *(other / total for other in others)]
 
 
-def _with_border(pixels, axis, size, step, radius, place):
-    """Returns the pixels with `radius` mirrored ones on each side. Only these are gathered, which is slow."""
+def _convolved(pixels, axis, size, step, weights, place):
+    """Returns the sum of the pixels at all distances along an axis. `radius` pixels are mirrored at each end.
+
+    Only these are gathered, which is slow. With a compiler, the ends of a long axis are summed apart. So no copy of all
+    pixels with their border is made.
+    """
+    radius, concatenate = len(weights) - 1, place.ops.concatenate
+
+    def part(start, end):
+        return pixels[(slice(None),) * axis + (slice(start * step, end * step),)]
+
     index = (mirrored(start, radius, size, step, place.ops) for start in (-radius, size))
     before, behind = (place.entries(pixels, shown, axis) for shown in index)
-    return place.ops.concatenate([before, pixels, behind], axis=axis)
+    if not (place.fuses and isinstance(size, int) and size > 4 * radius):
+        (padded,) = place.computed_once(concatenate([before, pixels, behind], axis=axis))
+        return _weighted_sum(padded, axis, size, step, weights)
+    first = concatenate([before, part(0, 2 * radius)], axis=axis)
+    last = concatenate([part(size - 2 * radius, size), behind], axis=axis)
+    parts = (first, radius), (pixels, size - 2 * radius), (last, radius)
+    return concatenate([_weighted_sum(padded, axis, count, step, weights) for padded, count in parts], axis=axis)
 
 
 def mirrored(start, count, size, step, ops):
@@ -58,7 +72,7 @@ def mirrored(start, count, size, step, ops):
 
 
 def _weighted_sum(padded, axis, size, step, weights):
-    """Returns the sum of the pixels at all distances along an axis, without the border."""
+    """Returns the sum of the pixels at all distances along an axis, for `size` pixels: those without the border."""
     radius = len(weights) - 1
 
     def shifted(distance):
