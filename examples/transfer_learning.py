@@ -10,7 +10,8 @@
 #   dependencies of the examples. Images are enlarged to 128 pixels.
 # - With `--backbone MobileNetV2` or another name in `keras.applications`, its ImageNet weights are downloaded.
 #
-# Each finished run is saved at once. The same command continues where it was interrupted.
+# Each finished run is saved at once, and the same command makes the runs that are missing. With `--backups`, a run also
+# continues after its last epoch.
 
 # %%
 import argparse
@@ -19,6 +20,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import sys
 import time
 
@@ -142,17 +144,18 @@ def all_classes(data, per_class, seed, most, backbone, weights, size):
 
 
 # %%
-def run(task, name, plan, seed):
-    """Trains by one recipe, and returns what was measured."""
+def run(task, name, plan, seed, backup_dir=None):
+    """Trains by one recipe, and returns what was measured. The times of a resumed run are those since it resumed."""
+    resumed = {"resumed": True} if backup_dir and backup_dir.exists() else {}
     recipe = recipes(plan, len(task.learn[0]))[name]
     keras.utils.set_random_seed(seed)
     start, cpu = time.perf_counter(), time.process_time()
     backbone, preprocess = task.make(recipe.backbone)
-    learner = train(backbone, task.classes, task.learn, recipe, plan.batch, seed, **preprocess)
+    learner = train(backbone, task.classes, task.learn, recipe, plan.batch, seed, backup_dir, **preprocess)
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     _, accuracy = learner.evaluate(*task.judge, batch_size=100, verbose=0)
     keras.backend.clear_session()
-    return {"accuracy": float(accuracy), "seconds": round(seconds, 1), "cpu_seconds": round(cpu, 1)}
+    return {"accuracy": float(accuracy), "seconds": round(seconds, 1), "cpu_seconds": round(cpu, 1), **resumed}
 
 
 def settings(name, backbone, size, most, per_class, tuning):
@@ -196,16 +199,20 @@ def report(run):
     )
 
 
-def compare(results, tasks, plans, seeds, only):
-    """Makes all runs that are missing in the results."""
+def compare(results, tasks, plans, seeds, only, backups=None):
+    """Makes all runs that are missing in the results, with a folder for the backups of unfinished ones, or `None`."""
     for per_class, plan in plans.items():
         for seed in seeds:
             names = [name for name in recipes(plan, per_class) if only is None or name in only]
             missing = [name for name in names if not results.has(per_class=per_class, seed=seed, recipe=name)]
             task = tasks(per_class, seed) if missing else None
             for name in missing:
-                results.add({"per_class": per_class, "seed": seed, "recipe": name, **run(task, name, plan, seed)})
+                folder = backups and backups / f"{per_class} per class, seed {seed}, {name}"
+                measured = run(task, name, plan, seed, folder)
+                results.add({"per_class": per_class, "seed": seed, "recipe": name, **measured})
                 report(results.done["runs"][-1])
+                if folder:
+                    shutil.rmtree(folder)
 
 
 def choose(results, tasks, plans):
@@ -234,6 +241,7 @@ def main(
     only=None,
     tune=False,
     smoke=False,
+    backups=False,
 ):
     small = backbone == SMALL_RESNET
     per_class = per_class or ((3,) if small else (10, 50, 500))
@@ -258,7 +266,7 @@ def main(
     if tune:
         choose(results, tasks, plans)
         return results.done
-    compare(results, tasks, plans, range(first_seed, first_seed + seeds), only)
+    compare(results, tasks, plans, range(first_seed, first_seed + seeds), only, out / "unfinished" if backups else None)
     print("\n" + table(results.done))
     draw(results.done, out / f"{name}.png")
     print(f"\nFigure: {out / f'{name}.png'}")
@@ -283,6 +291,9 @@ if __name__ == "__main__":
     parser.add_argument("--choose", action="store_true", help="compare learning rates on other images")
     parser.add_argument("--out", default="runs", help="folder for the figure and the results (default: runs)")
     parser.add_argument("--smoke", action="store_true", help="a quick run with one seed and one epoch")
+    parser.add_argument(
+        "--backups", action="store_true", help="save each epoch, so that an interrupted run continues after it"
+    )
     given = parser.parse_args()
     main(
         given.data,
@@ -297,4 +308,5 @@ if __name__ == "__main__":
         given.only,
         given.choose,
         given.smoke,
+        given.backups,
     )

@@ -84,19 +84,22 @@ CHOICES = {
 }
 
 
-def train(backbone, classes, data, recipe, batch, seed, **preprocess):
-    """Trains by a recipe, and returns the `TransferLearner` with the trained model."""
+def train(backbone, classes, data, recipe, batch, seed, backup_dir=None, **preprocess):
+    """Trains by a recipe, and returns the `TransferLearner` with the trained model.
+
+    With `backup_dir`, an interrupted training resumes after its last epoch.
+    """
     arguments = {"batch_size": batch, "seed": seed, "verbose": 0}
     learner = TransferLearner(backbone, classes, **preprocess)
     if not recipe.mixed:
-        learner.fit(data, phases=recipe.phases, **arguments)
+        learner.fit(data, phases=recipe.phases, backup_dir=backup_dir, **arguments)
         return learner
     *first, last = recipe.phases
     learner.fit(data, phases=first, **arguments)  # plain images, so that their features are computed once
     loss = losses.LabelSmoothingCrossentropy(0.1, from_logits=True)
     head = learner.model.layers[-1]
     mixed = TransferLearner(backbone, head, augmentation=mixing(seed), loss=loss, metrics=["accuracy"], **preprocess)
-    mixed.fit(data, phases=last, **arguments)
+    mixed.fit(data, phases=last, backup_dir=backup_dir, **arguments)
     return mixed
 
 

@@ -86,6 +86,47 @@ def test_mixing_is_left_for_the_last_phase(examples):
     assert not np.allclose(before, backbone.get_weights()[0])
 
 
+class Interruption(Exception):
+    pass
+
+
+def test_an_interrupted_run_continues_after_its_last_epoch(examples, monkeypatch, tmp_path):
+    import keras
+
+    module, rng = examples("transfer_recipes"), np.random.default_rng(0)
+    data = rng.random((12, 8, 8, 3), "float32"), np.arange(12) % 3
+    epochs = []
+
+    class Counter(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            epochs.append(epoch)
+            if epochs == [0, 1, 2, 0, 1]:
+                raise Interruption
+
+    fit = module.TransferLearner.fit
+    monkeypatch.setattr(
+        module.TransferLearner, "fit", lambda *args, **given: fit(*args, **given, callbacks=[Counter()])
+    )
+
+    def trained(folder):
+        keras.utils.set_random_seed(0)
+        backbone = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3)], name="net")
+        recipe = module.recipes(module.Plan(1, 1, scratch_epochs=3, batch=6), 12)[module.SCRATCH]
+        return module.train(backbone, 3, data, recipe, 6, seed=0, backup_dir=folder).model.get_weights()
+
+    whole = trained(tmp_path / "whole")
+    with pytest.raises(Interruption):
+        trained(tmp_path / "part")
+    for a, b in zip(whole, trained(tmp_path / "part"), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    assert epochs == [0, 1, 2, 0, 1, 1, 2]
+
+
+def test_backups_are_removed_once_a_run_is_saved(example, tmp_path):
+    (run,) = example.main(out=tmp_path, only=["fine-tune at once"], smoke=True, backups=True)["runs"]
+    assert "resumed" not in run and not any((tmp_path / "unfinished").iterdir())
+
+
 @pytest.mark.slow
 def test_an_application(example, images, tmp_path):
     arguments = {"source": images, "backbone": "MobileNetV2", "weights": None, "only": ["frozen features"]}
