@@ -37,7 +37,7 @@ def load(labeled, seed, wrong=0.0, kind="symmetric"):
 
     Args:
         labeled: Number of training images, which are stratified by class.
-        seed: Seed that selects the training images and the wrong labels. Seed 0 with 200 labels is the split of
+        seed: Seed that selects the training images and the wrong labels. Seed 0 with 100 labels is the split of
             docs/start.md.
         wrong: Share of training labels that are wrong.
         kind: See `wrong_labels`.

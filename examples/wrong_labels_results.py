@@ -24,11 +24,13 @@ STOPS = {  # rows of callbacks that stop: the method that they watched, and thei
     "combination, SmoothedEarlyStopping": ("combination", "SmoothedEarlyStopping"),
 }
 COLORS = {
-    "plain": "#222222", "plain, SmoothedEarlyStopping": "#3b76af", "Dropout": "#b8a13a",
+    "plain": "#222222", "plain, another learning rate": "#66c2c2", "plain, SmoothedEarlyStopping": "#3b76af",
+    "Dropout": "#b8a13a",
     "LabelSmoothingCrossentropy": "#8c6bb1", "LabelNoise": "#999999", "MixUp": "#e08a4a", "CutMix": "#4c9a6a",
     "combination": "#d0402b",
 }  # fmt: skip
 ORDER = list(COLORS)
+SHOWN = {"plain, another learning rate": "plain, learning rate 3e-4"}  # the better one of two
 THICK = ("plain", "plain, SmoothedEarlyStopping", "combination")
 
 
@@ -71,7 +73,7 @@ def table(done, first, rows, least, cell):
     columns = cases(done, least)
     head = [f"{wrong} %, {KINDS[kind]}" if wrong else "0 %" for kind, wrong in columns]
     lines = [[first, *head], ["---", *["--:"] * len(head)]]
-    lines += [[row, *(cell(row, case) for case in columns)] for row in rows]
+    lines += [[SHOWN.get(row, row), *(cell(row, case) for case in columns)] for row in rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -158,7 +160,8 @@ def draw(all_done, path):
 
 
 def draw_row(axes, done, row, kind):
-    style = {"color": COLORS[row], "lw": 2.4 if row in THICK else 1.4, "ms": 5 if row in THICK else 3.5, "label": row}
+    style = {"color": COLORS[row], "lw": 2.4 if row in THICK else 1.4, "ms": 5 if row in THICK else 3.5}
+    style["label"] = SHOWN.get(row, row)
     for axis, curve in zip(axes, ("test", "remembered"), strict=True):
         found = {
             case[1]: values(done, row, case, curve)

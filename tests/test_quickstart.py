@@ -246,6 +246,11 @@ def test_the_recipe_of_a_page_is_the_one_that_was_measured(shared, example, page
     assert f"LabelSmoothingCrossentropy({shared.SMOOTHING}, from_logits=True)" in code
     assert f"CosineDecay({training.LEARNING_RATE * 1000:.0f}e-3, " in code
     assert "keras.optimizers.Adam(" in code
+    if page in PAGES[:2]:
+        wrong = example("quickstart").tasks()["wrong"]
+        steps = wrong.epochs * -(-wrong.labeled // shared.BATCH)
+        assert f"decay_steps={steps})" in code and f"epochs={wrong.epochs})" in code
+        assert "training.RegularizedModel(network, augmentation)" in code
 
 
 @pytest.mark.once
@@ -322,6 +327,14 @@ def test_the_learning_rates_of_the_plain_network_are_the_best_of_those_compared(
             for rate in choice.RATES
         }
         assert max(last, key=last.get) == json.dumps(chosen)
+        rates = {rate["learning_rate"] for rate in choice.RATES}
+        assert min(rates) < chosen["learning_rate"] < max(rates)
+        for page in ("README.md", "docs/index.md"):
+            text = " ".join((ROOT / page).read_text(encoding="utf-8").split())
+            assert "best of ten constant and falling ones: 3e-3 with 100 or 200 labels and 3e-4 with wrong" in text
+    assert len(choice.RATES) == 10 and training.PLAIN == {
+        "few": {"learning_rate": 3e-3, "decay": False}, "wrong": {"learning_rate": 3e-4, "decay": False},
+    }  # fmt: skip
 
 
 @pytest.mark.once

@@ -64,11 +64,17 @@ def test_remembered_and_corrected_are_counted_on_wrong_labels_only(example):
 
 @pytest.mark.once
 def test_splits_keep_wrong_labels_apart(example):
-    data = example.split(None, 500, 40, "pairs", 3)
+    """The labels for validation are as wrong as those for training, and those of the test are correct."""
+    data, clean = (example.split(None, 500, percent, "pairs", 3) for percent in (40, 0))
     assert len(data.x) == 400 and len(data.x_val) == 100 and len(data.x_test) == 600
-    wrong = data.given != data.correct
-    assert 130 < wrong.sum() < 190
-    np.testing.assert_array_equal(data.given[wrong], (data.correct[wrong] + 1) % 10)
+    for given, correct, least, most in (
+        (data.given, data.correct, 130, 190),
+        (data.given_val, clean.given_val, 25, 55),
+    ):
+        wrong = given != correct
+        assert least < wrong.sum() < most
+        np.testing.assert_array_equal(given[wrong], (correct[wrong] + 1) % 10)
+    np.testing.assert_array_equal(data.y_test, clean.y_test)
 
 
 def test_a_watching_callback_decides_as_if_it_stopped_the_training(example):
@@ -99,7 +105,8 @@ def test_a_watching_callback_decides_as_if_it_stopped_the_training(example):
 # The pages. To renew them: `python examples/wrong_labels_results.py`, then the sentences.
 
 NAMES = {
-    "plain": "plain", "smoothing": "LabelSmoothingCrossentropy", "noise": "LabelNoise", "mixup": "MixUp",
+    "plain": "plain", "slow": "plain, another learning rate",
+    "smoothing": "LabelSmoothingCrossentropy", "noise": "LabelNoise", "mixup": "MixUp",
     "combination": "combination", "stopped": "plain, SmoothedEarlyStopping", "keras": "plain, EarlyStopping of Keras",
     "monitor": "plain, SmoothedEarlyStopping on accuracy", "short": "combination, SmoothedEarlyStopping",
     "dropout": "Dropout",
@@ -119,11 +126,15 @@ STATED = {
         "MixUp has {mixup.any} % accuracy and remembers {mixup.any.kept} %, LabelNoise has {noise.any} % and remembers "
         "{noise.any.kept} %.",
         "({plain.0.spread} % plain, {combination.0.spread} % with it)",
+        "has {slow.any} % accuracy after the 60 epochs and remembers {slow.any.kept} %. It reached {slow.any.best} %",
         "still ends at {combination.few.spread} % and remembers {combination.few.kept} %",
         "the plain network ends at {plain.few.spread} %",
         "ends at {combination.next.spread} % and remembers {combination.next.kept} %",
         "ends at {plain.next.spread} %, and early stopping keeps {stopped.next.spread} %",
-        "ends at {smoothing.any} % and remembers {smoothing.any.kept} %",
+        "ends at {smoothing.any} %, which is {smoothing.any.gain} points more than the plain network, but remembers "
+        "{smoothing.any.kept} %",
+        "is the true class of {combination.any.corrected} % of the images with wrong labels, and if each wrong label "
+        "is the next class, of {combination.next.corrected} %.",
         "labels are correct ({smoothing.0} %)",
         "with {short.any} % accuracy instead of {combination.any} %",
         "early stopping keeps {monitor.any} %",
@@ -172,7 +183,10 @@ def number(results, done, name):
         return results.spread(results.values(done, NAMES[row], case))
     if what == ["best"]:
         return f"{100 * np.mean([max(one['test']) for one in results.runs_of(done, NAMES[row], case)]):.1f}"
-    return f"{results.values(done, NAMES[row], case, 'remembered' if what == ['kept'] else 'test').mean():.1f}"
+    if what == ["gain"]:
+        return f"{(results.values(done, NAMES[row], case) - results.values(done, 'plain', case)).mean():.1f}"
+    curve = {"kept": "remembered", "corrected": "corrected"}.get("".join(what), "test")
+    return f"{results.values(done, NAMES[row], case, curve).mean():.1f}"
 
 
 @pytest.mark.once
@@ -221,10 +235,13 @@ def test_what_the_page_says_without_numbers(results):
     stops = [one["stops"] for one in done["runs"] if one["method"] == "plain"]
     for name in ("DivergenceStop", "DivergenceStop, val_loss"):
         assert {one[name]["trained"] for one in stops} == {done["settings"]["epochs"]}
+    stopped = results.runs_of(done, "plain", CASES["any"])
+    assert [one["stops"]["SmoothedEarlyStopping"]["kept"] + 1 for one in stopped] == [12, 12, 12]
+    assert [int(np.argmax(one["test"])) + 1 for one in stopped] == [12, 13, 9]
     combination = float(number(results, done, "combination.any"))
     assert all(
         float(number(results, done, f"{row}.any.best")) < combination
-        for row in ("plain", "smoothing", "noise", "mixup")
+        for row in ("plain", "slow", "smoothing", "noise", "mixup")
     )
 
 

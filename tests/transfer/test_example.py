@@ -255,6 +255,22 @@ def test_differences_from_frozen_features(measured):
 
 
 @pytest.mark.once
+def test_the_rates_that_were_compared(examples):
+    found = json.loads((ROOT / "docs" / "results" / "transfer_choice.json").read_text(encoding="utf-8"))["runs"]
+    percent = {(run["field"], run["value"]): f"{100 * run['accuracy']:.1f}" for run in found}
+    rates = [("head_rate", r) for r in (1e-3, 3e-3, 1e-2)] + [("rate", r) for r in (1e-4, 3e-4, 1e-3)]
+    head, tuning = [percent[key] for key in rates[:3]], [percent[key] for key in rates[3:]]
+    small = percent["small_rate", 1e-3], percent["small_rate", 3e-3]
+    page = " ".join((ROOT / "docs" / "transfer.md").read_text(encoding="utf-8").split())
+    assert f"for the head ({', '.join(head[:2])} and {head[2]} %; 3e-3 is used)" in page
+    assert f"for fine-tuning after a warm-up ({', '.join(tuning[:2])} and {tuning[2]} %)" in page
+    assert f"for the small network ({small[0]} and {small[1]} %)" in page
+    assert f"after fine-tuning from {percent['rate', 3e-4]} to {percent['rate', 1e-3]} % (one seed)" in page
+    plan = examples("transfer_recipes").plan_for(100)
+    assert (plan.head_rate, plan.rate, plan.small_rate) == (3e-3, 3e-4, 3e-3)
+
+
+@pytest.mark.once
 def test_fine_tuning_does_not_exceed_frozen_features_of_ten_images_per_class(examples, measured):
     """As docs/transfer.md says: no kind of it on all seeds."""
     names = [name for name in examples("transfer_recipes").NAMES if name != FROZEN]
