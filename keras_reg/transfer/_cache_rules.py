@@ -50,8 +50,8 @@ def reason_in_data(extractor, train, validation):
     shuffled = found[0] == "another order"
     if "nothing" in found:
         return Reason("the data can be iterated only once"), shuffled
-    if "other images" in found:
-        return Reason("the data contain other images in every pass, as after an augmentation"), shuffled
+    if "other examples" in found:
+        return Reason("the data contain other images or labels in every pass, as after an augmentation"), shuffled
     if depends_on_training(extractor, next(batches_of(train))[0]):
         return Reason("a frozen layer before the head computes something else in training", soft=True), shuffled
     return None, shuffled

@@ -1,4 +1,4 @@
-"""What a second pass through a dataset gives: this decides whether features may be computed once."""
+"""What a second pass through a dataset gives: this decides whether features and labels may be kept from the first."""
 
 import hashlib
 
@@ -11,14 +11,14 @@ from keras_reg.transfer._batches import Batches
 from keras_reg.transfer._data import batches_of
 from keras_reg.transfer._stream import Stream
 
-COMPARED = 32  # examples at the start of a pass that are compared with those of the next
+COMPARED = 256  # examples at the start of a pass that are compared with those of the next
 
 
 def repeats(data):
-    """Returns "the same", "another order" or "other images" for a second pass, or "nothing" if there is none.
+    """Returns "the same", "another order" or "other examples" for a second pass, or "nothing" if there is none.
 
-    The first images are compared. If they differ, a whole pass shows whether they are among all images, so that the
-    dataset is only shuffled.
+    The first examples are compared, with their labels and weights. If they differ, a whole pass shows whether they are
+    among all examples, so that the dataset is only shuffled.
     """
     if isinstance(data, Batches):
         return "the same"
@@ -28,17 +28,17 @@ def repeats(data):
     if first == _first_digests(data):
         return "the same"
     missing = set(first)
-    for x, _, _ in batches_of(data):
-        missing -= set(_digests(x))
+    for batch in batches_of(data):
+        missing -= set(_digests(batch))
         if not missing:
             return "another order"
-    return "other images"
+    return "other examples"
 
 
 def _first_digests(data):
     found = []
-    for x, _, _ in batches_of(data):
-        found += _digests(x)
+    for batch in batches_of(data):
+        found += _digests(batch)
         if len(found) >= COMPARED:
             break
     if isinstance(data, keras.utils.PyDataset):
@@ -46,8 +46,8 @@ def _first_digests(data):
     return found
 
 
-def _digests(x):
-    """A hash of each example."""
-    columns = [np.ascontiguousarray(array) for array in tree.flatten(x)]
+def _digests(batch):
+    """A hash of each example: its inputs, labels and weights."""
+    columns = [np.ascontiguousarray(array) for array in tree.flatten(batch) if array is not None]
     return [hashlib.blake2b(b"".join(row.tobytes() for row in rows), digest_size=16).digest()
             for rows in zip(*columns, strict=True)]  # fmt: skip

@@ -24,9 +24,9 @@ def scaled(backbone=None, **arguments):
 
 
 class Dataset(keras.utils.PyDataset):
-    """Batches of 5, shuffled anew in each pass or not, with changed images or not."""
+    """Batches of 5, shuffled anew in each pass or not. `noise` is what changes: "images", "labels" or "weights"."""
 
-    def __init__(self, shuffle=False, noise=False, size=5):
+    def __init__(self, shuffle=False, noise=None, size=5):
         super().__init__()
         self.shuffle, self.noise, self.size = shuffle, noise, size
         self.rng = np.random.default_rng(0)
@@ -39,10 +39,14 @@ class Dataset(keras.utils.PyDataset):
     def __getitem__(self, index):
         rows = self.order[self.size * index : self.size * (index + 1)]
         self.seen.append(rows)
-        x = X[rows]
-        if self.noise:
+        x, y, weights = X[rows], Y[rows], WEIGHTS[rows]
+        if self.noise == "images":
             x = x ^ self.rng.integers(0, 2, x.shape, "uint8")
-        return x, Y[rows], WEIGHTS[rows]
+        if self.noise == "labels":
+            y = np.where(self.rng.random(y.shape) < 0.5, (y + 1) % 3, y)
+        if self.noise == "weights":
+            weights = weights * self.rng.uniform(0.5, 1, weights.shape).astype(weights.dtype)
+        return x, y, weights
 
     def on_epoch_end(self):
         if self.shuffle:
@@ -197,12 +201,14 @@ def test_a_shuffled_dataset_is_shuffled_anew(start, monkeypatch):
     assert losses == pytest.approx([float(to_numpy(expected))] * 3, rel=2e-2)
 
 
-def test_a_dataset_with_augmentation(capsys):
-    refused = "features are not computed once: the data contain other images in every pass"
+@pytest.mark.parametrize("noise", ["images", "labels", "weights"])
+def test_a_dataset_with_augmentation(capsys, noise):
+    """Also of the labels, which are kept with the features."""
+    refused = "features are not computed once: the data contain other images or labels in every pass"
     for shuffle in (False, True):
-        assert said_about(capsys, scaled(), data=Dataset(shuffle, noise=True)).startswith(refused)
+        assert said_about(capsys, scaled(), data=Dataset(shuffle, noise)).startswith(refused)
     with raises_received("cache_features"):
-        said_about(capsys, scaled(), data=Dataset(noise=True), cache=True)
+        said_about(capsys, scaled(), data=Dataset(noise=noise), cache=True)
 
 
 @pytest.mark.filterwarnings("ignore:.*ran out of data")
