@@ -205,6 +205,15 @@ def test_a_pair_of_paddings_is_vertical_and_horizontal():
     assert (moved[1] != rows).any()
 
 
+@pytest.mark.skipif(not hasattr(keras.layers, "RandomHue"), reason="since a later Keras")
+def test_half_of_the_factor_of_a_hue():
+    red = np.zeros((4, 1, 1, 3), "float32")
+    red[..., 0] = 1
+    found = to_numpy(keras.layers.RandomHue((0.1, 0.1), value_range=(0, 1), seed=0)(red, training=True))
+    both = [to_numpy(layers.ColorJitter(hue=(h, h), value_range=(0, 1))(red)) for h in (0.05, -0.05)]
+    assert np.minimum(*(abs(found - one).max(axis=(1, 2, 3)) for one in both)).max() < 1e-6  # Keras draws the sign
+
+
 @only("tensorflow", "torch", why="JAX compiles each operation of these layers, for 20 s.")
 @pytest.mark.filterwarnings("ignore:.*Tensor.T is deprecated")  # in Keras' RandAugment on PyTorch
 @pytest.mark.parametrize("name", ["RandAugment", "AugMix"])
