@@ -51,6 +51,16 @@ def test_the_pages_on_performance_are_what_the_results_make(report):
     assert filled > 8
 
 
+def test_the_verdicts_on_warps_and_policies_follow_from_the_rows(report):
+    geometry = importlib.import_module("geometry")
+    for entry in results("performance")["layers"].values():
+        stored = {target["target"]: target for target in entry["targets"]}
+        for made in geometry.geometry_targets(geometry.cells_of(entry["rows"])):
+            known = stored[made["target"]]
+            assert made["cells"] == known["cells"] > 0
+            assert [name for name, *_ in made["missed"]] == [name for name, *_ in known["missed"]]
+
+
 def test_the_page_on_costs_is_what_the_results_make(report):
     """To renew it: `bench_costs.py` on each backend, then `report.py docs/results/costs.json --pages docs/costs.md`."""
     measured, page = results("costs"), (ROOT / "docs" / "costs.md").read_text(encoding="utf-8")
@@ -217,26 +227,33 @@ def test_policies_beside_mixing(rungs):
 
 
 def test_policies_at_the_top(rungs):
-    by_name = {name: row for *row, name in rungs}
-    top = by_name["+ average of the weights"]
-    rand, wide = (by_name[f"aside: {POLICIES[card]} for the rotation at the top"] for card in list(POLICIES)[1:])
-    mean, spread = (round(f, 1) for f in (np.mean(rand[2]), rand[2].std(ddof=1)))
-    seeds = [round(value, 1) for value in rand[2]]
-    stated = "In place of the rotation, it changes validation accuracy by # ± # points (#, # and #) and reaches # %"
-    assert numbers_in("docs/ladder.md", stated) == [mean, spread, *seeds, round(rand[1], 1)]
-    assert numbers_in("docs/which.md", "it gained with every seed, # ± # points") == [mean, spread]
+    """Compared with the top rung that was run again with them."""
+    ladder = importlib.import_module("cifar10_results")
+    (top,) = ladder.summary(results("ladder_small_top_again"))
+    rows = {row["rung"].name: row for row in ladder.summary(results("ladder_small"))}
+    before = rows["+ average of the weights"]
+    rand, wide = (rows[f"aside: {POLICIES[card]} for the rotation at the top"] for card in list(POLICIES)[1:])
+    assert list(top["seed"]) == list(rand["seed"]) == list(wide["seed"]) == [0, 1, 2]
+
+    def mean_and_spread(values):
+        return [round(f, 1) for f in (values.mean(), values.std(ddof=1))]
+
+    found = numbers_in("docs/ladder.md", "and reached # ± # % instead of # ± # % (`docs/results/ladder_small_top_again")
+    assert found == [*mean_and_spread(top["validation"]), *mean_and_spread(before["validation"])]
+    gained, lost = (row["validation"] - top["validation"] for row in (rand, wide))
+    seeds = [round(value, 1) for value in gained]
+    found = numbers_in("docs/ladder.md", "RandAugment changes validation accuracy by # ± # points (#, # and #), to # %.")
+    assert found == [*mean_and_spread(gained), *seeds, round(rand["validation"].mean(), 1)]
+    assert min(gained) < 0 < max(gained)  # "no clear effect"
+    found = numbers_in("docs/which.md", "at the top of the ladder, it changed it by # ± # points with 40 epochs.")
+    assert found == mean_and_spread(gained)
     assert numbers_in("docs/methods/rand_augment.md", "with 40 epochs, the differences are #, # and #.") == seeds
-    names = list(by_name)
-    above = [name for name in names[names.index("+ flip, crop with padding 2") :] if not name.startswith("aside")]
-    assert min(seeds) > 0 and rand[1] > max(
-        by_name[name][1] for name in above
-    )  # "more than the flips and every rung after them"
-    changed = [round(f, 1) for f in (np.mean(wide[2]), wide[2].std(ddof=1))]
+    changed = mean_and_spread(lost)
     assert numbers_in("docs/ladder.md", "TrivialAugmentWide changes it by # ± # points and loses with") == changed
     assert numbers_in("docs/methods/trivial_augment_wide.md", "with 40 epochs, it changed by # ± # points.") == changed
-    assert max(wide[2]) < 0
+    assert max(lost) < 0
     found = numbers_in("docs/ladder.md", "Training accuracy falls from # % to # and # %, so TrivialAugmentWide is")
-    assert found == [round(row[0], 1) for row in (top, rand, wide)]
+    assert found == [round(row["train"].mean(), 1) for row in (top, rand, wide)]
 
 
 def test_policies_with_more_epochs(monkeypatch):

@@ -18,7 +18,7 @@ import bench_training
 import keras
 import numpy as np
 from benchmarking import BACKEND, parse, parser, save, verdict
-from geometry import geometry_targets
+from geometry import cells_of, geometry_targets
 from modes import MODES
 from rows import CHAIN, PIXELS, TARGETED, names
 
@@ -242,7 +242,7 @@ def targets(found):
         verdict("at most 1.2 times the device's copy", cells),
         verdict("a step of ResNet-50 at most 2 % over the plain one", steps),
         verdict("a step waits for the host no more often than the plain one", waiting),
-        *geometry_targets(bench_layers.cells_of(layers)),
+        *geometry_targets(cells_of(layers)),
     ]
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import peers
 from benchmarking import BACKEND, by_turns, copies, parse, parser, save, verdict, works
 from contenders import contenders, ours
-from geometry import geometry_targets
+from geometry import cells_of, geometry_targets
 from modes import COMPILED, MODES, Contender, forget
 from rows import BESIDE_WARP, CHAIN, LINKS, PER_BATCH, TARGETED, WARP, names
 
@@ -106,14 +106,6 @@ def table(shape, dtype, rows, modes, seconds, rounds):
 
 
 # What is aimed at ---------------------------------------------------------------------------------------------------
-
-
-def cells_of(found):
-    """{(size, dtype, mode, layer): {who: row}}."""
-    cells = {}
-    for row in found:
-        cells.setdefault((row["size"], row["dtype"], row["mode"], row["layer"]), {})[row["who"]] = row
-    return {key: cell for key, cell in cells.items() if "keras_reg" in cell}
 
 
 def targets(found):

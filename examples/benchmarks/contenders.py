@@ -69,6 +69,8 @@ def own_layer(name, dtype="float32"):
         ),
         "RandAugment": lambda: layers.RandAugment(value_range=most, **given),
         "TrivialAugmentWide": lambda: layers.TrivialAugmentWide(value_range=most, **given),
+        "AutoAugment": lambda: layers.AutoAugment("cifar10", value_range=most, **given),
+        "AugMix": lambda: layers.AugMix(value_range=most, **given),
         "RandomGrayscale": lambda: layers.RandomGrayscale(1.0, **given),
         "PCAColorJitter": lambda: layers.PCAColorJitter(**given),
         "LabelNoise": lambda: layers.LabelNoise(0.1, **given),
@@ -92,6 +94,7 @@ def keras_own(name, dtype="float32"):
         "CutMix": lambda: [cut_mix()],
         "RandomAffine": lambda: [turn()],
         "RandAugment": lambda: [_keras("RandAugment", most, **given)],
+        "AugMix": lambda: [_keras("AugMix", most, **given)],
         "RandomFlip": lambda: [flip()],
         "ColorJitter": lambda: [_keras("RandomColorJitter", most, 0.4, 0.4, 0.4, 0.1, **given)],
         "RandomGaussianBlur": lambda: [

@@ -6,6 +6,14 @@ from rows import FUSED, WARP
 POLICY = "RandAugment"
 
 
+def cells_of(found):
+    """{(size, dtype, mode, layer): {who: row}} of those that have a row of ours."""
+    cells = {}
+    for row in found:
+        cells.setdefault((row["size"], row["dtype"], row["mode"], row["layer"]), {})[row["who"]] = row
+    return {key: cell for key, cell in cells.items() if "keras_reg" in cell}
+
+
 def geometry_targets(cells):
     """Prints and returns the verdicts. `cells` is {(size, dtype, mode, layer): {who: row}}, with our row in each."""
     beside = {key: cell for key, cell in cells.items() if key[3] == WARP and len(cell) > 1}
@@ -24,8 +32,10 @@ def geometry_targets(cells):
 
 
 def _to_warp(cells, layer, limit):
+    """The times over that of one warp which took turns with the layer or, in older rows, was timed before it."""
     for key, cell in cells.items():
-        warp = cell["keras_reg"].get("warp")
+        before = cells.get((*key[:3], WARP))
+        warp = cell["keras_reg"].get("warp") or (before and _ours(before))
         if key[3] == layer and warp:
             yield _name(key), _ours(cell) / warp, limit
 

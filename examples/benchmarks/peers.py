@@ -184,6 +184,8 @@ def _torchvision(module, name, dtype, classes):
         "RandomPadCrop": lambda: _of_size(lambda size: each(module.RandomCrop(size, 4))),
         "RandomResizedCrop": lambda: each(module.RandomResizedCrop(28, (0.5, 1.0))),
         "TrivialAugmentWide": lambda: each(module.TrivialAugmentWide()),
+        "AutoAugment": lambda: each(module.AutoAugment(module.AutoAugmentPolicy.CIFAR10)),
+        "AugMix": lambda: each(module.AugMix()),
         FUSED: lambda: each(module.RandomHorizontalFlip(), turn(), module.RandomAffine(0, (0.1, 0.1))),
         "MixUp, one draw a batch": lambda: module.MixUp(alpha=0.2, num_classes=classes),
         "CutMix, one draw a batch": lambda: module.CutMix(alpha=1.0, num_classes=classes),
@@ -213,6 +215,7 @@ def _kornia(module, name, dtype, classes):
         "RandomPadCrop": lambda: _of_size(lambda size: chain(module.RandomCrop(size, 4, p=1.0))),
         "RandomResizedCrop": lambda: chain(module.RandomResizedCrop((28, 28), (0.5, 1.0), p=1.0)),
         "TrivialAugmentWide": lambda: _images_only(module.auto.TrivialAugment()),
+        "AutoAugment": lambda: _images_only(module.auto.AutoAugment("cifar10")),
         FUSED: lambda: chain(
             module.RandomHorizontalFlip(), turn(), module.RandomAffine(0.0, translate=(0.1, 0.1), p=1.0)
         ),

@@ -16,7 +16,7 @@ from keras_reg._backend._process_state import (
 from keras_reg._backend._programs import Programs
 from keras_reg._backend._random import RandomSource, fold, given_keys, normal, random_sources, seed_words, uniform
 from keras_reg._backend._statistics import bucket, count, share_of_replica, sum_over_replicas
-from keras_reg._backend._step import AugmentedStep, is_seed
+from keras_reg._backend._step import AugmentedStep, is_seed, is_traced_apart
 from keras_reg._backend._tensorflow import as_written
 from keras_reg._backend._tensors import (
     from_foreign,
@@ -53,6 +53,7 @@ __all__ = [
     "is_dense",
     "is_seed",
     "is_tensor",
+    "is_traced_apart",
     "least_of",
     "makes_no_values",
     "move_towards",

@@ -43,7 +43,7 @@ class JaxPlace(Place):
     def uniform(self, key, shape):
         import jax
 
-        return jax.random.uniform(key, shape)
+        return jax.random.uniform(key, shape, "float32")
 
     def normal(self, key, shape):
         """Draws the numbers in one row: XLA is slow along a few channels. Many are drawn in parts that fit the cache.
@@ -54,9 +54,9 @@ class JaxPlace(Place):
 
         parts = _parts_of(shape) if jax.default_backend() == "cpu" else 1
         if parts == 1:
-            return jax.random.normal(key, (math.prod(shape),)).reshape(shape)
+            return jax.random.normal(key, (math.prod(shape),), "float32").reshape(shape)
         size = math.prod(shape) // parts
-        drawn = jax.lax.map(lambda key: jax.random.normal(key, (size,)), jax.random.split(key, parts))
+        drawn = jax.lax.map(lambda key: jax.random.normal(key, (size,), "float32"), jax.random.split(key, parts))
         return drawn.reshape(shape)
 
     def compiled_draws(self, source):

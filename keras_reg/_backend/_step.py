@@ -126,9 +126,11 @@ class _ReturningState:
         except StopIteration:
             raise  # the end of the data
         except BaseException:
+            import jax
+
             for variables, values in zip(self._variables(), state, strict=False):
                 for variable, value in zip(variables, values, strict=False):
-                    if not value.is_deleted():
+                    if not isinstance(value, jax.core.Tracer) and not value.is_deleted():
                         variable.assign(value)
             raise
 
@@ -137,6 +139,29 @@ class _ReturningState:
         found = [model.trainable_variables, model.non_trainable_variables]
         found += [model.optimizer.variables] if self.optimizer else []
         return found + ([model.metrics_variables] if self.metrics else [])
+
+
+def is_traced_apart(tensors, variables):
+    """Whether JAX traces a computation of these tensors, but the variables have constant values in it.
+
+    This is so outside of the `keras.StatelessScope` of a step. Gradients do not see what is then computed from the
+    variables, and updates of them are lost.
+    """
+    if BACKEND != "jax":
+        return False
+    import jax
+
+    if not any(isinstance(tensor, jax.core.Tracer) for tensor in keras.tree.flatten(tensors)):
+        return False
+    return not any(isinstance(_value_of(variable), jax.core.Tracer) for variable in variables)
+
+
+def _value_of(variable):
+    """Returns the value of a variable, or `None` where Keras has taken it out for the steps of `fit`."""
+    try:
+        return variable.value
+    except TypeError:
+        return None
 
 
 def is_seed(variable):

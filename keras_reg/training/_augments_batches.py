@@ -9,6 +9,7 @@ from keras_reg.layers._batch._content import Batch, map_arrays
 from keras_reg.training._arrays import hold_inputs
 from keras_reg.training._augmentations import augmented
 from keras_reg.training._augmented_input import find_images, put_images
+from keras_reg.training._custom_loop import check_scope
 from keras_reg.training._mixes_inside import MixedInside, MixesInside
 from keras_reg.training._mixture import Mixture
 from keras_reg.training._uses_parts import note_use
@@ -33,9 +34,13 @@ class AugmentsBatches(MixesInside):
             (x, y, sample_weight), unchanged without an augmentation. If labels were mixed, y is an object that
             `compute_loss` and `compute_metrics` of this model accept in place of labels. With `mix_at`, x is an object
             too, which this model and these two methods accept in place of inputs.
+
+        Raises:
+            ValueError: If JAX traces a step outside of a `keras.StatelessScope` with the variables of the model.
         """
         if self.augmentation is None:
             return x, y, sample_weight
+        check_scope(self, "augment", x)
         note_use("augmentation")
         held = hold_inputs(x, "x"), hold(y, "y"), hold(sample_weight, "sample_weight")
         x, y, sample_weight = map_arrays(ops.convert_to_tensor, held)

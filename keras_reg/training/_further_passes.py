@@ -11,6 +11,7 @@ from keras_reg import _backend
 from keras_reg._typing import Tensors
 from keras_reg._validation import fail
 from keras_reg.training._augmented_input import find_images, put_images
+from keras_reg.training._custom_loop import check_scope
 from keras_reg.training._own_loss import loss_of
 from keras_reg.training._sharpness_aware import SharpenedOptimizer, SharpnessAware
 from keras_reg.training._uses_parts import UsesParts, note_use
@@ -154,7 +155,8 @@ class HasFurtherPasses(UsesParts):
             A list of gradients. Without `sharpness`, these are the gradients that were passed.
 
         Raises:
-            ValueError: If the number of gradients is not that of the trainable variables.
+            ValueError: If the number of gradients is not that of the trainable variables, or if JAX traces a step
+                outside of a `keras.StatelessScope` with the variables of the model.
         """
         gradients, variables = list(gradients), self.trainable_variables  # type: ignore[attr-defined]
         if len(gradients) != len(variables):
@@ -164,6 +166,7 @@ class HasFurtherPasses(UsesParts):
             )
         if self.sharpness is None:
             return gradients
+        check_scope(self, "sharpened_gradients", gradients)
         note_use("sharpness")
         with self.mixed_inside(x) as x:  # type: ignore[attr-defined]
             passes = FurtherPasses(self, (x, y, sample_weight))
@@ -188,6 +191,7 @@ class HasFurtherPasses(UsesParts):
         self._of_step.in_training = training
         if not training:
             return loss
+        check_scope(self, "compute_loss", y_pred)
         note_use("penalties")
         step, self._of_step.has_penalties = self.current_passes(), True
         with step.same_draws():

@@ -12,6 +12,7 @@ from keras_reg.layers import (
     MixUp,
     PCAColorJitter,
     Pipeline,
+    RandAugment,
     RandomApply,
     RandomChoice,
     RandomErasing,
@@ -166,3 +167,15 @@ def test_a_bad_batch_costs_no_random_numbers():
     np.testing.assert_array_equal(
         to_numpy(layer(numbered(4), coded(4))[1]), to_numpy(other(numbered(4), coded(4))[1])
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("operation", ["equalize", "auto_contrast", "posterize", "solarize"])
+def test_a_pixel_of_nan_stays_and_spares_the_other_images(operation):
+    """Also where pixels become entries of a table."""
+    images = np.random.default_rng(0).random((3, 6, 5, 3)).astype("float32")
+    broken = images.copy()
+    broken[1, 2, 3, 0] = np.nan
+    layer = RandAugment(1, 15, operations=[operation], value_range=(0, 1), seed=0)
+    expected, found = (to_numpy(layer(x, index=0)) for x in (images, broken))
+    np.testing.assert_array_equal(found[[0, 2]], expected[[0, 2]])
+    assert np.isnan(found[1, 2, 3, 0])

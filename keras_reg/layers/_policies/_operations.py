@@ -109,9 +109,10 @@ class Operations:
         return as_pixels(values, self.dtype, self.ops)
 
     def _levels(self, values):
-        """Returns values as integers from 0 to 255, int32."""
-        levels = values if self.whole else self.ops.floor(values * LEVELS)
-        return self.ops.cast(self.ops.clip(levels, 0.0, 255.0), "int32")
+        """Returns values as integers from 0 to 255, int32. NaN is 0."""
+        ops = self.ops
+        levels = values if self.whole else ops.floor(values * LEVELS)
+        return ops.cast(ops.where(levels > 0, ops.minimum(levels, 255.0), 0.0), "int32")
 
     def _clipped(self, values):
         return self._pixels(self.ops.clip(values, 0.0, self.most))
@@ -179,6 +180,7 @@ class Operations:
         return ops.where(flat, images, self._clipped((values - least) / scale))
 
     def _equalize(self, images, *_):
-        levels = self._levels(self._values(images))
-        found = equalized(levels, spatial_axes(self.data_format), self.place)
-        return self._pixels(self.ops.cast(found, at_least_float32(self.dtype)) * (self.most / 255.0))
+        values = self._values(images)
+        found = equalized(self._levels(values), spatial_axes(self.data_format), self.place)
+        pixels = self._pixels(self.ops.cast(found, at_least_float32(self.dtype)) * (self.most / 255.0))
+        return pixels if self.whole else self.ops.where(values == values, pixels, images)  # NaN stays NaN
