@@ -242,7 +242,8 @@ def test_policies_at_the_top(rungs):
     assert found == [*mean_and_spread(top["validation"]), *mean_and_spread(before["validation"])]
     gained, lost = (row["validation"] - top["validation"] for row in (rand, wide))
     seeds = [round(value, 1) for value in gained]
-    found = numbers_in("docs/ladder.md", "RandAugment changes validation accuracy by # ± # points (#, # and #), to # %.")
+    stated = "RandAugment changes validation accuracy by # ± # points (#, # and #), to # %."
+    found = numbers_in("docs/ladder.md", stated)
     assert found == [*mean_and_spread(gained), *seeds, round(rand["validation"].mean(), 1)]
     assert min(gained) < 0 < max(gained)  # "no clear effect"
     found = numbers_in("docs/which.md", "at the top of the ladder, it changed it by # ± # points with 40 epochs.")

@@ -62,7 +62,8 @@ class ChecksData:
             held = [hold_given(part, f"validation_data: {name}") for part, name in zip(validation, DATA, strict=False)]
             self._with_classes(held[1] if len(held) > 1 else None)
             given["validation_data"] = (*held, *validation[len(held) :])
-        return method(*bound.args, **bound.kwargs)
+        with self.in_method():
+            return method(*bound.args, **bound.kwargs)
 
     def _on_held_batch(self, method, *args, **kwargs):
         """Does the same for methods that accept only arrays."""
@@ -72,7 +73,8 @@ class ChecksData:
                 given.arguments[name] = hold_inputs(value, name) if name == "x" else hold(value, name)
         self._check_class_weight(given.arguments)
         check_batch_sizes(**{name: given.arguments.get(name) for name in DATA})
-        return method(*given.args, **given.kwargs)
+        with self.in_method():
+            return method(*given.args, **given.kwargs)
 
     def _check_class_weight(self, given):
         weights = given.get("class_weight"), given.get("sample_weight")

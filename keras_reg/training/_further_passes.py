@@ -100,6 +100,7 @@ class _OfStep(threading.local):
     def __init__(self, compiled):
         self.compiled, self.optimizer, self.passes = [compiled], None, None
         self.in_training, self.in_test, self.has_penalties = True, False, False
+        self.in_method = False  # whether a method of Keras runs, such as `fit`
 
 
 class HasFurtherPasses(UsesParts):
@@ -131,6 +132,19 @@ class HasFurtherPasses(UsesParts):
                 )  # fmt: skip
         finally:
             of_step.passes = of_step.optimizer = None
+
+    @contextlib.contextmanager
+    def in_method(self):
+        """The context of a method of Keras, which computes a loss of placeholders to build the metrics."""
+        of_step = self.__dict__.get("_of_step")
+        if of_step is None or of_step.in_method:
+            yield
+            return
+        of_step.in_method = True
+        try:
+            yield
+        finally:
+            of_step.in_method = False
 
     def current_passes(self):
         """Returns the passes of the running step. In a custom loop, the masks of the first pass are not known."""
@@ -191,7 +205,8 @@ class HasFurtherPasses(UsesParts):
         self._of_step.in_training = training
         if not training:
             return loss
-        check_scope(self, "compute_loss", y_pred)
+        if not self._of_step.in_method:
+            check_scope(self, "compute_loss", y_pred)
         note_use("penalties")
         step, self._of_step.has_penalties = self.current_passes(), True
         with step.same_draws():

@@ -1,8 +1,10 @@
+import collections
+
 import numpy as np
 import pytest
 from harness import import_torchvision, only, raises_received, to_numpy
 from layers.batches import LEAST_P, assert_same_bits, augment
-from layers.policies import photo
+from layers.policies import INEXACT, NAMES, Outcomes, magnitude_of, photo, sequences
 from scipy import stats
 
 from keras_reg.layers import AugMix
@@ -33,6 +35,58 @@ def test_the_depth_is_drawn_from_1_to_3():
     assert stats.binomtest(int((share > 0).sum()), 4000, 2 / 3).pvalue > LEAST_P
     assert (inverted_share(width=2, depth=2, seed=5, **FLAT) == 0).all()
     assert (inverted_share(width=2, depth=3, seed=5, **FLAT) > 0).mean() > 0.99
+
+
+def test_each_chain_draws_its_own_depth():
+    """Chi-square of the number of inverted chains of three, of which each has a weight of about 1/6."""
+    inverted = np.round(6 * inverted_share(alpha=1000, seed=11, **FLAT)).astype(int)
+    expected = 4000 * stats.binom(3, 2 / 3).pmf(range(4))
+    assert stats.chisquare(np.bincount(inverted, minlength=4), expected).pvalue > LEAST_P
+
+
+@pytest.mark.parametrize(("channels", "count"), [(3, 1600), (1, 100)])
+def test_each_image_draws_one_operation_of_pillow_with_equal_probabilities(channels, count):
+    """At one of ten levels, in one of two directions."""
+    pytest.importorskip("PIL")
+    image = photo(10, 13, channels)
+    layer = AugMix(10, 1, 1, alpha=1000, operations=NAMES, interpolation="nearest", seed=9)
+    possible = Outcomes(image, 10, "mixed")
+    found, away = ends_of_chains(layer, count, image, possible.images, possible.clear[..., None])
+    for index, distance in zip(found, away, strict=True):
+        key = possible.keys[index]
+        assert distance <= 1.25 + 0.5 * (key[0] in INEXACT), key  # rounding also shifts the weight a little
+    if channels == 3:
+        assert min(possible.p_values([possible.keys[index] for index in found])) > LEAST_P
+
+
+def test_a_chain_draws_one_two_or_three_operations_with_equal_probabilities():
+    """Chi-square of all images to which chains of three operations lead. At the lowest level, all of them are exact."""
+    pytest.importorskip("PIL")
+    image, names, count, odds = photo(), ["posterize", "equalize", "invert"], 4000, collections.Counter()
+    steps = [(name, magnitude_of(name, 0, image.shape[:2], "mixed"), 1 / len(names)) for name in names]
+    for depth in (1, 2, 3):
+        for result, share in sequences(image, steps, depth).items():
+            odds[result] += share / 3
+    results = np.stack([np.frombuffer(result, "uint8").reshape(image.shape) for result in odds])
+    found, away = ends_of_chains(AugMix(1, 1, alpha=1000, operations=names, seed=10), count, image, results)
+    assert len(odds) > 5 and away.max() < 1
+    counts = np.bincount(found, minlength=len(odds))
+    assert stats.chisquare(counts, count * np.array(list(odds.values()))).pvalue > LEAST_P
+
+
+def ends_of_chains(layer, count, image, results, clear=True):
+    """For `count` mixtures the index of the result that it contains, and the largest difference of clear pixels.
+
+    By a large `alpha`, the image and the result weigh about 1/2 each. The exact weight is fitted.
+    """
+    changes = (augment(layer, np.repeat(image[None], count, axis=0)) - image.astype(float)).reshape(count, -1)
+    clear = np.broadcast_to(clear, results.shape).reshape(len(results), -1).astype(float)
+    ways = (results - image.astype(float)).reshape(len(results), -1) * clear
+    products, squares = changes @ ways.T, (ways**2).sum(axis=1)
+    weights = np.clip(products / np.maximum(squares, 1), 0.45, 0.55)
+    found = (changes**2 @ clear.T - 2 * weights * products + weights**2 * squares).argmin(axis=1)
+    away = np.abs(changes - weights[np.arange(count), found, None] * ways[found]) * clear[found]
+    return found, away.max(axis=1)
 
 
 @only("torch")
@@ -87,3 +141,11 @@ def test_what_has_a_place_in_the_image_is_refused():
     }.items():  # fmt: skip
         with raises_received("`AugMix` does not define how to move"):
             AugMix()({"images": images, key: value})
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_chains_of_a_large_alpha_weigh_the_same():
+    """Densities underflow in the tables of the distribution."""
+    images = np.zeros((2, 4, 4, 3), "uint8")
+    layer = AugMix(width=2, depth=1, alpha=1e4, operations=["invert"], seed=0)
+    np.testing.assert_allclose(augment(layer, images), 127, atol=6)

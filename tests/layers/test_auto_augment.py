@@ -5,10 +5,70 @@ import numpy as np
 import pytest
 from harness import import_torchvision, only, raises_received, to_numpy
 from layers.batches import LEAST_P, assert_same_bits, augment
-from layers.policies import photo
+from layers.policies import BLENDING, INEXACT, NAMES, Outcomes, expected, photo
 from scipy import stats
 
 from keras_reg.layers import AutoAugment
+
+# What torchvision's levels 0, 4 and 9 mean for an image of 24 x 31 pixels.
+MAGNITUDES = {
+    "shear_x": (0, 0.4 / 3, 0.3),
+    "shear_y": (0, 0.4 / 3, 0.3),
+    "translate_x": (0, 6, 14),
+    "translate_y": (0, 4, 10),
+    "rotate": (0, 40 / 3, 30),
+    **dict.fromkeys(BLENDING, (0, 0.4, 0.9)),
+    "posterize": (8, 6, 4),
+    "solarize": (255, 425 / 3, 0),
+    "auto_contrast": (0, 0, 0),
+    "equalize": (0, 0, 0),
+    "invert": (0, 0, 0),
+}
+
+
+@only("torch")
+@pytest.mark.parametrize("name", MAGNITUDES)
+def test_the_magnitude_of_a_level_is_that_of_torchvision(name):
+    """It is listed there, and the functions of torchvision give the same images with it, in both directions."""
+    import torch
+
+    transforms, image = import_torchvision().transforms.v2, photo(24, 31)
+    theirs, key, unit = transforms.AutoAugment(), name.title().replace("_", ""), 255 if name == "solarize" else 1
+    rising, signed = theirs._AUGMENTATION_SPACE[key]
+    listed, given = rising(10, 24, 31), torch.from_numpy(image).permute(2, 0, 1)
+    for level, magnitude in zip((0, 4, 9), MAGNITUDES[name], strict=True):
+        if listed is not None:
+            number = unit * float(listed[level])
+            assert (int(number) if name.startswith("translate") else number) == pytest.approx(magnitude, rel=1e-6)
+        signs, results = (1, -1) if signed and magnitude else (1,), {}
+        for sign in signs:
+            strength, nearest = sign * magnitude / unit, transforms.InterpolationMode.NEAREST
+            result = theirs._apply_image_or_video_transform(given, key, strength, nearest, theirs._fill)
+            clear = expected(name, sign * magnitude, image)[1]
+            assert clear.mean() > 0.9
+            results[sign] = result.permute(1, 2, 0).numpy().astype(int), clear[..., None]
+        layer, seen = AutoAugment([[(name, 1.0, level)]], seed=level), set()
+        for result in to_numpy(layer(np.repeat(image[None], 12, axis=0))).astype(int):
+            away = {sign: np.abs(result - other) * clear for sign, (other, clear) in results.items()}
+            nearest = min(away, key=lambda sign: away[sign].mean())
+            assert away[nearest].max() <= (name in ("color", "contrast", "sharpness")), level
+            seen.add(nearest)
+        assert seen == set(signs)
+
+
+@pytest.mark.parametrize(("channels", "count"), [(3, 5000), (1, 100)])
+def test_each_level_of_each_operation_is_that_of_pillow(channels, count):
+    """One policy of all operations at all levels, which are drawn with equal probabilities in both directions."""
+    pytest.importorskip("PIL")
+    image = photo(channels=channels)
+    layer = AutoAugment([[(name, 1.0, level)] for name in NAMES for level in range(10)], seed=4)
+    possible, keys = Outcomes(image, 10, "narrow"), []
+    for result in augment(layer, np.repeat(image[None], count, axis=0)):
+        key, away = possible.of(result)
+        assert away <= (key[0] in INEXACT), key
+        keys.append(key)
+    if channels == 3:
+        assert min(possible.p_values(keys)) > LEAST_P
 
 
 @only("torch")

@@ -1,8 +1,10 @@
+import collections
+
 import numpy as np
 import pytest
 from harness import import_torchvision, only, raises_received, to_numpy
 from layers.batches import LEAST_P, assert_same_bits, augment
-from layers.policies import MOVING, NAMES, photo
+from layers.policies import INEXACT, MOVING, NAMES, Outcomes, magnitude_of, photo, sequences
 from scipy import stats
 
 from keras_reg.layers import RandAugment
@@ -104,29 +106,38 @@ def test_floats_are_integers_to_one_level():
     assert np.abs(wide - found).max() <= 2 and np.abs(wide - found).mean() < 1
 
 
-def test_the_result_of_an_image_does_not_depend_on_the_other_images():
-    """Keras draws one sequence per batch, and has one histogram for the whole batch."""
-    layer, others = (
-        RandAugment(2, 20, operations=["rotate", "contrast", "auto_contrast", "equalize"], seed=5),
-        np.repeat(IMAGES[:1], 8, axis=0),
-    )
-    found = augment(layer, IMAGES, index=0)
-    swapped = augment(layer, IMAGES[[0, 1, 2, 3, 7, 6, 5, 4]], index=0)
-    assert_same_bits(swapped[:4], found[:4])
-    others[4:] = 255 - IMAGES[4:]
-    assert_same_bits(augment(layer, others, index=0)[0], found[0])
-    same = augment(layer, others[[0] * 8], index=0)
-    assert_same_bits(same[0], found[0])
-    assert len({image.tobytes() for image in same}) > 3
+@pytest.mark.parametrize(("magnitude", "channels", "count"), [(9, 3, 900), (30, 3, 900), (9, 1, 60)])
+def test_each_image_draws_one_operation_of_pillow_with_equal_probabilities(magnitude, channels, count):
+    """In one of two directions, with the magnitude of all images."""
+    pytest.importorskip("PIL")
+    image = photo(channels=channels)
+    layer = RandAugment(1, magnitude, operations=NAMES, seed=1)
+    possible, keys = Outcomes(image, 31, "narrow", levels=[magnitude]), []
+    for result in augment(layer, np.repeat(image[None], count, axis=0)):
+        key, away = possible.of(result)
+        assert away <= (key[0] in INEXACT), key
+        keys.append(key)
+    if channels == 3:
+        assert min(possible.p_values(keys)) > LEAST_P
 
 
-def test_the_rate_is_exact_and_images_that_are_not_chosen_keep_their_bits():
-    images = np.repeat(IMAGES[:1].astype("float32"), 1500, axis=0)[:, :4, :3]
-    images[::7, 1, 1] = np.nan
-    layer = RandAugment(1, operations=["invert"], rate=0.3, value_range=(0, 255), seed=6)
-    found = augment(layer, images)
-    kept = np.array([one.tobytes() == other.tobytes() for one, other in zip(found, images, strict=True)])
-    assert stats.binomtest(int(kept.sum()), 1500, 0.7).pvalue > LEAST_P
+def test_all_pairs_of_operations_are_drawn_with_equal_probabilities():
+    """Chi-square of all results of two operations in a row, of which each is exact."""
+    pytest.importorskip("PIL")
+    image, count = photo(), 4000
+    names = ["translate_x", "translate_y", "posterize", "solarize", "equalize", "invert"]
+    steps = []
+    for name in names:
+        magnitude = magnitude_of(name, 19 / 30, image.shape[:2])  # a threshold of 93.5, which no pixel has
+        signs = (1, -1) if name in MOVING else (1,)
+        steps += [(name, sign * magnitude, 1 / len(names) / len(signs)) for sign in signs]
+    odds = sequences(image, steps, 2)
+    assert len(odds) > 40  # of 64 pairs
+    found = augment(RandAugment(2, 19, operations=names, seed=2), np.repeat(image[None], count, axis=0))
+    counts = collections.Counter(result.tobytes() for result in found)
+    assert not set(counts) - set(odds)
+    expected = [count * share for share in odds.values()]
+    assert min(expected) > 5 and stats.chisquare([counts[key] for key in odds], expected).pvalue > LEAST_P
 
 
 @pytest.mark.parametrize("layout", ["channels_last", "channels_first"])

@@ -4,12 +4,10 @@ import numpy as np
 import pytest
 from harness import only
 from layers.batches import LEAST_P, augment
-from layers.policies import NAMES, Outcomes, photo
+from layers.policies import INEXACT, NAMES, Outcomes, photo
 from scipy import stats
 
 from keras_reg.layers import TrivialAugmentWide
-
-INEXACT = ("brightness", "color", "contrast", "sharpness", "auto_contrast")  # to one level: Pillow rounds otherwise
 
 
 @pytest.mark.parametrize(("channels", "count"), [(3, 700), (1, 60)])

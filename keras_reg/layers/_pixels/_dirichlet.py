@@ -25,7 +25,7 @@ def _table(alpha):
     pieces = (density[1:] + density[:-1]) / 2 * np.diff(y)
     below = density[0] / alpha + np.concatenate([[0], pieces]).cumsum()
     above = np.concatenate([[0], pieces[::-1]]).cumsum()[::-1] + density[-1] / math.exp(high)
-    odds = np.log(below) - np.log(above)
+    odds = np.log(np.maximum(below, 1e-300)) - np.log(np.maximum(above, 1e-300))  # a large alpha underflows
     return np.interp(np.linspace(-MOST_ODDS, MOST_ODDS, KNOTS), odds, y).astype("float32")
 
 
