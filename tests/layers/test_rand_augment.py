@@ -205,3 +205,13 @@ def test_auto_contrast_divides_as_torchvision_on_every_backend():
     expected = (images - low) / ((high - low) * np.float32(1 / 255))
     np.testing.assert_array_equal(found, np.minimum(expected, 255).astype("uint8"))
     assert {254, 255} <= set(found.max((1, 2)).ravel().tolist())
+
+
+@only("tensorflow", why="It is about what TensorFlow makes of a division by a constant.")
+def test_posterize_in_a_graph_with_a_constant_index():
+    import tensorflow as tf
+
+    images = np.random.default_rng(0).integers(0, 256, (8, 4, 4, 3)).astype("uint8")
+    layer = RandAugment(1, operations=["posterize"], seed=1)
+    found = tf.function(lambda x: layer(x, index=0))(images)
+    np.testing.assert_array_equal(to_numpy(found), images & 254)

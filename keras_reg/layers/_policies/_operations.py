@@ -156,8 +156,9 @@ class Operations:
         """`unit` is the distance of the levels that remain of 256."""
         values, unit = self._values(images), self._of_each(unit, images)
         if self.whole:
-            return self._pixels(self.ops.floor(values / unit) * unit)
-        count = 256.0 / unit
+            # Not at a whole quotient: TensorFlow may replace the division by a product with an inexact reciprocal.
+            return self._pixels(self.ops.floor((values + 0.5) / unit) * unit)
+        count = self.ops.floor(256.0 / unit + 0.5)
         kept = self.ops.minimum(self.ops.maximum(self.ops.floor(values * count), 0.0), count - 1.0)
         return self._pixels(kept / count)
 
