@@ -151,6 +151,27 @@ def test_grain_with_the_index_repeats_from_the_seed():
     assert one == two and len(set(one)) == 40
 
 
+def pictures_of_direct_calls(seed=1):
+    """Those of `worker_of_randomness.Photos`, drawn by another layer. In a thread, where NumPy draws as in a worker."""
+    layer = worker_of_randomness.turning_and_changing(seed)
+
+    def call():
+        return [layer(worker_of_randomness.PHOTOS, index=i) for i in range(worker_of_randomness.COUNT)]
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        pictures = pool.submit(call).result()
+    assert repeats(pictures) == 0 and all((batch != worker_of_randomness.PHOTOS).any() for batch in pictures)
+    return pictures
+
+
+def test_grain_threads_give_the_pictures_of_direct_calls():
+    grain = pytest.importorskip("grain")
+    dataset = grain.MapDataset.range(worker_of_randomness.COUNT).map(worker_of_randomness.Photos().__getitem__)
+    found = list(dataset.to_iter_dataset(grain.ReadOptions(num_threads=8, prefetch_buffer_size=16)))
+    assert prints_of(found) == prints_of(pictures_of_direct_calls())
+    assert prints_of(found) != prints_of(pictures_of_direct_calls(seed=2))
+
+
 WORKERS = """
 import pickle, sys
 import numpy as np, keras, keras_reg
@@ -204,6 +225,23 @@ if __name__ == "__main__":
 """
     )
     assert printed.split() == ["96", "96", "True", "48", "20", "20"]
+
+
+@only("torch")
+def test_workers_of_a_torch_data_loader_give_the_pictures_of_direct_calls():
+    """Forked and spawned."""
+    printed = run_in_fresh_process(
+        """
+        from torch.utils.data import DataLoader
+        from layers import worker_of_randomness as worker
+
+        if __name__ == "__main__":
+            for context, count in (("fork", 2), ("spawn", 1)):
+                options = {"num_workers": count, "multiprocessing_context": context}
+                print(worker.digest(DataLoader(worker.Photos(), batch_size=None, **options)))
+        """
+    )
+    assert printed.split() == [worker_of_randomness.digest(pictures_of_direct_calls())] * 2
 
 
 def test_processes_do_not_share_numbers():
@@ -300,3 +338,21 @@ def test_worker_processes_of_grain_do_not_share_numbers():
         """
     )
     assert printed.split() == ["40", "40"]
+
+
+@only("jax", why="The place of the numbers is the same on all.")
+def test_worker_processes_of_grain_give_the_pictures_of_direct_calls():
+    pytest.importorskip("grain")
+    printed = run_in_fresh_process(
+        """
+        import grain
+        from absl import flags
+        from layers import worker_of_randomness as worker
+
+        if __name__ == "__main__":
+            flags.FLAGS(["grain"])  # which its workers read
+            dataset = grain.MapDataset.range(worker.COUNT).map(worker.Photos().__getitem__).to_iter_dataset()
+            print(worker.digest(dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=2))))
+        """
+    )
+    assert printed.split() == [worker_of_randomness.digest(pictures_of_direct_calls())]
