@@ -94,7 +94,6 @@ def keras_own(name, dtype="float32"):
         "CutMix": lambda: [cut_mix()],
         "RandomAffine": lambda: [turn()],
         "RandAugment": lambda: [_keras("RandAugment", most, **given)],
-        "AugMix": lambda: [_keras("AugMix", most, **given)],
         "RandomFlip": lambda: [flip()],
         "ColorJitter": lambda: [_keras("RandomColorJitter", most, 0.4, 0.4, 0.4, 0.1, **given)],
         "RandomGaussianBlur": lambda: [

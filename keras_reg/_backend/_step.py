@@ -1,5 +1,7 @@
 """The training step, and the functions that Keras calls for each step."""
 
+import sys
+
 import keras
 
 from keras_reg._backend._current import BACKEND
@@ -126,11 +128,9 @@ class _ReturningState:
         except StopIteration:
             raise  # the end of the data
         except BaseException:
-            import jax
-
             for variables, values in zip(self._variables(), state, strict=False):
                 for variable, value in zip(variables, values, strict=False):
-                    if not isinstance(value, jax.core.Tracer) and not value.is_deleted():
+                    if not _is_traced(value) and not value.is_deleted():
                         variable.assign(value)
             raise
 
@@ -147,13 +147,13 @@ def is_traced_apart(tensors, variables):
     This is so outside of the `keras.StatelessScope` of a step. Gradients do not see what is then computed from the
     variables, and updates of them are lost.
     """
-    if BACKEND != "jax":
+    if BACKEND != "jax" or not any(map(_is_traced, keras.tree.flatten(tensors))):
         return False
-    import jax
+    return not any(_is_traced(_value_of(variable)) for variable in variables)
 
-    if not any(isinstance(tensor, jax.core.Tracer) for tensor in keras.tree.flatten(tensors)):
-        return False
-    return not any(isinstance(_value_of(variable), jax.core.Tracer) for variable in variables)
+
+def _is_traced(value):
+    return isinstance(value, sys.modules["jax"].core.Tracer)
 
 
 def _value_of(variable):

@@ -14,7 +14,7 @@ from keras_reg.training._augmented_input import find_images, put_images
 from keras_reg.training._custom_loop import check_scope
 from keras_reg.training._own_loss import loss_of
 from keras_reg.training._sharpness_aware import SharpenedOptimizer, SharpnessAware
-from keras_reg.training._uses_parts import UsesParts, note_use
+from keras_reg.training._uses_parts import UsesParts, note_use, runs_step
 
 
 class FurtherPasses:
@@ -31,7 +31,7 @@ class FurtherPasses:
 
     def __init__(self, model, batch=None, state=(), process=None, keys=None):
         self.model, self.batch, self.state, self.process = model, batch, list(state), process
-        self.keys = keys
+        self.keys, self.has_penalties = keys, False  # whether the loss of the step has the penalties
 
     def run(self, x, same_masks=True):
         """Returns the outputs for other inputs, at the current weights.
@@ -99,7 +99,7 @@ class _OfStep(threading.local):
 
     def __init__(self, compiled):
         self.compiled, self.optimizer, self.passes = [compiled], None, None
-        self.in_training, self.in_test, self.has_penalties = True, False, False
+        self.in_training, self.in_test = True, False
         self.in_method = False  # whether a method of Keras runs, such as `fit`
 
 
@@ -119,13 +119,13 @@ class HasFurtherPasses(UsesParts):
     @contextlib.contextmanager
     def further_passes(self, *arguments):
         of_step = self._of_step
-        of_step.passes, of_step.has_penalties = FurtherPasses(self, *arguments), False
+        passes = of_step.passes = FurtherPasses(self, *arguments)
         if self.sharpness is not None:
             note_use("sharpness")
-            of_step.optimizer = SharpenedOptimizer(self.optimizer, self.sharpness, of_step.passes.gradients)
+            of_step.optimizer = SharpenedOptimizer(self.optimizer, self.sharpness, passes.gradients)
         try:
             yield
-            if self.penalties and not of_step.has_penalties:
+            if self.penalties and not passes.has_penalties:
                 fail(
                     "`compute_loss` of a subclass must call `super().compute_loss`, which adds the penalties.",
                     model=type(self).__name__, penalties=[penalty.name for penalty in self.penalties],
@@ -205,10 +205,11 @@ class HasFurtherPasses(UsesParts):
         self._of_step.in_training = training
         if not training:
             return loss
-        if not self._of_step.in_method:
+        if runs_step() or not self._of_step.in_method:  # else Keras builds the metrics
             check_scope(self, "compute_loss", y_pred)
         note_use("penalties")
-        step, self._of_step.has_penalties = self.current_passes(), True
+        step = self.current_passes()
+        step.has_penalties = True
         with step.same_draws():
             for penalty, tracker in zip(self.penalties, self._terms, strict=True):
                 added, term = penalty.added(step, x, y, y_pred, sample_weight)

@@ -11,8 +11,13 @@ _running = threading.local()  # `used`: the parts that the running step of a sub
 
 def note_use(part):
     """Notes that the running step uses a part of the model: one of `METHODS`."""
-    if not is_compiling() and getattr(_running, "used", None) is not None:
+    if not is_compiling() and runs_step():
         _running.used.add(part)
+
+
+def runs_step():
+    """Whether a step of a subclass runs in this thread."""
+    return getattr(_running, "used", None) is not None
 
 
 class UsesParts:
@@ -32,7 +37,7 @@ def _has(model, part):
 def _warning(step):
     @functools.wraps(step)
     def train_step(self, *args, **kwargs):
-        if is_compiling() or getattr(_running, "used", None) is not None:  # the class that calls this one warns
+        if is_compiling() or runs_step():  # the class that calls this one warns
             return step(self, *args, **kwargs)
         _running.used = set()
         try:

@@ -15,7 +15,11 @@ def to_numpy(x):
 def unpacked(batch):
     """Returns (x, y, sample_weight) of a batch in NumPy, with `None` for missing parts."""
     parts = keras.utils.unpack_x_y_sample_weight(tuple(batch) if isinstance(batch, list) else batch)
-    return tuple(None if part is None else tree.map_structure(to_numpy, part) for part in parts)
+    arrays = tuple(None if part is None else tree.map_structure(to_numpy, part) for part in parts)
+    lengths = _lengths(arrays)
+    if len(lengths) != 1:
+        fail("A batch of the data must have as many labels and weights as inputs.", lengths=lengths)
+    return arrays
 
 
 def data_arrays(name, data, several_inputs):
@@ -29,10 +33,14 @@ def data_arrays(name, data, several_inputs):
     arrays = tuple(_to_array(name, part) for part in (x, y, *rest) if part is not None)
     if any(array.dtype.kind in "OUSM" for array in tree.flatten((arrays[0], arrays[2:]))):
         fail(f"`{name}` must contain arrays of numbers.", dtype=[str(array.dtype) for array in tree.flatten(arrays)])
-    lengths = sorted({len(array) if array.ndim else 0 for array in tree.flatten(arrays)})
+    lengths = _lengths(arrays)
     if len(lengths) != 1 or lengths == [0]:
         fail(f"`{name}` must have arrays of equal length, of at least 1.", lengths=lengths)
     return arrays
+
+
+def _lengths(arrays):
+    return sorted({len(array) if array.ndim else 0 for array in tree.flatten(arrays) if array is not None})
 
 
 def _stacked(x):

@@ -1,5 +1,6 @@
 """Every way to hand over a batch does the same to it."""
 
+from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 
 import keras
@@ -52,6 +53,13 @@ def test_none_stays_none_and_nests_stay_nests(make):
     _, labels, weights = make()((IMAGES, {"a": LABELS, "b": (LABELS, LABELS)}, None))
     assert weights is None and set(labels) == {"a", "b"} and isinstance(labels["b"], tuple)
     equal(labels["b"], (labels["a"], labels["a"]))
+
+
+def test_a_namedtuple_comes_back_as_one():
+    batch = namedtuple("Batch", ["x", "y"])
+    found = RandomErasing(1.0, seed=1)(batch(IMAGES, LABELS))
+    assert type(found) is batch
+    equal(found, RandomErasing(1.0, seed=1)(IMAGES, LABELS))
 
 
 def test_a_dict_keeps_its_order_and_what_a_layer_does_not_know():

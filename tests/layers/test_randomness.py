@@ -320,39 +320,36 @@ def test_any_generator_that_jax_is_set_to_serves():
         jax.config.update("jax_default_prng_impl", before)
 
 
-@only("jax", why="The place of the numbers is the same on all.")
-def test_worker_processes_of_grain_do_not_share_numbers():
+def printed_by_workers_of_grain(source, lines):
+    """What a program prints that maps a dataset in two worker processes of Grain. `source` makes it, as a map."""
     pytest.importorskip("grain")
-    printed = run_in_fresh_process(
-        """
+    return run_in_fresh_process(
+        f"""
         import grain, numpy as np
         from absl import flags
         from layers import worker_of_randomness as worker
 
         if __name__ == "__main__":
             flags.FLAGS(["grain"])  # which its workers read
-            dataset = grain.MapDataset.range(40).map(lambda _: worker.draw(worker.layer, 1)[0]).to_iter_dataset()
+            dataset = {source}.to_iter_dataset()
             dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=2))
-            rows = [np.array(row) for row in dataset]
-            print(len(rows), len({row.tobytes() for row in rows}))
+            {lines}
         """
+    )
+
+
+@only("jax", why="The place of the numbers is the same on all.")
+def test_worker_processes_of_grain_do_not_share_numbers():
+    printed = printed_by_workers_of_grain(
+        "grain.MapDataset.range(40).map(lambda _: worker.draw(worker.layer, 1)[0])",
+        "rows = [np.array(row) for row in dataset]; print(len(rows), len({row.tobytes() for row in rows}))",
     )
     assert printed.split() == ["40", "40"]
 
 
 @only("jax", why="The place of the numbers is the same on all.")
 def test_worker_processes_of_grain_give_the_pictures_of_direct_calls():
-    pytest.importorskip("grain")
-    printed = run_in_fresh_process(
-        """
-        import grain
-        from absl import flags
-        from layers import worker_of_randomness as worker
-
-        if __name__ == "__main__":
-            flags.FLAGS(["grain"])  # which its workers read
-            dataset = grain.MapDataset.range(worker.COUNT).map(worker.Photos().__getitem__).to_iter_dataset()
-            print(worker.digest(dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=2))))
-        """
+    printed = printed_by_workers_of_grain(
+        "grain.MapDataset.range(worker.COUNT).map(worker.Photos().__getitem__)", "print(worker.digest(dataset))"
     )
     assert printed.split() == [worker_of_randomness.digest(pictures_of_direct_calls())]

@@ -1,13 +1,9 @@
 """Custom loops on JAX: what is traced outside of a `StatelessScope` is refused, and inside is a step of `fit`."""
 
-import os
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
-from harness import ROOT, only, raises_received, to_numpy
+from harness import only, raises_received, run_in_fresh_process, to_numpy
 
 from keras_reg import layers, training
 
@@ -16,10 +12,10 @@ X = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
 Y = np.arange(8) % 3
 
 
-def made(**parts):
+def made(cls=training.RegularizedModel, **parts):
     keras.utils.set_random_seed(0)
     network = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
-    model = training.RegularizedModel(network, **parts)
+    model = cls(network, **parts)
     model.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     model.build((None, 4))
     return model
@@ -44,6 +40,32 @@ def test_a_loss_of_a_stateless_call_would_leave_penalties_without_a_gradient(pen
     for compute in (jax.jit(jax.grad(loss)), jax.grad(loss)):
         with raises_received("`compute_loss`", "StatelessScope"):
             compute(trainable)
+
+
+class OwnStep(training.RegularizedModel):
+    """A step as in Keras' guide, without a scope for the loss."""
+
+    def compute_loss_and_updates(self, trainable, others, x, y):
+        y_pred, others = self.stateless_call(trainable, others, x, training=True)
+        return self.compute_loss(x, y, y_pred), others
+
+    def train_step(self, state, data):
+        import jax
+
+        trainable, others, optimizer, metrics = state
+        compute = jax.value_and_grad(self.compute_loss_and_updates, has_aux=True)
+        (loss, others), gradients = compute(trainable, others, *data)
+        trainable, optimizer = self.optimizer.stateless_apply(optimizer, gradients, trainable)
+        return {"loss": loss}, (trainable, others, optimizer, metrics)
+
+
+def test_a_step_of_a_subclass_without_a_scope_is_refused_and_keeps_the_weights():
+    model = made(cls=OwnStep, penalties=[training.ConfidencePenalty(0.1)])
+    before = model.get_weights()
+    with raises_received("`compute_loss`", "StatelessScope"):
+        model.fit(X, Y, verbose=0)
+    for value, expected in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(value, expected)
 
 
 def test_augment_would_repeat_its_draws():
@@ -116,7 +138,6 @@ def test_the_error_of_a_leaked_tracer_is_not_hidden():
 
 
 DRAWS = """
-import sys
 import numpy as np
 from keras_reg import layers
 x, y = np.linspace(0, 1, 192, dtype="float32").reshape(4, 4, 4, 3), np.arange(4) % 3
@@ -124,15 +145,15 @@ made = [layers.MixUp(0.4, num_classes=3, seed=0), layers.CutMix(1.0, num_classes
         layers.RandomGaussianNoise(0.1, 1.0, seed=0), layers.RandomAffine(20, seed=0)]
 found = [np.asarray(part) for layer in made for part in layer((x, y), index=5)]
 assert all(str(part.dtype) == "float32" for part in found[:5]), [part.dtype for part in found]
-np.savez(sys.argv[1], *[part.astype("float32") for part in found])
+np.savez({path!r}, *[part.astype("float32") for part in found])
 """
 
 
 def test_the_draws_do_not_depend_on_jax_enable_x64(tmp_path):
     found = []
     for enabled in ("0", "1"):
-        path, environment = tmp_path / f"{enabled}.npz", {**os.environ, "JAX_ENABLE_X64": enabled}
-        subprocess.run([sys.executable, "-c", DRAWS, path], env=environment, cwd=ROOT, check=True, timeout=300)
+        path = str(tmp_path / f"{enabled}.npz")
+        run_in_fresh_process(DRAWS.format(path=path), env={"JAX_ENABLE_X64": enabled})
         found.append(np.load(path))
     for name in found[0]:
         np.testing.assert_allclose(found[0][name], found[1][name], atol=1e-5)

@@ -79,12 +79,11 @@ def test_accumulation_of_2(part):
     assert moved == [False, True]
 
 
-@pytest.mark.skipif(
-    BACKEND == "torch" and not os.environ.get("KERAS_REG_COMPILE_TORCH"),
-    reason="PyTorch's compiler needs a minute for each part. KERAS_REG_COMPILE_TORCH=1 runs it.",
-)
+@pytest.mark.filterwarnings("ignore:Dynamo", "ignore:The .grad attribute")  # of Keras' own code
 @each_part("jit_compile")
 def test_jit_compile(part):
+    if BACKEND == "torch" and part != "ConfidencePenalty" and not os.environ.get("KERAS_REG_COMPILE_TORCH"):
+        pytest.skip("PyTorch's compiler needs a minute for each part. KERAS_REG_COMPILE_TORCH=1 runs it.")
     start, found = weights(compiled("none")), fitted(compiled(part, jit_compile=True))[1]
     assert all((a != b).any() for a, b in zip(start[:2], found[:2], strict=True))
     if BACKEND != "tensorflow":  # where XLA has other random numbers

@@ -75,6 +75,8 @@ class Form:
         values = (batch.images, batch.given("labels"), batch.sample_weights)[: self.length]
         if self.kind is None:
             return values[0] if self.length == 1 else values
+        if hasattr(self.kind, "_make"):  # a namedtuple
+            return self.kind._make(values)
         return self.kind(values) if self.kind in (tuple, list) else tuple(values)
 
 
