@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_reg._backend._jax_switch import in_groups, one_by_one
-from keras_reg._backend._place import Place, behind_conditional
+from keras_reg._backend._place import Place, behind_conditional, of_one
 
 PART = 2**20  # the numbers of N(0, 1) that are drawn at a time on a CPU
 GROUP = 16  # the images for which an accelerator computes a costly operation at a time
@@ -106,6 +106,14 @@ class JaxPlace(Place):
             for number in costly:
                 images = in_groups(own == number, branches[number], GROUP, images, *given)
         return images
+
+    def in_parts(self, function, images, *parameters):
+        """In a compiled program on a CPU, the function is called for one image after another."""
+        import jax
+
+        if not isinstance(images, jax.core.Tracer) or 0 in images.shape or jax.default_backend() != "cpu":
+            return function(images, *parameters)
+        return jax.lax.map(lambda given: of_one(function, given), (images, *parameters))
 
     def held_dtype(self, dtype):
         return np.dtype(sys.modules["jax"].dtypes.canonicalize_dtype(dtype))

@@ -27,6 +27,8 @@ class NumpyPlace(Place):
     _CHUNK = 2**15
     _CHUNK_OF_BRANCH = 2**17
 
+    _PART = 2**20  # the number of elements of a part that takes little memory, but is large enough for many branches
+
     def from_keras(self, tensor):
         return keras.ops.convert_to_numpy(tensor)
 
@@ -57,6 +59,17 @@ class NumpyPlace(Place):
                 some = chosen[start : start + at_once]
                 images[some] = branches[number](images[some], *(array[some, step] for array in parameters))
         return images
+
+    def in_parts(self, function, images, *parameters):
+        at_once = max(1, self._PART // max(1, images[:1].size))
+        if at_once >= len(images):
+            return function(images, *parameters)
+        result = np.empty(images.shape, images.dtype)
+        for start in range(0, len(images), at_once):
+            some = slice(start, start + at_once)
+            given = keras.tree.map_structure(lambda array, some=some: array[some], parameters)
+            result[some] = function(images[some], *given)
+        return result
 
     def dtype_of_arithmetic(self, dtype):
         return at_least_four_bytes(dtype)

@@ -14,6 +14,7 @@ NumpyPlace         NumPy's                       in data-loading workers
 ForeignTorch       NumPy's, in PyTorch's memory  PyTorch's tensors under JAX or TensorFlow
 """
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -171,6 +172,19 @@ class Place:
             images = self.chosen(which[:, step], dict(enumerate(branches)), images, *given)
         return images
 
+    def in_parts(self, function, images, *parameters):
+        """Returns `function(images, *parameters)`, whose result has the shape and dtype of the images.
+
+        Here, it is called once. Places may call it for a few images at a time, so that what it computes on the way
+        takes little memory.
+
+        Args:
+            function: A function that processes each image by itself.
+            images: The images, (batch, ...).
+            *parameters: Nests of arrays (batch, ...).
+        """
+        return function(images, *parameters)
+
     def chosen(self, which, branches, images, *parameters):
         """Applies to each image the branch of its number, if there is one. The branches are computed for all images.
 
@@ -228,6 +242,11 @@ class Place:
 def at_least_four_bytes(dtype):
     """Returns float32 for a dtype of shorter floats, or the dtype itself."""
     return "float32" if dtype in ("float16", "bfloat16") else dtype
+
+
+def of_one(function, given):
+    """Returns `function` of a nest of arrays of one sample."""
+    return function(*keras.tree.map_structure(lambda array: array[None], given))[0]
 
 
 def for_one(branches):

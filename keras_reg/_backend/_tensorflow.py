@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_reg._backend._philox import PhiloxState
-from keras_reg._backend._place import USUAL_BATCH, Place, behind_conditional, for_one
+from keras_reg._backend._place import USUAL_BATCH, Place, behind_conditional, for_one, of_one
 from keras_reg._backend._recomputing import is_called_by, refuse_recomputing
 from keras_reg._backend._tensorflow_ops import tensorflow_ops
 
@@ -155,6 +155,15 @@ class TensorFlowProgram(TensorFlowPlace):
 
         signature = tf.TensorSpec(images.shape[1:], images.dtype)
         return tf.map_fn(changed, (images, which, *parameters), fn_output_signature=signature)
+
+    def in_parts(self, function, images, *parameters):
+        """On a CPU, a program calls the function for one image after another."""
+        import tensorflow as tf
+
+        if _has_gpu():
+            return function(images, *parameters)
+        signature = tf.TensorSpec(images.shape[1:], images.dtype)
+        return tf.map_fn(lambda given: of_one(function, given), (images, *parameters), fn_output_signature=signature)
 
     def dtype_of_arithmetic(self, dtype):
         return "float32" if dtype == "bfloat16" and not _has_gpu() else dtype

@@ -154,7 +154,9 @@ class AugMix(DrawnOperations):
         return batch.place.starts_slowly and math.prod(batch.ops.shape(batch.images)) <= SMALL
 
     def transform_images(self, images: Tensor, drawn: Any, batch: Any) -> Tensor:
-        weights, chains, selected = drawn
+        return batch.place.in_parts(lambda *given: self._mixed(*given, batch), images, *drawn)
+
+    def _mixed(self, images, weights, chains, selected, batch):
         ops, wide = batch.ops, at_least_float32(dtype_of(images))
 
         def part(array, column):
