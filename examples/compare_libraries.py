@@ -137,27 +137,32 @@ QUESTIONS = ("CutMix: label error", "erased at 0.5", "dropped at 0.1", "MixUp of
 
 
 # %%
-def main(names=tuple(LIBRARIES), save=None):
+def compare(libraries, questions, save=None):
+    """Prints the answers of each library, a function that returns them in order, and returns {library: answers}."""
     answers, versions = {}, {}
-    for name in names:
+    for name, ask in libraries.items():
         try:
-            answers[name] = LIBRARIES[name]()
+            answers[name] = ask()
         except Exception as error:
             print(f"{name}: skipped, {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}\n")
             continue
         versions[name] = importlib.metadata.version(name.replace("_", "-"))
         print(f"{name} {versions[name]}")
-        for question, answer in zip(QUESTIONS, answers[name], strict=True):
-            print(f"  {question:26} {answer or 'not available'}")
+        for question, answer in zip(questions, answers[name], strict=True):
+            print(f"  {question:30} {answer or 'not available'}")
         print()
     if save:
         found = json.loads(save.read_text()) if save.exists() else {}
         rows = {
-            name: {"version": versions[name]} | dict(zip(QUESTIONS, found, strict=True))
+            name: {"version": versions[name]} | dict(zip(questions, found, strict=True))
             for name, found in answers.items()
         }
         save.write_text(json.dumps(dict(sorted((found | {keras.backend.backend(): rows}).items())), indent=1) + "\n")
     return answers
+
+
+def main(names=tuple(LIBRARIES), save=None):
+    return compare({name: LIBRARIES[name] for name in names}, QUESTIONS, save)
 
 
 if __name__ == "__main__":

@@ -197,3 +197,9 @@ def test_this_package_does_what_it_says(example, capsys):
     assert cut == "0.000 mean, 0.000 max" and refused == "ValueError"
     assert abs(float(erased) - 0.5) < 0.05
     assert all(abs(float(share) - 0.1) < 0.01 for share in re.findall(r": ([\d.]+)", dropped))
+
+
+@only("torch")
+def test_what_this_package_says_of_geometry_and_policies(example, capsys):
+    *numbers, repeated, masks, box = example("compare_policies").main(["keras_reg"])["keras_reg"]
+    assert max(map(float, [*numbers, masks])) < 0.1 and (repeated, box) == ("the same", "moves it")

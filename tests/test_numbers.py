@@ -165,6 +165,35 @@ def test_the_comparison_on_the_page_for_other_libraries():
     assert numbers_in(page, "On a 20 x 12 map, it drops # at a rate") == [round(float(maps["keras_cv"][2]), 2)]
 
 
+def test_the_table_of_geometry_and_policies():
+    """To renew it: `compare_policies.py --json docs/results/comparison_policies.json` on each backend."""
+    page = (ROOT / "docs" / "coming_from.md").read_text(encoding="utf-8")
+    _, _, *rows = re.findall(
+        r"^\|(.*)\|$", page.split("### Geometry and policies, measured")[1].split("\n## ")[0], re.M
+    )
+    measured = results("comparison_policies")
+    questions = [key for key in measured["torch"]["keras_reg"] if key != "version"]
+    for row, question in zip(rows, questions, strict=True):
+        cells = dict(zip(("keras_reg", "keras", "torchvision"), row.split("|")[1:], strict=True))
+        for library, cell in cells.items():
+            answers = {backend: rows[library][question] for backend, rows in measured.items() if library in rows}
+            assert cell.strip() == _cell(question, answers), question
+
+
+def _cell(question, answers):
+    """The cell for {backend: answer}."""
+    if not re.match(r"[\d.]+$", next(iter(answers.values()))):
+        (answer,) = set(answers.values())
+        return answer
+    if question.startswith("invert"):
+        return span(map(float, answers.values()), 0)
+    shares = {backend: 100 * float(answer) for backend, answer in answers.items()}
+    if question.startswith("rotated") and len(set(shares.values())) > 1:
+        names = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
+        return ", ".join(f"{shares[key]:.0f} % ({name})" for key, name in names.items())
+    return f"{span(shares.values(), 0)} %"
+
+
 # Accuracies.
 
 

@@ -55,7 +55,7 @@ def measure(shape, rows, rounds):
         yield {"size": size, "layer": name, "mode": MODE, "ms": ms}
 
 
-def main(argv=None, sizes=SIZES, rows=ROWS, rounds=5):
+def main(argv=None, sizes=SIZES, rows=ROWS, rounds=15):
     given = parse(parser(__doc__), argv)
     sizes, rounds = (QUICK, 1) if given.quick else (sizes, rounds)
     found = []

@@ -265,6 +265,45 @@ def test_masks_nearest_pixels_and_points_are_those_of_numpy():
     np.testing.assert_allclose(found["keypoints"], np.where(kept[..., None], points, -1), atol=1e-3)
 
 
+FORMATS = {
+    "xyxy": lambda x1, y1, x2, y2: (x1, y1, x2, y2),
+    "yxyx": lambda x1, y1, x2, y2: (y1, x1, y2, x2),
+    "xywh": lambda x1, y1, x2, y2: (x1, y1, x2 - x1, y2 - y1),
+    "center_xywh": lambda x1, y1, x2, y2: ((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1),
+    "rel_xyxy": lambda x1, y1, x2, y2: (x1 / 17, y1 / 23, x2 / 17, y2 / 23),
+    "rel_yxyx": lambda x1, y1, x2, y2: (y1 / 23, x1 / 17, y2 / 23, x2 / 17),
+    "rel_xywh": lambda x1, y1, x2, y2: (x1 / 17, y1 / 23, (x2 - x1) / 17, (y2 - y1) / 23),
+}
+
+
+@pytest.mark.parametrize("box_format", FORMATS)
+def test_boxes_are_those_of_numpy(box_format):
+    """To 1e-3 of a pixel: after each map, the clipped upright hull of the moved corners, which are edges of pixels."""
+    height, width, rng, write = 23, 17, np.random.default_rng(1), FORMATS[box_format]
+    ranges = np.array([60, 0.3, 0.3, 0.3])
+    draws = rng.uniform(-ranges, ranges, (2, 4)).tolist()
+    layers = [RandomAffine(*((x, x) for x in numbers), bounding_box_format=box_format) for numbers in draws]
+    corners = np.sort(rng.random((COUNT, 8, 2, 2)) * [width, height], axis=2)
+    boxes = np.stack(write(*np.moveaxis(corners.reshape(COUNT, 8, 4), -1, 0)), -1).astype("float32")
+    data = {"images": example(height, width)["images"], "bounding_boxes": {"boxes": boxes}}
+    data["bounding_boxes"]["classes"] = np.tile(np.arange(8), (COUNT, 1))
+    found = augment(Pipeline([RandomFlip(rate=1.0, bounding_box_format=box_format), *layers]), data)["bounding_boxes"]
+    corners = (corners * [-1, 1] + [width, 0])[:, :, ::-1]
+    left = np.ones((COUNT, 8), bool)
+    for numbers in draws:
+        x, y = corners[..., 0], corners[..., 1]
+        four = np.stack([x[..., [0, 0, 1, 1]], y[..., [0, 1, 0, 1]]], -1)
+        moved = placed(four - 0.5, np.linalg.inv(source_of(height, width, *numbers))) + 0.5
+        corners = np.clip(np.stack([moved.min(2), moved.max(2)], 2), 0, [width, height])
+        left &= (corners[:, :, 1] - corners[:, :, 0] > 1e-3).all(-1)
+    assert 0.3 < left.mean() < 1
+    np.testing.assert_array_equal(found["classes"], np.where(left, np.arange(8), -1))
+    x1, y1, x2, y2 = np.moveaxis(corners.reshape(COUNT, 8, 4), -1, 0)
+    expected = np.where(left[..., None], np.stack(write(x1, y1, x2, y2), -1), -1)
+    limit = 1e-3 / 17 if box_format.startswith("rel_") else 1e-3
+    np.testing.assert_allclose(found["boxes"], expected, atol=limit)
+
+
 def placed(points, matrix):
     return points @ matrix[:2, :2].T + matrix[:2, 2]
 
