@@ -21,6 +21,7 @@ SEARCHED = {
     "mixup": "methods/mix_up", "random erasing": "methods/random_erasing", "cut mix": "methods/cut_mix",
     "fine-tuning": "methods/transfer_learner", "disturblabel": "methods/label_noise", "wrong labels": "wrong_labels",
     "batch normalization": "methods/noisy_batch_normalization", "warmup": "methods/exponential_lr",
+    "cutmix": "methods/cut_mix", "randaugment": "methods/rand_augment", "augmix": "methods/aug_mix",
 }  # fmt: skip
 
 

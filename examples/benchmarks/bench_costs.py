@@ -17,13 +17,13 @@ import numpy as np
 from benchmarking import BACKEND, parse, parser, save
 from contenders import own_layer
 from modes import MODES, Contender
-from rows import OTHERS, TARGETED
+from rows import NOT_FUSED, OTHERS, TARGETED, WITH_COLORS
 
 SIZES = ((256, 32, 32, 3), (16, 224, 224, 3))
 QUICK = ((8, 8, 8, 3),)
 MODE = MODES[0] if BACKEND == "torch" else MODES[-1]
 ONE_PASS = "one pass over the pixels"
-ROWS = (*(name for name in TARGETED if "noise" not in name), *OTHERS)
+ROWS = (*(name for name in TARGETED if "noise" not in name), *OTHERS, NOT_FUSED, WITH_COLORS)
 
 
 def contender(name):

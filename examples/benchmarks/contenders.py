@@ -19,7 +19,7 @@ import keras
 import peers
 from modes import Contender, in_turn
 from peers import KERNEL, SIGMA
-from rows import CHAIN, FUSED
+from rows import CHAIN, FUSED, NOT_FUSED, WITH_COLORS
 
 from keras_reg import layers
 
@@ -45,6 +45,14 @@ def own_layer(name, dtype="float32"):
     def choice():
         return layers.RandomChoice([mix_up(0.2), cut_mix(1.0)], mode="sample", **given)
 
+    def jitter():
+        return layers.ColorJitter(0.4, 0.4, 0.4, 0.1, value_range=most, **given)
+
+    def moved(fuse=True):
+        return layers.Pipeline(
+            [layers.RandomFlip(), layers.RandomAffine(15), layers.RandomPadCrop(4)], fuse=fuse, **given
+        )
+
     return {
         "RandomErasing, constant": lambda: erasing(fill=0.0),
         "RandomErasing, pixel noise": lambda: erasing(fill="pixel_noise"),
@@ -60,12 +68,14 @@ def own_layer(name, dtype="float32"):
         "RandomAffine": lambda: layers.RandomAffine(15, **given),
         "RandomPadCrop": lambda: layers.RandomPadCrop(4, **given),
         "RandomResizedCrop": lambda: layers.RandomResizedCrop(28, scale=(0.5, 1.0), **given),
-        "ColorJitter": lambda: layers.ColorJitter(0.4, 0.4, 0.4, 0.1, value_range=most, **given),
+        "ColorJitter": jitter,
         "RandomGaussianBlur": lambda: layers.RandomGaussianBlur(SIGMA, KERNEL, 1.0, **given),
         "RandomSharpness": lambda: layers.RandomSharpness(0.9, value_range=most, **given),
         "RandomGaussianNoise": lambda: layers.RandomGaussianNoise(0.1 * most[1], 1.0, clip=most, **given),
-        FUSED: lambda: layers.Pipeline(
-            [layers.RandomFlip(), layers.RandomAffine(15), layers.RandomPadCrop(4)], **given
+        FUSED: moved,
+        NOT_FUSED: lambda: moved(fuse=False),
+        WITH_COLORS: lambda: layers.Pipeline(
+            [layers.RandomFlip(), layers.RandomAffine(15), jitter(), layers.RandomGrayscale(0.1)], **given
         ),
         "RandAugment": lambda: layers.RandAugment(value_range=most, **given),
         "TrivialAugmentWide": lambda: layers.TrivialAugmentWide(value_range=most, **given),

@@ -14,6 +14,7 @@ LINKS = ("RandomErasing, constant", "MixUp", "CutMix")
 PER_BATCH = ("MixUp, one draw a batch", "CutMix, one draw a batch")
 MOVING = ("RandomFlip", "RandomAffine", "RandomPadCrop", "RandomResizedCrop")
 FUSED = "Pipeline of flip, affine and crop"
+NOT_FUSED, WITH_COLORS = f"{FUSED}, fuse=False", "Pipeline of flip, affine, jitter and gray"
 FILTERS = ("ColorJitter", "RandomGaussianBlur", "RandomSharpness", "RandomGaussianNoise")
 POLICIES = ("RandAugment", "TrivialAugmentWide", "AutoAugment", "AugMix")
 WARP, BESIDE_WARP = "RandomAffine", (FUSED, "RandAugment")  # one warp, and what is compared with it

@@ -85,6 +85,10 @@ class Composite(BatchAugmentation):
         return any(getattr(layer, "_mixes", False) for layer in self.layers)
 
     @property
+    def _one_pass(self):
+        return all(getattr(layer, "_one_pass", False) for layer in self.layers)
+
+    @property
     def _works_on_host(self):
         return all(getattr(layer, "_works_on_host", False) for layer in self.layers)
 

@@ -29,6 +29,7 @@ class FusedMovers(MovesPixels, AugmentationFolding, AugmentationRun):
         self.data_format, self.bounding_box_format = layers[0].data_format, layers[0].bounding_box_format
         self.outside = next((layer.outside for layer in layers if layer.outside is not None), None)
         self.interpolation = next((layer.interpolation for layer in layers if layer.interpolation is not None), None)
+        self._one_pass = all(layer._one_pass for layer in layers)
         self._works_on_host = all(layer._works_on_host for layer in layers)
 
     @property

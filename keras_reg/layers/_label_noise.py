@@ -70,6 +70,7 @@ class LabelNoise(BatchAugmentation):
 
     _has_layout = False
     _works_on_host = True
+    _one_pass = True
 
     def __init__(
         self,

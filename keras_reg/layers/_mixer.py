@@ -26,6 +26,7 @@ class Mixer(BatchAugmentation):
     _mixes = True
     _calls_hooks = False
     _works_on_host = True
+    _one_pass = True
 
     def __init__(
         self,

@@ -92,8 +92,11 @@ class Pipeline(Composite):
         return fused(self.layers, self._programs) if self.fuse else self.layers
 
     def _transform(self, batch, u, key, select=None):
+        before = None
         for layer, numbers, part_key in self.parts(batch, u, key):
-            batch = transform_part(layer, batch, numbers, part_key, select)
+            if before and not all(getattr(one, "_one_pass", False) for one in (before, layer)):
+                batch = batch.with_images_computed_once()
+            batch, before = transform_part(layer, batch, numbers, part_key, select), layer
         return batch
 
     def get_config(self) -> Config:

@@ -107,6 +107,7 @@ class RandomErasing(BatchAugmentation):
     _selects = True
     _makes_images = True
     _works_on_host = True
+    _one_pass = True
 
     @renamed(fill_mode="fill", fill_value="fill", mask_fill_value="mask_fill")
     def __init__(

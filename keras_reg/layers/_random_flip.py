@@ -72,6 +72,8 @@ class RandomFlip(Mover):
     uniform_numbers = 1  # in addition to that of the rate: one for each axis in any mode
     kinds = ("image", "video", "signal")
 
+    _one_pass = True
+
     def __init__(
         self,
         mode: Literal["horizontal", "vertical", "horizontal_and_vertical"] = "horizontal",

@@ -61,6 +61,7 @@ class RandomGrayscale(BatchAugmentation):
     kinds = ("image", "video")
 
     _frames_as = "rows"  # the channels of a pixel stay together
+    _one_pass = True
 
     def __init__(
         self,

@@ -78,6 +78,8 @@ class RandomPadCrop(Mover):
     uniform_numbers = 2
     kinds = ("image", "video", "signal")
 
+    _one_pass = True
+
     @renamed(mask_fill_value="mask_fill")
     def __init__(
         self,

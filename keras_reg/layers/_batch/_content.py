@@ -85,6 +85,14 @@ class Batch:
     def computed_once(self, *arrays):
         return self.place.computed_once(*arrays)
 
+    def with_images_computed_once(self):
+        """Returns this batch with its images computed before what reads them. XLA would compute them for each reader.
+
+        For a warp before a layer that reads several pixels, this takes up to 15 times as long.
+        """
+        arrays = iter(self.computed_once(*leaves(self.images)))
+        return dataclasses.replace(self, images=map_arrays(lambda _: next(arrays), self.images))
+
     def drawing(self):
         """Returns this batch for NumPy, which computes parameters from the shapes and dtypes of its tensors."""
         return dataclasses.replace(self, place=self.place.of_parameters())
