@@ -45,7 +45,8 @@ def improve(index, names):
         page, _, section = entry["location"].partition("#")
         entry["title"] = entry["title"].rstrip("¶")  # the mark of links to the sections of notebooks
         entry["boost"] = next(weight for pattern, weight in WEIGHTS.items() if re.match(pattern, page))
-        tags = list(names.get(page, []))
+        # So many names of others start with "Random" that this word would decide.
+        tags = [re.sub(r"^Random(?=[A-Z])", "", name) for name in names.get(page, [])]
         title = re.sub(r"<[^>]+>", "", entry["title"])
         if re.fullmatch(CARD, page) and words_of(title) != title:
             tags.append(words_of(title))

@@ -1,3 +1,4 @@
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -154,9 +155,9 @@ class AugMix(DrawnOperations):
         return batch.place.starts_slowly and math.prod(batch.ops.shape(batch.images)) <= SMALL
 
     def transform_images(self, images: Tensor, drawn: Any, batch: Any) -> Tensor:
-        return batch.place.in_parts(lambda *given: self._mixed(*given, batch), images, *drawn)
+        return batch.place.in_parts(functools.partial(self._blended, batch), images, *drawn)
 
-    def _mixed(self, images, weights, chains, selected, batch):
+    def _blended(self, batch, images, weights, chains, selected):
         ops, wide = batch.ops, at_least_float32(dtype_of(images))
 
         def part(array, column):
