@@ -39,14 +39,18 @@ def aliases(text=None):
     return found
 
 
+def tag_of(name):
+    """A name elsewhere without "Random": so many names start with this word that it would decide."""
+    return re.sub(r"^Random(?=[A-Z])", "", name)
+
+
 def improve(index, names):
     """Adds tags and weights to the entries of a search index. Only the first entry of a page gets tags."""
     for entry in index["docs"]:
         page, _, section = entry["location"].partition("#")
         entry["title"] = entry["title"].rstrip("¶")  # the mark of links to the sections of notebooks
         entry["boost"] = next(weight for pattern, weight in WEIGHTS.items() if re.match(pattern, page))
-        # So many names of others start with "Random" that this word would decide.
-        tags = [re.sub(r"^Random(?=[A-Z])", "", name) for name in names.get(page, [])]
+        tags = [tag_of(name) for name in names.get(page, [])]
         title = re.sub(r"<[^>]+>", "", entry["title"])
         if re.fullmatch(CARD, page) and words_of(title) != title:
             tags.append(words_of(title))
