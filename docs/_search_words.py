@@ -40,7 +40,7 @@ def aliases(text=None):
 
 
 def tag_of(name):
-    """A name elsewhere without "Random": so many names start with this word that it would decide."""
+    """Returns a name without "Random" at its start, which so many names share that it would dominate the ranking."""
     return re.sub(r"^Random(?=[A-Z])", "", name)
 
 

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Comparing the augmentation policies of libraries
 #
-# This script measures seven properties of each installed library: keras_reg, Keras and torchvision.
+# This script measures seven properties of keras_reg and Keras, and the last one also of torchvision.
 #
 # 1. Equalize: the share of images whose result changes if the other images of the batch change.
 # 2. Auto contrast with channels first: the share of values that differ from those with channels last.

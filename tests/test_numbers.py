@@ -190,8 +190,8 @@ def _cell(question, answers):
     shares = {backend: 100 * float(answer) for backend, answer in answers.items()}
     if question.startswith("rotated") and len(set(shares.values())) > 1:
         names = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
-        return ", ".join(f"{shares[key]:.0f} % ({name})" for key, name in names.items())
-    return f"{span(shares.values(), 0)} %"
+        return ", ".join(f"{shares[key]:.3g} % ({name})" for key, name in names.items())
+    return span(shares.values(), 1).replace(".0", "") + " %"
 
 
 # Accuracies.

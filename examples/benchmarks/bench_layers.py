@@ -92,7 +92,7 @@ def table(shape, dtype, rows, modes, seconds, rounds):
     print(f"  {'':36}{'':8}{'ms':>9}{'x copy':>8}{'x pass':>8}   others: ms (times ours)", flush=True)
     for name in rows:
         # torch.compile takes most of a minute for a row: once for those that matter
-        compiles = dtype == "float32" and shape == SIZES[1] and name in (*TARGETED, CHAIN)
+        compiles = dtype == "float32" and shape == SIZES[1] and name in (*TARGETED, CHAIN, WARP)
         here = [mode for mode in modes if mode != "compile" or compiles]
         made = list(rows_of(name, measure(name, arrays, dtype, here, seconds, rounds), shape, dtype))
         show(name, made)

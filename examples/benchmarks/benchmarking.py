@@ -180,7 +180,7 @@ def machine():
     versions[BACKEND] = __import__(BACKEND).__version__
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     tuned = {name: os.environ[name] for name in ("GLIBC_TUNABLES",) if name in os.environ}
-    return {"cpu": cpu, "cores": os.cpu_count(), "load": load, "system": platform.platform(), **versions, **tuned}
+    return {"cpu": cpu, "cores": os.cpu_count(), "load": load, "system": platform.system(), **versions, **tuned}
 
 
 def save(path, benchmark, rows, quick, targets=()):

@@ -33,12 +33,14 @@ COLOURS = {
 def best(rows, backend, size):
     """{layer: {who: row}} in float32, each contender in the mode in which it is fastest.
 
-    The copy is the median over all layers: where Linux tidies its memory, one may take ten times as long.
+    The copy is the median over all layers of a machine: where Linux tidies its memory, one may take ten times as long.
     """
-    found = {}
+    found, copies = {}, {}
     rows = [row for row in rows if row["size"] == size and row["dtype"] == "float32"]
-    copy = statistics.median(row["copy"] for row in rows) if rows else None
-    for row in [{**row, "copy": copy} for row in rows if row["mode"] in BEST[backend]]:
+    for row in rows:
+        copies.setdefault(row.get("cpu"), []).append(row["copy"])
+    copies = {cpu: statistics.median(values) for cpu, values in copies.items()}
+    for row in [{**row, "copy": copies[row.get("cpu")]} for row in rows if row["mode"] in BEST[backend]]:
         here = found.setdefault(row["layer"], {})
         if row["who"] not in here or row["ms"] < here[row["who"]]["ms"]:
             here[row["who"]] = row

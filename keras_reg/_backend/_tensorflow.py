@@ -127,7 +127,7 @@ class TensorFlowProgram(TensorFlowPlace):
         import tensorflow as tf
 
         if _has_gpu():  # XLA keeps barriers on a GPU
-            return tuple(tf.raw_ops.XlaOptimizationBarrier(input=arrays))
+            return tuple(_barrier(*arrays))
 
         def cond(condition, true, false, *arrays):
             return tf.cond(condition, lambda: true(*arrays), lambda: false(*arrays))
@@ -183,6 +183,25 @@ def as_written(function):
     if tf is None or tf.executing_eagerly():
         return function
     return tf.autograph.experimental.do_not_convert(function)
+
+
+def _barrier(*arrays):
+    """Returns the arrays behind a barrier of XLA, or as they are if this TensorFlow offers none.
+
+    JAX' converter to TensorFlow imports it from the same module. It has no gradient of its own.
+    """
+    import tensorflow as tf
+
+    try:
+        from tensorflow.compiler.tf2xla.python import xla
+    except ImportError:
+        return arrays
+
+    @tf.custom_gradient
+    def barrier(*arrays):
+        return tuple(xla.optimization_barrier(*arrays)), lambda *upstream: list(upstream)
+
+    return barrier(*arrays)
 
 
 def _has_gpu():

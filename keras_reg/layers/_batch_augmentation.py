@@ -110,7 +110,7 @@ class BatchAugmentation(
     _calls_hooks = True  # whether `_transform` calls the hooks of a subclass
     _has_layout = True  # whether the position of the channel axis matters
     _selects = False  # whether the parameters already leave unselected samples unchanged
-    _one_pass = False  # whether a pixel needs about one of the images before, so that compilers should fuse the layers
+    _one_pass = False  # whether a new pixel needs about one old pixel, so that a compiler should fuse such neighbors
     _makes_images = False  # whether `transform_images` returns new memory that nothing else uses
 
     def __init__(

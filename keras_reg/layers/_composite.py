@@ -16,6 +16,7 @@ from keras_reg.layers._augmentation._parts import (
     inference_spec_after,
     layers_of_config,
     spec_after,
+    transform_part,
 )
 from keras_reg.layers._batch._foreign import apply_foreign, is_image_layer, moves
 from keras_reg.layers._batch._kinds import SHAPES
@@ -135,6 +136,15 @@ class Composite(BatchAugmentation):
             end = start + getattr(part, "_columns", 0)
             yield part, u[:, start:end], batch.place.fold(key, number)
             start, number = end, number + (part.joined if isinstance(part, FusedMovers) else 1)
+
+    def _in_turn(self, batch, u, key, select):
+        """Returns the batch after one part after another. `select` returns the selection for the part of a number."""
+        before = None
+        for i, (layer, numbers, part_key) in enumerate(self.parts(batch, u, key)):
+            if before is not None and not all(getattr(part, "_one_pass", False) for part in (before, layer)):
+                batch = batch.with_images_computed_once()
+            batch, before = transform_part(layer, batch, numbers, part_key, select(i)), layer
+        return batch
 
     def _parts(self):
         """Returns the layers, or joined layers, in the order in which they are applied."""

@@ -5,7 +5,6 @@ import keras
 
 from keras_reg._typing import Config, DataFormat, Kind
 from keras_reg._validation import check_flag
-from keras_reg.layers._augmentation._parts import transform_part
 from keras_reg.layers._composite import Composite
 from keras_reg.layers._fused import fused
 
@@ -92,12 +91,7 @@ class Pipeline(Composite):
         return fused(self.layers, self._programs) if self.fuse else self.layers
 
     def _transform(self, batch, u, key, select=None):
-        before = None
-        for layer, numbers, part_key in self.parts(batch, u, key):
-            if before and not all(getattr(one, "_one_pass", False) for one in (before, layer)):
-                batch = batch.with_images_computed_once()
-            batch, before = transform_part(layer, batch, numbers, part_key, select), layer
-        return batch
+        return self._in_turn(batch, u, key, lambda _: select)
 
     def get_config(self) -> Config:
         return {**super().get_config(), "fuse": self.fuse}

@@ -7,7 +7,7 @@ import numpy as np
 from keras_reg._renamed import renamed
 from keras_reg._typing import Config, DataFormat, Kind
 from keras_reg._validation import check_choice, fail, is_number, native
-from keras_reg.layers._augmentation._parts import spec_after, transform_part
+from keras_reg.layers._augmentation._parts import spec_after
 from keras_reg.layers._batch._terms import check_same_size
 from keras_reg.layers._batch_augmentation import BatchAugmentation
 from keras_reg.layers._composite import Composite
@@ -147,10 +147,12 @@ class RandomChoice(Composite):
         which = self.draw(drawing, u)
         if self.fused:
             return self._mix(batch, drawing, u[:, 1:], which, select)
-        for i, (layer, numbers, part_key) in enumerate(self.parts(batch, u, key)):
+
+        def selected_for(i):
             chosen = (which == float(i)) & (u[:, 0] >= 0)  # (1,) is broadcast over the batch
-            batch = transform_part(layer, batch, numbers, part_key, chosen if select is None else chosen & select)
-        return batch
+            return chosen if select is None else chosen & select
+
+        return self._in_turn(batch, u, key, selected_for)
 
     def _mix(self, batch, drawing, u, which, select):
         """Applies all mixers at once: the same random numbers, one plan, and one pass over the pixels."""

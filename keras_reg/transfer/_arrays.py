@@ -16,9 +16,9 @@ def unpacked(batch):
     """Returns (x, y, sample_weight) of a batch in NumPy, with `None` for missing parts."""
     parts = keras.utils.unpack_x_y_sample_weight(tuple(batch) if isinstance(batch, list) else batch)
     arrays = tuple(None if part is None else tree.map_structure(to_numpy, part) for part in parts)
-    lengths = _lengths(arrays)
-    if len(lengths) != 1:
-        fail("A batch of the data must have as many labels and weights as inputs.", lengths=lengths)
+    inputs, others = _lengths(arrays[0]), _lengths(arrays[1:])
+    if len(inputs) == 1 and not set(others) <= set(inputs):
+        fail("A batch must have as many labels and weights as inputs.", inputs=inputs[0], labels_and_weights=others)
     return arrays
 
 
@@ -33,14 +33,14 @@ def data_arrays(name, data, several_inputs):
     arrays = tuple(_to_array(name, part) for part in (x, y, *rest) if part is not None)
     if any(array.dtype.kind in "OUSM" for array in tree.flatten((arrays[0], arrays[2:]))):
         fail(f"`{name}` must contain arrays of numbers.", dtype=[str(array.dtype) for array in tree.flatten(arrays)])
-    lengths = _lengths(arrays)
+    lengths = sorted({len(array) if array.ndim else 0 for array in tree.flatten(arrays)})
     if len(lengths) != 1 or lengths == [0]:
         fail(f"`{name}` must have arrays of equal length, of at least 1.", lengths=lengths)
     return arrays
 
 
-def _lengths(arrays):
-    return sorted({len(array) if array.ndim else 0 for array in tree.flatten(arrays) if array is not None})
+def _lengths(nest):
+    return sorted({len(array) for array in tree.flatten(nest) if array is not None and array.ndim})
 
 
 def _stacked(x):

@@ -141,6 +141,33 @@ def test_compiled_as_one_program_it_is_the_same_function(name, monkeypatch):
     assert (found[0] != batch()[0]).any()
 
 
+@only("tensorflow", why="Under JAX, a program cannot take a processor for an accelerator")
+@pytest.mark.usefixtures("compile_all")
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_program_for_a_gpu_is_the_same_function(name, monkeypatch):
+    """Run on the processor. It has other barriers, and computes all operations of a policy for all images."""
+    found, expected = LAYERS[name](seed=1), to_numpy(LAYERS[name](seed=1)(*batch(), index=3))
+    monkeypatch.setattr("keras_reg._backend._tensorflow._has_gpu", lambda: True)
+    assert_alike(name, to_numpy(found(*batch(), index=3)), expected)
+
+
+@only("tensorflow")
+@pytest.mark.usefixtures("compile_all")
+def test_gradients_pass_a_program_for_a_gpu(monkeypatch):
+    import tensorflow as tf
+
+    def gradient():
+        layer, images = Pipeline([RandomAffine(15), RandomGaussianBlur(rate=1.0)], seed=1), tf.constant(batch()[0])
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            total = tf.reduce_sum(layer(images, index=3) ** 2)
+        return to_numpy(tape.gradient(total, images))
+
+    expected = gradient()
+    monkeypatch.setattr("keras_reg._backend._tensorflow._has_gpu", lambda: True)
+    np.testing.assert_allclose(gradient(), expected, rtol=1e-4, atol=1e-4)
+
+
 @only("tensorflow", "jax", why="PyTorch is faster without")
 @pytest.mark.usefixtures("compile_all")
 @pytest.mark.parametrize("name", LAYERS)
@@ -378,6 +405,19 @@ def test_a_tf_data_map_compiles_itself():
     assert any(name == "tensorflow" for name, _ in programs(layer))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "uint8", "bfloat16"])
+def test_a_few_images_at_a_time_it_is_the_same_function(dtype, monkeypatch):
+    """In a worker, where a part has three images of twenty, and the last part has two."""
+    images = np.random.default_rng(0).integers(0, 256, (20, 6, 5, 3))
+    images = keras.ops.convert_to_numpy(keras.ops.cast(images, dtype))
+    layer = AugMix(value_range=(0, 255), rate=0.7, seed=1)
+    together = in_a_worker(lambda: layer(images, index=3))
+    monkeypatch.setattr("keras_reg._backend._numpy.NumpyPlace._PART", 3 * 6 * 5 * 3 + 1)
+    apart = in_a_worker(lambda: layer(images, index=3))
+    assert_same_bits(apart, together)
+    assert (np.asarray(together) != images).any()
+
+
 @only("torch", why="Others have no such flag")
 def test_a_gradient_flows_to_images_that_want_one():
     import torch
@@ -396,7 +436,7 @@ def test_a_network_with_an_augmentation_inside_trains():
     images, labels = batch()
     inputs = keras.Input(images.shape[1:])
     x = keras.layers.Conv2D(3, 3, padding="same")(inputs)
-    x = RandomErasing(0.5, seed=0)(x)
+    x = Pipeline([RandomErasing(0.5), RandomAffine(15), RandomGrayscale(0.5)], seed=0)(x)
     model = keras.Model(inputs, keras.layers.Dense(9)(keras.layers.Flatten()(x)))
     model.compile("sgd", "mse")
     before = to_numpy(model.layers[1].kernel)

@@ -3,10 +3,11 @@ import sys
 import keras
 import numpy as np
 import pytest
-from harness import map_in_tf_data, only, raises_received, to_numpy
+from harness import jit, map_in_tf_data, only, raises_received, to_numpy
 from layers.batches import assert_same_bits, augment, coded, decoded, numbered
 
 from keras_reg.layers import (
+    BatchAugmentation,
     ColorJitter,
     CutMix,
     LabelNoise,
@@ -151,6 +152,22 @@ def test_label_noise_stays_sparse_before_a_mixer():
     _, labels = augment(layer, np.ones((6, 4, 4, 1), "float32"), np.arange(6) % 4)
     assert labels.shape == (6, 4)
     np.testing.assert_allclose(labels.sum(axis=1), 1, rtol=1e-5)
+
+
+class KeepsLabels(BatchAugmentation):
+    """A layer of a user that leaves everything as it is, for inputs of any shape and number."""
+
+    moves_pixels = False
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_inputs_with_names_keep_their_names(compiled):
+    inputs = {"b": np.full((4, 3), 2, "float32"), "a": np.full((4, 3), 1, "float32")}
+    layer = Pipeline([KeepsLabels(), MixUp(0.2)], seed=1)
+    call = jit(lambda x: layer({"images": x}), layer) if compiled else lambda x: layer({"images": x})
+    found = call(inputs)["images"]
+    for name, expected in inputs.items():
+        np.testing.assert_allclose(to_numpy(found[name]), expected, rtol=1e-6)
 
 
 @only("jax")

@@ -168,7 +168,7 @@ def test_batches_with_fewer_labels_or_weights_than_inputs(parts, wrong):
     batches = [(X[:4], Y[:4], np.ones(4))[: 1 + len(parts)]] * 2
     batches[wrong] = (X[:4], *parts)
     for data, steps in ((Repeatable(batches), None), (iter(batches), 2)):
-        with raises_received("as many labels and weights as inputs", "lengths=[3, 4]"):
+        with raises_received("as many labels and weights as inputs", "inputs=4"):
             fit(learner(), data, steps_per_epoch=steps)
 
 

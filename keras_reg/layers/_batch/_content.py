@@ -88,10 +88,15 @@ class Batch:
     def with_images_computed_once(self):
         """Returns this batch with its images computed before what reads them. XLA would compute them for each reader.
 
-        For a warp before a layer that reads several pixels, this takes up to 15 times as long.
+        Without this, `RandomAffine` before `MixUp` takes up to 17 times as long on JAX. Masks need no such boundary:
+        they take the nearest pixel, which is cheap.
         """
-        arrays = iter(self.computed_once(*leaves(self.images)))
-        return dataclasses.replace(self, images=map_arrays(lambda _: next(arrays), self.images))
+        if not self.place.fuses:
+            return self
+        arrays = []
+        map_arrays(arrays.append, self.images)
+        done = iter(self.computed_once(*arrays))
+        return dataclasses.replace(self, images=map_arrays(lambda _: next(done), self.images))
 
     def drawing(self):
         """Returns this batch for NumPy, which computes parameters from the shapes and dtypes of its tensors."""
