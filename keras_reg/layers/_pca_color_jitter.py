@@ -79,6 +79,7 @@ class PCAColorJitter(BatchAugmentation):
 
     _draws_apart = False  # the normal numbers are tensors
     _frames_as = "rows"  # the channels of a pixel stay together
+    _one_pass = True
 
     @renamed(eigenvalues="stddevs")
     def __init__(
