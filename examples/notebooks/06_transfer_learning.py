@@ -154,15 +154,15 @@ axis.spines[["top", "right"]].set_visible(False)
 # ## On photographs
 #
 # `examples/transfer_learning.py` compares such recipes on CIFAR-10, whose photographs resemble those of ImageNet more
-# than digits do. These are its results, in percent: mean and standard deviation of three seeds, or of fewer where the
-# table says so. The page "Transfer from ImageNet" of the documentation describes each recipe.
+# than digits do. These are its results, in percent: mean and standard deviation of three seeds. The
+# page "Transfer from ImageNet" of the documentation describes each recipe.
 
 # %%
 CIFAR10 = """
 | recipe | 10 per class | 50 per class | 500 per class |
 | --- | --: | --: | --: |
 | from scratch, small network | 25.1 ± 0.8 | 38.3 ± 3.2 | 58.0 ± 1.1 |
-| from scratch | 10.6 ± 0.9 | 31.1 (1 seed) |  |
+| from scratch | 10.6 ± 0.9 | 26.4 ± 4.0 |  |
 | frozen features | 56.8 ± 2.1 | 66.6 ± 1.7 | 73.2 ± 0.4 |
 | warm up, fine-tune | 54.5 ± 3.6 | 74.2 ± 2.1 | 85.8 ± 0.8 |
 | fine-tune at once | 54.4 ± 1.8 | 72.0 ± 3.9 | 85.4 ± 1.5 |
