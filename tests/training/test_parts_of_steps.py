@@ -85,8 +85,12 @@ def test_accumulation_of_2(part):
 def test_jit_compile(part):
     if BACKEND == "torch" and part != "ConfidencePenalty" and not os.environ.get("KERAS_REG_COMPILE_TORCH"):
         pytest.skip("PyTorch's compiler needs a minute for each part. KERAS_REG_COMPILE_TORCH=1 runs it.")
-    if BACKEND == "torch" and not shutil.which("c++"):
-        pytest.skip("PyTorch's compiler needs one for C++.")
+    is_new = tuple(map(int, keras.__version__.split(".")[:2])) >= (
+        3,
+        15,
+    )  # Dynamo fails in that of 3.10
+    if BACKEND == "torch" and not (is_new and shutil.which("c++")):
+        pytest.skip("PyTorch's compiler needs a new Keras, and a compiler for C++.")
     start, found = weights(compiled("none")), fitted(compiled(part, jit_compile=True))[1]
     assert all((a != b).any() for a, b in zip(start[:2], found[:2], strict=True))
     if BACKEND != "tensorflow":  # where XLA has other random numbers
