@@ -161,13 +161,18 @@ def compare(libraries, questions, save=None):
     return answers
 
 
+def given(libraries):
+    """Returns the names of libraries and the file that were given on the command line."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("names", nargs="*", default=list(libraries), help="libraries to compare (default: all)")
+    parser.add_argument("--json", type=pathlib.Path, help="file for the answers, beside those of other backends")
+    arguments = parser.parse_args()
+    return arguments.names, arguments.json
+
+
 def main(names=tuple(LIBRARIES), save=None):
     return compare({name: LIBRARIES[name] for name in names}, QUESTIONS, save)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", default=list(LIBRARIES), help="libraries to compare (default: all)")
-    parser.add_argument("--json", type=pathlib.Path, help="file for the answers, beside those of other backends")
-    given = parser.parse_args()
-    main(given.names, given.json)
+    main(*given(LIBRARIES))

@@ -12,17 +12,15 @@
 # 7. RandAugment with operations that move pixels: what happens to a box.
 
 # %%
-import argparse
 import importlib
 import os
-import pathlib
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-from compare_libraries import compare, numpy_of
+from compare_libraries import compare, given, numpy_of
 
 import keras_reg
 
@@ -167,8 +165,4 @@ def main(names=tuple(LIBRARIES), save=None):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", default=list(LIBRARIES), help="libraries to compare (default: all)")
-    parser.add_argument("--json", type=pathlib.Path, help="file for the answers, beside those of other backends")
-    given = parser.parse_args()
-    main(given.names, given.json)
+    main(*given(LIBRARIES))

@@ -36,6 +36,23 @@ AUGMENTATIONS = {
     "RandomResizedCrop": lambda size=(8, 6), **k: layers.RandomResizedCrop(size, **k),
     "LabelNoise": lambda **k: layers.LabelNoise(1.0, **k),
 }
+
+
+def box_formats(height, width):
+    """{format: function of (x1, y1, x2, y2) in pixels that writes a box}, for images of this size."""
+    formats = {
+        "xyxy": lambda x1, y1, x2, y2: (x1, y1, x2, y2),
+        "yxyx": lambda x1, y1, x2, y2: (y1, x1, y2, x2),
+        "xywh": lambda x1, y1, x2, y2: (x1, y1, x2 - x1, y2 - y1),
+        "center_xywh": lambda x1, y1, x2, y2: ((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1),
+    }
+
+    def relative(write):
+        return lambda x1, y1, x2, y2: write(x1 / width, y1 / height, x2 / width, y2 / height)
+
+    return formats | {f"rel_{name}": relative(formats[name]) for name in ("xyxy", "yxyx", "xywh")}
+
+
 # Layers that move pixels.
 MOVERS = {
     "RandomAffine": lambda: layers.RandomAffine(20, seed=1),

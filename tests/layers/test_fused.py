@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from harness import map_in_tf_data, raises_received, to_numpy
-from layers.batches import assert_same_bits, augment
+from layers.batches import assert_same_bits, augment, box_formats
 
 from keras_reg.layers import (
     Pipeline,
@@ -265,15 +265,7 @@ def test_masks_nearest_pixels_and_points_are_those_of_numpy():
     np.testing.assert_allclose(found["keypoints"], np.where(kept[..., None], points, -1), atol=1e-3)
 
 
-FORMATS = {
-    "xyxy": lambda x1, y1, x2, y2: (x1, y1, x2, y2),
-    "yxyx": lambda x1, y1, x2, y2: (y1, x1, y2, x2),
-    "xywh": lambda x1, y1, x2, y2: (x1, y1, x2 - x1, y2 - y1),
-    "center_xywh": lambda x1, y1, x2, y2: ((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1),
-    "rel_xyxy": lambda x1, y1, x2, y2: (x1 / 17, y1 / 23, x2 / 17, y2 / 23),
-    "rel_yxyx": lambda x1, y1, x2, y2: (y1 / 23, x1 / 17, y2 / 23, x2 / 17),
-    "rel_xywh": lambda x1, y1, x2, y2: (x1 / 17, y1 / 23, (x2 - x1) / 17, (y2 - y1) / 23),
-}
+FORMATS = box_formats(23, 17)
 
 
 @pytest.mark.parametrize("box_format", FORMATS)

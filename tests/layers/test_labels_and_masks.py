@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from harness import BACKEND, dtype_of, to_numpy
 from layers import batches
-from layers.batches import assert_same_bits, augment, boxes_of, coded, decoded, numbered
+from layers.batches import assert_same_bits, augment, box_formats, boxes_of, coded, decoded, numbered
 
 from keras_reg.layers import CutMix, MixUp, RandomChoice, RandomErasing, RandomFlip, RandomPadCrop, RandomResizedCrop
 
@@ -183,15 +183,7 @@ def test_mixup_keeps_the_boxes_of_both_images():
     assert (found["classes"][:, [1, 3]] == -1).all()
 
 
-FORMATS = {
-    "xyxy": lambda x1, y1, x2, y2: (x1, y1, x2, y2),
-    "yxyx": lambda x1, y1, x2, y2: (y1, x1, y2, x2),
-    "xywh": lambda x1, y1, x2, y2: (x1, y1, x2 - x1, y2 - y1),
-    "center_xywh": lambda x1, y1, x2, y2: ((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1),
-    "rel_xyxy": lambda x1, y1, x2, y2: (x1 / 6, y1 / 8, x2 / 6, y2 / 8),
-    "rel_yxyx": lambda x1, y1, x2, y2: (y1 / 8, x1 / 6, y2 / 8, x2 / 6),
-    "rel_xywh": lambda x1, y1, x2, y2: (x1 / 6, y1 / 8, (x2 - x1) / 6, (y2 - y1) / 8),
-}
+FORMATS = box_formats(8, 6)
 
 
 @pytest.mark.parametrize("box_format", FORMATS)

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 from harness import import_torchvision, only, raises_received, to_numpy
-from layers.batches import LEAST_P, assert_same_bits, augment, augmenter, boxes_of
+from layers.batches import LEAST_P, assert_same_bits, augment, augmenter, box_formats, boxes_of
 from scipy import stats
 
 from keras_reg.layers import RandomAffine
@@ -224,11 +224,7 @@ def test_all_frames_of_a_video_move_alike(layout):
         np.testing.assert_allclose(found[:, frame], call(videos[:, frame].copy()), atol=1e-4)
 
 
-FORMATS = {
-    "xyxy": lambda x1, y1, x2, y2: (x1, y1, x2, y2),
-    "rel_yxyx": lambda x1, y1, x2, y2: (y1 / 60, x1 / 80, y2 / 60, x2 / 80),
-    "center_xywh": lambda x1, y1, x2, y2: ((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1),
-}
+FORMATS = box_formats(60, 80)
 
 
 def moved_corners(corners, count, **options):
