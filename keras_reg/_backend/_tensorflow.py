@@ -188,7 +188,7 @@ def as_written(function):
 def _barrier(*arrays):
     """Returns the arrays behind a barrier of XLA, or as they are if this TensorFlow offers none.
 
-    JAX' converter to TensorFlow imports it from the same module. It has no gradient of its own.
+    The converter of JAX imports the barrier from the same module. TensorFlow defines no gradient for it.
     """
     import tensorflow as tf
 

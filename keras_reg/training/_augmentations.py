@@ -7,7 +7,7 @@ from keras import ops
 
 from keras_reg._validation import fail
 from keras_reg.layers import Pipeline
-from keras_reg.layers._batch._content import Batch, leaves, map_arrays
+from keras_reg.layers._batch._content import Batch, leaves, map_arrays, nest_computed_once
 from keras_reg.layers._batch_augmentation import BatchAugmentation
 
 
@@ -36,17 +36,9 @@ def augmented(augmentation, batch):
     batch, _ = augmentation._read(batch, called=False)
     build_augmentation(augmentation, before)
     batch = augmentation._augment(batch)
-    return dataclasses.replace(batch, images=_computed_once(batch.place, before, batch.images))
+    return dataclasses.replace(batch, images=nest_computed_once(batch.images, batch.place, leaves(before)))
 
 
 def augmented_images(augmentation, images):
     """Returns augmented images, or other inputs, that have no labels."""
     return augmented(augmentation, Batch(images=map_arrays(ops.convert_to_tensor, images))).images
-
-
-def _computed_once(place, before, after):
-    """Returns arrays or nests of arrays `after`, as they are, behind a barrier with the arrays `before`."""
-    known, arrays = leaves(before), []
-    map_arrays(arrays.append, after)
-    done = iter(place.computed_once(*known, *arrays)[len(known) :])
-    return map_arrays(lambda _: next(done), after)

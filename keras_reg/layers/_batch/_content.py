@@ -93,10 +93,7 @@ class Batch:
         """
         if not self.place.fuses:
             return self
-        arrays = []
-        map_arrays(arrays.append, self.images)
-        done = iter(self.computed_once(*arrays))
-        return dataclasses.replace(self, images=map_arrays(lambda _: next(done), self.images))
+        return dataclasses.replace(self, images=nest_computed_once(self.images, self.place))
 
     def drawing(self):
         """Returns this batch for NumPy, which computes parameters from the shapes and dtypes of its tensors."""
@@ -153,3 +150,11 @@ def arrays_of(batch):
     for part in (*(getattr(batch, name) for name in STRUCTURES), *(part for pair in pairs for part in pair)):
         map_arrays(found.append, part)
     return found
+
+
+def nest_computed_once(nest, place, known=()):
+    """Returns a nest of arrays, computed before what reads them. One barrier holds it and the arrays `known`."""
+    arrays = []
+    map_arrays(arrays.append, nest)
+    done = iter(place.computed_once(*known, *arrays)[len(known) :])
+    return map_arrays(lambda _: next(done), nest)
