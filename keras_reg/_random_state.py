@@ -24,6 +24,10 @@ class KeepsPosition:
         self.random = RandomSource(seed, type(self).__name__)
         self.generator = self.random.generator
 
+    def __reduce__(self):
+        load, arguments = super().__reduce__()
+        return _load_copy, (load, arguments)
+
     def save_assets(self, folder):
         pathlib.Path(folder, POSITION).write_text(json.dumps(self.random.position()))
 
@@ -37,6 +41,14 @@ class KeepsPosition:
         if not all(is_integer(number) and 0 <= number < 2**32 for number in numbers):
             fail(f"The file must contain the numbers of draws of `{self.name}`: {names}.", position=position)
         self.random.move_to(*numbers)
+
+
+def _load_copy(load, arguments):
+    """Loads a pickled layer. Other processes may have received the same copy."""
+    layer = load(*arguments)
+    for source in random_sources(layer.variables):
+        source.made_in = None
+    return layer
 
 
 def random_state(model):

@@ -159,12 +159,24 @@ def test_progress_tells_the_time_that_is_left(example, monkeypatch, capsys):
     task = training.Task(64, 0.0, 10, 1)
     progress = training.Progress([task, task, task, task])
     for seconds in (10, 20, 30, 40):
-        progress.begin(task, "run")
         clock[0] = seconds
-        progress.end("finished")
+        progress.end(task, "finished")
     assert re.findall(r"(\d+) s (left|in all)", capsys.readouterr().out) == [
         ("30", "left"), ("20", "left"), ("10", "left"), ("40", "in all"),
     ]  # fmt: skip
+
+
+@pytest.mark.once
+def test_processes_train_as_one_process_does(example, monkeypatch):
+    training = example("quickstart_training")
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")
+    task = training.Task(30, 0.3, 2, 1)
+    jobs = [(None, task, parts, 3, training.RECIPE) for parts in (training.PARTS, ())]
+    found, expected = (dict(training.train_all(jobs, processes)) for processes in (2, 1))
+    assert found.keys() == expected.keys() == {0, 1} and found[0]["test"] != found[1]["test"]
+    for number, measured in found.items():
+        assert measured["test"] == pytest.approx(expected[number]["test"], abs=3 / 1767)  # threads round differently
 
 
 @pytest.mark.once

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import os
 import random
 import threading
 import zlib
@@ -38,16 +39,21 @@ class RandomSource:
     """The random numbers of one layer: a new key for each call, or a fixed key for each `index`.
 
     No two calls get the same key. This includes parallel tf.data maps and threads, which share an atomic counter,
-    worker processes, each of which has its own word, and replicas, whose id is folded in. The numbers that are drawn
-    depend only on the key. The stream starts from `seed` and `salt`, the name of the class, so layers of different
-    classes with the same seed are independent.
+    worker processes, each of which has its own word, and replicas, whose id is folded in. A source that was made in a
+    process for other work, such as a training, follows its seed there. The numbers that are drawn depend only on the
+    key. The stream starts from `seed` and `salt`, the name of the class, so layers of different classes with the same
+    seed are independent.
 
     The layer must hold `generator` as an attribute: under JAX, compiled steps carry its state along. Under TensorFlow,
     compiled code draws from `philox`.
+
+    Attributes:
+        made_in: The id of the process that made it, or `None` for a pickled copy, which other processes may have too.
     """
 
     def __init__(self, seed, salt):
         self.entropy = seed_words(random.getrandbits(31) if seed is None else seed, salt)
+        self.made_in = os.getpid()
         self._start()
         NATIVE.prepare(self)
 
@@ -64,6 +70,7 @@ class RandomSource:
 
     def __setstate__(self, state):
         self.__dict__.update(state)
+        self.made_in = None
         self._start()
 
     def position(self):
@@ -97,7 +104,7 @@ class RandomSource:
 
         A worker process uses one counter for all layers, since it may receive new copies of the same layer.
         """
-        worker = worker_words()
+        worker = worker_words(made_here=self.made_in == os.getpid())
         return (next(_WORKER_CALLS if worker else self._counter), *worker)
 
 

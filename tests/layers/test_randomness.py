@@ -253,6 +253,32 @@ def test_processes_do_not_share_numbers():
     assert len(rows) == len({row.tobytes() for row in rows}) == 5 * worker_of_randomness.COUNT
 
 
+def test_a_layer_that_another_process_makes_follows_its_seed():
+    """In a process for a training, and in a process of a pool for data, which is a daemon."""
+    make, context = worker_of_randomness.draw_from_seed, multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
+        arrays, tensors = pool.submit(make), pool.submit(make, as_tensors=True)
+        with concurrent.futures.ThreadPoolExecutor(1) as thread:  # where NumPy draws, too
+            np.testing.assert_array_equal(arrays.result(), thread.submit(make).result())
+        np.testing.assert_array_equal(tensors.result(), make(as_tensors=True))
+    with context.Pool(1) as pool:
+        assert (pool.apply(make) != arrays.result()).any(axis=-1).all()
+
+
+@only("torch", why="The place of the numbers is the same on all.")
+def test_a_process_draws_the_same_in_each_run_of_a_program():
+    """The first process of a program has the same name in each run."""
+    context, found = multiprocessing.get_context("spawn"), []
+    for name in ("loader-1", "loader-1", "loader-2"):
+        ours, theirs = context.Pipe()
+        arguments = (theirs, worker_of_randomness.layer)
+        context.Process(target=worker_of_randomness.send, args=arguments, name=name).start()
+        found.append(ours)
+    first, again, second = (connection.recv() for connection in found)
+    np.testing.assert_array_equal(first, again)
+    assert (first != second).any(axis=-1).all()
+
+
 # Layers among themselves.
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 
+import keras
 import numpy as np
 
 from keras_reg.layers import MixUp, Pipeline, RandAugment, RandomAffine, RandomApply, RandomErasing
@@ -24,6 +25,18 @@ def draw(layer, count=COUNT):
     """Results of `count` calls, each as one vector."""
     rows = [layer((IMAGES, LABELS)) for _ in range(count)]
     return [np.concatenate([np.ravel(np.asarray(x)), np.ravel(np.asarray(y))]) for x, y in rows]
+
+
+def draw_from_seed(as_tensors=False):
+    """Results of a layer that is made now, in one array. Without `as_tensors`, NumPy draws if this is a worker."""
+    layer = Pipeline([RandomApply(RandomErasing(1.0, fill="channel_noise"), 0.9), MixUp(1.0)], seed=5)
+    convert = keras.ops.convert_to_tensor if as_tensors else np.asarray
+    results = [layer((convert(IMAGES), convert(LABELS))) for _ in range(COUNT)]
+    return np.stack([np.ravel(keras.ops.convert_to_numpy(images)) for images, _ in results])
+
+
+def send(connection, layer):
+    connection.send(np.stack(draw(layer)))
 
 
 class Batches:
