@@ -14,13 +14,16 @@ if __name__ == "__main__" and "--backend" in sys.argv:
     os.environ["KERAS_BACKEND"] = sys.argv[sys.argv.index("--backend") + 1]  # before Keras is imported
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Several processes share a GPU.
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 import keras
 import numpy as np
 from example_data import command_line
 from quickstart_choice import choose
 from quickstart_picture import draw
-from quickstart_training import PARTS, PLAIN, RECIPE, Progress, Task, load, summary, train
+from quickstart_training import PARTS, PLAIN, RECIPE, Progress, Task, load, summary, train_all
 
 LABELED, EPOCHS = 100, 100
 LABELED_WRONG, EPOCHS_WRONG = 800, 40  # with 30 % wrong labels
@@ -68,17 +71,20 @@ def optimizer(task, run):
 
 
 # %%
-def compare(source, chosen, seeds, out, parts=False):
+def compare(source, chosen, seeds, out, parts=False, processes=1):
     """Trains all networks of `plan`. The seed also selects the labeled images."""
     todo = plan(chosen, seeds, parts)
+    jobs = [(source, chosen[task], RUNS[run], seed, optimizer(task, run)) for task, run, seed in todo]
     progress = Progress([chosen[task] for task, _, _ in todo])
-    found = {"backend": keras.backend.backend(), "tasks": {k: t._asdict() for k, t in chosen.items()}, "runs": []}
-    for task, run, seed in todo:
-        data = load(source, chosen[task], seed)
-        progress.begin(chosen[task], f"{describe(chosen[task]):30} {run:16} seed {seed}")
-        measured = train(data, chosen[task], RUNS[run], seed, callbacks=[progress], **optimizer(task, run))
-        progress.end(f"{100 * measured['test'][-1]:5.1f} % of {len(data.x_test)} test images")
-        found["runs"].append({"task": task, "run": run, "seed": seed, **measured})
+    print(f"{len(todo)} trainings, {processes} at a time\n", flush=True)
+    found = {"backend": keras.backend.backend(), "tasks": {k: t._asdict() for k, t in chosen.items()}}
+    runs = {}
+    for number, measured in train_all(jobs, processes):
+        task, run, seed = todo[number]
+        shown = f"{100 * measured['test'][-1]:5.1f} % of {measured.pop('images')} test images"
+        progress.end(chosen[task], f"{describe(chosen[task]):30} {run:16} seed {seed}  {shown}")
+        runs[number] = {"task": task, "run": run, "seed": seed, **measured}
+        found["runs"] = [runs[number] for number in sorted(runs)]
         out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return found
 
@@ -141,12 +147,13 @@ def table(found):
 
 
 # %%
-def main(source=None, labeled=LABELED, seeds=3, epochs=None, out="runs", smoke=False, parts=False):
+def main(source=None, labeled=LABELED, seeds=3, epochs=None, out="runs", smoke=False, parts=False, processes=1):
     if smoke:
         seeds, epochs = 1, 2
     out = pathlib.Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    found = compare(source, tasks(source is None, labeled, epochs), range(seeds), out / "quickstart.json", parts)
+    chosen = tasks(source is None, labeled, epochs)
+    found = compare(source, chosen, range(seeds), out / "quickstart.json", parts, processes)
     print(f"\n{table(found)}")
     first = load(source, Task(**found["tasks"]["few"]), 0)
     with_parts = found if parts and source is None else json.loads(RESULTS.read_text(encoding="utf-8"))
@@ -159,8 +166,11 @@ if __name__ == "__main__":
     parser = command_line("The same network with and without keras_reg", None, "one seed, two epochs", LABELED)
     parser.add_argument("--parts", action="store_true", help="also train with a part of the recipe, for the picture")
     parser.add_argument("--choose", action="store_true", help="compare settings on seeds that are not reported")
+    cores = min(4, os.cpu_count() or 1)
+    parser.add_argument("--processes", type=int, help=f"trainings at a time (default: {cores} for digits, otherwise 1)")
     given = parser.parse_args()
+    processes = given.processes or (1 if given.smoke or given.data else cores)
     if given.choose:
         choose(pathlib.Path(given.out) / "quickstart_choice.json", given.smoke)
     else:
-        main(given.data, given.labeled, given.seeds, given.epochs, given.out, given.smoke, given.parts)
+        main(given.data, given.labeled, given.seeds, given.epochs, given.out, given.smoke, given.parts, processes)

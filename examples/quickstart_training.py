@@ -1,7 +1,9 @@
 """Trains one network of the quickstart, with any part of the recipe, and measures it on the test images."""
 
 import collections
-import sys
+import concurrent.futures
+import multiprocessing
+import os
 import time
 
 import digits
@@ -29,7 +31,30 @@ def load(source, task, seed):
     return digits.Digits(data.x_train, data.y_train, data.x_val, data.y_val, data.y_train)
 
 
-def train(data, task, parts, seed, learning_rate, decay=False, callbacks=(), **strengths):
+def train_all(jobs, processes=1):
+    """Trains several networks, in as many processes, and yields (number, what was measured) of each finished one.
+
+    Args:
+        jobs: (source, task, parts, seed, arguments of `train`) of each network.
+        processes: Number of processes, each with one thread: training so small a network is not faster with more.
+    """
+    if processes == 1:
+        yield from ((number, train_one(*job)) for number, job in enumerate(jobs))
+        return
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(name, "1")  # read by the frameworks of the new processes
+    context = multiprocessing.get_context("spawn")  # frameworks may hang after a fork
+    with concurrent.futures.ProcessPoolExecutor(processes, context) as pool:
+        numbers = {pool.submit(train_one, *job): number for number, job in enumerate(jobs)}
+        yield from ((numbers[done], done.result()) for done in concurrent.futures.as_completed(numbers))
+
+
+def train_one(source, task, parts, seed, arguments):
+    data = load(source, task, seed)
+    return {**train(data, task, parts, seed, **arguments), "images": len(data.x_test)}
+
+
+def train(data, task, parts, seed, learning_rate, decay=False, **strengths):
     """Trains a network with `parts` of the recipe, of which () is the plain network. Returns what was measured."""
     start = time.perf_counter()
     steps = -(-len(data.x_train) // digits.BATCH)
@@ -45,7 +70,6 @@ def train(data, task, parts, seed, learning_rate, decay=False, callbacks=(), **s
         validation_freq=tested,
         validation_batch_size=TEST_BATCH,
         validation_steps=-(-len(data.x_test) // TEST_BATCH),
-        callbacks=list(callbacks),
         verbose=0,
     ).history["val_accuracy"]
     return {
@@ -111,46 +135,29 @@ def remembered(network, data):
     return accuracy(network, data.x_train[wrong], data.y_train[wrong]) if wrong.any() else None
 
 
-class Progress(keras.callbacks.Callback):
-    """Shows the epoch of the current run and the time that is left for all runs.
+class Progress:
+    """Shows each finished run and the time that is left for the others.
 
     Args:
-        tasks: The task of each run, in the order of the runs.
+        tasks: The task of each run.
     """
 
     def __init__(self, tasks):
-        super().__init__()
-        self.total = sum(self._work(task, task.epochs) for task in tasks)
-        self.done, self.start, self.shown = 0, time.perf_counter(), 0
+        self.total = sum(self._work(task) for task in tasks)
+        self.done, self.start = 0, time.perf_counter()
 
     @staticmethod
-    def _work(task, epochs):
+    def _work(task):
         """Training steps, and about as much time as six of them between two epochs."""
-        return epochs * (-(-task.labeled // digits.BATCH) + 6)
+        return task.epochs * (-(-task.labeled // digits.BATCH) + 6)
 
-    def begin(self, task, name):
-        self.task, self.name = task, name
+    def end(self, task, line):
+        self.done += self._work(task)
+        print(f"  {line}   {self._left()}", flush=True)
 
-    def end(self, line):
-        self.done += self._work(self.task, self.task.epochs)
-        self._clear()
-        print(f"  {self.name}  {line}   {self._left()}", flush=True)
-
-    def on_epoch_end(self, epoch, logs=None):
-        if sys.stdout.isatty() and time.perf_counter() > self.shown + 0.2:
-            self.shown = time.perf_counter()
-            self._clear()
-            left = self._left(self._work(self.task, epoch + 1))
-            print(f"  {self.name}  epoch {epoch + 1:3}/{self.task.epochs}   {left}", end="", flush=True)
-
-    def _left(self, more=0):
-        share = (self.done + more) / self.total
-        seconds = (time.perf_counter() - self.start) * (1 - share) / share
-        return f"about {seconds:.0f} s left" if share < 1 else f"{time.perf_counter() - self.start:.0f} s in all"
-
-    def _clear(self):
-        if sys.stdout.isatty():
-            print("\r\033[K", end="")
+    def _left(self):
+        seconds, share = time.perf_counter() - self.start, self.done / self.total
+        return f"about {seconds * (1 - share) / share:.0f} s left" if share < 1 else f"{seconds:.0f} s in all"
 
 
 def summary(values, digits=1):
