@@ -16,8 +16,8 @@ import warnings
 
 import keras
 from benchmarking import BACKEND
-from modes import Contender, in_turn
-from rows import FUSED
+from modes import MODES, Contender, in_turn
+from rows import FUSED, WARP
 
 PACKAGES = {
     "keras-aug": "keras_aug.layers",
@@ -224,7 +224,8 @@ def _kornia(module, name, dtype, classes):
         "CutMix": lambda: module.RandomCutMixV2(p=1.0, beta=1.0, data_keys=keys, use_correct_lambda=True),
     }
     run = runs[name]() if name in runs and dtype != "uint8" else None
-    return run and Contender("kornia", run, first=True, ids=True, modes=("eager",))
+    modes = MODES if name == WARP else ("eager",)
+    return run and Contender("kornia", run, first=True, ids=True, modes=modes)
 
 
 def _images_only(function):
