@@ -16,6 +16,7 @@ from after_training_rows import PLAIN as BASE
 from after_training_rows import SETTINGS_OF, rows
 from effects_results import UNCLEAR
 from effects_results import verdict as verdict_on_accuracies
+from saved_figures import save
 
 DOCS = pathlib.Path(__file__).resolve().parents[1] / "docs"
 COLORS = {"better": "#2a7a3b", "worse": "#d0402b"}
@@ -194,9 +195,7 @@ def draw(done, path):
     axes[1].plot([], [], "o", color="#555555", ms=4, label="as trained")
     axes[1].plot([], [], "o", color="#555555", ms=4, mfc="white", label="with fitted temperature")
     figure.legend(*axes[1].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False, fontsize=9)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=90, pil_kwargs={"optimize": True})
-    plt.close(figure)
+    save(figure, path, done, dpi=90)
 
 
 def draw_row(axis, done, row, key, height):

@@ -12,7 +12,7 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from cifar10_rungs import RUNGS
-from PIL import Image
+from saved_figures import save
 
 RED, BLUE = "#d0402b", "#3b6ea5"
 
@@ -95,17 +95,7 @@ def draw(done, path):
     )
     figure.legend(loc="outside upper right", ncols=3, frameon=False)
     axis.spines[["top", "right", "left"]].set_visible(False)
-    save_figure(figure, path, dpi=100)
-
-
-def save_figure(figure, path, dpi):
-    """Saves a figure with 256 colors, which keeps the file small."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=dpi)
-    plt.close(figure)
-    with Image.open(path) as image:
-        small = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
-    small.save(path, optimize=True)
+    save(figure, path, done)
 
 
 def draw_rung(axis, height, row, labels):

@@ -23,8 +23,9 @@ import matplotlib
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import numpy as np
+import saved_figures
 from cifar10_ladder import SMOKE, standardized, train
-from cifar10_results import save_figure, spread
+from cifar10_results import spread
 from cifar10_rungs import SIZES, recipe
 from example_data import command_line, load
 from saved_runs import resume, save
@@ -134,7 +135,7 @@ def draw(done, path):
         axis.grid(axis="y", color="#eeeeee")
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].legend(frameon=False)
-    save_figure(figure, path, dpi=110)
+    saved_figures.save(figure, path, done, dpi=110)
 
 
 # %%

@@ -216,7 +216,7 @@ def main(argv=None):
     if given.show:
         sentences = (f"{row['effect'].name}: {effects_results.sentence(row)}" for row in rows)
         print("", effects_results.baselines(results.found), *sentences, effects_results.elsewhere(), sep="\n\n")
-    effects_results.draw(rows, given.out)
+    effects_results.draw(rows, given.out, results.found)
     return rows
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from effects_methods import ELSEWHERE
 from effects_recipes import PLAIN
 from effects_settings import MEASURES, SETTINGS
-from PIL import Image
+from saved_figures import save
 
 UNCLEAR, NONE = "no clear effect", "none"
 COLORS = {"better": "#2a7a3b", "worse": "#d0402b", UNCLEAR: "#999999", NONE: "#999999"}
@@ -114,7 +114,7 @@ def elsewhere():
 # The figure.
 
 
-def draw(made, path):
+def draw(made, path, found):
     """Differences from the baseline. Those on changed test images are larger, and have their own scale."""
     groups = [[row for row in made if (row["effect"].measure == "test") == plain] for plain in (True, False)]
     titles = "Accuracy on the test images", "What the method is made for: changed images, noisy weights, no jumps"
@@ -129,11 +129,7 @@ def draw(made, path):
         draw_group(axis, sorted(group, key=lambda row: (row["with"] - row["without"]).mean()))
         axis.set_title(title, fontsize=10, loc="left")
     axes[-1, 0].set_xlabel("difference from the baseline in points: each seed, their range and mean")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-    with Image.open(path) as image:
-        image.convert("RGB").quantize(256).save(path, optimize=True)
+    save(figure, path, found, dpi=110)
 
 
 def draw_group(axis, group):

@@ -14,8 +14,8 @@ import matplotlib
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import numpy as np
-from PIL import Image
 from quickstart_training import MIXED, Task, load
+from saved_figures import save
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 RESULTS, PICTURE = ROOT / "docs" / "results" / "quickstart.json", ROOT / "docs" / "figures" / "quickstart.png"
@@ -44,13 +44,7 @@ def draw(found, measured, data, path):
         draw_curves(left, found)
         draw_parts(right, measured, stored=measured is not found)
         draw_images(bottom, data)
-        path = pathlib.Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=150)
-        plt.close(figure)
-    with Image.open(path) as image:
-        small = image.convert("RGB").quantize(128, dither=Image.Dither.NONE)
-    small.save(path, optimize=True)
+        save(figure, path, found, dpi=150, colors=128)
 
 
 def heading(figure, title, subtitle, x=0.09, y=0.95, step=0.075):

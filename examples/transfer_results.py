@@ -14,6 +14,7 @@ import matplotlib
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from saved_figures import save
 from transfer_recipes import NAMES
 
 COLORS = ("#b3741c", "#3b6ea5", "#d0402b")
@@ -69,9 +70,7 @@ def draw(done, path):
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(sizes))
     figure.tight_layout()
-    pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    save(figure, path, done, dpi=110)
 
 
 def renew(page, done):

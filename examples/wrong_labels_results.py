@@ -12,6 +12,7 @@ import matplotlib
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from saved_figures import save
 
 DOCS = pathlib.Path(__file__).resolve().parents[1] / "docs"
 KINDS = {"symmetric": "any class", "pairs": "next class"}
@@ -154,9 +155,7 @@ def draw(all_done, path):
         axis.set(xlabel="wrong labels (%)", xticks=(0, 20, 40), ylim=(-3, 103))
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="upper center", ncols=4, frameon=False, fontsize=9)
     figure.tight_layout(rect=(0, 0, 1, 0.92))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=90)
-    plt.close(figure)
+    save(figure, path, all_done, dpi=90)
 
 
 def draw_row(axes, done, row, kind):

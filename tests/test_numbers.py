@@ -470,3 +470,48 @@ def test_a_search_that_stops_what_diverges():
     stated = "with # trials and learning rates from 1e-6 to 100, it stopped # trials and saved # % of all batches"
     values = [found["trials"], found["stopped"], round(100 * found["saved"])]
     assert numbers_in("docs/methods/divergence_stop.md", stated) == values
+
+
+# Figures.
+
+# What each figure shows, from the results of that name.
+SHOWN = {
+    "after_training": lambda: results("after_training_digits"),
+    "after_training_images": lambda: results("after_training_images"),
+    "effects": lambda: results("effects"),
+    "ladder": lambda: merged("ladder_small"),
+    "ladder_full": lambda: merged("ladder_full"),
+    "ladder_sweep": lambda: results("ladder_sweep"),
+    "performance": lambda: results("performance")["layers"],
+    "quickstart": lambda: results("quickstart"),
+    "scale": lambda: results("performance")["scale"],
+    "transfer": lambda: results("transfer"),
+    "users": lambda: results("performance"),
+    "wrong_labels": lambda: [results("wrong_labels_digits")],
+    "wrong_labels_features": lambda: [results("wrong_labels_features")],
+}
+WITHOUT_RESULTS = {"tensorboard_gradients", "vanishing_gradients"}  # of a single run, which no page has numbers of
+
+
+def merged(name):
+    return importlib.import_module("cifar10_results").merge([RESULTS / f"{name}.json"])
+
+
+def test_every_figure_of_results_is_compared_with_them():
+    assert {path.stem for path in (ROOT / "docs" / "figures").glob("*.png")} == SHOWN.keys() | WITHOUT_RESULTS
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_a_figure_shows_the_results_of_the_repository(name, monkeypatch):
+    """To renew it, run the program that is named beside it on its page; without training where the program can show."""
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    saved_figures = importlib.import_module("saved_figures")
+    assert saved_figures.shown(ROOT / "docs" / "figures" / f"{name}.png") == saved_figures.digest(SHOWN[name]())
+
+
+def test_a_saved_figure_names_its_results(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    saved_figures, pyplot = importlib.import_module("saved_figures"), pytest.importorskip("matplotlib.pyplot")
+    saved_figures.save(pyplot.figure(), tmp_path / "new" / "figure.png", {"a": (1.5, 2), "b": "x"})
+    shown = saved_figures.shown(tmp_path / "new" / "figure.png")
+    assert shown == saved_figures.digest({"b": "x", "a": [1.5, 2]}) != saved_figures.digest({"b": "x", "a": [1.5, 3]})

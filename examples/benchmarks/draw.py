@@ -7,14 +7,17 @@ import argparse
 import json
 import pathlib
 import statistics
+import sys
 
 import matplotlib
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import matplotlib.ticker
-import PIL.Image
 from rows import CHAIN, TARGETED
+
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))
+from saved_figures import save
 
 BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
 BEST = {"tensorflow": ("xla", "graph"), "jax": ("jit",), "torch": ("eager",)}  # the modes that are compared
@@ -61,15 +64,7 @@ def draw_layers(results, path):
     handles = [plt.Rectangle((0, 0), 1, 1, color=colour) for colour in COLOURS.values()]
     figure.legend(handles, COLOURS, loc="upper center", ncol=len(COLOURS), frameon=False, fontsize=11)
     figure.tight_layout(rect=(0, 0, 1, 0.97))
-    save(figure, path)
-
-
-def save(figure, path):
-    """In 64 colours, which halves the file."""
-    figure.savefig(path, dpi=75)
-    plt.close(figure)
-    with PIL.Image.open(path) as image:
-        image.convert("RGB").quantize(64, dither=PIL.Image.Dither.NONE).save(path, optimize=True)
+    save(figure, path, results, dpi=75, colors=64)
 
 
 def draw_bars(axis, found, named):
@@ -142,7 +137,7 @@ def draw_users(results, path):
     size, rates = images_per_second(results)
     draw_pairs(axes[1], rates, f"images per second and core in tf.data, {size}")
     draw_pairs(axes[2], peaks(results), "peak memory of a call, in batches", form="{:.1f}")
-    save(figure, path)
+    save(figure, path, results, dpi=75, colors=64)
 
 
 def draw_pairs(axis, pairs, title, names=("keras_reg", "Keras"), form="{:.0f}"):
@@ -183,7 +178,7 @@ def draw_scale(results, path):
             if i == len(backends) - 1:
                 axis.set_xlabel(label)
         axes[i, 0].set_ylabel("milliseconds")
-    save(figure, path)
+    save(figure, path, results, dpi=75, colors=64)
 
 
 def main(argv=None):
