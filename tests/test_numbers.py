@@ -472,6 +472,16 @@ def test_a_search_that_stops_what_diverges():
     assert numbers_in("docs/methods/divergence_stop.md", stated) == values
 
 
+def test_the_page_has_the_milliseconds_of_compiled_warps():
+    rows = [row for row in results("performance")["layers"]["torch"]["rows"] if row["mode"] == "compile"]
+    ms = {row["who"]: row["ms"] for row in rows if (row["layer"], row["size"]) == ("RandomAffine", "64x224x224x3")}
+    found = numbers_in(
+        "docs/performance.md",
+        "RandomAffine compiled by `torch.compile` takes # ms for 64x224x224x3, and kornia's rotation # ms",
+    )
+    assert found == [round(ms["keras_reg"]), round(ms["kornia"])]
+
+
 # Figures.
 
 # What each figure shows, from the results of that name.
