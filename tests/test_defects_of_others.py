@@ -220,7 +220,7 @@ def test_aug_mix_refuses_what_it_cannot_mix(key):
     """Keras blends the class ids of masks, and leaves boxes where they were."""
     boxes = {"boxes": np.ones((1, 1, 4), "float32"), "classes": np.ones((1, 1))}
     value = boxes if key == "bounding_boxes" else np.ones((1, 6, 5), "int32")
-    with raises_received("does not define how to move"):
+    with raises_received("`AugMix` cannot move"):
         AugMix()({"images": np.ones((1, 6, 5, 3), "uint8"), key: value})
 
 

@@ -83,6 +83,10 @@ class AugMix(DrawnOperations):
     """
 
     space = MIXED
+    _cannot_move = (
+        "A mixed image shows each object at several positions. Use `RandAugment`, or `operations` that leave every "
+        'pixel at its position, such as "solarize".'
+    )
 
     _bins = 10
 

@@ -106,6 +106,7 @@ class BatchAugmentation(
     kinds: tuple[str, ...] = ("image",)
 
     _has_rate = True
+    _cannot_move = ""  # why masks, boxes and keypoints cannot follow, if no hook can move them
     _mixes = False  # whether the result for an image depends on other images
     _calls_hooks = True  # whether `_transform` calls the hooks of a subclass
     _has_layout = True  # whether the position of the channel axis matters

@@ -139,8 +139,9 @@ def test_what_has_a_place_in_the_image_is_refused():
         "segmentation_masks": images[..., 0], "labels": images, "keypoints": np.ones((2, 3, 2), "float32"),
         "bounding_boxes": {"boxes": np.ones((2, 1, 4), "float32"), "classes": np.ones((2, 1))},
     }.items():  # fmt: skip
-        with raises_received("`AugMix` does not define how to move"):
+        with raises_received("`AugMix` cannot move", "Use `RandAugment`, or `operations` that leave"):
             AugMix()({"images": images, key: value})
+        AugMix(operations=["solarize", "equalize"])({"images": images, key: value})
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")

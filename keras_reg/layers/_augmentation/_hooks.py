@@ -137,8 +137,8 @@ def _check_all_move(layer, batch, name):
         (leaves(batch.keypoints), "transform_keypoints", "keypoints"),
     ):
         if found and not layer._overrides(hook):
-            fail(
-                f"`{name}` does not define how to move {what}. Define `{hook}`, or set `moves_pixels = False` if "
-                "every pixel stays at its position.",
-                shapes=[tuple(array.shape) for array in found],
-            )  # fmt: skip
+            define = f"Define `{hook}`, or set `moves_pixels = False` if every pixel stays at its position."
+            shapes = [tuple(array.shape) for array in found]
+            if layer._cannot_move:
+                fail(f"`{name}` cannot move {what}. {layer._cannot_move}", shapes=shapes)
+            fail(f"`{name}` does not define how to move {what}. {define}", shapes=shapes)
