@@ -89,6 +89,13 @@ class JaxPlace(Place):
         slow = dtype == "bfloat16" and sys.modules["jax"].default_backend() == "cpu"
         return "float32" if slow else dtype
 
+    def either(self, condition, true, false, array):
+        import jax
+
+        if isinstance(condition, jax.core.Tracer):
+            return jax.lax.cond(condition, true, false, array)
+        return (true if condition else false)(array)
+
     def switch(self, routes, branches, images, costly=()):
         """In a compiled program, images skip branches: on a CPU all but their own, and elsewhere the costly ones."""
         import jax

@@ -48,6 +48,9 @@ class NumpyPlace(Place):
     def normal(self, key, shape):
         return np.random.default_rng(key).standard_normal(shape, "float32")
 
+    def either(self, condition, true, false, array):
+        return (true if condition else false)(array)
+
     def switch(self, routes, branches, images, costly=()):
         """Runs each branch on its own images, a few at a time, so that they stay in the cache between operations."""
         which, *parameters = routes

@@ -143,6 +143,13 @@ class Place:
     def set_compiled_draws(self, source, draws):
         """Lets compiled code continue after `draws` keys, with the current entropy of `source`."""
 
+    def either(self, condition, true, false, array):
+        """Returns `true(array)` if a scalar condition holds, and otherwise `false(array)`.
+
+        Here, both are computed: whoever asks for the value of a condition waits for the device, or leaves a graph.
+        """
+        return self.ops.where(condition, true(array), false(array))
+
     # Work that differs between the images of a batch.
 
     def routes(self, which, *parameters):

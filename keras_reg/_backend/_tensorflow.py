@@ -52,6 +52,11 @@ class TensorFlowPlace(Place):
         added = [word + 1, 0] if isinstance(word, int) else [tf.cast(word, tf.int64) + 1, 0]  # the index of a loop
         return key * tf.constant([_MULTIPLIER, 1], tf.int64) + tf.convert_to_tensor(added, tf.int64)
 
+    def either(self, condition, true, false, array):
+        import tensorflow as tf
+
+        return tf.cond(condition, lambda: true(array), lambda: false(array))
+
     def uniform(self, key, shape):
         return sys.modules["tensorflow"].random.stateless_uniform(shape, key, alg=GENERATOR)
 

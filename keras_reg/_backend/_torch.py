@@ -52,6 +52,11 @@ class TorchPlace(Place):
     def sent(self, structure):
         return sent(structure)
 
+    def either(self, condition, true, false, array):
+        if is_compiling() or condition.device.type != "cpu":
+            return super().either(condition, true, false, array)
+        return (true if condition else false)(array)
+
     def switch(self, routes, branches, images, costly=()):
         return routes.run(branches, images) if isinstance(routes, Routes) else super().switch(routes, branches, images)
 

@@ -81,6 +81,6 @@ class Mover(MovesPixels, BatchAugmentation):
     def _check(self, batch):
         super()._check(batch)
         if self.outside is not None and self.outside.fill_mode == "constant":
-            check_channels("fill_value", self.outside.fill_value, batch, self.data_format)
+            check_channels("fill_value", self.outside.fill_value, batch, self.data_format, type(self).__name__)
             check_fill("fill_value", self.outside.fill_value, self._dtype_of_pixels(batch.images, batch))
             check_fill_of_maps(self.outside.mask_fill, batch, self.data_format)

@@ -10,7 +10,7 @@ from keras_reg._strength import LARGEST, plain, serialize
 from keras_reg._typing import Config, DataFormat, Pair, StrengthLike, Tensor, Tensors
 from keras_reg._validation import check_range, fail, native
 from keras_reg.layers._batch._fill_values import check_fill
-from keras_reg.layers._batch._shapes import static
+from keras_reg.layers._batch._shapes import number_of_channels
 from keras_reg.layers._batch_augmentation import BatchAugmentation
 from keras_reg.layers._strength_weight import given
 
@@ -162,8 +162,7 @@ class PCAColorJitter(BatchAugmentation):
         return self
 
     def _check(self, batch):
-        channels = static(batch.images, -1 if self.data_format == "channels_last" else -3)
-        if channels is not None and channels != len(self.components[0]):
+        if number_of_channels(batch, self.data_format, type(self).__name__) not in (None, len(self.components[0])):
             fail(f"Expected images with {len(self.components[0])} channels.", shape=tuple(batch.images.shape))
         if self.value_range is not None:
             check_fill("value_range", self.value_range, self._dtype_of_pixels(batch.images, batch))

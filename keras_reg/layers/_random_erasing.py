@@ -163,9 +163,9 @@ class RandomErasing(BatchAugmentation):
 
     def _check(self, batch):
         if batch.boxes is not None:
-            check_boxes(batch)
+            check_boxes(batch, self.bounding_box_format)
         images = batch.images
-        check_channels("fill", self.fill, batch, self.data_format)
+        check_channels("fill", self.fill, batch, self.data_format, type(self).__name__)
         dtype = self._dtype_of_pixels(batch.images, batch)
         check_fill_of_maps(self.mask_fill, batch, self.data_format)
         self.filling.check(dtype)

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from harness import map_in_tf_data, raises_received, to_numpy
-from layers.batches import MIXERS, MOVERS, assert_same_bits, augment
+from layers.batches import MIXERS, MOVERS, assert_same_bits, augment, box_formats
 
 from keras_reg.layers import (
     ColorJitter,
@@ -266,3 +266,65 @@ def test_labels_of_positions_are_mixed_by_the_share_that_is_kept(make):
     assert make()(keras.Input((HEIGHT, WIDTH, 3)), keras.Input((5, 4)))[1].shape == (None, 5, 4)
     with raises_received("(6, 4, 3, 2)"):
         CutMix()(IMAGES, np.zeros((COUNT, 4, 3, 2), "float32"))  # a dense map of another size
+
+
+# Boxes of integers.
+
+
+def integer_boxes(count=40, height=31, width=43, seed=0):
+    random = np.random.default_rng(seed)
+    x, y = (np.sort(random.choice(n + 1, (count, 2)), axis=1) for n in (width, height))
+    boxes = np.stack([x[:, 0], y[:, 0], np.maximum(x[:, 1], x[:, 0] + 1), np.maximum(y[:, 1], y[:, 0] + 1)], -1)
+    return boxes[:, None]
+
+
+CHAINS = {
+    "one warp": lambda form: RandomAffine(20, zoom=0.3, bounding_box_format=form, seed=1),
+    "fused": lambda form: Pipeline(
+        [RandomFlip(bounding_box_format=form), RandomAffine(20, zoom=0.3, bounding_box_format=form)], seed=1
+    ),
+    "cropped": lambda form: RandomResizedCrop((20, 30), bounding_box_format=form, seed=1),
+}
+
+
+@pytest.mark.parametrize("form", ["xyxy", "yxyx", "xywh", "center_xywh"])
+@pytest.mark.parametrize("name", CHAINS)
+def test_integer_boxes_are_rounded_once(name, form):
+    """Their edges are the nearest whole numbers to those of boxes of floats; centers are rounded themselves."""
+    corners, write = integer_boxes(), box_formats(31, 43)[form]
+    if form == "center_xywh":
+        corners[..., 2:] = corners[..., :2] + 2 * np.maximum((corners[..., 2:] - corners[..., :2]) // 2, 1)
+    given = np.stack(write(*np.moveaxis(corners, -1, 0)), -1)
+    images, classes = np.zeros((len(given), 31, 43, 1), "float32"), np.zeros((len(given), 1), "int32")
+
+    def moved(dtype):
+        boxes = {"boxes": given.astype(dtype), "classes": classes}
+        return augment(CHAINS[name](form), {"images": images, "bounding_boxes": boxes}, index=3)["bounding_boxes"]
+
+    found, exact = moved("int32"), moved("float64")
+    assert found["boxes"].dtype == "int32" and (found["boxes"] != given).any()
+    stays = (found["classes"] == 0)[..., 0]
+    assert stays.mean() > 0.6 and (exact["classes"][stays] == 0).all()
+    whole, real = found["boxes"][stays], exact["boxes"][stays]
+    if form == "xywh":
+        whole, real = (np.concatenate([b[..., :2], b[..., :2] + b[..., 2:]], -1) for b in (whole, real))
+    assert np.abs(whole - real).max() <= 0.501
+    assert (np.abs(real - np.trunc(real)) > 0.6).any()  # which truncation would move by more than half a pixel
+    assert (found["boxes"][~stays] == -1).all()
+
+
+@pytest.mark.parametrize("form", ["xyxy", "xywh", "center_xywh"])
+def test_integer_boxes_of_images_that_stay_do_not_change(form):
+    given = np.array([[[5, 5, 3, 7], [0, 0, 0, 0], [-1, -1, -1, -1]]], "int64")
+    boxes = {"boxes": given, "classes": np.array([[1, 2, -1]])}
+    layer = RandomAffine(20, rate=0.0, bounding_box_format=form)
+    found = augment(layer, {"images": np.zeros((1, 16, 16, 1), "float32"), "bounding_boxes": boxes})["bounding_boxes"]
+    np.testing.assert_array_equal(found["boxes"], given)
+    np.testing.assert_array_equal(found["classes"], boxes["classes"])
+
+
+@pytest.mark.parametrize("make", [RandomAffine, lambda *_, **k: RandomErasing(1.0, **k), RandomFlip])
+def test_integers_cannot_be_shares(make):
+    boxes = {"boxes": np.ones((COUNT, 1, 4), "int32"), "classes": np.ones((COUNT, 1))}
+    with raises_received("bounding_box_format='rel_xyxy'", "dtype='int32'"):
+        make(bounding_box_format="rel_xyxy")({"images": IMAGES, "bounding_boxes": boxes})

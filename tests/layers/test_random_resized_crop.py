@@ -3,7 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 import keras
 import numpy as np
 import pytest
-from harness import assert_close, import_torchvision, only, to_numpy
+from harness import assert_close, import_torchvision, jit, only, to_numpy
 from layers.batches import LEAST_P, augment
 from scipy import stats
 
@@ -162,3 +162,30 @@ def test_torchvision_resizes_a_crop_the_same():
     layer = RandomResizedCrop((7, 4), scale=(1, 1), ratio=(1, 1), seed=8)
     expected = functional.resize(torch.from_numpy(images).permute(0, 3, 1, 2), [7, 4], antialias=True)
     assert_close(augment(layer, images), expected.permute(0, 2, 3, 1).numpy(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(9, 13), (40, 30)])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_pixels_that_are_not_finite_only_spoil_the_new_pixels_that_see_them(size, dtype, compiled):
+    """Those that would differ if the pixel had another value, and none of a crop that leaves it out."""
+    random = np.random.default_rng(0)
+    images = random.random((24, 20, 17, 3)).astype(dtype)
+    rows, columns = random.integers(20, size=24), random.integers(17, size=24)
+    layer = RandomResizedCrop(size, scale=(0.2, 1), seed=3)
+
+    def call(images):
+        return layer(images, index=2)
+
+    call = jit(call, layer) if compiled else call
+
+    def crops(value):
+        changed = images.copy()
+        changed[np.arange(24), rows, columns] = value
+        return to_numpy(call(keras.ops.convert_to_tensor(changed)))
+
+    zero, nine, spoiled = crops(0), crops(9), crops([np.nan, np.inf, -np.inf])
+    seen = zero != nine
+    assert 0 < seen.any(axis=(1, 2, 3)).mean() < 1
+    np.testing.assert_array_equal(np.isnan(spoiled), seen)
+    assert_close(spoiled[~seen], zero[~seen], rtol=1e-6, atol=1e-6)

@@ -11,16 +11,25 @@ from layers import batches
 from layers.batches import assert_same_bits
 
 from keras_reg.layers import (
+    AugMix,
+    AutoAugment,
+    ColorJitter,
     CutMix,
     LabelNoise,
     MixUp,
     PCAColorJitter,
     Pipeline,
+    RandAugment,
     RandomAffine,
     RandomErasing,
     RandomFlip,
+    RandomGaussianBlur,
+    RandomGaussianNoise,
+    RandomGrayscale,
     RandomPadCrop,
     RandomResizedCrop,
+    RandomSharpness,
+    TrivialAugmentWide,
 )
 from keras_reg.training import RegularizedModel
 
@@ -150,3 +159,57 @@ def test_small_maps_and_layers_without_a_layout_are_not_warned_about():
     assert not warnings_of(lambda: RandomErasing()(np.zeros((2, 4, 4, 512), "float32")))
     assert not warnings_of(lambda: RandomErasing(data_format="channels_last")(np.zeros((2, 3, 8, 64), "float32")))
     assert not warnings_of(lambda: LabelNoise(0.5, 3)(np.zeros((2, 3, 32, 32), "float32"), np.zeros(2, "int32")))
+
+
+# Images that are decoded in tf.data without a number of channels.
+
+NEED_CHANNELS = {
+    "RandAugment": lambda: RandAugment(seed=0),
+    "TrivialAugmentWide": TrivialAugmentWide,
+    "AutoAugment": AutoAugment,
+    "AugMix": AugMix,
+    "ColorJitter": lambda: ColorJitter(0.4),
+    "RandomGrayscale": RandomGrayscale,
+    "PCAColorJitter": lambda: PCAColorJitter(0.1),
+    "RandomAffine, a fill for each channel": lambda: RandomAffine(20, fill_value=(1, 2, 3)),
+    "RandomPadCrop, a fill for each channel": lambda: RandomPadCrop(2, fill_value=(1, 2, 3)),
+    "RandomErasing, a fill for each channel": lambda: RandomErasing(1.0, fill=(1, 2, 3)),
+}
+ANY_CHANNELS = {
+    **SINGLE,
+    "MixUp": lambda: MixUp(1.0),
+    "RandomGaussianBlur": RandomGaussianBlur,
+    "RandomSharpness": lambda: RandomSharpness(0.9, value_range=(0, 255)),
+    "RandomGaussianNoise": lambda: RandomGaussianNoise(1.0),
+}
+
+
+def decoded(channels, dtype):
+    """Batches as of `tf.io.decode_png` without `channels`."""
+    import tensorflow as tf
+
+    images = np.random.default_rng(0).integers(0, 256, (3, 9, 7, channels)).astype(dtype)
+    return tf.data.Dataset.from_generator(lambda: [images], output_signature=tf.TensorSpec((None,) * 4, dtype))
+
+
+@pytest.mark.parametrize("name", NEED_CHANNELS)
+def test_an_unknown_number_of_channels_is_refused_where_it_is_needed(name):
+    dtype = "uint8" if "Augment" in name or name in ("AugMix", "ColorJitter") else "float32"
+    with raises_received("number of channels", "`channels=3`", "`tf.ensure_shape`", "(None, None, None, None)"):
+        decoded(1, dtype).map(NEED_CHANNELS[name]())
+
+
+@pytest.mark.parametrize("name", ANY_CHANNELS)
+def test_other_layers_take_an_unknown_number_of_channels(name):
+    for channels in (1, 3, 4):
+        (found,) = decoded(channels, "float32").map(ANY_CHANNELS[name]()).as_numpy_iterator()
+        size = (4, 4) if name == "RandomResizedCrop" else (9, 7)
+        assert found.shape == (3, *size, channels) and np.isfinite(found).all()
+
+
+def test_gray_images_of_a_known_number_of_channels_are_augmented():
+    import tensorflow as tf
+
+    dataset = decoded(1, "uint8").map(lambda images: tf.ensure_shape(images, (None, None, None, 1)))
+    (found,) = dataset.map(RandAugment(seed=0)).as_numpy_iterator()
+    assert found.shape == (3, 9, 7, 1)

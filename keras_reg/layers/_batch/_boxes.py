@@ -14,7 +14,7 @@ SLIVER = 1e-3  # in pixels: rounding may leave this much of a box that is outsid
 PADDING = -1  # the class and the coordinates of a row without a box
 
 
-def check_boxes(batch, cuts=False, layer=""):
+def check_boxes(batch, box_format="xyxy", cuts=False, layer=""):
     """Checks that the boxes are a valid dict. A mixer that `cuts` refuses boxes."""
     if cuts:
         fail(
@@ -39,6 +39,9 @@ def check_boxes(batch, cuts=False, layer=""):
                 f'Expected "{name}" of a dtype that can hold {PADDING}, which marks removed boxes.',
                 dtype=dtype_of(boxes[name]),
             )
+    dtype = dtype_of(boxes["boxes"])
+    if box_format.startswith("rel_") and keras.backend.is_int_dtype(dtype):
+        fail("Expected boxes of a floating dtype, since they are shares.", bounding_box_format=box_format, dtype=dtype)
     for name, value in boxes.items():
         if name != "boxes" and len(value.shape) != len(shape) - 1:
             fail(f'Expected "{name}" of shape (batch, n).', shape=tuple(value.shape))
@@ -107,10 +110,26 @@ def moved_boxes(boxes, geometry, size, box_format, ops):
 
     `size` is the height and width of the images. The boxes of images that stay do not change.
     """
+    dtype = dtype_of(boxes["boxes"])
+    is_integer = keras.backend.is_int_dtype(dtype)
+    if is_integer:
+        boxes = {**boxes, "boxes": ops.cast(boxes["boxes"], "float32")}
     for step in geometry.steps:
         boxes = _moved(boxes, step, size, box_format, ops)
         size = step.size_of_result(size)
-    return boxes
+    return _rounded(boxes, box_format, dtype, ops) if is_integer else boxes
+
+
+def _rounded(boxes, box_format, dtype, ops):
+    """Rounds boxes in pixels to integers. Boxes of which nothing is left become padding."""
+    corners = to_pixel_corners(boxes["boxes"], box_format, None, None, ops)
+    if box_format == "center_xywh":
+        places = ops.cast(ops.round(boxes["boxes"]), dtype)
+    else:
+        places = from_pixel_corners(tuple(map(ops.round, corners)), box_format, None, None, dtype, ops)
+    rounded = to_pixel_corners(places, box_format, None, None, ops)
+    before, after = ((x2 - x1 >= SLIVER) & (y2 - y1 >= SLIVER) for x1, y1, x2, y2 in (corners, rounded))
+    return drop({**boxes, "boxes": places}, before & ~after, ops)
 
 
 def _moved(boxes, step, size, box_format, ops):

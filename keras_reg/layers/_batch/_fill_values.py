@@ -6,7 +6,7 @@ import numpy as np
 from keras_reg._dtypes import dtype_of
 from keras_reg._validation import check_integer, check_range, fail, is_number, native
 from keras_reg.layers._batch._content import leaves
-from keras_reg.layers._batch._shapes import is_map, static
+from keras_reg.layers._batch._shapes import is_map, number_of_channels
 
 
 def check_num_classes(num_classes, low=2):
@@ -71,9 +71,9 @@ def exact(values, dtype):
     return list(map(int, values)) if isinstance(values, (tuple, list)) else int(values)
 
 
-def check_channels(name, values, batch, data_format):
+def check_channels(name, values, batch, data_format, layer):
     """Checks that a list of values has one value per channel."""
-    channels = static(batch.images, -1 if data_format == "channels_last" else -3)
-    channels = channels if channels is None else channels // batch.frames
-    if isinstance(values, (tuple, list)) and channels not in (None, len(values)):
-        fail(f"Expected one `{name}` for each of {channels} channels.", **{name: values})
+    if isinstance(values, (tuple, list)):
+        channels = number_of_channels(batch, data_format, layer)
+        if channels not in (None, len(values)):
+            fail(f"Expected one `{name}` for each of {channels} channels.", **{name: values})

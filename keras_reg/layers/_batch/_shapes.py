@@ -2,6 +2,8 @@
 
 import keras
 
+from keras_reg._validation import fail
+
 
 def one_number_each(array):
     """Whether labels have one number per sample, (batch,) or (batch, 1), like class ids."""
@@ -12,6 +14,22 @@ def static(array, axis):
     """Returns the size of an axis if it is known statically, or `None`."""
     size = array.shape[axis]
     return size if isinstance(size, int) else None
+
+
+def number_of_channels(batch, data_format, layer):
+    """Returns the number of channels of the images, and refuses images if nobody knows it.
+
+    It is `None` for videos without frames, or of unknown length, whose frames lie along the axis of the channels.
+    `layer` is the name for the message.
+    """
+    channels = static(batch.images, -1 if data_format == "channels_last" else -3)
+    if channels is None and isinstance(batch.frames, int):
+        fail(
+            f"`{layer}` needs a known number of channels. Decode images with `channels=3`, or set the shape with "
+            "`tf.ensure_shape`.",
+            shape=tuple(batch.images.shape),
+        )  # fmt: skip
+    return channels // batch.frames if channels is not None and batch.frames else None
 
 
 def spec_of(shape, dtype):

@@ -2,14 +2,14 @@
 
 from keras_reg._dtypes import dtype_of
 from keras_reg._validation import fail
-from keras_reg.layers._batch._shapes import static
+from keras_reg.layers._batch._shapes import number_of_channels
 
 WEIGHTS = (0.299, 0.587, 0.114)  # of red, green and blue in the brightness of a pixel: ITU-R BT.601, as in Pillow
 
 
 def check_rgb(batch, data_format, layer):
     """Checks that images have three channels."""
-    if static(batch.images, channel_axis(data_format)) not in (None, 3):
+    if number_of_channels(batch, data_format, layer) not in (None, 3):
         fail(f"`{layer}` expects images with 3 channels: red, green and blue.", shape=tuple(batch.images.shape))
 
 

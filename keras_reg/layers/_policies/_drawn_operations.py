@@ -4,9 +4,8 @@ from keras_reg._dtypes import dtype_of
 from keras_reg._typing import Config, DataFormat, Kind, Pair, StrengthLike, Tensor
 from keras_reg._validation import check_choice, check_number, fail
 from keras_reg.layers._batch._fill_values import check_fill, check_has_value_range, check_value_range
-from keras_reg.layers._batch._shapes import height_width, static
+from keras_reg.layers._batch._shapes import height_width, number_of_channels
 from keras_reg.layers._batch_augmentation import BatchAugmentation
-from keras_reg.layers._pixels._colors import channel_axis
 from keras_reg.layers._policies._magnitudes import ALWAYS, MOVING, magnitudes, signs_of
 from keras_reg.layers._policies._operations import COSTLY, Operations, are_whole
 from keras_reg.layers._policies._steps import arrays_of_steps, branches_of, index_of, make_steps
@@ -72,9 +71,9 @@ class DrawnOperations(BatchAugmentation):
 
     def _check(self, batch):
         super()._check(batch)
-        channels = static(batch.images, channel_axis(self.data_format))
-        if channels not in (None, batch.frames, 3 * batch.frames if batch.frames else None):
-            fail(f"`{type(self).__name__}` expects images with 1 or 3 channels.", shape=tuple(batch.images.shape))
+        name = type(self).__name__
+        if number_of_channels(batch, self.data_format, name) not in (None, 1, 3):
+            fail(f"`{name}` expects images with 1 or 3 channels.", shape=tuple(batch.images.shape))
         dtype = self._dtype_of_pixels(batch.images, batch)
         check_has_value_range(self.value_range, dtype)
         check_fill("fill_value", self.fill_value, dtype)
