@@ -13,13 +13,14 @@ between 2 and 33 % of the image. What still differs:
 - timm, torchvision and kornia have their images in the layout that they want, (batch, channels, height, width).
 """
 
+import dataclasses
 import functools
 
 import keras
 import peers
 from modes import Contender, in_turn
 from peers import KERNEL, SIGMA
-from rows import CHAIN, FUSED, NOT_FUSED, WARP, WITH_COLORS
+from rows import CHAIN, FUSED, NOT_FUSED, SLOW_TO_COMPILE, WITH_COLORS
 
 from keras_reg import layers
 
@@ -27,11 +28,14 @@ from keras_reg import layers
 def contenders(name, dtype="float32", classes=10):
     """All contenders of a row; ours comes first."""
     found = [ours(name, dtype), keras_own(name, dtype), *peers.of(name, dtype, classes)]
-    found = [contender for contender in found if contender is not None]
-    for contender in found:
-        if name == WARP and contender.who in ("Keras", "keras-aug"):  # compiled by PyTorch for more than ten minutes
-            contender.modes = tuple(mode for mode in contender.modes if mode != "compile")
-    return found
+    return [_that_compiles(contender, name) for contender in found if contender is not None]
+
+
+def _that_compiles(contender, name):
+    """The contender, without `torch.compile` where that takes more than ten minutes."""
+    if (contender.who, name) not in SLOW_TO_COMPILE:
+        return contender
+    return dataclasses.replace(contender, modes=tuple(mode for mode in contender.modes if mode != "compile"))
 
 
 def ours(name, dtype="float32", who="keras_reg"):

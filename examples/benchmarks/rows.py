@@ -18,6 +18,8 @@ NOT_FUSED, WITH_COLORS = f"{FUSED}, fuse=False", "Pipeline of flip, affine, jitt
 FILTERS = ("ColorJitter", "RandomGaussianBlur", "RandomSharpness", "RandomGaussianNoise")
 POLICIES = ("RandAugment", "TrivialAugmentWide", "AutoAugment", "AugMix")
 WARP, BESIDE_WARP = "RandomAffine", (FUSED, "RandAugment")  # one warp, and what is compared with it
+# (who, row): PyTorch compiles them for more than ten minutes.
+SLOW_TO_COMPILE = (("Keras", WARP), ("keras-aug", WARP))
 PIXELS = (*MOVING, FUSED, *FILTERS, *POLICIES, "RandomGrayscale")
 OTHERS = (
     *PIXELS,

@@ -65,9 +65,9 @@ class AugMix(DrawnOperations):
         The shape of the input. Integer images stay integers.
 
     Raises:
-        ValueError: For arguments out of range, images without a known number of 1 or 3 channels, images that are not
-            `uint8` without a `value_range`, and masks, dense maps, boxes and keypoints if an operation moves pixels,
-            since a mixed image then shows each object at several positions.
+        ValueError: For arguments out of range, images whose number of channels is not known to be 1 or 3, images that
+            are not `uint8` without a `value_range`, and masks, dense maps, boxes and keypoints if an operation moves
+            pixels, since a mixed image then shows each object at several positions.
 
     Example:
 

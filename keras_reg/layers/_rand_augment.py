@@ -56,9 +56,9 @@ class RandAugment(UniformPolicy):
         The shape of the input. Integer images stay integers.
 
     Raises:
-        ValueError: For arguments out of range, images without a known number of 1 or 3 channels, images that are not
-            `uint8` without a `value_range`, numbers that the dtype of the images or masks cannot hold, and entries with
-            positions in the images that cannot be moved, such as `landmarks`.
+        ValueError: For arguments out of range, images whose number of channels is not known to be 1 or 3, images that
+            are not `uint8` without a `value_range`, numbers that the dtype of the images or masks cannot hold, and
+            entries with positions in the images that cannot be moved, such as `landmarks`.
 
     Example:
 

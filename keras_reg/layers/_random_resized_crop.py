@@ -21,8 +21,8 @@ class RandomResizedCrop(Mover):
     The area is uniform in `scale`, and the aspect ratio is log-uniform in the part of `ratio` at which a crop of this
     area fits. The corner is uniform over the positions at which the crop lies inside the image. All are fractions of
     pixels. Resizing is bilinear, with antialiasing if the crop shrinks. Masks and dense label maps take the nearest
-    pixel, and bounding boxes move with the images. New pixels that see a pixel that is infinite or NaN become NaN. In
-    inference, the whole image is resized, so the size is the same.
+    pixel, and bounding boxes move with the images. A pixel that is infinite or NaN makes the new pixels NaN that are
+    interpolated from it. In inference, the whole image is resized, so the size is the same.
 
     Args:
         size: Height and width of the output, a pair of integers from 1 to 2^16, or one integer for both.

@@ -184,8 +184,8 @@ def test_pixels_that_are_not_finite_only_spoil_the_new_pixels_that_see_them(size
         changed[np.arange(24), rows, columns] = value
         return to_numpy(call(keras.ops.convert_to_tensor(changed)))
 
-    zero, nine, spoiled = crops(0), crops(9), crops([np.nan, np.inf, -np.inf])
-    seen = zero != nine
+    zero, large, spoiled = crops(0), crops(6e4), crops([np.nan, np.inf, -np.inf])
+    seen = zero != large  # even where the pixel has a small weight, however the processor rounds
     assert 0 < seen.any(axis=(1, 2, 3)).mean() < 1
     np.testing.assert_array_equal(np.isnan(spoiled), seen)
     assert_close(spoiled[~seen], zero[~seen], rtol=1e-6, atol=1e-6)

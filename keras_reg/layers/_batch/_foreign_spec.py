@@ -61,8 +61,9 @@ def _check_others(layer, batch, training):
 def _check_boxes(layer, batch):
     if batch.boxes is None:
         return
-    check_boxes(batch, str(getattr(layer, "bounding_box_format", None)))
-    if getattr(layer, "bounding_box_format", None) is None:
+    box_format = getattr(layer, "bounding_box_format", None)
+    check_boxes(batch, box_format or "xyxy")
+    if box_format is None:
         fail("Expected a layer with a `bounding_box_format`, which it needs to move boxes.", layer=layer.name)
 
 

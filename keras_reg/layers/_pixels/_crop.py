@@ -86,9 +86,10 @@ def cropped(array, crop, fill, smooth, channels_first, place):
 
 
 def _products(images, rows, columns, channels_first, place):
-    """Returns the images after both products. Pixels that are infinite or NaN make those new pixels NaN that see them.
+    """Returns the images after both products.
 
-    A product alone would spread them over the whole crop, since 0 * NaN is NaN.
+    A pixel that is infinite or NaN makes the new pixels NaN in which it has a weight. A product alone would spread it
+    over the whole crop, since 0 * NaN is NaN.
     """
     ops, dtype = place.ops, dtype_of(images)
     images, rows, columns = (ops.cast(array, place.dtype_of_arithmetic(dtype)) for array in (images, rows, columns))
@@ -96,14 +97,14 @@ def _products(images, rows, columns, channels_first, place):
     def product(images):
         return _product(images, rows, columns, channels_first, ops)
 
-    def seen(images):
+    def separately(images):
         finite, wide = ops.isfinite(images), dtype_of(images)
         found, spoiled = (product(x) for x in (ops.where(finite, images, ops.cast(0, wide)), ops.cast(~finite, wide)))
         return ops.where(spoiled > 0, ops.cast(float("nan"), wide), found)
 
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"):  # a sum reads the pixels once; if it overflows, the longer way is right as well
         finite = ops.isfinite(ops.sum(images))
-    return ops.cast(place.either(finite, product, seen, images), dtype)
+    return ops.cast(place.either(finite, product, separately, images), dtype)
 
 
 def _product(images, rows, columns, channels_first, ops):
