@@ -1,6 +1,15 @@
-"""The layers inside a layer, and their paths."""
+"""The layers inside a layer, their paths, and what a copy of them needs besides its config and its weights."""
+
+import tempfile
 
 import keras
+
+NORMALIZATIONS = tuple(
+    getattr(keras.layers, name)
+    for name in ("BatchNormalization", "LayerNormalization", "GroupNormalization", "RMSNormalization")
+    if hasattr(keras.layers, name)
+)
+WITH_TABLES = (keras.layers.StringLookup, keras.layers.IntegerLookup, keras.layers.TextVectorization)
 
 
 def children(layer):
@@ -44,3 +53,20 @@ def copy_lora_alpha(old, new):
     for source, target in zip(inside(old), inside(new), strict=False):
         if getattr(source, "lora_enabled", False) and getattr(target, "lora_enabled", False):
             target.lora_alpha = source.lora_alpha
+
+
+def copy_tables(old, new):
+    """Copies the vocabularies that lookup layers have found in data, which are not in their configs."""
+    for source, target in zip(inside(old), inside(new), strict=False):
+        if not isinstance(source, WITH_TABLES) or type(source) is not type(target):
+            continue
+        if len(source.get_vocabulary(include_special_tokens=False)):
+            with tempfile.TemporaryDirectory() as folder:
+                source.save_assets(folder)
+                target.load_assets(folder)
+
+
+def derive_values(layer):
+    """Updates what a layer derives from its weights, as `Normalization` does. Others have kept it from their config."""
+    if layer.weights and hasattr(layer, "finalize_state"):
+        layer.finalize_state()

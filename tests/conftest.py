@@ -1,10 +1,17 @@
 """Settings of the whole test run, and what every test starts from."""
 
 import atexit
+import gc
 import os
 import pathlib
 import shutil
 import tempfile
+
+import quick_xla
+
+# The frameworks import a million objects that are never garbage. Python would look through them again and again, which
+# takes a sixth of a run.
+gc.disable()
 
 # Before Keras is imported: a run reads no configuration of the person who starts it, and stays quiet.
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -15,17 +22,14 @@ if "KERAS_HOME" not in os.environ:
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.environ["KERAS_HOME"] + "/jax")
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
-if os.environ["KERAS_BACKEND"] == "jax":
-    import quick_jax
-
-    quick_jax.set_up()
+quick_xla.set_up(os.environ["KERAS_BACKEND"])
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-import keras
-import pytest
+import keras  # noqa: E402
+import pytest  # noqa: E402
 
-import keras_reg
+import keras_reg  # noqa: E402
 
 # `ATEN_CPU_CAPABILITY` limits PyTorch's own kernels, but not its compiler, which must use vectors of the same length.
 VECTOR_BITS = {"avx2": 256, "default": 1}.get(os.environ.get("ATEN_CPU_CAPABILITY"))
@@ -48,6 +52,13 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
 
 
+def pytest_collection_finish():
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 50, 50)
+    gc.enable()
+
+
 def pytest_report_header():
     where = pathlib.Path(keras_reg.__file__).parent
     return f"keras {keras.__version__} on {keras.backend.backend()}, keras_reg {keras_reg.__version__} from {where}"
@@ -66,9 +77,13 @@ def fresh_settings():
 
 
 @pytest.fixture(autouse=True, scope="module")
-def forget_programs():
-    """JAX keeps every program that it has compiled, gigabytes over a whole run; hardly one serves the next file."""
+def free_memory():
+    """Models are garbage that refers to itself. JAX keeps all programs that it has compiled: gigabytes in a whole run.
+
+    Hardly one of them serves the next file.
+    """
     yield
+    gc.collect()
     if keras.backend.backend() == "jax":
         import jax
 

@@ -20,7 +20,7 @@ import keras
 import peers
 from modes import Contender, in_turn
 from peers import KERNEL, SIGMA
-from rows import CHAIN, FUSED, NOT_FUSED, SLOW_TO_COMPILE, WITH_COLORS
+from rows import CHAIN, FUSED, NOT_FUSED, SLOW_TO_COMPILE, TWO_WARPS, TWO_WARPS_NOT_FUSED, WITH_COLORS
 
 from keras_reg import layers
 
@@ -61,6 +61,9 @@ def own_layer(name, dtype="float32"):
             [layers.RandomFlip(), layers.RandomAffine(15), layers.RandomPadCrop(4)], fuse=fuse, **given
         )
 
+    def moved_twice(fuse=True):
+        return layers.Pipeline([layers.RandomAffine(15), layers.RandomAffine(zoom=0.2)], fuse=fuse, **given)
+
     return {
         "RandomErasing, constant": lambda: erasing(fill=0.0),
         "RandomErasing, pixel noise": lambda: erasing(fill="pixel_noise"),
@@ -82,6 +85,8 @@ def own_layer(name, dtype="float32"):
         "RandomGaussianNoise": lambda: layers.RandomGaussianNoise(0.1 * most[1], 1.0, clip=most, **given),
         FUSED: moved,
         NOT_FUSED: lambda: moved(fuse=False),
+        TWO_WARPS: moved_twice,
+        TWO_WARPS_NOT_FUSED: lambda: moved_twice(fuse=False),
         WITH_COLORS: lambda: layers.Pipeline(
             [layers.RandomFlip(), layers.RandomAffine(15), jitter(), layers.RandomGrayscale(0.1)], **given
         ),

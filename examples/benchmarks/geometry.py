@@ -1,7 +1,7 @@
 """What is aimed at for warps and policies, from the milliseconds of `bench_layers.py` or `bench_gpu.py`."""
 
 from benchmarking import verdict
-from rows import FUSED, WARP
+from rows import FUSED, TWO_WARPS, WARP
 
 POLICY = "RandAugment"
 
@@ -26,6 +26,7 @@ def geometry_targets(cells):
     return [
         verdict("one warp within 1.5 times the fastest other one, ms", warps),
         verdict("flip, affine and crop in a Pipeline at most 1.3 times one warp", list(_to_warp(cells, FUSED, 1.3))),
+        verdict("two affine maps in a Pipeline at most 1.5 times one warp", list(_to_warp(cells, TWO_WARPS, 1.5))),
         verdict("a policy of two operations at most 3 times one warp", list(_to_warp(cells, POLICY, 3.0))),
         verdict("RandAugment at least 5 times as fast as Keras', ms", keras_own),
     ]

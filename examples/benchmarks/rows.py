@@ -15,14 +15,19 @@ PER_BATCH = ("MixUp, one draw a batch", "CutMix, one draw a batch")
 MOVING = ("RandomFlip", "RandomAffine", "RandomPadCrop", "RandomResizedCrop")
 FUSED = "Pipeline of flip, affine and crop"
 NOT_FUSED, WITH_COLORS = f"{FUSED}, fuse=False", "Pipeline of flip, affine, jitter and gray"
+TWO_WARPS = "Pipeline of two affines"
+TWO_WARPS_NOT_FUSED = f"{TWO_WARPS}, fuse=False"
 FILTERS = ("ColorJitter", "RandomGaussianBlur", "RandomSharpness", "RandomGaussianNoise")
 POLICIES = ("RandAugment", "TrivialAugmentWide", "AutoAugment", "AugMix")
-WARP, BESIDE_WARP = "RandomAffine", (FUSED, "RandAugment")  # one warp, and what is compared with it
+WARP = "RandomAffine"
+BESIDE_WARP = (FUSED, TWO_WARPS, TWO_WARPS_NOT_FUSED, "RandAugment")  # what is compared with one warp
 # (who, row): PyTorch compiles them for more than ten minutes.
 SLOW_TO_COMPILE = (("Keras", WARP), ("keras-aug", WARP))
 PIXELS = (*MOVING, FUSED, *FILTERS, *POLICIES, "RandomGrayscale")
 OTHERS = (
     *PIXELS,
+    TWO_WARPS,
+    TWO_WARPS_NOT_FUSED,
     "PCAColorJitter",
     "LabelNoise",
     "RandomApply of erasing",

@@ -14,7 +14,8 @@ from keras_reg.training._copies import check_copied, compile_config_of, copied, 
 class SnapshotEnsemble(ScheduledRates):
     """Trains in cycles of the learning rate, and keeps the weights at the end of each cycle as a member of an ensemble.
 
-    The epochs of `fit` are divided into `cycles`. In each cycle, the learning rate falls from lr0 to almost 0:
+    The epochs of `fit`, from `initial_epoch` on, are divided into `cycles`. In each cycle, the learning rate falls from
+    lr0 to almost 0:
 
         lr(t) = lr0 / 2 * (cos(pi * t / T) + 1) in step t = 0, 1, ... of the T steps of a cycle.
 
@@ -61,7 +62,7 @@ class SnapshotEnsemble(ScheduledRates):
         - `torch.optim.lr_scheduler.CosineAnnealingWarmRestarts`, which has the same rates if the cycles are equal.
     """
 
-    STATE = (*ScheduledRates.STATE, "kept")
+    STATE = (*ScheduledRates.STATE, "kept", "begun")
     GROWING = ("kept",)
 
     def __init__(self, cycles: int = 5, initial_learning_rate: float | None = None, verbose: int = 0) -> None:
@@ -70,6 +71,7 @@ class SnapshotEnsemble(ScheduledRates):
 
     def reset(self) -> None:
         super().reset()
+        self.begun: int | None = None  # the first epoch
         self.kept: dict[str, list] = {"epochs": [], "weights": []}
 
     @property
@@ -78,20 +80,30 @@ class SnapshotEnsemble(ScheduledRates):
 
     def on_train_begin(self, logs: Logs = None) -> None:
         super().on_train_begin(logs)
-        count = (self.params or {}).get("epochs", self.cycles) - self.first_epoch
+        self._divide(0)
+        check_copied(network_of(self.model))
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        if self.begun is None:  # not known before, as `fit` may have an `initial_epoch`
+            self.begun = epoch - self.first_epoch
+        self._divide(self.begun)
+        super().on_epoch_begin(epoch, logs)
+
+    def _divide(self, begun):
+        """Divides the epochs from the first one on into cycles."""
+        count = (self.params or {}).get("epochs", begun + self.cycles) - self.first_epoch - begun
         if count < self.cycles:
             fail(f"`cycles` must be at most the number of epochs, {count}.", cycles=self.cycles)
-        check_copied(network_of(self.model))
-        self._ends = [count * number // self.cycles for number in range(1, self.cycles + 1)]
+        self._starts = [begun + count * number // self.cycles for number in range(self.cycles + 1)]
 
     def _factor(self, time):
-        end = next(end for end in self._ends if end > self._epoch)
-        start = max([0, *(other for other in self._ends if other < end)])
+        end = next(end for end in self._starts if end > self._epoch)
+        start = max(other for other in self._starts if other < end)
         return (math.cos(math.pi * (time - start) / (end - start)) + 1) / 2
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         super().on_epoch_end(epoch, logs)
-        if epoch - self.first_epoch + 1 in self._ends:
+        if epoch - self.first_epoch + 1 in self._starts[1:]:
             model = self.model
             values = {id(weight): value for weight, value in zip(model.weights, final_weights(model), strict=True)}
             weights = [without_bfloat16(values[id(weight)]) for weight in network_of(model).weights]

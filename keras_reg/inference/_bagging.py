@@ -39,8 +39,8 @@ def bagging(
         The list of trained models.
 
     Raises:
-        ValueError: If an argument has the wrong type, if the examples cannot be indexed, as in a `tf.data.Dataset`, or
-            if their numbers differ.
+        ValueError: If an argument has the wrong type, if the examples cannot be indexed, as in a `tf.data.Dataset`, if
+            their numbers differ, or if `validation_split` is given, since it would share examples with the training.
 
     Example:
 
@@ -58,6 +58,12 @@ def bagging(
     given = {"x", "y", "sample_weight"} & fit_arguments.keys()
     if given:
         fail("The examples must be in `data`.", **{name: type(fit_arguments[name]).__name__ for name in given})
+    if fit_arguments.get("validation_split"):
+        fail(
+            "`bagging` draws examples with replacement, so a part of them would be in both parts of a split. Pass "
+            "`validation_data`.",
+            validation_split=fit_arguments["validation_split"],
+        )
     members, count = Members(build, seed, folder, verbose), _count(data)
 
     def fit(model, number):

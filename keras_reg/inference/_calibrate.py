@@ -7,8 +7,10 @@ import numpy as np
 from keras import ops
 
 from keras_reg._dtypes import dtype_of
-from keras_reg._validation import check_flag, check_integer, fail
-from keras_reg.inference._data import predictions_on
+from keras_reg._masks import MaskedLike, may_be_masked
+from keras_reg._outputs import losses_by_output
+from keras_reg._validation import check_flag, check_integer, fail, have_shape_of_ids
+from keras_reg.inference._data import predictions_on, weights_where
 from keras_reg.inference._inference_model import check_one_array, check_predictions, check_trained
 from keras_reg.inference._inputs import inputs_like
 from keras_reg.inference._temperature import fitted_temperature
@@ -31,7 +33,8 @@ def calibrate(model: keras.Model, data: Any, from_logits: bool | None = None) ->
     Args:
         model: A trained classifier with one output.
         data: A tuple (x, y) or (x, y, sample_weight) of arrays, or a finite dataset of such batches. Labels are class
-            ids, or one-hot or soft labels. For independent probabilities, they are numbers from 0 to 1.
+            ids, or one-hot or soft labels. For independent probabilities, they are numbers from 0 to 1. Positions that
+            a Keras mask leaves out, and the `ignore_class` of the loss, do not count.
         from_logits: Whether the outputs are logits. With `None`, this is read from the compiled loss, or else from the
             last activation. Without a loss, a linear last layer is assumed to return logits.
 
@@ -59,11 +62,15 @@ def calibrate(model: keras.Model, data: Any, from_logits: bool | None = None) ->
     from_logits = None if from_logits is None else check_flag("from_logits", from_logits)
     x, y, weight, outputs = predictions_on(model, data)
     distribution = _classification(model, outputs, from_logits)
+    outputs, y, weight = _predictions(model, outputs, y, weight, distribution)
     temperature = fitted_temperature(outputs, y, weight, distribution)
     network = network_of(model)
     inputs = inputs_like(network, x)
     plain = as_functional(network) if is_graph(network) else network  # which is not compiled
-    outputs = _divided(check_one_array(plain(inputs), plain), temperature, distribution)
+    given = check_one_array(plain(inputs), plain)
+    outputs = _divided(given, temperature, distribution)
+    if not distribution.from_logits and is_graph(network) and may_be_masked(network):
+        outputs = MaskedLike()([outputs, given])
     calibrated = keras.Model(inputs, outputs, name=f"{network.name}_calibrated")
     config = compile_config_of(model)
     if config:
@@ -109,6 +116,7 @@ def reliability(model: keras.Model, data: Any, bins: int = 15, from_logits: bool
     from_logits = None if from_logits is None else check_flag("from_logits", from_logits)
     _, y, weight, outputs = predictions_on(model, data)
     distribution = _classification(model, outputs, from_logits)
+    outputs, y, weight = _predictions(model, outputs, y, weight, distribution)
     if not distribution.is_categorical and outputs.shape[-1] != 1:
         outputs, y = outputs[..., None], np.asarray(y)[..., None]  # each number is a prediction of its own
     metric = ExpectedCalibrationError(bins, distribution.from_logits)
@@ -124,6 +132,18 @@ def _classification(model, outputs, from_logits):
     return found
 
 
+def _predictions(model, outputs, y, weight, distribution):
+    """Returns outputs and labels with the classes on the last axis, and weights that are 0 for ignored classes."""
+    if np.ndim(y) == np.ndim(outputs):
+        y = np.moveaxis(y, distribution.axis, -1)
+    outputs = np.moveaxis(outputs, distribution.axis, -1)
+    (loss,) = losses_by_output([model.name], getattr(model, "loss", None)) or [None]
+    ignored = getattr(loss, "ignore_class", None)
+    if ignored is not None and have_shape_of_ids(y.shape, outputs.shape):
+        weight = weights_where(np.reshape(y != ignored, outputs.shape[:-1]), weight)
+    return outputs, y, weight
+
+
 def _divided(outputs, temperature, distribution):
     """Returns outputs of the same form whose logits are divided by the temperature."""
     divide = keras.layers.Rescaling(1 / temperature, name="temperature", dtype="float32")
@@ -131,7 +151,7 @@ def _divided(outputs, temperature, distribution):
         return divide(outputs)
     outputs = outputs if dtype_of(outputs) == "float32" else ops.cast(outputs, "float32")
     if distribution.is_categorical:
-        return keras.layers.Softmax(dtype="float32")(divide(ops.log(ops.maximum(outputs, LEAST))))
+        return keras.layers.Softmax(distribution.axis, dtype="float32")(divide(ops.log(ops.maximum(outputs, LEAST))))
     p = ops.clip(outputs, LEAST, 1 - LEAST)
     return keras.layers.Activation("sigmoid", dtype="float32")(divide(ops.log(p) - ops.log(1 - p)))
 

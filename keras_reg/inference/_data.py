@@ -5,8 +5,11 @@ import numpy as np
 from keras import ops
 
 from keras_reg._datasets import is_dataset, is_finite, is_repeatable, one_pass
+from keras_reg._masks import mask_of
 from keras_reg._outputs import naming_missing_labels
 from keras_reg._validation import fail
+from keras_reg.inference._inference_model import infer
+from keras_reg.training._copies import network_of
 
 FORMS = "(x, y) or (x, y, sample_weight)"
 
@@ -37,7 +40,36 @@ def predictions_on(model, data):
     if len(y) != len(outputs):
         fail("`data` must have one label per example.", labels=len(y), examples=len(outputs))
     weight = None if weights[0] is None else np.concatenate([_array(part) for part in weights])
+    masks = Masks(network_of(model))
+    if masks.are_there(xs[0]):
+        weight = weights_where(np.concatenate([masks.predict(x, verbose=0) for x in xs]), weight)
     return xs[0], y, weight, outputs
+
+
+class Masks(keras.Model):
+    """Predicts the Keras mask of the output of a network: 1 for each position that counts, otherwise 0."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def are_there(self, x):
+        """Whether the outputs for these inputs have a mask."""
+        first = keras.tree.map_structure(lambda array: ops.convert_to_tensor(_array(array)[:1]), x)
+        outputs = keras.tree.flatten(infer(self.network, first))
+        return len(outputs) == 1 and mask_of(outputs[0]) is not None
+
+    def call(self, inputs):
+        (output,) = keras.tree.flatten(infer(self.network, inputs))
+        return ops.cast(mask_of(output), "float32")
+
+
+def weights_where(counts, weight):
+    """Returns weights that are 0 where `counts`, (examples, ...), is 0."""
+    if weight is None:
+        return np.asarray(counts, "float64")
+    weight = weight[..., 0] if weight.ndim > counts.ndim and weight.shape[-1] == 1 else weight
+    return np.reshape(weight, [*weight.shape, *[1] * (counts.ndim - weight.ndim)]) * counts
 
 
 def check_evaluation_data(data):

@@ -3,6 +3,7 @@ from typing import Any, Literal
 
 import keras
 
+from keras_reg._masks import MaskedLike, may_be_masked
 from keras_reg._validation import check_choice, check_flag, fail, is_number, native
 from keras_reg.inference._inference_model import check_one_array, check_predictions, check_trained
 from keras_reg.inference._inputs import inputs_like
@@ -24,13 +25,14 @@ def ensemble(
     """Returns one model whose output combines the outputs of several trained models.
 
     The result is a plain Functional model around its members, whose weights it shares. It is saved as one model, which
-    loads without this package if the layers of its members do; with a loss or a metric of this package, load it with
-    `compile=False`. Its output has the form of the members' outputs: logits stay logits.
-    If the first member is compiled, the result is compiled with the same loss and metrics. Members with equal names are
-    numbered.
+    loads without this package if the layers of its members do and their outputs have no Keras mask; with a loss or a
+    metric of this package, load it with `compile=False`. Its output has the form of the members' outputs: logits stay
+    logits. If the first member is compiled, the result is compiled with the same loss and metrics, provided that Keras
+    can serialize them and the optimizer. Members with equal names are numbered.
 
     Args:
-        models: List of trained models with the same inputs and one output of the same form and shape.
+        models: List of trained models with the same inputs and one output of the same form and shape. Several inputs
+            with the same names are matched by name, and others by position.
         combine: "mean" averages probabilities, or the outputs of a regression. "logits" averages logits, which is the
             normalized geometric mean of the probabilities. "vote" gives the share of the members that predict a class.
             "median" takes the median of each probability, normalized for classes that exclude each other, or of the
@@ -38,7 +40,7 @@ def ensemble(
         member_weights: List of one weight per model, each at least 0. They are divided by their sum, and models with
             weight 0 are left out. "median" does not support weights.
         from_logits: Whether the outputs are logits. With `None`, this is read from the compiled losses, or else from
-            the last activations.
+            the last activations. If neither tells, several numbers per example are classes that exclude each other.
 
     Returns:
         A `keras.Model`.
@@ -68,7 +70,7 @@ def ensemble(
     inputs = inputs_like(networks[0])
     members = _with_different_names(networks)
     try:
-        outputs = [check_one_array(member(inputs), member) for member in members]
+        outputs = [check_one_array(member(_in_order(inputs, member)), member) for member in members]
     except (TypeError, ValueError) as error:
         fail(f"All `models` must accept the inputs of the first one, and return one array: {error}",
              models=[model.name for model in models])  # fmt: skip
@@ -78,7 +80,10 @@ def ensemble(
     found = [_distribution(*pair, from_logits) for pair in zip(models, outputs, strict=True)]
     if any(one != found[0] for one in found):
         fail("All `models` must return logits, or all probabilities, or all outputs of a regression.", outputs=found)
-    combined = keras.Model(inputs, merged(outputs, combine, found[0], weights), name="ensemble")
+    output = merged(outputs, combine, found[0], weights)
+    if any(map(may_be_masked, networks)):
+        output = MaskedLike()([output, *outputs])
+    combined = keras.Model(inputs, output, name="ensemble")
     config = compile_config_of(models[0])
     if config:
         combined.compile(**config)
@@ -107,6 +112,14 @@ def _members(models, member_weights, combine):
         fail('`member_weights` must be None with combine="median".', member_weights=member_weights)
     pairs = [(model, weight / sum(weights)) for model, weight in zip(models, weights, strict=True) if weight > 0]
     return [model for model, _ in pairs], [weight for _, weight in pairs]
+
+
+def _in_order(inputs, member):
+    """Returns a list of inputs in the order in which a model with the same names states them."""
+    if not isinstance(inputs, (list, tuple)):
+        return inputs
+    by_name, names = {tensor.name: tensor for tensor in inputs}, [tensor.name for tensor in member.inputs]
+    return [by_name[name] for name in names] if set(by_name) == set(names) and len(names) == len(inputs) else inputs
 
 
 def _with_different_names(networks):

@@ -6,7 +6,7 @@ from keras import ops
 
 from keras_reg._dtypes import at_least_float32, dtype_of
 from keras_reg._validation import fail
-from keras_reg.training._distributions import Distribution
+from keras_reg.training._distributions import LEAST
 
 SMALLEST = 1e-37  # of a probability in float32
 
@@ -53,8 +53,9 @@ def _logits(outputs, weights, distribution):
 def _vote(outputs, weights, distribution):
     """Returns the share of the outputs that predict each class."""
     if distribution.is_categorical:
-        classes, dtype = outputs[0].shape[-1], dtype_of(outputs[0])
-        votes = [ops.one_hot(ops.argmax(output, -1), classes, dtype=dtype) for output in outputs]
+        classes, dtype = outputs[0].shape[distribution.axis], dtype_of(outputs[0])
+        chosen = [ops.argmax(output, distribution.axis) for output in outputs]
+        votes = [distribution.classes_back(ops.one_hot(ids, classes, dtype=dtype)) for ids in chosen]
     else:
         middle = 0 if distribution.from_logits else 0.5
         votes = [ops.cast(ops.greater(output, middle), dtype_of(output)) for output in outputs]
@@ -67,7 +68,7 @@ def _median(outputs, weights, distribution):
         return _middle(outputs)
     p = _middle([ops.exp(distribution.logs(output)) for output in outputs])
     if distribution.is_categorical:
-        return distribution.outputs(_normalized(_as_probabilities(distribution).logs(p)))
+        return distribution.outputs(_normalized(ops.log(ops.maximum(p, LEAST))))
     return distribution.outputs(ops.log(ops.maximum(p, SMALLEST)))
 
 
@@ -85,11 +86,7 @@ def _max(outputs, weights, distribution):
 
 
 def _of_probabilities(p, distribution):
-    return distribution.outputs(_as_probabilities(distribution).logs(p)) if distribution.from_logits else p
-
-
-def _as_probabilities(distribution):
-    return Distribution(distribution.is_categorical, False)
+    return distribution.outputs(distribution.of_probabilities.logs(p)) if distribution.from_logits else p
 
 
 def _normalized(logs):

@@ -5,6 +5,7 @@ import keras
 from keras import ops
 
 from keras_reg import _backend
+from keras_reg._masks import masked_like
 from keras_reg._random_state import KeepsPosition
 from keras_reg._typing import Config, Tensor, Tensors
 from keras_reg._validation import check_integer, check_seed, fail, native
@@ -33,7 +34,7 @@ class MonteCarlo(KeepsPosition, InferenceModel):
             selects `GaussianNoise` and `WeightNoise`. A list of names selects these layers.
         from_logits: Whether the outputs are logits. With `None`, this is read from the compiled loss, or else from the
             last activation. Without a loss, outputs are those of a regression, unless the last layer has a softmax or
-            a sigmoid.
+            a sigmoid. If neither tells, several numbers per example are classes that exclude each other.
         seed: Integer of at least 0, or `None`. With a seed, the random numbers are reproducible.
         **kwargs: Further arguments of `keras.Model`, such as `name`.
 
@@ -89,13 +90,14 @@ class MonteCarlo(KeepsPosition, InferenceModel):
 
     def call(self, inputs: Tensors, training: bool | None = None) -> dict[str, Tensor]:
         key = self.random.key()
-        first = self._drawing.run(inputs, _backend.fold(key, 0))
-        moments = Moments(self.distribution(check_one_array(first, self.model), without_loss="numbers"))
+        first = check_one_array(self._drawing.run(inputs, _backend.fold(key, 0)), self.model)
+        moments = Moments(self.distribution(first, without_loss="numbers"))
 
         def add_pass(number, sums):
             return moments.added(sums, number, self._drawing.run(inputs, _backend.fold(key, number)))
 
-        return moments.found(ops.fori_loop(1, self.samples, add_pass, moments.of_first(first)), self.samples)
+        found = moments.found(ops.fori_loop(1, self.samples, add_pass, moments.of_first(first)), self.samples)
+        return {**found, "mean": masked_like(found["mean"], [first])}
 
     def compute_output_spec(self, inputs: Tensors, training: bool | None = None) -> Any:
         output = self.network.compute_output_spec(inputs)
@@ -119,7 +121,7 @@ class MonteCarlo(KeepsPosition, InferenceModel):
     def _as_output(self, found):
         """Returns the mean in the form of the output of the network."""
         distribution = self.distribution(found["mean"], without_loss="numbers")
-        return Moments(distribution).as_output(found["mean"])
+        return masked_like(Moments(distribution).as_output(found["mean"]), [found["mean"]])
 
     def get_config(self) -> Config:
         own = {"samples": self.samples, "random_layers": self.random_layers, "seed": self.seed}

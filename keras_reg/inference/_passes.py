@@ -4,7 +4,6 @@ import keras
 from keras import ops
 
 from keras_reg._dtypes import at_least_float32, dtype_of
-from keras_reg.training._distributions import Distribution
 
 
 class Moments:
@@ -16,7 +15,7 @@ class Moments:
 
     def __init__(self, distribution):
         self.distribution = distribution
-        self.of_probabilities = distribution and Distribution(distribution.is_categorical, False)
+        self.of_probabilities = distribution and distribution.of_probabilities
 
     def of_first(self, output):
         """Returns the sums after the first pass: the mean, the sum of squares about it, and the sum of entropies."""
@@ -44,7 +43,9 @@ class Moments:
         """Returns the specification of the results for an output."""
         dtype = at_least_float32(dtype_of(output))
         names = ["mean", "variance"] + ([] if self.distribution is None else ["entropy", "mutual_information"])
-        examples = output.shape[: max(1, len(output.shape) - 1)]
+        examples = list(output.shape)
+        if len(examples) > 1:
+            del examples[-1 if self.distribution is None else self.distribution.axis]
         shapes = {name: output.shape if name in ("mean", "variance") else examples for name in names}
         dtypes = {name: dtype if name in ("mean", "variance") else "float32" for name in names}
         return {name: keras.KerasTensor(shapes[name], dtypes[name]) for name in names}

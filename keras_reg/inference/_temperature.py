@@ -19,8 +19,10 @@ def fitted_temperature(outputs, y, weight, distribution):
         weight: Weights (examples,) or of each position, or `None`.
         distribution: The `Distribution` of the outputs.
     """
-    logits, labels = _logits_and_labels(np.asarray(outputs, "float64"), np.asarray(y), distribution)
     weight = _weights(weight, outputs.shape if not distribution.is_categorical else outputs.shape[:-1])
+    counted = weight > 0
+    logits, labels = _logits_and_labels(np.asarray(outputs, "float64"), np.asarray(y), distribution, counted)
+    weight = weight[counted]
     logits = np.maximum(logits, logits.max(-1, keepdims=True) - 1e6)  # -inf, for classes that are ruled out
     if not np.isfinite(logits).all():
         fail("Outputs must not be NaN or infinite.", outputs=outputs.shape)
@@ -47,19 +49,26 @@ def _derivatives(logits, right, weight, inverse):
     return weight @ (mean - right), weight @ variance
 
 
-def _logits_and_labels(outputs, y, distribution):
-    """Returns logits and labels, each (predictions, classes). An independent probability has the classes 1 and 0."""
+def _logits_and_labels(outputs, y, distribution, counted):
+    """Returns logits and labels of the predictions that are counted, each (predictions, classes).
+
+    An independent probability has the classes 1 and 0.
+    """
     if not distribution.is_categorical:
-        return _logits_and_labels_of_two(outputs, y, distribution)
+        return [found[counted] for found in _logits_and_labels_of_two(outputs, y, distribution)]
     classes = outputs.shape[-1]
     logits = outputs if distribution.from_logits else np.log(np.maximum(outputs, LEAST))
     if have_shape_of_ids(y.shape, outputs.shape):
-        if not are_class_ids(y, classes).all():
-            fail(f"Labels must be class ids from 0 to {classes - 1}.", y=y)
-        y = np.eye(classes)[y.reshape(-1).astype(int)]
+        ids = y.reshape(-1)[counted]
+        right = are_class_ids(ids, classes)
+        if not right.all():
+            fail(f"Labels must be class ids from 0 to {classes - 1}.", y=ids[~right][0])
+        labels = np.eye(classes)[ids.astype(int)]
     elif y.shape != outputs.shape:
         fail("Labels must be class ids, or labels in the shape of the outputs.", y=y.shape, outputs=outputs.shape)
-    return logits.reshape(-1, classes), y.reshape(-1, classes).astype("float64")
+    else:
+        labels = y.reshape(-1, classes).astype("float64")[counted]
+    return logits.reshape(-1, classes)[counted], labels
 
 
 def _logits_and_labels_of_two(outputs, y, distribution):

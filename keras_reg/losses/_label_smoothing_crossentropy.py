@@ -5,11 +5,12 @@ from typing import Any, Self
 import keras
 from keras import ops
 
+from keras_reg._masks import Masked
 from keras_reg._renamed import renamed
 from keras_reg._typing import Config, Tensor, Tensors
 from keras_reg._validation import check_choice, check_flag, check_integer
 from keras_reg.losses._crossentropy import as_outputs, smoothed_crossentropy
-from keras_reg.losses._reduction import Masked, Reduction, checked_weights, own_weights
+from keras_reg.losses._reduction import Reduction, checked_weights, own_weights
 from keras_reg.losses._shares import Shares, listed
 
 

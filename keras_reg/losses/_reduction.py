@@ -23,19 +23,6 @@ class Reduction(keras.losses.Loss):
         return self.losses_of(self.y_true, y_pred)
 
 
-class Masked(keras.layers.Layer):
-    """Sets the second tensor of a pair as the mask of the first. Keras offers this to layers only."""
-
-    def __init__(self):
-        super().__init__(autocast=False)
-
-    def call(self, inputs):
-        return inputs[0]
-
-    def compute_mask(self, inputs, previous_mask=None):
-        return inputs[1]
-
-
 def checked_weights(sample_weight, y_pred, axis):
     """Returns weights as float32, one per element or row of elements. Keras would broadcast other shapes silently."""
     weights = ops.cast(as_numbers("sample_weight", sample_weight), "float32")

@@ -3,6 +3,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_reg._masks import mask_of
 from keras_reg._typing import Config, Tensor
 from keras_reg._validation import check_flag, check_integer, fail, fits, have_shape_of_ids
 
@@ -27,6 +28,7 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         y_true: Class ids, or one-hot or soft labels, of which the largest one is used. For one output: 0 or 1, or a
             soft label from 0 to 1, which stands for class 1 if it is above 0.5.
         y_pred: Probabilities or logits with the classes on the last axis. One output is the probability of class 1.
+            Positions that its Keras mask leaves out do not count.
         sample_weight: Weights of the examples or of the positions, or `None`.
 
     Raises:
@@ -54,6 +56,7 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         bins = check_integer("bins", bins, low=1, high=MOST_BINS)
         from_logits = check_flag("from_logits", from_logits)
         super().__init__(name=name, dtype=dtype)
+        self._direction = "down"  # for callbacks with `mode="auto"`
         self.bins, self.from_logits = bins, from_logits
         self.counts, self.confidences, self.hits = (
             self.add_variable((bins,), keras.initializers.Zeros(), name=name)
@@ -62,12 +65,15 @@ class ExpectedCalibrationError(keras.metrics.Metric):
 
     def update_state(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor = None) -> None:
         """Adds a batch to the sums of each bin."""
+        mask = mask_of(y_pred) if ops.is_tensor(y_pred) else None
         y_true, y_pred = ops.convert_to_tensor(y_true), ops.cast(ops.convert_to_tensor(y_pred), self.dtype)
         if len(y_pred.shape) == 1:
             y_pred = y_pred[:, None]
         confidence, predicted = self._predictions(y_pred)
         hit = ops.cast(ops.equal(_class_ids(y_true, y_pred), predicted), self.dtype)
         weight = _weight_of_each(sample_weight, confidence)
+        if mask is not None:
+            weight = weight * _weight_of_each(mask, confidence)
         place = ops.cast(ops.ceil(confidence * self.bins), "int32") - 1
         # (predictions, bins)
         in_bin = ops.one_hot(ops.reshape(ops.clip(place, 0, self.bins - 1), [-1]), self.bins, dtype=self.dtype)

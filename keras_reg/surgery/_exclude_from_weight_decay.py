@@ -1,5 +1,6 @@
 import keras
 
+from keras_reg._inner_layers import NORMALIZATIONS, inside
 from keras_reg._optimizers import holds_several, members, unwrapped
 from keras_reg._validation import fail
 
@@ -11,8 +12,8 @@ def exclude_from_weight_decay(
 ) -> keras.optimizers.Optimizer:
     """Keeps biases and normalization parameters out of an optimizer's weight decay.
 
-    Kernels and embeddings are decayed: every weight of two or more dimensions that is not named bias, gamma or beta.
-    Frozen weights are treated alike, in case they train again later.
+    Kernels and embeddings are decayed: every weight of two or more dimensions that is not named bias, gamma or beta and
+    does not belong to a normalization layer. Frozen weights are treated alike, in case they train again later.
 
     A `.keras` file does not record which weights are excluded, since an optimizer's config does not. Call this again
     after `load_model`; the optimizer keeps its state.
@@ -46,8 +47,10 @@ def exclude_from_weight_decay(
             optimizer=optimizer,
         )
     inner = members(optimizer)
+    scales = {id(v) for layer in inside(model) if isinstance(layer, NORMALIZATIONS) for v in layer.weights}
     for member in inner:
-        member.exclude_from_weight_decay(var_list=[v for v in model.weights if not _decays(v)])
+        kept = [v for v in model.weights if id(v) in scales or not _decays(v)]
+        member.exclude_from_weight_decay(var_list=kept)
     if _has_step(model) and any(member in inner for member in members(model.optimizer)):
         model.make_train_function(force=True)  # the compiled step still decays what it decayed before
     return optimizer

@@ -66,7 +66,8 @@ def regularize(
 
     Raises:
         ValueError: If an argument is out of range, `model` is not Functional or Sequential or overrides a method such
-            as `train_step`, which the copy would not have, or one of its layers cannot be recreated from its config.
+            as `train_step`, which the copy would not have, if one of its layers cannot be recreated from its config, or
+            if a layer in a wrapper is also used outside of it.
 
     Example:
 

@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_reg._inner_layers import copy_lora_alpha
+from keras_reg._inner_layers import copy_lora_alpha, copy_tables, derive_values
 from keras_reg.layers import NoisyBatchNormalization
 from keras_reg.surgery._configs import config_of, made_from, name_objects
 
@@ -110,6 +110,7 @@ def _in_words(value):
 
 def copy_weights(old, new):
     """Copies all weights of `old` to a rewritten copy, which may also have the weight of a `Strength`."""
+    copy_tables(old, new)
     if not old.built:
         return
     weights = new.weights
@@ -120,8 +121,7 @@ def copy_weights(old, new):
         if target.trainable != source.trainable:
             target.trainable = source.trainable  # a weight that was frozen individually
     copy_lora_alpha(old, new)
-    if hasattr(new, "finalize_state"):  # layers such as Normalization derive further values from their weights
-        new.finalize_state()
+    derive_values(new)
 
 
 def _pairs(old, sources, new, targets):

@@ -7,6 +7,7 @@ import keras
 
 from keras_reg._inner_layers import inside
 from keras_reg._strength import Strength
+from keras_reg._validation import fail
 from keras_reg.layers import DropPath, drop_path_rates
 from keras_reg.surgery._configs import config_of, made_from
 from keras_reg.surgery._graph import Graph, ends_in_head, is_graph, map_tensor, passes_head
@@ -23,7 +24,7 @@ class Surgeon:
         self.dropout, self.drop_path, self.spatial_dropout = dropout, drop_path, spatial_dropout
         self.seeds = itertools.repeat(None) if seed is None else itertools.count(seed)
         self.report = []
-        self.names, self.visited = set(), set()
+        self.names, self.visited, self.layers = set(), set(), []
         self.branches = {}  # addition: (position of the branch, its rate)
         self.heads = set()  # layers that get a dropout before them
         self.changes = {}  # layer: what to change in its config
@@ -37,6 +38,7 @@ class Surgeon:
     def plan(self, model):
         additions = []
         self._visit(model, True, additions)
+        self._check_shared()
         if self.dropout is not None and not self.heads and not self.changes:
             self.report.append("dropout: no head found")
         if self.drop_path is not None:
@@ -60,11 +62,25 @@ class Surgeon:
             if is_graph(operation):
                 self._visit(operation, any(operation is head for head, _ in heads), additions)
             elif isinstance(operation, keras.layers.Layer):
+                self.layers.append(operation)
                 self._plan_layer(operation)
         if self.dropout is not None:
             for head, before in heads:
                 if not is_graph(head):
                     self._plan_head(head, before)
+
+    def _check_shared(self):
+        """Refuses a layer that two others hold, or that is held and also called: its copies would be two layers."""
+        holders = {id(layer): layer for layer in self.layers}
+        for layer in self.layers:
+            for part in inside(layer)[1:]:
+                holder = holders.setdefault(id(part), layer)
+                if holder is not layer and part.weights:
+                    fail(
+                        f"`model` must not share `{part.name}` between `{holder.name}` and `{layer.name}`: the copy "
+                        "would have two such layers with weights of their own.",
+                        layer=part.name,
+                    )
 
     def _heads_of_sequential(self, model):
         layers = model.layers
@@ -188,8 +204,15 @@ class Surgeon:
             while name in self.names:
                 name += "_1"
             self.names.add(name)
-            self.inserted[id(owner), kind] = cls(**arguments, seed=next(self.seeds), name=name)
+            self.inserted[id(owner), kind] = cls(**arguments, seed=next(self.seeds), name=name, dtype=_dtype(owner))
         return self.inserted[id(owner), kind]
+
+
+def _dtype(operation):
+    """Returns the dtype in which an operation computes, whatever Keras' own policy is now."""
+    if isinstance(operation, keras.layers.Layer):
+        return operation.compute_dtype
+    return keras.tree.flatten(operation.output)[0].dtype
 
 
 def _copy_flag(old, new):

@@ -5,10 +5,19 @@ import dataclasses
 import keras
 from keras import ops
 
+from keras_reg._inner_layers import inside
 from keras_reg._validation import fail
 from keras_reg.layers import Pipeline
 from keras_reg.layers._batch._content import Batch, leaves, map_arrays, nest_computed_once
 from keras_reg.layers._batch_augmentation import BatchAugmentation
+
+PREPROCESSING = (
+    keras.layers.Rescaling,
+    keras.layers.Normalization,
+    keras.layers.Resizing,
+    keras.layers.CenterCrop,
+    keras.layers.Discretization,
+)
 
 
 def as_augmentation(augmentation, optional=False):
@@ -20,6 +29,13 @@ def as_augmentation(augmentation, optional=False):
             f"`augmentation` must be a Keras layer{' or None' if optional else ''}. Put several layers into a "
             "`Pipeline`.",
             augmentation=augmentation,
+        )
+    fixed = [layer.name for layer in inside(augmentation) if isinstance(layer, PREPROCESSING)]
+    if fixed:
+        fail(
+            "`augmentation` must not preprocess its inputs, since validation and predictions do not use it. Put these "
+            "layers into the model.",
+            layers=fixed,
         )
     return augmentation if isinstance(augmentation, BatchAugmentation) else Pipeline([augmentation])
 

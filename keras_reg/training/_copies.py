@@ -6,7 +6,7 @@ import warnings
 import keras
 from keras import ops
 
-from keras_reg._inner_layers import copy_lora_alpha, inside
+from keras_reg._inner_layers import copy_lora_alpha, copy_tables, derive_values, inside
 from keras_reg._overrides import PREDICTION, check_not_bypassed
 from keras_reg._validation import fail
 from keras_reg.training._networks import as_functional, is_graph
@@ -34,6 +34,7 @@ def copied(model):
     shapes, found = ([tuple(weight.shape) for weight in each.weights] for each in (model, copy))
     if shapes != found:
         fail(f"The config of the model must describe all of its weights, which have the shapes {shapes}.", shapes=found)
+    copy_tables(model, copy)
     put_weights(copy, model.get_weights())
     copy_lora_alpha(model, copy)
     return copy
@@ -66,8 +67,7 @@ def put_weights(model, arrays, weights=None):
         # A copy, since a step on JAX donates the buffers of all variables.
         weight.assign(ops.copy(ops.cast(ops.convert_to_tensor(array), weight.dtype)))
     for layer in inside(model):
-        if hasattr(layer, "finalize_state"):
-            layer.finalize_state()
+        derive_values(layer)
 
 
 def compile_config_of(model):
@@ -77,11 +77,11 @@ def compile_config_of(model):
     """
     if not model.compiled:
         return {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Keras warns when it serializes a lambda
-        config = model.get_compile_config()
     try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Keras warns when it serializes a lambda
+            config = model.get_compile_config()
         found = {name: keras.saving.deserialize_keras_object(config[name]) for name in COMPILED if name in config}
-    except (TypeError, ValueError):  # a loss or metric that is not registered: `evaluate` asks for a `compile`
-        return {}
+    except (TypeError, ValueError, NotImplementedError):
+        return {}  # such as a loss that is not registered: `evaluate` asks for a `compile`
     return {"optimizer": "sgd", **found}

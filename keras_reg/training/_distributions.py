@@ -6,9 +6,11 @@ import re
 import keras
 from keras import ops
 
+from keras_reg._masks import mask_of, mean_where
 from keras_reg._outputs import losses_by_output, names_of_outputs
 from keras_reg._validation import fail
 from keras_reg.losses import LabelSmoothingCrossentropy
+from keras_reg.training._mixture import MixedLoss
 
 CATEGORICAL = (
     keras.losses.CategoricalCrossentropy,
@@ -27,6 +29,7 @@ REGRESSION = (
     keras.losses.CosineSimilarity,
     keras.losses.Poisson,
 )
+CROSSENTROPY = ("crossentropy", "ce")
 LEAST = 1e-7  # of a probability, as in Keras' losses
 
 
@@ -35,17 +38,32 @@ class Distribution:
     """What the numbers of one output mean.
 
     Attributes:
-        is_categorical: Whether the last axis is one distribution over classes. Otherwise, each number is a separate
+        is_categorical: Whether one axis is a distribution over classes. Otherwise, each number is a separate
             probability.
         from_logits: Whether the numbers are logits.
+        axis: The axis of the classes, a negative number.
     """
 
     is_categorical: bool
     from_logits: bool
+    axis: int = -1
+
+    @property
+    def of_probabilities(self):
+        """The same distribution, given by probabilities."""
+        return dataclasses.replace(self, from_logits=False)
+
+    def classes_last(self, outputs):
+        """Returns outputs with the classes on the last axis."""
+        return outputs if self.axis == -1 else ops.moveaxis(outputs, self.axis, -1)
+
+    def classes_back(self, outputs):
+        """Returns outputs with the classes where they belong: the inverse of `classes_last`."""
+        return outputs if self.axis == -1 else ops.moveaxis(outputs, -1, self.axis)
 
     def logs(self, outputs):
         """Returns the logarithms of the probabilities of all events, with these events on the last axis."""
-        outputs = ops.cast(outputs, "float32")
+        outputs = ops.cast(self.classes_last(outputs), "float32")
         if self.is_categorical:
             return ops.log_softmax(outputs, axis=-1) if self.from_logits else ops.log(ops.maximum(outputs, LEAST))
         if self.from_logits:
@@ -55,7 +73,7 @@ class Distribution:
     def outputs(self, logs):
         """Returns the outputs that have these `logs`: the inverse of `logs`, up to a constant in categorical logits."""
         if self.is_categorical:
-            return logs if self.from_logits else ops.exp(logs)
+            return self.classes_back(logs if self.from_logits else ops.exp(logs))
         of_one, of_zero = (ops.take(logs, event, axis=-1) for event in (0, 1))
         return of_one - of_zero if self.from_logits else ops.exp(of_one)
 
@@ -65,44 +83,63 @@ class Distribution:
         return events if self.is_categorical or len(events.shape) == 1 else ops.sum(events, axis=-1)
 
     def divergence(self, outputs, others):
-        """Returns the mean of KL(p || q) over the batch and over positions."""
+        """Returns the mean of KL(p || q) over the batch and over positions that are not masked."""
         logs, other_logs = self.logs(outputs), self.logs(others)
-        return ops.mean(self.per_example(ops.exp(logs) * (logs - other_logs)))
+        return mean_where(mask_of(others), self.per_example(ops.exp(logs) * (logs - other_logs)))
 
     def jensen_shannon(self, *outputs):
-        """Returns the mean Jensen-Shannon divergence of several outputs over the batch and over positions.
+        """Returns the Jensen-Shannon divergence of several outputs: the mean of KL(p || m) over the outputs.
 
-        It is the mean of KL(p || m) over the outputs, where m is the mean of their probabilities.
+        m is the mean of their probabilities. It is averaged over the batch and over positions that are not masked.
         """
-        logs = [self.logs(output) for output in outputs]
+        logs, mask = [self.logs(output) for output in outputs], mask_of(outputs[0])
         mixture = sum(map(ops.exp, logs)) / len(logs)
         log_mixture = ops.log(ops.maximum(mixture, LEAST))
-        return sum(ops.mean(self.per_example(ops.exp(log) * (log - log_mixture))) for log in logs) / len(logs)
+        each = [self.per_example(ops.exp(log) * (log - log_mixture)) for log in logs]
+        return sum(mean_where(mask, values) for values in each) / len(logs)
 
     def entropy(self, outputs):
-        """Returns the mean entropy over the batch and over positions."""
+        """Returns the mean entropy over the batch and over positions that are not masked."""
         logs = self.logs(outputs)
-        return -ops.mean(self.per_example(ops.exp(logs) * logs))
+        return -mean_where(mask_of(outputs), self.per_example(ops.exp(logs) * logs))
 
 
 def distributions(penalty, model, outputs, from_logits):
-    """Returns the `Distribution` of each output, read from the losses, or else from the last activations."""
+    """Returns [(distribution, place)] of the outputs of a classifier, with their places among all outputs.
+
+    A `Distribution` is read from the loss, or else from the last activation. Outputs without a loss or with that of a
+    regression are left out if there are others.
+    """
     outputs = keras.tree.flatten(outputs)
     names = names_of_outputs(model.model) if getattr(model.model, "outputs", None) else []
     if len(names) != len(outputs):  # a subclassed model
         names = list(range(len(outputs)))
-    losses = losses_by_output(names, model.given_loss) or [None] * len(names)
+    losses = _losses(names, model.given_loss)
     layers = _last_layers(model.model, len(names))
-    found = [_distribution(*each, from_logits) for each in zip(losses, layers, outputs, strict=True)]
-    if None in found:
-        also = " or `divergence`" if hasattr(penalty, "divergence") else ""
-        fail(
-            f"`{type(penalty).__name__}` needs outputs that are probabilities or logits of a classifier. Neither the "
-            f"loss nor the last layer says which: compile a cross-entropy, or pass `from_logits`{also}.",
-            loss=losses[found.index(None)],
-            output=names[found.index(None)],
-        )
+    places = [place for place, pair in enumerate(zip(losses, layers, strict=True)) if _may_classify(*pair)]
+    found = []
+    for place in places or range(len(outputs)):
+        distribution = _distribution(losses[place], layers[place], outputs[place], from_logits)
+        if distribution is None:
+            also = " or `divergence`" if hasattr(penalty, "divergence") else ""
+            fail(
+                f"`{type(penalty).__name__}` needs outputs that are probabilities or logits of a classifier. Neither "
+                f"the loss nor the last layer says which: compile a cross-entropy, or pass `from_logits`{also}.",
+                loss=losses[place],
+                output=names[place],
+            )
+        found.append((distribution, place))
     return found
+
+
+def _losses(names, losses):
+    """Returns the loss of each output as the user has given it. A `RegularizedModel` may have wrapped it."""
+    found = losses_by_output(names, losses) or [None] * len(names)
+    return [loss.given if isinstance(loss, MixedLoss) else loss for loss in found]
+
+
+def _may_classify(loss, layer):
+    return _is_classifying(layer) or not (loss is None or _is_one_of(loss, REGRESSION))
 
 
 def distribution_of(network, loss, output, from_logits=None, without_loss=None):
@@ -117,7 +154,7 @@ def distribution_of(network, loss, output, from_logits=None, without_loss=None):
             "numbers" of a regression, or "logits" if the last layer is linear. Otherwise, this raises an error.
     """
     names = names_of_outputs(network) if getattr(network, "outputs", None) else [network.name]
-    (loss,) = losses_by_output(names, loss) or [None]
+    (loss,) = _losses(names, loss)
     (layer,) = _last_layers(network, 1)
     found = _distribution(loss, layer, output, from_logits)
     if found is not None or _is_one_of(loss, REGRESSION):
@@ -136,30 +173,57 @@ def distribution_of(network, loss, output, from_logits=None, without_loss=None):
 
 
 def _distribution(loss, layer, output, from_logits):
-    """Returns a `Distribution`, read from the loss or else from the last layer, or `None` if neither tells."""
-    known = _of_loss(loss, output) or _of_layer(layer)
+    """Returns a `Distribution`, read from the loss or else from the last layer, or `None` if neither tells.
+
+    If `from_logits` is given and neither tells, several numbers per example exclude each other, as after a softmax.
+    """
+    known = _of_loss(loss, output) or _of_layer(layer, output)
     if from_logits is None:
         return known
-    is_categorical = _may_have_classes(output) if known is None else known.is_categorical
-    return Distribution(is_categorical, from_logits)
+    if known is None:
+        return Distribution(_may_have_classes(output), from_logits)
+    return dataclasses.replace(known, from_logits=from_logits)
 
 
 def _of_loss(loss, output):
+    if _is_crossentropy(loss):
+        return Distribution(_may_have_classes(output), False)
     for classes, is_categorical in ((CATEGORICAL, True), (BERNOULLI, False)):
         if _is_one_of(loss, classes):
             loss = keras.losses.get(loss) if isinstance(loss, str) else loss
-            config = loss.get_config() if isinstance(loss, keras.losses.Loss) else {}
-            return Distribution(is_categorical and _may_have_classes(output), bool(config.get("from_logits", False)))
+            config = _config(loss) if isinstance(loss, keras.losses.Loss) else {}
+            from_logits = bool(config.get("from_logits", False))
+            axis = _from_last(config.get("axis", -1), output) if is_categorical else -1
+            return Distribution(is_categorical and _may_have_classes(output, axis), from_logits, axis)
     return None
 
 
-def _may_have_classes(output):
-    """Whether the last axis may be one of classes: it is not the batch axis, and is longer than 1."""
-    return len(output.shape) > 1 and output.shape[-1] != 1
+def _config(loss):
+    """Returns the config of a loss with its axis, which Keras leaves out of the config of a sparse cross-entropy."""
+    if isinstance(loss, keras.losses.SparseCategoricalCrossentropy):
+        return super(keras.losses.SparseCategoricalCrossentropy, loss).get_config()
+    return loss.get_config()
+
+
+def _from_last(axis, output):
+    """Returns the same axis as a negative number."""
+    return axis if axis < 0 else axis - len(output.shape)
+
+
+def _may_have_classes(output, axis=-1):
+    """Whether an axis may be one of classes: it is not the batch axis, and is longer than 1."""
+    return len(output.shape) > 1 and output.shape[axis] != 1
+
+
+def _is_crossentropy(loss):
+    """Whether a loss is one of the names with which Keras chooses a cross-entropy by the shapes."""
+    return isinstance(loss, str) and loss.lower() in CROSSENTROPY
 
 
 def _is_one_of(loss, classes):
     """Whether a loss, its name or its function belongs to one of these classes of losses."""
+    if _is_crossentropy(loss):
+        return False
     loss = keras.losses.get(loss) if isinstance(loss, str) else loss
     functions = [getattr(keras.losses, _snake_case(cls.__name__), None) for cls in classes]
     return isinstance(loss, classes) or (callable(loss) and loss in functions)
@@ -169,10 +233,17 @@ def _snake_case(name):
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 
-def _of_layer(layer):
-    kinds = {keras.activations.softmax: True, keras.activations.sigmoid: False}
-    activation = _activation(layer)
-    return Distribution(kinds[activation], False) if activation in kinds else None
+def _of_layer(layer, output):
+    if not _is_classifying(layer):
+        return None
+    axis = getattr(layer, "axis", -1) if isinstance(layer, keras.layers.Softmax) else -1
+    if not isinstance(axis, int):
+        fail("The last layer of a classifier must have its classes on one axis.", axis=axis, layer=layer.name)
+    return Distribution(_activation(layer) is keras.activations.softmax, False, _from_last(axis, output))
+
+
+def _is_classifying(layer):
+    return _activation(layer) in (keras.activations.softmax, keras.activations.sigmoid)
 
 
 def _activation(layer):

@@ -210,11 +210,12 @@ class HasFurtherPasses(UsesParts):
         note_use("penalties")
         step = self.current_passes()
         step.has_penalties = True
+        examples = keras.ops.shape(keras.tree.flatten([y_pred, x])[0])[0]  # as Keras weights the loss in its logs
         with step.same_draws():
             for penalty, tracker in zip(self.penalties, self._terms, strict=True):
                 added, term = penalty.added(step, x, y, y_pred, sample_weight)
                 loss = loss + keras.ops.cast(_backend.share_of_replica(added), loss.dtype)
-                tracker.update_state(term)
+                tracker.update_state(term, sample_weight=examples)
         return loss
 
     def compute_plain_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):

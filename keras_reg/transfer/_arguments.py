@@ -11,7 +11,9 @@ FIT_ARGUMENTS = ("class_weight", "steps_per_epoch", "validation_batch_size", "va
 COMPILE_ARGUMENTS = (
     "auto_scale_loss", "jit_compile", "loss_weights", "run_eagerly", "steps_per_execution", "weighted_metrics",
 )  # fmt: skip
-ACCURACIES = ("accuracy", "acc", "binary_accuracy")
+ACCURACIES = (
+    "accuracy", "acc", "binary_accuracy", "BinaryAccuracy", keras.metrics.BinaryAccuracy, keras.metrics.binary_accuracy,
+)  # fmt: skip
 
 
 def as_list(metrics):
@@ -23,9 +25,15 @@ def as_list(metrics):
     return metrics
 
 
-def accuracy_of_logits(name):
-    """Returns an accuracy for one logit. Keras would compare it with 0.5, as if it were a probability."""
-    return keras.metrics.BinaryAccuracy(name=name, threshold=0.0)
+def accuracy_of_logits(metric):
+    """Returns the metric, or an accuracy of one logit for a name or function of one of probabilities.
+
+    Keras would compare the logit with 0.5.
+    """
+    if metric in ACCURACIES:
+        name = metric if isinstance(metric, str) else metric.__name__
+        return keras.metrics.BinaryAccuracy(name="binary_accuracy" if name == "BinaryAccuracy" else name, threshold=0.0)
+    return metric
 
 
 def _check_names(method, arguments, known, hint):

@@ -7,9 +7,11 @@ import numpy as np
 from keras import tree
 
 from keras_reg._inner_layers import inside
+from keras_reg._masks import mask_of
 from keras_reg._messages import first_of
 from keras_reg.transfer._arrays import to_numpy
 from keras_reg.transfer._data import batches_of
+from keras_reg.transfer._layers import is_normalization
 from keras_reg.transfer._passes import repeats
 
 
@@ -52,18 +54,26 @@ def reason_in_data(extractor, train, validation):
         return Reason("the data can be iterated only once"), shuffled
     if "other examples" in found:
         return Reason("the data contain other images or labels in every pass, as after an augmentation"), shuffled
-    if depends_on_training(extractor, next(batches_of(train))[0]):
+    first = next(batches_of(train))[0]
+    if mask_of(extractor(tree.map_structure(lambda array: array[:1], first), training=False)) is not None:
+        return Reason("the features have a Keras mask, which the head needs as well"), shuffled
+    if depends_on_training(extractor, first):
         return Reason("a frozen layer before the head computes something else in training", soft=True), shuffled
     return None, shuffled
 
 
 def is_random(layer):
     """Returns whether a layer draws random numbers in training, judging by its seed and by rates of 0."""
+    if is_normalization(layer) and not layer.trainable:
+        return False  # as in inference
     values = [item for value in vars(layer).values() for item in (value if isinstance(value, list) else [value])]
     if not any(isinstance(value, keras.random.SeedGenerator) for value in values):
         return False
-    rates = [getattr(layer, name, None) for name in ("rate", "stddev", "drop_path_rate")]
-    return not any(isinstance(rate, (int, float)) and rate == 0 for rate in rates)
+    found = [
+        getattr(layer, name, None) for name in ("rate", "stddev", "drop_path_rate", "dropout", "recurrent_dropout")
+    ]
+    rates = [rate for rate in found if isinstance(rate, (int, float))]
+    return not rates or any(rates)
 
 
 def depends_on_training(extractor, x):

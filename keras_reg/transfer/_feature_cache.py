@@ -5,8 +5,8 @@ import pathlib
 
 from keras_reg._messages import say
 from keras_reg._validation import fail
-from keras_reg.transfer._cache_rules import reason_in_data, reason_in_settings
-from keras_reg.transfer._features import Store, extract
+from keras_reg.transfer._cache_rules import Reason, reason_in_data, reason_in_settings
+from keras_reg.transfer._features import ShapesDiffer, Store, extract
 from keras_reg.transfer._labels import check_batch
 
 
@@ -23,7 +23,7 @@ class FeatureCache:
     def __init__(self, parts, plan, targets, limit):
         self.parts, self.plan = parts, plan
         self.targets, self.limit = targets, limit
-        self._found = None
+        self._found, self._differ = None, None
 
     def get(self, phase):
         """Returns ((train, validation), None), or (None, the `Reason`) if a phase computes features itself.
@@ -33,10 +33,13 @@ class FeatureCache:
         if phase.unfreeze is not None:
             self.forget()
         reason = self._reason(phase)
+        if reason is None and self._found is None:
+            try:
+                self._found = self._compute(phase)
+            except ShapesDiffer as error:
+                reason = self._differ = Reason(f"they have different shapes, such as {error}")
         if reason is not None and phase.insists_on_cache:
             fail(f"The features cannot be computed once: {reason.text}.", cache_features=phase.cache_features)
-        if reason is None and self._found is None:
-            self._found = self._compute(phase)
         return (None, reason) if reason else (self._found, None)
 
     def forget(self):
@@ -54,8 +57,8 @@ class FeatureCache:
         return reason_in_settings(phase, self.parts, self.plan)
 
     def _reason_in_data(self, phase):
-        if self._found is not None:
-            return None
+        if self._found is not None or self._differ is not None:
+            return self._differ
         reason, self._shuffled = reason_in_data(self.parts.extractor, self.plan.train, self.plan.validation)
         return reason
 

@@ -12,6 +12,10 @@ from keras_reg.transfer._batches import Batches
 from keras_reg.transfer._data import batches_of
 
 
+class ShapesDiffer(Exception):
+    """Rows of different shapes, as of images of different sizes, which cannot be kept in one array."""
+
+
 class Store:
     """Collects rows, in memory up to `limit` bytes and in a file beyond.
 
@@ -28,6 +32,8 @@ class Store:
 
     def append(self, rows):
         rows = without_bfloat16(rows)
+        if self.chunks and rows.shape[1:] != self.chunks[0].shape[1:]:
+            raise ShapesDiffer(f"{self.chunks[0].shape[1:]} and {rows.shape[1:]}")
         self.chunks.append(rows)
         self.rows, self.bytes = self.rows + len(rows), self.bytes + rows.nbytes
         if self.bytes > self.limit and self.file is None:

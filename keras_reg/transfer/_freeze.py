@@ -52,9 +52,9 @@ def unfreeze(backbone: keras.layers.Layer, layers: Unfrozen = "all", batch_norm:
 
     Args:
         backbone: A layer or model.
-        layers: "all"; an integer n for the last n layers, where those of nested models count one by one; or a glob, or
-            a list of globs, for names ("block5_*") or paths ("encoder/block_11/*") of layers. A layer includes all
-            layers inside it.
+        layers: "all"; an integer n for the last n layers, where those of nested models count one by one, but not those
+            of other layers, such as `Bidirectional`; or a glob, or a list of globs, for names ("block5_*") or paths
+            ("encoder/block_11/*") of layers. A layer includes all layers inside it.
         batch_norm: Whether batch normalizations among them train and use the statistics of batches. Otherwise all
             batch normalizations in `backbone` are frozen.
 

@@ -46,8 +46,8 @@ def select(root, which, kept_frozen=frozenset()):
     """
     found = walk(root) or [(root.name, root)]
     if isinstance(which, int):
-        leaves = [layer for _, layer in found if not children(layer) and not isinstance(layer, keras.layers.InputLayer)]
-        outer = [layer for layer in leaves[-which:] if id(layer) not in kept_frozen]
+        units = [layer for layer in _units(root) if not isinstance(layer, keras.layers.InputLayer)]
+        outer = [layer for layer in units[-which:] if id(layer) not in kept_frozen]
     elif which == "all":
         outer = [root]
     else:
@@ -57,6 +57,14 @@ def select(root, which, kept_frozen=frozenset()):
         named = id(layer) in kept_frozen
         chosen |= {id(part): part for part in inside(layer) if named or id(part) not in kept_frozen}
     return list(chosen.values())
+
+
+def _units(layer):
+    """Returns the layers of a model, where those of nested models count one by one, or a layer by itself."""
+    if not isinstance(layer, keras.Model):
+        return [layer]
+    found = [unit for child in children(layer) for unit in _units(child)]
+    return list({id(unit): unit for unit in found}.values())
 
 
 def _matches(root, path, layer, glob):

@@ -1,10 +1,11 @@
 """What the models of a transfer are trained for: a loss that fits the labels, and metrics."""
 
 import numpy as np
+from keras import tree
 
 from keras_reg._outputs import by_output, names_of_outputs
 from keras_reg._validation import is_integer
-from keras_reg.transfer._arguments import ACCURACIES, accuracy_of_logits, as_list, check_compile_arguments
+from keras_reg.transfer._arguments import accuracy_of_logits, as_list, check_compile_arguments
 from keras_reg.transfer._labels import check_batch, check_structure
 from keras_reg.transfer._targets import check_loss, check_outputs, default_loss, targets_of
 
@@ -57,10 +58,11 @@ class Objective:
 
     def compile(self, model, optimizer):
         """Compiles one of the models that share the weights."""
-        metrics = self.metrics
-        if self.is_one_logit and isinstance(metrics, list):
-            metrics = [accuracy_of_logits(metric) if metric in ACCURACIES else metric for metric in metrics]
-        model.compile(optimizer=optimizer, loss=self.loss, metrics=metrics, **self.compile_arguments)
+        arguments = {"metrics": self.metrics, **self.compile_arguments}
+        if self.is_one_logit:
+            for name in ("metrics", "weighted_metrics"):
+                arguments[name] = tree.map_structure(accuracy_of_logits, arguments.get(name))
+        model.compile(optimizer=optimizer, loss=self.loss, **arguments)
 
     def compile_for_use(self, optimizer):
         """Compiles the plain model for `evaluate` and for saving: Keras loads the file of a built optimizer only."""

@@ -5,15 +5,10 @@ import re
 import keras
 from keras import ops
 
-from keras_reg._inner_layers import children
+from keras_reg._inner_layers import NORMALIZATIONS, children
 
 # "conv2_block1_1_conv", "block_3_expand" and "block2a_se_reduce" belong to "conv2_block1", "block_3" and "block2a".
 BLOCK = re.compile(r"(.*?(?:block|expanded_conv)_?\d*[a-z]?)(?:_.*)?")
-NORMALIZATIONS = tuple(
-    getattr(keras.layers, name)
-    for name in ("BatchNormalization", "LayerNormalization", "GroupNormalization", "RMSNormalization")
-    if hasattr(keras.layers, name)
-)
 
 
 def depths(backbone):

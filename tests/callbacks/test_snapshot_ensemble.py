@@ -99,6 +99,17 @@ def test_rates_members_and_the_rate_afterwards(data):
     assert again["learning_rate"] == history["learning_rate"] and snapshots.epochs == [2, 5]
 
 
+def test_members_keep_what_layers_have_found_in_data():
+    x = np.arange(40, dtype="float32")[:, None] % 7
+    bins = layers.Discretization(num_bins=4)
+    bins.adapt(x)
+    model = keras.Sequential([keras.Input((1,)), bins, layers.Embedding(4, 1), layers.Flatten()])
+    model.compile(SGD(0.1), "mse")
+    snapshots = SnapshotEnsemble(1)
+    model.fit(x, x, epochs=1, callbacks=[snapshots], verbose=0)
+    np.testing.assert_array_equal(snapshots.models()[0].predict(x, verbose=0), model.predict(x, verbose=0))
+
+
 def test_equals_torch():
     np.testing.assert_allclose(closed_form(0.3, 18, 3), torch_rates(0.3, 18, 3), rtol=1e-6)
 
@@ -110,6 +121,15 @@ def test_cycles_that_do_not_divide_the_epochs_end_with_an_epoch(data):
     expected = [closed_form(0.2, 3 * epochs, 1) for epochs in (1, 2, 2)]
     np.testing.assert_allclose(seen.rates, np.concatenate(expected), rtol=1e-5)
     assert snapshots.epochs == [2, 4, 6]
+
+
+def test_the_epochs_that_fit_runs_are_divided(data):
+    snapshots, seen = SnapshotEnsemble(2, initial_learning_rate=0.2), Rates()
+    fit(make_model(SGD(7.0)), data, snapshots, seen, initial_epoch=10, epochs=14)
+    np.testing.assert_allclose(seen.rates, closed_form(0.2, 12, 2), rtol=1e-5)
+    assert snapshots.epochs == [11, 13]
+    with raises_received("at most the number of epochs, 1", "cycles=2"):
+        fit(make_model(SGD(7.0)), data, snapshots, initial_epoch=10, epochs=11)
 
 
 def test_accumulated_scaled_and_executed_steps():

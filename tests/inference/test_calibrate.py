@@ -190,3 +190,17 @@ def test_what_is_refused():
         inference.calibrate(network(), (LOGITS, Y, np.ones(59)))
     with raises_received("batches (x, y)", "batch="):
         inference.calibrate(network(), [LOGITS, Y])
+
+
+def test_classes_that_the_loss_ignores_do_not_count():
+    labels = np.where(np.arange(60) % 3 == 0, 255, Y)
+    model = network()
+    model.compile("sgd", CROSSENTROPY(from_logits=True, ignore_class=255))
+    expected = inference.calibrate(network(), (LOGITS[labels < 255], Y[labels < 255]), from_logits=True)
+    found = inference.calibrate(model, (LOGITS, labels))
+    assert_close(found.get_layer("temperature").scale, expected.get_layer("temperature").scale, rtol=1e-5)
+    weights = (labels < 255).astype("float32")
+    weighted = inference.calibrate(network(), (LOGITS, labels, weights), from_logits=True)
+    assert_close(weighted.get_layer("temperature").scale, expected.get_layer("temperature").scale, rtol=1e-5)
+    title = inference.reliability(model, (LOGITS, labels)).get_title()
+    assert title == inference.reliability(network(), (LOGITS[labels < 255], Y[labels < 255])).get_title()

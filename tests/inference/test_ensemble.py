@@ -1,5 +1,6 @@
 """Combined outputs against NumPy, as a plain model that is saved and loaded."""
 
+import functools
 import json
 import warnings
 
@@ -171,3 +172,31 @@ def test_what_is_refused():
         inference.ensemble(models, "max")
     with raises_received("from_logits", "loss=None"):
         inference.ensemble(members(2))
+
+
+def test_inputs_are_matched_by_name():
+    def member(*order):
+        inputs = {name: keras.Input((1,), name=name) for name in ("left", "right")}
+        output = keras.layers.Subtract()([inputs["left"], inputs["right"]])
+        made = keras.Model([inputs[name] for name in order], output)
+        made.compile("sgd", "mse")
+        return made
+
+    left, right = np.full((2, 1), 3.0), np.full((2, 1), 1.0)
+    combined = inference.ensemble([member("left", "right"), member("right", "left")])
+    assert_close(combined.predict([left, right], verbose=0), left - right)
+    assert_close(combined.predict({"left": left, "right": right}, verbose=0), left - right)
+
+
+def test_a_model_whose_optimizer_or_loss_keras_cannot_copy():
+    class Constant(keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step):
+            return 0.1
+
+    model = members(1)[0]
+    for optimizer, loss in (
+        (keras.optimizers.SGD(Constant()), "mse"),
+        ("sgd", functools.partial(keras.losses.huber, delta=2.0)),
+    ):
+        model.compile(optimizer, loss)
+        assert inference.ensemble([model, model], from_logits=True).predict(X, verbose=0).shape == (6, 3)

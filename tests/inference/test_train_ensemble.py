@@ -143,3 +143,5 @@ def test_what_is_refused(tmp_path):
         inference.bagging(lambda: keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)]), (X, Y), 1, verbose=0)
     with raises_received("`build` must be a function"):
         inference.bagging(build(), (X, Y), 1)
+    with raises_received("Pass `validation_data`", "validation_split=0.2"):  # copies would be in both parts
+        inference.bagging(build, (X, Y), 1, validation_split=0.2)

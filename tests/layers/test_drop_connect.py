@@ -248,6 +248,24 @@ def test_strength_and_rate_0(cls):
     np.testing.assert_array_equal(to_numpy(plain(x, training=True)), to_numpy(plain(x)))
 
 
+def test_a_layer_that_assigns_its_kernel_is_refused():
+    """What it stores would be the disturbed kernel."""
+
+    class Normalizing(keras.layers.Dense):
+        def call(self, inputs, training=False):
+            if training:
+                self.kernel.assign(self.kernel / keras.ops.norm(self.kernel))
+            return super().call(inputs)
+
+    spectral = keras.layers.SpectralNormalization(keras.layers.Dense(4))
+    for layer in (spectral, keras.layers.TimeDistributed(spectral)):
+        with raises_received("must not contain a `SpectralNormalization`", "layer="):
+            DropConnect(layer, 0.5)
+    layer = DropConnect(Normalizing(4), 0.5)
+    with raises_received("must not assign its kernel", "layer="):
+        layer(np.ones((2, 3), "float32"), training=True)
+
+
 def test_layers_without_a_kernel_are_refused():
     with raises_received("layer"):
         DropConnect(layers.ReLU(), 0.5).build((None, 3))

@@ -94,3 +94,13 @@ def test_labels_that_do_not_fit_are_refused():
         metrics.ExpectedCalibrationError().update_state(np.ones((101, 3)), P)
     with raises_received("sample_weight=(100,)", "predictions=(101,)"):
         metrics.ExpectedCalibrationError().update_state(Y, P, np.ones(100))
+
+
+def test_callbacks_know_that_less_is_better():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4, "softmax")])
+    model.compile(
+        keras.optimizers.SGD(0.0), "sparse_categorical_crossentropy", metrics=[metrics.ExpectedCalibrationError()]
+    )
+    stop = keras.callbacks.EarlyStopping("val_expected_calibration_error", patience=1)
+    model.fit(LOGITS, Y, epochs=4, validation_data=(LOGITS, Y), callbacks=[stop], verbose=0)
+    assert stop.stopped_epoch == 1 and stop.monitor_op(0.1, 0.2)

@@ -122,3 +122,19 @@ def test_errors():
     for bad in (keras.Sequential([keras.layers.Dense(2)]), "model", model.weights):
         with raises_received("model"):
             exclude_from_weight_decay(keras.optimizers.AdamW(), bad)
+
+
+def test_scales_of_two_dimensions_do_not_decay():
+    inputs = keras.Input((3, 4))
+    model = keras.Model(inputs, keras.layers.RMSNormalization(axis=(1, 2))(keras.layers.Dense(4)(inputs)))
+    for variable in model.trainable_variables:
+        variable.assign(np.ones(variable.shape, "float32"))
+    model.compile(exclude_from_weight_decay(keras.optimizers.SGD(0.1, weight_decay=0.5), model), weights_alone)
+    model.train_on_batch(np.ones((2, 3, 4), "float32"), np.zeros((2, 3, 4), "float32"))
+    moved = {v.name for v in model.trainable_variables if not np.allclose(to_numpy(v), 1)}
+    assert moved == {"kernel"}
+
+
+def weights_alone(y_true, y_pred):
+    """A loss without a gradient, so that only decay moves the weights."""
+    return 0.0 * keras.ops.mean(y_pred)

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 from harness import BACKEND, assert_close, raises_received, to_numpy
-from keras import layers
+from keras import layers, ops
 from stochastic import training_calls
 
 from keras_reg import Strength
@@ -513,3 +513,33 @@ def test_verbose_says_nothing_without_interactive_logging(capsys):
         assert capsys.readouterr().out  # which is all that it does
     finally:
         keras.config.enable_interactive_logging()
+
+
+def test_a_layer_that_is_also_used_outside_of_its_wrapper_is_refused():
+    """Its copy would be two layers, as that of `clone_model`."""
+    dense, inputs = layers.Dense(4, name="dense"), [keras.Input((5, 4)), keras.Input((4,))]
+    timed = layers.TimeDistributed(dense, name="timed")(inputs[0])
+    model = keras.Model(inputs, layers.Add()([layers.GlobalAveragePooling1D()(timed), dense(inputs[1])]))
+    with raises_received("must not share `dense`", "layer='dense'"):
+        regularize(model, kernel_l2=0.1)
+
+
+def test_boundaries_and_vocabularies_that_were_found_in_data_are_kept():
+    def kept(layer, data, dtype):
+        layer.adapt(data)
+        model = keras.Sequential([keras.Input((1,), dtype=dtype), layer])
+        x = data[:4] if dtype == "string" else ops.convert_to_tensor(data[:4])
+        np.testing.assert_array_equal(to_numpy(regularize(model, kernel_l2=0.1)(x)), to_numpy(model(x)))
+
+    kept(layers.Discretization(num_bins=4), np.arange(100, dtype="float32")[:, None] % 7, "float32")
+    if BACKEND == "tensorflow":  # the only one on which Keras' lookups work
+        kept(layers.IntegerLookup(), np.array([[3], [5], [9], [3], [4]]), "int64")
+        kept(layers.StringLookup(), np.array([["a"], ["c"], ["a"], ["b"]]), "string")
+
+
+def test_inserted_layers_compute_in_the_dtype_of_the_model(set_dtype_policy):
+    model, x = residual_model(), images()
+    before = to_numpy(model(x))
+    set_dtype_policy("mixed_bfloat16")
+    copy = regularize(model, dropout=0.3, drop_path=0.2, spatial_dropout=0.1)
+    np.testing.assert_array_equal(to_numpy(copy(x)), before)

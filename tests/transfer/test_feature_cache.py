@@ -1,5 +1,7 @@
 """Features that are computed once: the same result, and when it is not done."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -113,8 +115,17 @@ def backbone_with(layer):
     return keras.Model(inputs, layers.GlobalAveragePooling2D()(layer(layers.Dense(4)(inputs))), name="backbone")
 
 
-@pytest.mark.parametrize("layer", [layers.Dropout(0.0), layers.GaussianNoise(0.0), keras_reg.layers.DropPath(0.0)])
-def test_rates_of_zero_are_not_random(layer, capsys):
+@pytest.mark.parametrize(
+    "layer",
+    [
+        layers.Dropout(0.0),
+        layers.GaussianNoise(0.0),
+        keras_reg.layers.DropPath(0.0),
+        keras_reg.layers.NoisyBatchNormalization(0.1),  # frozen: as in inference
+        layers.ConvLSTM1D(4, 3, padding="same", return_sequences=True),
+    ],
+)
+def test_rates_of_zero_and_frozen_normalizations_are_not_random(layer, capsys):
     assert said_about(capsys, scaled(backbone_with(layer))) == "features are computed once"
 
 
@@ -124,7 +135,6 @@ def test_rates_of_zero_are_not_random(layer, capsys):
         lambda: layers.Dropout(0.1, name="one"),
         lambda: layers.RandomFlip(name="one"),
         lambda: keras_reg.layers.DropPath(0.1, name="one"),
-        lambda: keras_reg.layers.NoisyBatchNormalization(0.1, name="one"),
         lambda: keras.Sequential([layers.SpatialDropout2D(0.1, name="one")], name="more"),
     ],
 )
@@ -252,3 +262,48 @@ def test_half_precision(policy, set_dtype_policy, tmp_path):
     plain = train((X, Y), False, start, run_eagerly=False)
     cached = train((X, Y), tmp_path, start, run_eagerly=False)
     assert_close(cached.model.get_weights(), plain.model.get_weights(), atol=0.02)
+
+
+def test_features_with_a_mask_are_not_computed_once(capsys):
+    """The head needs the mask: the warm-up gives the loss of `evaluate`."""
+    tokens = np.pad(np.random.default_rng(0).integers(1, 4, (22, 3)), [(0, 0), (0, 3)])
+    inputs = keras.Input((6,), dtype="int32")
+    backbone = keras.Model(inputs, layers.Embedding(10, 4, mask_zero=True)(inputs), name="backbone")
+    head = [layers.GlobalAveragePooling1D(), layers.Dense(3)]
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    learner = TransferLearner(backbone, head, loss=loss)
+    phase = Phase("warm up", 2, optimizer=keras.optimizers.SGD(0.0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras warns that the `Sequential` of the head has no mask itself
+        history = learner.fit(tokens, Y, phases=[phase], verbose=2).history
+        found = learner.evaluate(tokens, Y, verbose=0)
+    assert "features are not computed once: the features have a Keras mask" in capsys.readouterr().out
+    assert history["loss"] == pytest.approx([found, found], rel=1e-5)
+
+
+class Growing(keras.utils.PyDataset):
+    """Batches of images of different sizes."""
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        side = 8 + 2 * index
+        return np.random.default_rng(index).normal(size=(4, side, side, 3)).astype("float32"), np.arange(4) % 3
+
+
+@pytest.mark.parametrize("limit", [100, 10**9])
+def test_features_of_different_shapes_are_not_computed_once(limit, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(TransferLearner, "cache_memory", limit)
+    inputs = keras.Input((None, None, 3))
+    backbone = keras.Model(inputs, layers.Conv2D(4, 3)(inputs), name="backbone")
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    head = [layers.Conv2D(3, 3), layers.GlobalAveragePooling2D()]
+    learner = TransferLearner(backbone, head, loss=loss)
+    phase = Phase("warm up", 2, optimizer=keras.optimizers.SGD(0.0))
+    history = learner.fit(Growing(), phases=[phase], verbose=2).history
+    assert "not computed once: they have different shapes, such as (6, 6, 4)" in capsys.readouterr().out
+    assert history["loss"] == pytest.approx([learner.evaluate(Growing(), verbose=0)] * 2, rel=1e-5)
+    for cache in (True, tmp_path):
+        with raises_received("cannot be computed once", "cache_features="):
+            learner.fit(Growing(), phases=[Phase("warm up", 2, cache_features=cache)], verbose=0)

@@ -231,6 +231,22 @@ def test_one_logit_is_binary(form):
     assert fit(made, X, y, phases=still, class_weight={0: 0.0, 1: 0.0}).history["loss"] == [0.0]
 
 
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        ("accuracy",), {"head": ["accuracy"]}, [["acc"]], "BinaryAccuracy", [keras.metrics.binary_accuracy],
+        ["binary_accuracy"],
+    ],
+)  # fmt: skip
+def test_every_form_of_the_accuracy_of_one_logit(metrics):
+    made = learner(1, metrics=metrics, weighted_metrics=["accuracy"])
+    fit(made, X, Y % 2)
+    expected = np.mean((made.predict(X, verbose=0)[:, 0] > 0) == Y % 2)
+    found = made.evaluate(X, Y % 2, verbose=0, return_dict=True)
+    accuracies = [value for name, value in found.items() if name != "loss"]
+    assert accuracies and accuracies == pytest.approx([expected] * len(accuracies))
+
+
 def test_a_model_of_one_logit_loads_with_its_metric(tmp_path):
     made = learner(1)
     fit(made, X, Y % 2)

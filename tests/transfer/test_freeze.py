@@ -37,6 +37,7 @@ def test_freezing_something_else(layers):
 
 # Unfreezing: which layers.
 
+TIMED = ("wrapper/timed/kernel", "wrapper/timed/bias")
 IN_BLOCK = {f"block/{layer}/{weight}" for layer in ("first", "second") for weight in ("kernel", "bias")}
 
 
@@ -69,9 +70,9 @@ def test_which_layers_train(which, expected):
         ("timed", {"wrapper/timed/kernel", "wrapper/timed/bias"}),
         ("block/second", {"block/second/kernel", "block/second/bias"}),
         ("block/[fs]*", IN_BLOCK),
-        (1, {"block/second/kernel", "block/second/bias"}),
-        (3, IN_BLOCK),
-        (5, IN_BLOCK | {"dense/kernel", "dense/bias"}),
+        (1, IN_BLOCK | {"block/scale"}),  # a layer of layers is one layer
+        (3, IN_BLOCK | {"block/scale", "dense/kernel", "dense/bias"}),  # those of a model count one by one
+        (6, IN_BLOCK | {"block/scale", "dense/kernel", "dense/bias", "stem/kernel", "stem/bias", *TIMED}),
     ],
 )
 def test_which_nested_layers_train(which, expected):

@@ -5,6 +5,7 @@ import keras
 from keras import tree
 
 from keras_reg._backend import fold, is_compiling
+from keras_reg._inner_layers import inside
 from keras_reg._typing import Tensors
 from keras_reg._validation import check_seed, fail
 from keras_reg.layers._batch._arrays import array_of
@@ -101,7 +102,10 @@ class WeightWrapper(RandomLayer, keras.layers.Wrapper):
         scope = Scope(self._values(self.layer.variables))
         with scope:
             outputs = self.layer(*args, **kwargs)
+        kernels = {id(kernel) for kernel in self._kernels()}
         for variable in scope.updated:
+            if id(variable) in kernels:  # its value would be the disturbed one
+                fail("`layer` must not assign its kernel in training.", layer=self.layer)
             variable.assign(scope.get_current_value(variable))
         for loss in scope.losses:
             self.add_loss(loss * 1.0)  # a new tensor, since the original one belongs to the wrapped layer
@@ -132,6 +136,8 @@ class WeightWrapper(RandomLayer, keras.layers.Wrapper):
 def _check_layer(layer, wrapper, kwargs):
     if not isinstance(layer, keras.layers.Layer):
         fail("`layer` must be a `keras.layers.Layer`.", layer=layer)
+    if any(isinstance(part, keras.layers.SpectralNormalization) for part in inside(layer)):
+        fail("`layer` must not contain a `SpectralNormalization`, which assigns its kernel in training.", layer=layer)
     if "go_backwards" in kwargs:  # `Bidirectional` adds it to the config of its layer
         fail(f"`{wrapper}` must wrap `Bidirectional` from outside: `{wrapper}(Bidirectional(layer))`.", layer=layer)
     dtype = kwargs.get("dtype")

@@ -15,7 +15,8 @@ class ConfidencePenalty(Penalty):
     """Penalizes confident predictions: adds the negative entropy of the outputs to the loss.
 
     Like label smoothing, this keeps a network from becoming certain, but it does not change the targets. Labels and
-    sample weights are not used. With several outputs, their terms are summed.
+    sample weights are not used. Positions that a Keras mask leaves out do not count. With several outputs, the terms of
+    those with the loss of a classifier are summed.
 
     Args:
         weight: Number of at least 0, or a `keras_reg.Strength`. The paper uses values from 0.1 to 2.
@@ -45,9 +46,8 @@ class ConfidencePenalty(Penalty):
         self.from_logits = None if from_logits is None else check_flag("from_logits", from_logits)
 
     def compute(self, step: Any, x: Tensors, y: Tensors, y_pred: Tensors, sample_weight: Tensors) -> Tensor:
-        kinds = distributions(self, step.model, y_pred, self.from_logits)
-        outputs = keras.tree.flatten(y_pred)
-        entropies = [kind.entropy(output) for kind, output in zip(kinds, outputs, strict=True)]
+        kinds, outputs = distributions(self, step.model, y_pred, self.from_logits), keras.tree.flatten(y_pred)
+        entropies = [kind.entropy(outputs[place]) for kind, place in kinds]
         return -sum(entropies) + ops.zeros((), "float32")
 
     def get_config(self) -> Config:

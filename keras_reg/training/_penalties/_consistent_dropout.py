@@ -12,7 +12,8 @@ class ConsistentDropout(ComparesPasses):
     """R-Drop: trains on two passes with different dropout masks, and penalizes their difference.
 
     The loss is the mean of the losses of both passes plus weight / 4 * (KL(p1 || p2) + KL(p2 || p1)). Metrics and
-    moving statistics come from the first pass. A step takes about twice the time.
+    moving statistics come from the first pass. Positions that a Keras mask leaves out do not count. With several
+    outputs, the divergences of those with the loss of a classifier are summed. A step takes about twice the time.
 
     Args:
         weight: Number of at least 0, or a `keras_reg.Strength`. The paper uses 5 for translation and 0.6 for images.

@@ -36,7 +36,7 @@ class ComparesPasses(Penalty):
         if self.divergence is not None:
             return sum(ops.mean(ops.cast(self.divergence(*pair), "float32")) for pair in pairs)
         kinds = distributions(self, step.model, outputs, self.from_logits)
-        return sum(kind.divergence(*pair) for kind, pair in zip(kinds, pairs, strict=True))
+        return sum(kind.divergence(*pairs[place]) for kind, place in kinds)
 
     def get_config(self) -> Config:
         divergence = keras.saving.serialize_keras_object(self.divergence)

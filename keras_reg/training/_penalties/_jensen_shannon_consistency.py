@@ -20,8 +20,9 @@ class JensenShannonConsistency(Penalty):
 
     The term is the Jensen-Shannon divergence of the three outputs: the mean of KL(p || m) over the three, where m is
     the mean of their probabilities. The outputs for the copies are not compared with the labels. Labels and sample
-    weights are not used, so examples of sample weight 0 count. With several outputs, their terms are summed. A step
-    takes about three times as long.
+    weights are not used, so examples of sample weight 0 count. Positions that a Keras mask leaves out do not count.
+    With several outputs, the terms of those with the loss of a classifier are summed. A step takes about three times as
+    long.
 
     Args:
         augmentation: A layer of `keras_reg.layers`, such as `AugMix`, an image layer of Keras, or a `keras.Sequential`
@@ -69,8 +70,8 @@ class JensenShannonConsistency(Penalty):
         copies = [augmented_images(self.augmentation, inputs) for _ in range(COPIES)]
         passes = [y_pred, *(step.run(step.with_input(x, place, copy)) for copy in copies)]
         kinds = distributions(self, step.model, y_pred, self.from_logits)
-        outputs = zip(*map(keras.tree.flatten, passes), strict=True)
-        divergences = [kind.jensen_shannon(*each) for kind, each in zip(kinds, outputs, strict=True)]
+        outputs = list(zip(*map(keras.tree.flatten, passes), strict=True))
+        divergences = [kind.jensen_shannon(*outputs[place]) for kind, place in kinds]
         return sum(divergences) + ops.zeros((), "float32")
 
     def _check_positions(self, inputs, y_pred):

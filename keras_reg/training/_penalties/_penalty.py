@@ -5,6 +5,7 @@ import keras
 
 from keras_reg._strength import Strength, deserialize, serialize
 from keras_reg._typing import Config, Tensor, Tensors
+from keras_reg._validation import fail
 from keras_reg.layers._strength_weight import HoldsStrengths
 
 
@@ -20,7 +21,7 @@ class Penalty(HoldsStrengths, keras.layers.Layer):
         name: Name in the logs. Defaults to the name of the class in snake case.
 
     Raises:
-        ValueError: If `weight` is not a number of at least 0.
+        ValueError: If `weight` is not a number of at least 0; in training, if `compute` does not return a scalar.
 
     Example:
 
@@ -55,7 +56,9 @@ class Penalty(HoldsStrengths, keras.layers.Layer):
         self, step: Any, x: Tensors, y: Tensors, y_pred: Tensors, sample_weight: Tensors
     ) -> tuple[Tensor, Tensor]:
         """Returns (what the step adds to the loss, what the logs show)."""
-        term = self.compute(step, x, y, y_pred, sample_weight)
+        term = keras.ops.convert_to_tensor(self.compute(step, x, y, y_pred, sample_weight))
+        if len(term.shape):
+            fail("`compute` must return a scalar, the mean over the batch.", penalty=self.name, shape=tuple(term.shape))
         return keras.ops.convert_to_tensor(self._value_or_weight("weight"), "float32") * term, term
 
     def get_config(self) -> Config:

@@ -22,7 +22,8 @@ class VirtualAdversarial(ComparesPasses):
 
     For each example, the direction d starts at random, and is replaced `iterations` times by the normalized gradient of
     KL(p(x) || p(x + xi d)). The term is KL(p(x) || p(x + epsilon d)), with p(x) constant. It uses neither labels nor
-    sample weights, so examples of sample weight 0 count. A step with one iteration takes about three times as long.
+    sample weights, so examples of sample weight 0 count. With several outputs, the divergences of those with the loss
+    of a classifier are summed. A step with one iteration takes about three times as long.
 
     Args:
         epsilon: Norm of the perturbation of one example, over all its numbers, in the units of the inputs. If each
