@@ -51,6 +51,7 @@ def assert_is_drawn(picture):
     assert min(height, width) > 200 and len(colours) > 20 and counts.max() < 0.98 * height * width
 
 
+@pytest.mark.slow
 def test_every_benchmark_runs_and_is_reported(bench, tmp_path, monkeypatch, capsys):
     path = tmp_path / "found" / "performance.json"
     quick = ["--quick", "--json", str(path)]

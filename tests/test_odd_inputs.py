@@ -43,6 +43,7 @@ def wrong(trials):
     return [f"{arguments}: {outcome}" for arguments, outcome in outcomes(trials) if outcome not in FINE]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ARGUMENTS)
 def test_odd_arguments(name, tmp_path, monkeypatch):
     """All of them on PyTorch, every 4th elsewhere: most arguments are checked before any backend is asked."""
@@ -52,6 +53,7 @@ def test_odd_arguments(name, tmp_path, monkeypatch):
     assert not faults, f"{len(faults)} of {len(trials)}:\n" + "\n".join(faults[:40])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_odd_calls_of_augmentations(name):
     """All of them on PyTorch, every 2nd on TensorFlow and every 16th on JAX, which compile for each shape and dtype."""
@@ -60,6 +62,7 @@ def test_odd_calls_of_augmentations(name):
     assert not faults, f"{len(faults)} of {len(trials)}:\n" + "\n".join(faults[:40])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_odd_calls(name):
     """As many as above."""

@@ -166,6 +166,7 @@ def test_progress_tells_the_time_that_is_left(example, monkeypatch, capsys):
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.once
 def test_processes_train_as_one_process_does(example, monkeypatch):
     training = example("quickstart_training")

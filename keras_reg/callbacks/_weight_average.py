@@ -45,7 +45,8 @@ class WeightAverage(StatefulCallback):
     of the next epoch, at least at the end of each epoch. So `ModelCheckpoint`, `EarlyStopping` and
     `SmoothedEarlyStopping` save and restore the weights that were scored. `BackupAndRestore` and `persist` save the
     trained weights and the average, and resume with both. `evaluate` and `predict` outside of `fit` use the weights
-    that the model has.
+    that the model has. With `swap="end"`, do not use callbacks that restore the best weights: of these and the average,
+    the model keeps those of the last callback in the list.
 
     If `fit` ends with an error or is interrupted, the model keeps the weights that it has at that time: with
     `swap="validation"`, the average between a validation and the next epoch, and otherwise the trained weights.

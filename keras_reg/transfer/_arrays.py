@@ -29,7 +29,7 @@ def data_arrays(name, data, several_inputs):
     x, y, *rest = data
     if y is None:
         fail(f"`{name}` must contain labels.", y=y)
-    x = x if several_inputs else _stacked(x)
+    x = x if several_inputs else _stacked(x, y)
     arrays = tuple(_to_array(name, part) for part in (x, y, *rest) if part is not None)
     if any(array.dtype.kind in "OUSM" for array in tree.flatten((arrays[0], arrays[2:]))):
         fail(f"`{name}` must contain arrays of numbers.", dtype=[str(array.dtype) for array in tree.flatten(arrays)])
@@ -43,11 +43,13 @@ def _lengths(nest):
     return sorted({len(array) for array in tree.flatten(nest) if array is not None and array.ndim})
 
 
-def _stacked(x):
+def _stacked(x, y):
     """Returns the input of a model of one input that was passed as a list: of single images, or of that one input."""
     if not isinstance(x, (list, tuple)) or not x or not all(hasattr(item, "shape") for item in x):
         return x
-    if len(x) == 1 and len(x[0].shape) == 4:
+    labels = tree.flatten(y)
+    count = len(labels[0]) if getattr(labels[0], "shape", ()) else len(labels)
+    if len(x) == 1 and (len(x[0].shape) == 4 or (len(x[0].shape) > 1 and len(x[0]) == count > 1)):
         return x[0]
     same = len({tuple(item.shape) for item in x}) == 1
     return np.stack([to_numpy(item) for item in x]) if same else x

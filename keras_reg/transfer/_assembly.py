@@ -105,7 +105,9 @@ def _make_inputs(backbone):
         return tree.map_structure(lambda x: keras.Input(x.shape[1:], dtype=x.dtype, name=x.name), inputs)
     config = backbone.get_build_config() or {} if backbone.built else {}
     shape = config.get("input_shape") or next(iter((config.get("shapes_dict") or {}).values()), None)
-    if not isinstance(shape, (tuple, list)) or not shape or isinstance(shape[0], (tuple, list, dict)):
+    if isinstance(shape, dict) or (shape and isinstance(shape[0], (tuple, list, dict))):
+        fail("A subclassed `backbone` must have one input. Make it Functional for several ones.", inputs=shape)
+    if not isinstance(shape, (tuple, list)) or not shape:
         fail("`backbone` must be built: call it on a batch first.", backbone=backbone)
     return keras.Input(tuple(shape[1:]), name="inputs")
 

@@ -87,6 +87,7 @@ def test_the_histogram_is_that_of_numpy(bins):
         check_description(found, array, callback.edges)
 
 
+@pytest.mark.slow
 @WITHIN_TORCH_COMPILE
 @pytest.mark.parametrize("jit_compile", [False, COMPILED])
 def test_values_at_the_edges_belong_where_numpy_puts_them(jit_compile):
@@ -217,6 +218,7 @@ def test_every_step_shows_its_own_gradients_and_training_is_the_same(name):
     assert_close([v.value for v in optimizer.variables], [v.value for v in plain.optimizer.variables], rtol=1e-5)
 
 
+@pytest.mark.slow
 @WITHIN_TORCH_COMPILE
 @pytest.mark.parametrize("compiled", ["eagerly", False, COMPILED])
 @pytest.mark.parametrize("every", ["epoch", 2])

@@ -59,6 +59,7 @@ def killed():
     raise Killed
 
 
+@pytest.mark.slow
 def test_a_killed_process_starts_again_and_ends_like_one_that_was_not(uninterrupted, tmp_path):
     environment = child_environment()
     command = [sys.executable, persisted_training.__file__, str(tmp_path / "backup")]

@@ -101,9 +101,9 @@ def test_rates_members_and_the_rate_afterwards(data):
 
 def test_members_keep_what_layers_have_found_in_data():
     x = np.arange(40, dtype="float32")[:, None] % 7
-    bins = layers.Discretization(num_bins=4)
+    bins = keras.layers.Discretization(num_bins=4)
     bins.adapt(x)
-    model = keras.Sequential([keras.Input((1,)), bins, layers.Embedding(4, 1), layers.Flatten()])
+    model = keras.Sequential([keras.Input((1,)), bins, keras.layers.Embedding(4, 1), keras.layers.Flatten()])
     model.compile(SGD(0.1), "mse")
     snapshots = SnapshotEnsemble(1)
     model.fit(x, x, epochs=1, callbacks=[snapshots], verbose=0)

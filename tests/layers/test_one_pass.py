@@ -444,6 +444,7 @@ def test_a_network_with_an_augmentation_inside_trains():
     assert (to_numpy(model.layers[1].kernel) != before).any()
 
 
+@pytest.mark.slow
 @only("torch", why="torch.compile is PyTorch's")
 @pytest.mark.filterwarnings("ignore:Dynamo cannot trace optree")  # by which Keras 3.10 takes its nests apart
 def test_a_compiled_pipeline_is_compiled_once():
@@ -466,6 +467,7 @@ POLICIES = {
 }
 
 
+@pytest.mark.slow
 @only("torch", why="torch.compile is PyTorch's")
 @pytest.mark.parametrize("name", POLICIES)
 @pytest.mark.filterwarnings("ignore:Dynamo cannot trace optree")  # by which Keras 3.10 takes its nests apart

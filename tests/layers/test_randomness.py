@@ -203,6 +203,7 @@ def distinct(rows):
 """
 
 
+@pytest.mark.slow
 @only("torch")
 def test_workers_of_a_torch_data_loader_do_not_share_numbers():
     """Forked and spawned, over two epochs."""
@@ -227,6 +228,7 @@ if __name__ == "__main__":
     assert printed.split() == ["96", "96", "True", "48", "20", "20"]
 
 
+@pytest.mark.slow
 @only("torch")
 def test_workers_of_a_torch_data_loader_give_the_pictures_of_direct_calls():
     """Forked and spawned."""
@@ -244,6 +246,7 @@ def test_workers_of_a_torch_data_loader_give_the_pictures_of_direct_calls():
     assert printed.split() == [worker_of_randomness.digest(pictures_of_direct_calls())] * 2
 
 
+@pytest.mark.slow
 def test_processes_do_not_share_numbers():
     """Two spawned processes, each with a copy of the layer that was pickled, and the parent."""
     context = multiprocessing.get_context("spawn")
@@ -253,6 +256,7 @@ def test_processes_do_not_share_numbers():
     assert len(rows) == len({row.tobytes() for row in rows}) == 5 * worker_of_randomness.COUNT
 
 
+@pytest.mark.slow
 def test_a_layer_that_another_process_makes_follows_its_seed():
     """In a process for a training, and in a process of a pool for data, which is a daemon."""
     make, context = worker_of_randomness.draw_from_seed, multiprocessing.get_context("spawn")
@@ -265,6 +269,7 @@ def test_a_layer_that_another_process_makes_follows_its_seed():
         assert (pool.apply(make) != arrays.result()).any(axis=-1).all()
 
 
+@pytest.mark.slow
 @only("torch", why="The place of the numbers is the same on all.")
 def test_a_process_draws_the_same_in_each_run_of_a_program():
     """The first process of a program has the same name in each run."""

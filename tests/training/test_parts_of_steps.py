@@ -80,6 +80,7 @@ def test_accumulation_of_2(part):
     assert moved == [False, True]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Dynamo", "ignore:The .grad attribute")  # of Keras' own code
 @each_part("jit_compile")
 def test_jit_compile(part):

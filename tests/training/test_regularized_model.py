@@ -340,6 +340,7 @@ def test_fit_with_everything_at_once(jit_compile):
     assert history.history["loss"][-1] < history.history["loss"][0]
 
 
+@pytest.mark.slow
 @only("torch", why="torch.compile is the compiled step of PyTorch alone")
 def test_torch_compile_traces_the_step():
     """With Dynamo's own tracing and no code generation, which takes minutes."""
@@ -651,6 +652,7 @@ def test_mirrored_strategy_on_two_devices(inside):
     assert "done" in run_in_fresh_process(code)
 
 
+@pytest.mark.slow
 @only("torch", why="torch.distributed is PyTorch's")
 def test_two_processes_of_torch_distributed(tmp_path):
     """Ranks draw differently but for `index`, and where nothing is random the weights are those of one process."""

@@ -48,6 +48,7 @@ def assert_same(actual, expected):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_process_that_was_killed_goes_on_in_its_phase(uninterrupted, tmp_path):
     environment = child_environment()
     command = [sys.executable, resumed_transfer.__file__, str(tmp_path)]

@@ -55,6 +55,16 @@ def test_all_forms_of_arrays_give_the_same():
     np.testing.assert_allclose(results, [results[0]] * len(results), rtol=1e-6)
 
 
+def test_one_input_of_numbers_in_a_list():
+    x, y = np.random.default_rng(0).normal(size=(8, 4)).astype("float32"), np.arange(8) % 2
+    made = TransferLearner(keras.Sequential([keras.Input((4,)), layers.Dense(3)]), 2, run_eagerly=True)
+    start, losses = made.model.get_weights(), []
+    for given, labels in ((x, y), ([x], y), ([x], [int(label) for label in y])):
+        made.model.set_weights(start)
+        losses.append(made.fit(given, labels, phases=PHASES[:1], verbose=0, seed=0).history["loss"])
+    assert losses[0] == losses[1] == losses[2]
+
+
 def test_validation_split_takes_the_last_examples():
     start = learner().model.get_weights()
     results = []
