@@ -1,7 +1,5 @@
 """The layers inside a layer, their paths, and what a copy of them needs besides its config and its weights."""
 
-import tempfile
-
 import keras
 
 NORMALIZATIONS = tuple(
@@ -9,7 +7,7 @@ NORMALIZATIONS = tuple(
     for name in ("BatchNormalization", "LayerNormalization", "GroupNormalization", "RMSNormalization")
     if hasattr(keras.layers, name)
 )
-WITH_TABLES = (keras.layers.StringLookup, keras.layers.IntegerLookup, keras.layers.TextVectorization)
+LOOKUPS = (keras.layers.StringLookup, keras.layers.IntegerLookup)  # a `TextVectorization` holds one
 
 
 def children(layer):
@@ -58,15 +56,18 @@ def copy_lora_alpha(old, new):
 def copy_tables(old, new):
     """Copies the vocabularies that lookup layers have found in data, which are not in their configs."""
     for source, target in zip(inside(old), inside(new), strict=False):
-        if not isinstance(source, WITH_TABLES) or type(source) is not type(target):
+        if not isinstance(source, LOOKUPS) or type(source) is not type(target):
             continue
-        if len(source.get_vocabulary(include_special_tokens=False)):
-            with tempfile.TemporaryDirectory() as folder:
-                source.save_assets(folder)
-                target.load_assets(folder)
+        words = source.get_vocabulary()
+        if len(source.get_vocabulary(include_special_tokens=False)) and words != target.get_vocabulary():
+            weights = [source.idf_weights_const.numpy()] if source.output_mode == "tf_idf" else []
+            target.set_vocabulary(words, *weights)
 
 
 def derive_values(layer):
-    """Updates what a layer derives from its weights, as `Normalization` does. Others have kept it from their config."""
+    """Updates what a layer derives from its weights, as `Normalization` does.
+
+    Without weights, `finalize_state` would overwrite what a layer has from its config or from `copy_tables`.
+    """
     if layer.weights and hasattr(layer, "finalize_state"):
         layer.finalize_state()

@@ -1,4 +1,4 @@
-"""Masks of Keras, as those of `Embedding(mask_zero=True)`. Keras shows and sets them in layers only."""
+"""Masks of Keras, such as those of `Embedding(mask_zero=True)`. Its public API reads and sets them only in layers."""
 
 import functools
 
@@ -46,14 +46,21 @@ class _SeesMask(keras.layers.Layer):
         return inputs if mask is None else (inputs, mask)
 
 
+_SEES = _SeesMask()  # made once, since an eager step asks for masks again and again
+
+
 def mask_of(tensor):
     """Returns the mask of a tensor, or `None`."""
-    found = _SeesMask()(tensor)
+    # A symbolic tensor would stay in the graph of a layer that is shared.
+    sees = _SeesMask() if isinstance(tensor, keras.KerasTensor) else _SEES
+    found = sees(tensor)
     return found[1] if isinstance(found, tuple) else None
 
 
 def may_be_masked(model):
     """Whether the outputs of a Functional or Sequential model may have a mask. Inner models show it only when run."""
+    if not getattr(model, "outputs", None):
+        return False
     if any(mask_of(output) is not None for output in model.outputs):
         return True
     makes = any(
@@ -62,19 +69,25 @@ def may_be_masked(model):
     return makes and any(isinstance(layer, keras.Model) for layer in model.layers)
 
 
-def masked_like(tensor, others):
-    """Returns a tensor with the mask of others, if these have one."""
-    return tensor if all(mask_of(other) is None for other in others) else MaskedLike()([tensor, *others])
+def masked_like(tensor, others, models=()):
+    """Returns a tensor with the mask of others, if these or the outputs of one of the models may have one."""
+    has_mask = any(map(may_be_masked, models)) or any(mask_of(other) is not None for other in others)
+    return MaskedLike()([tensor, *others]) if has_mask else tensor
+
+
+def mask_for(mask, values):
+    """Returns a mask in the shape of values (batch, ...). Further axes of the mask are reduced by "any"."""
+    mask, rank = ops.cast(mask, "bool"), len(values.shape)
+    if len(mask.shape) > rank:
+        mask = ops.any(mask, axis=tuple(range(rank, len(mask.shape))))
+    mask = ops.reshape(mask, [*ops.shape(mask), *[1] * (rank - len(mask.shape))])
+    return ops.broadcast_to(mask, ops.shape(values))
 
 
 def mean_where(mask, values):
     """Returns the mean of values (batch, ...) over the positions that a mask keeps, or over all without a mask."""
     if mask is None:
         return ops.mean(values)
-    mask = ops.cast(mask, "bool")
-    if len(mask.shape) > len(values.shape):
-        mask = ops.any(mask, axis=tuple(range(len(values.shape), len(mask.shape))))
-    mask = ops.reshape(mask, [*ops.shape(mask), *[1] * (len(values.shape) - len(mask.shape))])
-    mask = ops.broadcast_to(mask, ops.shape(values))
+    mask = mask_for(mask, values)
     count = ops.sum(ops.cast(mask, values.dtype))
     return ops.sum(ops.where(mask, values, ops.zeros_like(values))) / ops.maximum(count, 1)

@@ -1,7 +1,8 @@
 """Sets XLA up to spend less time on compilation, which is most of a run on JAX and a part of one on TensorFlow.
 
 JAX's own tests turn optimizations off in the same way. With JAX_DISABLE_MOST_OPTIMIZATIONS=0 the tests compile as users
-do, with optimizations and XLA's emitters for fusions. `.ci/run` repeats the tests of compiled code on JAX in this way.
+do on every backend, with optimizations and XLA's emitters for fusions. `.ci/run` repeats the tests of compiled code on
+JAX in this way.
 """
 
 import importlib.util

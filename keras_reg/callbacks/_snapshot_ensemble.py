@@ -89,6 +89,9 @@ class SnapshotEnsemble(ScheduledRates):
         self._divide(self.begun)
         super().on_epoch_begin(epoch, logs)
 
+    def _find_initial_rates(self, epoch):
+        super()._find_initial_rates(epoch - self.begun)  # the cycles begin with the first epoch
+
     def _divide(self, begun):
         """Divides the epochs from the first one on into cycles."""
         count = (self.params or {}).get("epochs", begun + self.cycles) - self.first_epoch - begun

@@ -60,8 +60,8 @@ def bagging(
         fail("The examples must be in `data`.", **{name: type(fit_arguments[name]).__name__ for name in given})
     if fit_arguments.get("validation_split"):
         fail(
-            "`bagging` draws examples with replacement, so a part of them would be in both parts of a split. Pass "
-            "`validation_data`.",
+            "`bagging` draws examples with replacement, so some would be in both the training and the validation part. "
+            "Pass `validation_data`.",
             validation_split=fit_arguments["validation_split"],
         )
     members, count = Members(build, seed, folder, verbose), _count(data)

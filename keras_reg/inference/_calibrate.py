@@ -7,8 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_reg._dtypes import dtype_of
-from keras_reg._masks import MaskedLike, may_be_masked
-from keras_reg._outputs import losses_by_output
+from keras_reg._masks import masked_like
 from keras_reg._validation import check_flag, check_integer, fail, have_shape_of_ids
 from keras_reg.inference._data import predictions_on, weights_where
 from keras_reg.inference._inference_model import check_one_array, check_predictions, check_trained
@@ -17,7 +16,7 @@ from keras_reg.inference._temperature import fitted_temperature
 from keras_reg.metrics import ExpectedCalibrationError
 from keras_reg.metrics._expected_calibration_error import MOST_BINS
 from keras_reg.training._copies import compile_config_of, network_of
-from keras_reg.training._distributions import LEAST, distribution_of
+from keras_reg.training._distributions import LEAST, distribution_of, losses_of
 from keras_reg.training._networks import as_functional, is_graph
 
 
@@ -69,8 +68,8 @@ def calibrate(model: keras.Model, data: Any, from_logits: bool | None = None) ->
     plain = as_functional(network) if is_graph(network) else network  # which is not compiled
     given = check_one_array(plain(inputs), plain)
     outputs = _divided(given, temperature, distribution)
-    if not distribution.from_logits and is_graph(network) and may_be_masked(network):
-        outputs = MaskedLike()([outputs, given])
+    if not distribution.from_logits:  # a layer has divided logits, and has kept their mask
+        outputs = masked_like(outputs, [given], [network])
     calibrated = keras.Model(inputs, outputs, name=f"{network.name}_calibrated")
     config = compile_config_of(model)
     if config:
@@ -137,7 +136,7 @@ def _predictions(model, outputs, y, weight, distribution):
     if np.ndim(y) == np.ndim(outputs):
         y = np.moveaxis(y, distribution.axis, -1)
     outputs = np.moveaxis(outputs, distribution.axis, -1)
-    (loss,) = losses_by_output([model.name], getattr(model, "loss", None)) or [None]
+    (loss,) = losses_of([model.name], getattr(model, "loss", None))
     ignored = getattr(loss, "ignore_class", None)
     if ignored is not None and have_shape_of_ids(y.shape, outputs.shape):
         weight = weights_where(np.reshape(y != ignored, outputs.shape[:-1]), weight)

@@ -69,6 +69,8 @@ def weights_where(counts, weight):
     if weight is None:
         return np.asarray(counts, "float64")
     weight = weight[..., 0] if weight.ndim > counts.ndim and weight.shape[-1] == 1 else weight
+    if weight.shape != counts.shape[: weight.ndim]:
+        return weight  # which is refused where it is used
     return np.reshape(weight, [*weight.shape, *[1] * (counts.ndim - weight.ndim)]) * counts
 
 

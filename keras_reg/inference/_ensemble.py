@@ -3,7 +3,7 @@ from typing import Any, Literal
 
 import keras
 
-from keras_reg._masks import MaskedLike, may_be_masked
+from keras_reg._masks import masked_like
 from keras_reg._validation import check_choice, check_flag, fail, is_number, native
 from keras_reg.inference._inference_model import check_one_array, check_predictions, check_trained
 from keras_reg.inference._inputs import inputs_like
@@ -25,8 +25,8 @@ def ensemble(
     """Returns one model whose output combines the outputs of several trained models.
 
     The result is a plain Functional model around its members, whose weights it shares. It is saved as one model, which
-    loads without this package if the layers of its members do and their outputs have no Keras mask; with a loss or a
-    metric of this package, load it with `compile=False`. Its output has the form of the members' outputs: logits stay
+    loads without this package if the layers of its members do and their outputs cannot have a Keras mask; with a loss
+    or a metric of this package, load it with `compile=False`. Its output has the form of the members' outputs: logits stay
     logits. If the first member is compiled, the result is compiled with the same loss and metrics, provided that Keras
     can serialize them and the optimizer. Members with equal names are numbered.
 
@@ -80,9 +80,7 @@ def ensemble(
     found = [_distribution(*pair, from_logits) for pair in zip(models, outputs, strict=True)]
     if any(one != found[0] for one in found):
         fail("All `models` must return logits, or all probabilities, or all outputs of a regression.", outputs=found)
-    output = merged(outputs, combine, found[0], weights)
-    if any(map(may_be_masked, networks)):
-        output = MaskedLike()([output, *outputs])
+    output = masked_like(merged(outputs, combine, found[0], weights), outputs, networks)
     combined = keras.Model(inputs, output, name="ensemble")
     config = compile_config_of(models[0])
     if config:

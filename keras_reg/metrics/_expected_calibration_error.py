@@ -3,7 +3,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_reg._masks import mask_of
+from keras_reg._masks import mask_for, mask_of
 from keras_reg._typing import Config, Tensor
 from keras_reg._validation import check_flag, check_integer, fail, fits, have_shape_of_ids
 
@@ -73,7 +73,7 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         hit = ops.cast(ops.equal(_class_ids(y_true, y_pred), predicted), self.dtype)
         weight = _weight_of_each(sample_weight, confidence)
         if mask is not None:
-            weight = weight * _weight_of_each(mask, confidence)
+            weight = weight * ops.cast(mask_for(mask, confidence), weight.dtype)
         place = ops.cast(ops.ceil(confidence * self.bins), "int32") - 1
         # (predictions, bins)
         in_bin = ops.one_hot(ops.reshape(ops.clip(place, 0, self.bins - 1), [-1]), self.bins, dtype=self.dtype)

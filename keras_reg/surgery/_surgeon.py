@@ -76,9 +76,10 @@ class Surgeon:
             for part in inside(layer)[1:]:
                 holder = holders.setdefault(id(part), layer)
                 if holder is not layer and part.weights:
+                    where = " and on its own" if holder is part else f" and in `{holder.name}`"
                     fail(
-                        f"`model` must not share `{part.name}` between `{holder.name}` and `{layer.name}`: the copy "
-                        "would have two such layers with weights of their own.",
+                        f"`model` must not use `{part.name}` in `{layer.name}`{where}: the copy would have two such "
+                        "layers with weights of their own.",
                         layer=part.name,
                     )
 

@@ -3,6 +3,7 @@
 import dataclasses
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_reg._inner_layers import inside
@@ -12,7 +13,6 @@ from keras_reg.layers._batch._content import Batch, leaves, map_arrays, nest_com
 from keras_reg.layers._batch_augmentation import BatchAugmentation
 
 PREPROCESSING = (
-    keras.layers.Rescaling,
     keras.layers.Normalization,
     keras.layers.Resizing,
     keras.layers.CenterCrop,
@@ -30,14 +30,25 @@ def as_augmentation(augmentation, optional=False):
             "`Pipeline`.",
             augmentation=augmentation,
         )
-    fixed = [layer.name for layer in inside(augmentation) if isinstance(layer, PREPROCESSING)]
-    if fixed:
+    _check_does_not_preprocess(augmentation)
+    return augmentation if isinstance(augmentation, BatchAugmentation) else Pipeline([augmentation])
+
+
+def _check_does_not_preprocess(augmentation):
+    """Refuses layers that always change the inputs, such as `Rescaling` without one that takes it back."""
+    parts = inside(augmentation)
+    names, scale, offset = [part.name for part in parts if isinstance(part, PREPROCESSING)], 1.0, 0.0
+    for part in parts:
+        if isinstance(part, keras.layers.Rescaling):
+            scale, offset = scale * np.asarray(part.scale), offset * np.asarray(part.scale) + np.asarray(part.offset)
+    if not np.allclose(scale, 1) or not np.allclose(offset, 0, atol=1e-6):
+        names += [part.name for part in parts if isinstance(part, keras.layers.Rescaling)]
+    if names:
         fail(
             "`augmentation` must not preprocess its inputs, since validation and predictions do not use it. Put these "
             "layers into the model.",
-            layers=fixed,
+            layers=names,
         )
-    return augmentation if isinstance(augmentation, BatchAugmentation) else Pipeline([augmentation])
 
 
 def build_augmentation(augmentation, images):

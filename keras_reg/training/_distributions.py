@@ -82,10 +82,10 @@ class Distribution:
         events = ops.sum(events, axis=-1)
         return events if self.is_categorical or len(events.shape) == 1 else ops.sum(events, axis=-1)
 
-    def divergence(self, outputs, others):
-        """Returns the mean of KL(p || q) over the batch and over positions that are not masked."""
+    def divergence(self, outputs, others, mask=None):
+        """Returns the mean of KL(p || q) over the batch and over the positions that the mask keeps."""
         logs, other_logs = self.logs(outputs), self.logs(others)
-        return mean_where(mask_of(others), self.per_example(ops.exp(logs) * (logs - other_logs)))
+        return mean_where(mask, self.per_example(ops.exp(logs) * (logs - other_logs)))
 
     def jensen_shannon(self, *outputs):
         """Returns the Jensen-Shannon divergence of several outputs: the mean of KL(p || m) over the outputs.
@@ -114,7 +114,7 @@ def distributions(penalty, model, outputs, from_logits):
     names = names_of_outputs(model.model) if getattr(model.model, "outputs", None) else []
     if len(names) != len(outputs):  # a subclassed model
         names = list(range(len(outputs)))
-    losses = _losses(names, model.given_loss)
+    losses = losses_of(names, model.given_loss)
     layers = _last_layers(model.model, len(names))
     places = [place for place, pair in enumerate(zip(losses, layers, strict=True)) if _may_classify(*pair)]
     found = []
@@ -132,14 +132,14 @@ def distributions(penalty, model, outputs, from_logits):
     return found
 
 
-def _losses(names, losses):
+def losses_of(names, losses):
     """Returns the loss of each output as the user has given it. A `RegularizedModel` may have wrapped it."""
     found = losses_by_output(names, losses) or [None] * len(names)
     return [loss.given if isinstance(loss, MixedLoss) else loss for loss in found]
 
 
 def _may_classify(loss, layer):
-    return _is_classifying(layer) or not (loss is None or _is_one_of(loss, REGRESSION))
+    return _is_classifying(layer) if loss is None else not _is_one_of(loss, REGRESSION)
 
 
 def distribution_of(network, loss, output, from_logits=None, without_loss=None):
@@ -154,7 +154,7 @@ def distribution_of(network, loss, output, from_logits=None, without_loss=None):
             "numbers" of a regression, or "logits" if the last layer is linear. Otherwise, this raises an error.
     """
     names = names_of_outputs(network) if getattr(network, "outputs", None) else [network.name]
-    (loss,) = _losses(names, loss)
+    (loss,) = losses_of(names, loss)
     (layer,) = _last_layers(network, 1)
     found = _distribution(loss, layer, output, from_logits)
     if found is not None or _is_one_of(loss, REGRESSION):
@@ -200,9 +200,10 @@ def _of_loss(loss, output):
 
 def _config(loss):
     """Returns the config of a loss with its axis, which Keras leaves out of the config of a sparse cross-entropy."""
+    config = loss.get_config()
     if isinstance(loss, keras.losses.SparseCategoricalCrossentropy):
-        return super(keras.losses.SparseCategoricalCrossentropy, loss).get_config()
-    return loss.get_config()
+        config = {**super(keras.losses.SparseCategoricalCrossentropy, loss).get_config(), **config}
+    return config
 
 
 def _from_last(axis, output):

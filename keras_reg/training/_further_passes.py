@@ -210,7 +210,7 @@ class HasFurtherPasses(UsesParts):
         note_use("penalties")
         step = self.current_passes()
         step.has_penalties = True
-        examples = keras.ops.shape(keras.tree.flatten([y_pred, x])[0])[0]  # as Keras weights the loss in its logs
+        examples = keras.ops.shape(keras.tree.flatten([x, y_pred])[0])[0]  # as Keras weights the loss in its logs
         with step.same_draws():
             for penalty, tracker in zip(self.penalties, self._terms, strict=True):
                 added, term = penalty.added(step, x, y, y_pred, sample_weight)

@@ -11,9 +11,13 @@ FIT_ARGUMENTS = ("class_weight", "steps_per_epoch", "validation_batch_size", "va
 COMPILE_ARGUMENTS = (
     "auto_scale_loss", "jit_compile", "loss_weights", "run_eagerly", "steps_per_execution", "weighted_metrics",
 )  # fmt: skip
-ACCURACIES = (
-    "accuracy", "acc", "binary_accuracy", "BinaryAccuracy", keras.metrics.BinaryAccuracy, keras.metrics.binary_accuracy,
-)  # fmt: skip
+ACCURACIES = {  # the names of their logs
+    "accuracy": "accuracy",
+    "acc": "acc",
+    "binary_accuracy": "binary_accuracy",
+    "BinaryAccuracy": "binary_accuracy",
+    keras.metrics.binary_accuracy: "binary_accuracy",
+}
 
 
 def as_list(metrics):
@@ -26,14 +30,12 @@ def as_list(metrics):
 
 
 def accuracy_of_logits(metric):
-    """Returns the metric, or an accuracy of one logit for a name or function of one of probabilities.
+    """Returns the metric, or an accuracy of one logit for the name or function of an accuracy.
 
-    Keras would compare the logit with 0.5.
+    Keras would compare the logit with 0.5. A `BinaryAccuracy` that the user has created keeps its threshold.
     """
-    if metric in ACCURACIES:
-        name = metric if isinstance(metric, str) else metric.__name__
-        return keras.metrics.BinaryAccuracy(name="binary_accuracy" if name == "BinaryAccuracy" else name, threshold=0.0)
-    return metric
+    name = ACCURACIES.get(metric)
+    return metric if name is None else keras.metrics.BinaryAccuracy(name=name, threshold=0.0)
 
 
 def _check_names(method, arguments, known, hint):

@@ -47,12 +47,17 @@ def _stacked(x, y):
     """Returns the input of a model of one input that was passed as a list: of single images, or of that one input."""
     if not isinstance(x, (list, tuple)) or not x or not all(hasattr(item, "shape") for item in x):
         return x
-    labels = tree.flatten(y)
-    count = len(labels[0]) if getattr(labels[0], "shape", ()) else len(labels)
-    if len(x) == 1 and (len(x[0].shape) == 4 or (len(x[0].shape) > 1 and len(x[0]) == count > 1)):
+    if len(x) == 1 and (len(x[0].shape) == 4 or (len(x[0].shape) > 1 and len(x[0]) == _count(y) > 1)):
         return x[0]
     same = len({tuple(item.shape) for item in x}) == 1
     return np.stack([to_numpy(item) for item in x]) if same else x
+
+
+def _count(y):
+    """Returns the number of examples of labels: an array, a nest of arrays, or a list with one entry per example."""
+    if isinstance(y, (list, tuple)) and not any(hasattr(label, "shape") for label in y):
+        return len(y)
+    return next((len(array) for array in tree.flatten(y) if getattr(array, "shape", ())), 0)
 
 
 def _to_array(name, part):

@@ -72,5 +72,9 @@ class FeatureCache:
             store = Store(self.limit, folder and folder / f"{short}_features.npy")
             check = functools.partial(check_batch, name, targets=self.targets)
             shuffled = self._shuffled and name == "train"
-            found[name] = extract(self.parts.extractor, data, store, shuffled, self.plan.verbose, check)
+            try:
+                found[name] = extract(self.parts.extractor, data, store, shuffled, self.plan.verbose, check)
+            except ShapesDiffer:
+                store.discard()
+                raise
         return found["train"], found.get("validation_data")

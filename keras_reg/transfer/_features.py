@@ -61,6 +61,13 @@ class Store:
             shape = (self.rows, *self.chunks[0].shape[1:])
             return np.memmap(file, self.chunks[0].dtype, "r", offset=file.tell(), shape=shape)
 
+    def discard(self):
+        """Deletes the rows."""
+        if self.file:
+            self.file.close()
+            if self.path is not None:
+                self.path.unlink()
+
 
 def _open_new(path):
     """Opens a new file that replaces whatever is at the path; a link there is not followed."""

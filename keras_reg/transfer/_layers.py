@@ -64,7 +64,7 @@ def _units(layer):
     if not isinstance(layer, keras.Model):
         return [layer]
     found = [unit for child in children(layer) for unit in _units(child)]
-    return list({id(unit): unit for unit in found}.values())
+    return list({id(unit): unit for unit in found}.values()) or [layer]
 
 
 def _matches(root, path, layer, glob):

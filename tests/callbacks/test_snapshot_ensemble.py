@@ -124,8 +124,8 @@ def test_cycles_that_do_not_divide_the_epochs_end_with_an_epoch(data):
 
 
 def test_the_epochs_that_fit_runs_are_divided(data):
-    snapshots, seen = SnapshotEnsemble(2, initial_learning_rate=0.2), Rates()
-    fit(make_model(SGD(7.0)), data, snapshots, seen, initial_epoch=10, epochs=14)
+    snapshots, seen = SnapshotEnsemble(2), Rates()
+    fit(make_model(SGD(0.2)), data, snapshots, seen, initial_epoch=10, epochs=14)
     np.testing.assert_allclose(seen.rates, closed_form(0.2, 12, 2), rtol=1e-5)
     assert snapshots.epochs == [11, 13]
     with raises_received("at most the number of epochs, 1", "cycles=2"):

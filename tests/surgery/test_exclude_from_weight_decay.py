@@ -126,7 +126,7 @@ def test_errors():
 
 def test_scales_of_two_dimensions_do_not_decay():
     inputs = keras.Input((3, 4))
-    model = keras.Model(inputs, keras.layers.RMSNormalization(axis=(1, 2))(keras.layers.Dense(4)(inputs)))
+    model = keras.Model(inputs, keras.layers.RMSNormalization(axis=[1, 2])(keras.layers.Dense(4)(inputs)))
     for variable in model.trainable_variables:
         variable.assign(np.ones(variable.shape, "float32"))
     model.compile(exclude_from_weight_decay(keras.optimizers.SGD(0.1, weight_decay=0.5), model), weights_alone)

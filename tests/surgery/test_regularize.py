@@ -520,7 +520,7 @@ def test_a_layer_that_is_also_used_outside_of_its_wrapper_is_refused():
     dense, inputs = layers.Dense(4, name="dense"), [keras.Input((5, 4)), keras.Input((4,))]
     timed = layers.TimeDistributed(dense, name="timed")(inputs[0])
     model = keras.Model(inputs, layers.Add()([layers.GlobalAveragePooling1D()(timed), dense(inputs[1])]))
-    with raises_received("must not share `dense`", "layer='dense'"):
+    with raises_received("must not use `dense` in `timed` and on its own", "layer='dense'"):
         regularize(model, kernel_l2=0.1)
 
 
@@ -534,7 +534,10 @@ def test_boundaries_and_vocabularies_that_were_found_in_data_are_kept():
     kept(layers.Discretization(num_bins=4), np.arange(100, dtype="float32")[:, None] % 7, "float32")
     if BACKEND == "tensorflow":  # the only one on which Keras' lookups work
         kept(layers.IntegerLookup(), np.array([[3], [5], [9], [3], [4]]), "int64")
-        kept(layers.StringLookup(), np.array([["a"], ["c"], ["a"], ["b"]]), "string")
+        words = np.array([["a"], ["c"], ["a"], ["b"]])
+        kept(layers.StringLookup(), words, "string")
+        kept(layers.StringLookup(output_mode="tf_idf"), words, "string")
+        kept(layers.TextVectorization(), words, "string")
 
 
 def test_inserted_layers_compute_in_the_dtype_of_the_model(set_dtype_policy):

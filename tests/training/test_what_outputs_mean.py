@@ -7,6 +7,7 @@ from harness import assert_close, raises_received
 from keras import layers, ops
 
 from keras_reg import inference, losses, metrics, training
+from keras_reg.layers import BatchAugmentation
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.normal(size=(6, 3, 4, 5)).astype("float32")
@@ -103,6 +104,9 @@ def test_the_uncertainty_is_that_over_the_axis_of_the_classes():
     found = inference.MonteCarlo(network, samples=4, seed=0).predict(IMAGES, verbose=0)
     assert_close(found["mean"].sum(1), np.ones((6, 4, 5)), rtol=1e-5)
     assert_close(found["entropy"], -(found["mean"] * np.log(found["mean"])).sum(1), rtol=1e-4, atol=1e-5)
+    symbolic = inference.MonteCarlo(network, samples=4)(keras.Input((3, 4, 5)))
+    assert {name: x.shape[1:] for name, x in symbolic.items()} == {name: x.shape[1:] for name, x in found.items()}
+    assert (found["mutual_information"] >= 0).all() and found["mutual_information"].max() > 1e-3
 
 
 # Masks: a padded batch gives what its words alone give.
@@ -121,32 +125,75 @@ def tagger(activation=None, dropout=0.0):
 PADDED, WORDS_ALONE = (TOKENS, TAGS), (TOKENS[:, :WORDS], TAGS[:, :WORDS])
 
 
-@pytest.mark.parametrize("activation", [None, "softmax"])
-def test_penalties_leave_out_masked_positions(activation):
-    class Divergence(training.ConsistentDropout):
-        def added(self, step, x, y, y_pred, sample_weight):
-            others = step.run(x, same_masks=True)
-            term = self.between(step, ops.stop_gradient(y_pred) ** 2, others)
-            return term, term
+@keras.saving.register_keras_serializable(package="tests_training")
+class Scaled(layers.Layer):
+    """Multiplies by one random number, which does not depend on the padding."""
 
-    def logs(x, y):
-        penalties = [training.ConfidencePenalty(1.0), Divergence()]
-        model = training.RegularizedModel(tagger(activation), penalties=penalties)
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.seed_generator = keras.random.SeedGenerator(0)
+        self.supports_masking = True
+
+    def call(self, inputs, training=False):
+        return inputs * (1 + keras.random.uniform((), seed=self.seed_generator)) if training else inputs
+
+
+class Doubled(BatchAugmentation):
+    kinds, moves_pixels = ("signal",), False
+    transform_images = lambda self, images, transformation, batch: 2 * images  # noqa: E731
+
+
+FEATURES = np.pad(RNG.normal(size=(24, WORDS, 3)), [(0, 0), (0, LENGTH - WORDS), (0, 0)]).astype("float32")
+MASKED_PENALTIES = {
+    "ConfidencePenalty": lambda: training.ConfidencePenalty(1.0, name="term"),
+    "ConsistentDropout": lambda: training.ConsistentDropout(1.0, name="term"),
+    "JensenShannonConsistency": lambda: training.JensenShannonConsistency(Doubled(kind="signal"), name="term"),
+}
+
+
+@pytest.mark.parametrize("activation", [None, "softmax"])
+@pytest.mark.parametrize("name", MASKED_PENALTIES)
+def test_penalties_leave_out_masked_positions(name, activation):
+    def term(x, y):
+        keras.utils.set_random_seed(0)
+        dense = layers.Dense(4, activation, bias_initializer=keras.initializers.RandomNormal(0, 1))
+        network = keras.Sequential([keras.Input((None, 3)), layers.Masking(0.0), Scaled(), dense])
+        model = training.RegularizedModel(network, penalties=[MASKED_PENALTIES[name]()])
         model.compile(SGD, CROSSENTROPY(from_logits=activation is None))
-        found = model.train_on_batch(x, y, return_dict=True)
-        return found["confidence_penalty"], found["divergence"]
+        return model.train_on_batch(x, y, return_dict=True)["term"]
 
-    padded, alone = logs(*PADDED), logs(*WORDS_ALONE)
-    assert_close(padded, alone, rtol=1e-5)
-    z = tagger(activation).predict(WORDS_ALONE[0], verbose=0)
-    p = z if activation else softmax(z)
-    assert_close(alone[0], (p * np.log(p)).sum(-1).mean(), rtol=1e-4)
+    padded, alone = term(FEATURES, TAGS), term(FEATURES[:, :WORDS], TAGS[:, :WORDS])
+    assert abs(alone) > 1e-3
+    assert_close(padded, alone, rtol=1e-4)
 
 
+def test_the_adversarial_change_unmasks_nothing():
+    """The outputs of the words are certain, and those of the padding are not: they change with the inputs."""
+    x = np.pad(100 * np.eye(3)[RNG.integers(0, 3, (8, WORDS))], [(0, 0), (0, LENGTH - WORDS), (0, 0)])
+    dense = layers.Dense(3, use_bias=False, kernel_initializer=keras.initializers.Identity(5.0))
+    terms = {}
+    for masking in (layers.Masking(0.0), layers.Identity()):
+        network = keras.Sequential([keras.Input((LENGTH, 3)), masking, dense])
+        model = training.RegularizedModel(network, penalties=[training.VirtualAdversarial(1.0, seed=0)])
+        model.compile(keras.optimizers.SGD(0.0), CROSSENTROPY(from_logits=True))
+        logs = model.train_on_batch(x.astype("float32"), np.zeros((8, LENGTH), int), return_dict=True)
+        terms[type(masking).__name__] = logs["virtual_adversarial"]
+    assert terms["Masking"] < 1e-6 and terms["Identity"] > 1e-3
+
+
+def in_another(network):
+    """The same network inside another one, which shows the mask only when it runs."""
+    outer = keras.Sequential([keras.Input((None,), dtype="int32"), network])
+    outer.compile(SGD, network.loss, weighted_metrics=["accuracy"])
+    return outer
+
+
+@pytest.mark.parametrize("wrap", [lambda network: network, in_another])
 @pytest.mark.parametrize("activation", [None, "softmax"])
-def test_evaluation_leaves_out_masked_positions(activation, tmp_path):
+def test_evaluation_leaves_out_masked_positions(activation, wrap, tmp_path):
     networks = [tagger(activation), tagger(activation)]
     networks[1].layers[0].set_weights([networks[1].layers[0].get_weights()[0] * 2])
+    networks = list(map(wrap, networks))
     made = {
         "network": networks[0],
         "ensemble": inference.ensemble(networks),
@@ -154,14 +201,39 @@ def test_evaluation_leaves_out_masked_positions(activation, tmp_path):
     }
     made["ensemble"].save(tmp_path / "ensemble.keras")
     made["loaded"] = keras.saving.load_model(tmp_path / "ensemble.keras")
-    for name, model in made.items():
+    shares = []
+    for model in made.values():
         padded, alone = (model.evaluate(*data, verbose=0, return_dict=True) for data in (PADDED, WORDS_ALONE))
-        words = {key: value for key, value in padded.items() if key != "loss"}
-        assert_close(words, {key: alone[key] for key in words}, rtol=1e-5), name
         # Keras divides the sum of the losses by the number of all positions, or of those that count.
-        assert min(abs(padded["loss"] / alone["loss"] - share) for share in (1, WORDS / LENGTH)) < 1e-4, name
+        shares.append(padded.pop("loss") / alone.pop("loss"))
+        assert_close(padded, alone, rtol=1e-5)
+    np.testing.assert_allclose(shares, shares[0], rtol=1e-4)
     scales = [inference.calibrate(networks[0], data).get_layer("temperature").scale for data in (PADDED, WORDS_ALONE)]
     assert_close(scales[0], scales[1], rtol=1e-5)
+
+
+def test_a_position_of_an_ensemble_counts_if_it_does_for_a_member():
+    def member(value):
+        parts = [keras.Input((None, 1)), layers.Masking(value), layers.Dense(2, "softmax")]
+        return keras.Sequential(parts)
+
+    x = np.array([[[0.0], [1.0], [2.0]]], "float32")
+    combined = inference.ensemble([member(0.0), member(1.0)])
+    combined.compile(SGD, CROSSENTROPY(), weighted_metrics=[Count()])
+    assert combined.evaluate(x, np.zeros((1, 3), int), verbose=0, return_dict=True)["count"] == 3
+    alone = inference.ensemble([member(0.0), member(0.0)])
+    alone.compile(SGD, CROSSENTROPY(), weighted_metrics=[Count()])
+    assert alone.evaluate(x, np.zeros((1, 3), int), verbose=0, return_dict=True)["count"] == 2
+
+
+class Count(metrics.ExpectedCalibrationError):
+    """The number of positions that count."""
+
+    def __init__(self):
+        super().__init__(name="count")
+
+    def result(self):
+        return ops.sum(self.counts)
 
 
 def test_the_mean_of_monte_carlo_has_the_mask():
@@ -173,9 +245,10 @@ def test_the_mean_of_monte_carlo_has_the_mask():
 # Outputs that are not those of a classifier, and losses with names.
 
 
-def test_outputs_of_a_regression_are_left_out():
+@pytest.mark.parametrize("activation", [None, "sigmoid"])
+def test_outputs_of_a_regression_are_left_out(activation):
     inputs = keras.Input((3,))
-    heads = {"c": layers.Dense(4, name="c")(inputs), "r": layers.Dense(1, name="r")(inputs)}
+    heads = {"c": layers.Dense(4, name="c")(inputs), "r": layers.Dense(1, activation, name="r")(inputs)}
     x, y = RNG.normal(size=(8, 3)).astype("float32"), {"c": np.arange(8) % 4, "r": np.zeros((8, 1))}
     network = keras.Model(inputs, heads)
     for from_logits in (None, True):
@@ -229,7 +302,15 @@ def test_the_log_is_the_mean_over_examples():
 def test_layers_that_preprocess_are_no_augmentation():
     """They would act in training only."""
     network = keras.Sequential([keras.Input((4, 4, 3)), layers.Flatten(), layers.Dense(2)])
-    for layer in (layers.Rescaling(1 / 255), layers.Normalization(mean=0.0, variance=1.0)):
+    for layer in (
+        layers.Rescaling(1 / 255),
+        layers.Normalization(mean=0.0, variance=1.0),
+        layers.Resizing(4, 4),
+        layers.CenterCrop(4, 4),
+        layers.Discretization([0.5]),
+    ):
         for augmentation in (layer, keras.Sequential([layer, layers.RandomFlip()])):
             with raises_received("must not preprocess", f"layers=['{layer.name}']"):
                 training.RegularizedModel(network, augmentation)
+    there_and_back = [layers.Rescaling(255.0), layers.RandomFlip(), layers.Rescaling(1 / 255)]
+    training.RegularizedModel(network, keras.Sequential(there_and_back))

@@ -307,3 +307,4 @@ def test_features_of_different_shapes_are_not_computed_once(limit, capsys, monke
     for cache in (True, tmp_path):
         with raises_received("cannot be computed once", "cache_features="):
             learner.fit(Growing(), phases=[Phase("warm up", 2, cache_features=cache)], verbose=0)
+    assert not list(tmp_path.iterdir())

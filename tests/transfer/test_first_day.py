@@ -59,10 +59,11 @@ def test_one_input_of_numbers_in_a_list():
     x, y = np.random.default_rng(0).normal(size=(8, 4)).astype("float32"), np.arange(8) % 2
     made = TransferLearner(keras.Sequential([keras.Input((4,)), layers.Dense(3)]), 2, run_eagerly=True)
     start, losses = made.model.get_weights(), []
-    for given, labels in ((x, y), ([x], y), ([x], [int(label) for label in y])):
+    for given, labels in ((x, y), ([x], y), ([x], y.tolist())):
         made.model.set_weights(start)
         losses.append(made.fit(given, labels, phases=PHASES[:1], verbose=0, seed=0).history["loss"])
     assert losses[0] == losses[1] == losses[2]
+    made.fit([x], np.eye(2)[y].tolist(), phases=PHASES[:1], verbose=0)
 
 
 def test_validation_split_takes_the_last_examples():
@@ -248,7 +249,7 @@ def test_one_logit_is_binary(form):
         ["binary_accuracy"],
     ],
 )  # fmt: skip
-def test_every_form_of_the_accuracy_of_one_logit(metrics):
+def test_names_and_functions_of_the_accuracy_of_one_logit(metrics):
     made = learner(1, metrics=metrics, weighted_metrics=["accuracy"])
     fit(made, X, Y % 2)
     expected = np.mean((made.predict(X, verbose=0)[:, 0] > 0) == Y % 2)

@@ -102,9 +102,8 @@ class WeightWrapper(RandomLayer, keras.layers.Wrapper):
         scope = Scope(self._values(self.layer.variables))
         with scope:
             outputs = self.layer(*args, **kwargs)
-        kernels = {id(kernel) for kernel in self._kernels()}
         for variable in scope.updated:
-            if id(variable) in kernels:  # its value would be the disturbed one
+            if any(variable is kernel for kernel in self._kernels()):  # its value would be the disturbed one
                 fail("`layer` must not assign its kernel in training.", layer=self.layer)
             variable.assign(scope.get_current_value(variable))
         for loss in scope.losses:

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_reg._masks import mask_of
 from keras_reg._strength import Strength
 from keras_reg._typing import Config
 from keras_reg._validation import check_flag, fail
@@ -30,13 +31,21 @@ class ComparesPasses(Penalty):
         self.divergence = divergence
         self.from_logits = None if from_logits is None else check_flag("from_logits", from_logits)
 
-    def between(self, step, outputs, others):
-        """Returns the divergence of `others` from `outputs`, summed over the outputs of the network."""
+    def between(self, step, outputs, others, masks=None):
+        """Returns the divergence of `others` from `outputs`, summed over the outputs of the network.
+
+        Args:
+            step: The running step.
+            outputs: The outputs of one pass.
+            others: The outputs of another pass.
+            masks: A list with the Keras mask of each output. `None` takes those of `outputs`.
+        """
+        masks = list(map(mask_of, keras.tree.flatten(outputs))) if masks is None else masks
         pairs = list(zip(keras.tree.flatten(outputs), keras.tree.flatten(others), strict=True))
         if self.divergence is not None:
             return sum(ops.mean(ops.cast(self.divergence(*pair), "float32")) for pair in pairs)
         kinds = distributions(self, step.model, outputs, self.from_logits)
-        return sum(kind.divergence(*pairs[place]) for kind, place in kinds)
+        return sum(kind.divergence(*pairs[place], masks[place]) for kind, place in kinds)
 
     def get_config(self) -> Config:
         divergence = keras.saving.serialize_keras_object(self.divergence)

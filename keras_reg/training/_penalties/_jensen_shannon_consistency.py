@@ -71,7 +71,7 @@ class JensenShannonConsistency(Penalty):
         passes = [y_pred, *(step.run(step.with_input(x, place, copy)) for copy in copies)]
         kinds = distributions(self, step.model, y_pred, self.from_logits)
         outputs = list(zip(*map(keras.tree.flatten, passes), strict=True))
-        divergences = [kind.jensen_shannon(*outputs[place]) for kind, place in kinds]
+        divergences = [kind.jensen_shannon(*outputs[number]) for kind, number in kinds]
         return sum(divergences) + ops.zeros((), "float32")
 
     def _check_positions(self, inputs, y_pred):

@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_reg import _backend
 from keras_reg._dtypes import dtype_of, is_float
+from keras_reg._masks import mask_of
 from keras_reg._random_state import POSITION
 from keras_reg._strength import Strength
 from keras_reg._typing import Config, Tensor, Tensors
@@ -22,8 +23,9 @@ class VirtualAdversarial(ComparesPasses):
 
     For each example, the direction d starts at random, and is replaced `iterations` times by the normalized gradient of
     KL(p(x) || p(x + xi d)). The term is KL(p(x) || p(x + epsilon d)), with p(x) constant. It uses neither labels nor
-    sample weights, so examples of sample weight 0 count. With several outputs, the divergences of those with the loss
-    of a classifier are summed. A step with one iteration takes about three times as long.
+    sample weights, so examples of sample weight 0 count. Positions that a Keras mask leaves out do not count. With
+    several outputs, the divergences of those with the loss of a classifier are summed. A step with one iteration takes
+    about three times as long.
 
     Args:
         epsilon: Norm of the perturbation of one example, over all its numbers, in the units of the inputs. If each
@@ -84,6 +86,7 @@ class VirtualAdversarial(ComparesPasses):
                 dtype=dtype_of(inputs),
             )
         fixed = keras.tree.map_structure(ops.stop_gradient, y_pred)
+        masks = list(map(mask_of, keras.tree.flatten(y_pred)))  # the changed inputs may have others
 
         def moved(change):
             return step.run(step.with_input(x, place, inputs + ops.cast(change, inputs.dtype)))
@@ -94,12 +97,12 @@ class VirtualAdversarial(ComparesPasses):
         count = ops.cast(ops.shape(inputs)[0], "float32")
         for _ in range(self.iterations):
             (gradient,) = _backend.gradients_at(
-                lambda values: count * self.between(step, fixed, moved(length * values[0])), [direction]
+                lambda values: count * self.between(step, fixed, moved(length * values[0]), masks), [direction]
             )
             found = _unit(ops.cast(gradient, "float32"))
             # If the change of the outputs is too small for the dtype, keep the direction.
             direction = ops.where(_largest(found) > 0, found, direction)
-        return self.between(step, fixed, moved(ops.stop_gradient(self.epsilon * direction)))
+        return self.between(step, fixed, moved(ops.stop_gradient(self.epsilon * direction)), masks)
 
     def _length(self, inputs, step):
         """Returns xi for each example: a share of the norm of its inputs that the dtype resolves."""
