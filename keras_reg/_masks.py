@@ -37,7 +37,9 @@ class MaskedLike(keras.layers.Layer):
         return functools.reduce(ops.logical_or, known) if known else None
 
 
-class _SeesMask(keras.layers.Layer):
+class SeesMask(keras.layers.Layer):
+    """Returns its input, and the mask of it if there is one."""
+
     def __init__(self):
         super().__init__(autocast=False)
         self.supports_masking = self.built = True
@@ -46,13 +48,13 @@ class _SeesMask(keras.layers.Layer):
         return inputs if mask is None else (inputs, mask)
 
 
-_SEES = _SeesMask()  # made once, since an eager step asks for masks again and again
+_SEES = SeesMask()  # made once, since an eager step asks for masks again and again
 
 
 def mask_of(tensor):
     """Returns the mask of a tensor, or `None`."""
     # A symbolic tensor would stay in the graph of a layer that is shared.
-    sees = _SeesMask() if isinstance(tensor, keras.KerasTensor) else _SEES
+    sees = SeesMask() if isinstance(tensor, keras.KerasTensor) else _SEES
     found = sees(tensor)
     return found[1] if isinstance(found, tuple) else None
 

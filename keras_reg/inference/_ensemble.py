@@ -26,9 +26,9 @@ def ensemble(
 
     The result is a plain Functional model around its members, whose weights it shares. It is saved as one model, which
     loads without this package if the layers of its members do and their outputs cannot have a Keras mask; with a loss
-    or a metric of this package, load it with `compile=False`. Its output has the form of the members' outputs: logits stay
-    logits. If the first member is compiled, the result is compiled with the same loss and metrics, provided that Keras
-    can serialize them and the optimizer. Members with equal names are numbered.
+    or a metric of this package, load it with `compile=False`. Its output has the form of the members' outputs: logits
+    stay logits. If the first member is compiled, the result is compiled with the same loss and metrics, provided that
+    Keras can serialize them and the optimizer. Members with equal names are numbered.
 
     Args:
         models: List of trained models with the same inputs and one output of the same form and shape. Several inputs
