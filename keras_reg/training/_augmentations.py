@@ -12,12 +12,7 @@ from keras_reg.layers import Pipeline
 from keras_reg.layers._batch._content import Batch, leaves, map_arrays, nest_computed_once
 from keras_reg.layers._batch_augmentation import BatchAugmentation
 
-PREPROCESSING = (
-    keras.layers.Normalization,
-    keras.layers.Resizing,
-    keras.layers.CenterCrop,
-    keras.layers.Discretization,
-)
+PREPROCESSING = (keras.layers.Normalization, keras.layers.Discretization)  # other sizes are refused with the images
 
 
 def as_augmentation(augmentation, optional=False):

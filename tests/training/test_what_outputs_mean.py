@@ -305,8 +305,6 @@ def test_layers_that_preprocess_are_no_augmentation():
     for layer in (
         layers.Rescaling(1 / 255),
         layers.Normalization(mean=0.0, variance=1.0),
-        layers.Resizing(4, 4),
-        layers.CenterCrop(4, 4),
         layers.Discretization([0.5]),
     ):
         for augmentation in (layer, keras.Sequential([layer, layers.RandomFlip()])):
