@@ -39,7 +39,8 @@ class DropConnect(WeightWrapper):
         The output shape of `layer`.
 
     Raises:
-        ValueError: If `rate` is not in [0, 1], or `layer` is not a layer or has no kernel.
+        ValueError: If `rate` is not in [0, 1], or if `layer` is not a layer, has no kernel, or assigns its kernel in
+            training, as `SpectralNormalization` does.
 
     Example:
 

@@ -39,7 +39,8 @@ class WeightNoise(WeightWrapper):
         The output shape of `layer`.
 
     Raises:
-        ValueError: If `stddev` is negative or not finite, or `layer` is not a layer or has no kernel.
+        ValueError: If `stddev` is negative or not finite, or if `layer` is not a layer, has no kernel, or assigns its
+            kernel in training, as `SpectralNormalization` does.
 
     Example:
 

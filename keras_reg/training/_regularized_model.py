@@ -42,7 +42,8 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentsBatches, AugmentedStep, Ha
             `train_step`, or `compute_loss` and `compute_metrics`, as `keras.distillation.Distiller` does, `compile`
             takes the arguments of `model.compile` and compiles `model` too.
         augmentation: A layer of `keras_reg.layers`, an image layer of Keras, or a `keras.Sequential` of these, which
-            is converted to a `Pipeline`. With `None`, nothing is augmented.
+            is converted to a `Pipeline`. It acts in training only, so `Rescaling` and `Normalization` are refused. With
+            `None`, nothing is augmented.
         augmented_input: Name or position of the input to augment, if the model has several. With a mixer, this argument
             requires `mix_at`, since a mixer must mix all inputs. By default, `MixUp` mixes all inputs.
         penalties: A list of `Penalty`, such as `ConfidencePenalty`: terms that are added to the loss in training.

@@ -30,9 +30,9 @@ class Phase:
             backbone to the one before it. The head has the optimizer's rate, the last block that rate times
             `layer_decay`, and so on. Needs a Keras version with `keras.optimizers.MultiOptimizer`.
         cache_features: Whether features of the backbone are computed only once. "auto" does so if nothing of the
-            backbone trains, nothing random is in it or before it, and a dataset gives the same labels in each pass.
-            `True` also does so if the backbone contains dropout, which is then left out. `False` never does. A folder
-            is like `True`, with the features in a file there.
+            backbone trains, nothing random is in it or before it, the features have one shape and no Keras mask, and a
+            dataset gives the same labels in each pass. `True` also does so if the backbone contains dropout, which is
+            then left out. `False` never does. A folder is like `True`, with the features in a file there.
         callbacks: A callback for this phase, such as `ExponentialLR`, or a list of them. Keras' callbacks receive epoch
             numbers that count over all phases; those of this package count from the start of the phase. If features
             are computed once, the model of the callbacks is the head.
