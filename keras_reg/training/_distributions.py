@@ -6,6 +6,7 @@ import re
 import keras
 from keras import ops
 
+from keras_reg._backend import not_compiled
 from keras_reg._masks import mask_of, mean_where
 from keras_reg._outputs import losses_by_output, names_of_outputs
 from keras_reg._validation import fail
@@ -198,6 +199,7 @@ def _of_loss(loss, output):
     return None
 
 
+@not_compiled  # `torch.compile` cannot trace the serialization of a function
 def _config(loss):
     """Returns the config of a loss with its axis, which Keras leaves out of the config of a sparse cross-entropy."""
     config = loss.get_config()

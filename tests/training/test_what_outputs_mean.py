@@ -167,6 +167,20 @@ def test_penalties_leave_out_masked_positions(name, activation):
     assert_close(padded, alone, rtol=1e-4)
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Dynamo", "ignore:The .grad attribute")  # of Keras' own code
+def test_a_compiled_step_leaves_out_masked_positions():
+    """On PyTorch, the step of `fit` is eager unless one asks for more."""
+
+    def term(data, jit_compile):
+        penalties = [training.ConfidencePenalty(1.0)]
+        model = training.RegularizedModel(tagger(), penalties=penalties)
+        model.compile(SGD, CROSSENTROPY(from_logits=True), jit_compile=jit_compile)
+        return model.train_on_batch(*data, return_dict=True)["confidence_penalty"]
+
+    assert_close(term(PADDED, True), term(WORDS_ALONE, False), rtol=1e-5)
+
+
 def test_the_adversarial_change_unmasks_nothing():
     """The outputs of the words are certain, and those of the padding are not: they change with the inputs."""
     x = np.pad(100 * np.eye(3)[RNG.integers(0, 3, (8, WORDS))], [(0, 0), (0, LENGTH - WORDS), (0, 0)])
