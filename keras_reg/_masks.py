@@ -5,7 +5,6 @@ import functools
 import keras
 from keras import ops
 
-from keras_reg._backend import not_compiled
 from keras_reg._inner_layers import inside
 
 
@@ -52,7 +51,6 @@ class SeesMask(keras.layers.Layer):
 _SEES = SeesMask()  # made once, since an eager step asks for masks again and again
 
 
-@not_compiled  # `torch.compile` cannot trace the call of this layer
 def mask_of(tensor):
     """Returns the mask of a tensor, or `None`."""
     # A symbolic tensor would stay in the graph of a layer that is shared.

@@ -50,7 +50,7 @@ ARROWS = {
     "_optimizers": set(),
     "_datasets": set(),
     "_inner_layers": set(),
-    "_masks": {"_backend", "_inner_layers"},
+    "_masks": {"_inner_layers"},
     "_moving_statistics": {"_validation", "_backend", "_inner_layers", "_datasets"},
     "_direction": {"_validation"},
     "_overrides": {"_validation"},
