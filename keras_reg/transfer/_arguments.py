@@ -26,7 +26,7 @@ def as_list(metrics):
         return [metrics]
     if metrics is not None and not isinstance(metrics, (list, tuple, dict)):
         fail("`metrics` must be a list of metrics or of their names.", metrics=metrics)
-    return metrics
+    return list(metrics) if isinstance(metrics, tuple) else metrics
 
 
 def accuracy_of_logits(metric):

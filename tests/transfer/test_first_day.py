@@ -245,7 +245,7 @@ def test_one_logit_is_binary(form):
 @pytest.mark.parametrize(
     "metrics",
     [
-        ("accuracy",), {"head": ["accuracy"]}, [["acc"]], "BinaryAccuracy", [keras.metrics.binary_accuracy],
+        ("accuracy",), {"head": ["accuracy"]}, ["acc"], "BinaryAccuracy", [keras.metrics.binary_accuracy],
         ["binary_accuracy"],
     ],
 )  # fmt: skip
