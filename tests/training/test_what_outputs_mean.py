@@ -116,9 +116,13 @@ def tagger(activation=None, dropout=0.0):
     keras.utils.set_random_seed(0)
     embedding = layers.Embedding(9, 6, mask_zero=True, embeddings_initializer=keras.initializers.RandomNormal(0, 1))
     parts = [embedding, layers.Dropout(dropout, seed=1), layers.Dense(4, activation)]
-    network = keras.Sequential([keras.Input((None,), dtype="int32"), *parts])
+    return compiled(keras.Sequential([keras.Input((None,), dtype="int32"), *parts]), activation)
+
+
+def compiled(network, activation):
+    """Not with an accuracy: that of Keras 3.10 is wrong for masks on PyTorch."""
     error = metrics.ExpectedCalibrationError(from_logits=activation is None)
-    network.compile(SGD, CROSSENTROPY(from_logits=activation is None), weighted_metrics=[error, "accuracy"])
+    network.compile(SGD, CROSSENTROPY(from_logits=activation is None), weighted_metrics=[error])
     return network
 
 
@@ -195,19 +199,17 @@ def test_the_adversarial_change_unmasks_nothing():
     assert terms["Masking"] < 1e-6 and terms["Identity"] > 1e-3
 
 
-def in_another(network):
+def in_another(network, activation):
     """The same network inside another one, which shows the mask only when it runs."""
-    outer = keras.Sequential([keras.Input((None,), dtype="int32"), network])
-    outer.compile(SGD, network.loss, weighted_metrics=["accuracy"])
-    return outer
+    return compiled(keras.Sequential([keras.Input((None,), dtype="int32"), network]), activation)
 
 
-@pytest.mark.parametrize("wrap", [lambda network: network, in_another])
+@pytest.mark.parametrize("wrap", [lambda network, activation: network, in_another])
 @pytest.mark.parametrize("activation", [None, "softmax"])
 def test_evaluation_leaves_out_masked_positions(activation, wrap, tmp_path):
     networks = [tagger(activation), tagger(activation)]
     networks[1].layers[0].set_weights([networks[1].layers[0].get_weights()[0] * 2])
-    networks = list(map(wrap, networks))
+    networks = [wrap(network, activation) for network in networks]
     made = {
         "network": networks[0],
         "ensemble": inference.ensemble(networks),
