@@ -7,8 +7,6 @@ import pathlib
 import shutil
 import tempfile
 
-import quick_xla
-
 # The frameworks import a million objects that are never garbage. Python would look through them again and again, which
 # takes a sixth of a run.
 gc.disable()
@@ -22,7 +20,10 @@ if "KERAS_HOME" not in os.environ:
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.environ["KERAS_HOME"] + "/jax")
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
-quick_xla.set_up(os.environ["KERAS_BACKEND"])
+if os.environ["KERAS_BACKEND"] == "jax":
+    import quick_jax
+
+    quick_jax.set_up()
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "Agg")
 

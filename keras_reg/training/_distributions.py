@@ -11,6 +11,7 @@ from keras_reg._masks import mask_of, mean_where
 from keras_reg._outputs import losses_by_output, names_of_outputs
 from keras_reg._validation import fail
 from keras_reg.losses import LabelSmoothingCrossentropy
+from keras_reg.training._losses import is_crossentropy
 from keras_reg.training._mixture import MixedLoss
 
 CATEGORICAL = (
@@ -30,7 +31,6 @@ REGRESSION = (
     keras.losses.CosineSimilarity,
     keras.losses.Poisson,
 )
-CROSSENTROPY = ("crossentropy", "ce")
 LEAST = 1e-7  # of a probability, as in Keras' losses
 
 
@@ -187,15 +187,16 @@ def _distribution(loss, layer, output, from_logits):
 
 
 def _of_loss(loss, output):
-    if _is_crossentropy(loss):
+    if is_crossentropy(loss):
         return Distribution(_may_have_classes(output), False)
     for classes, is_categorical in ((CATEGORICAL, True), (BERNOULLI, False)):
         if _is_one_of(loss, classes):
             loss = keras.losses.get(loss) if isinstance(loss, str) else loss
             config = _config(loss) if isinstance(loss, keras.losses.Loss) else {}
             from_logits = bool(config.get("from_logits", False))
-            axis = _from_last(config.get("axis", -1), output) if is_categorical else -1
-            return Distribution(is_categorical and _may_have_classes(output, axis), from_logits, axis)
+            axis = _from_last(config.get("axis", -1), output)
+            has_classes = is_categorical and _may_have_classes(output, axis)
+            return Distribution(has_classes, from_logits, axis if has_classes else -1)
     return None
 
 
@@ -218,14 +219,9 @@ def _may_have_classes(output, axis=-1):
     return len(output.shape) > 1 and output.shape[axis] != 1
 
 
-def _is_crossentropy(loss):
-    """Whether a loss is one of the names with which Keras chooses a cross-entropy by the shapes."""
-    return isinstance(loss, str) and loss.lower() in CROSSENTROPY
-
-
 def _is_one_of(loss, classes):
     """Whether a loss, its name or its function belongs to one of these classes of losses."""
-    if _is_crossentropy(loss):
+    if is_crossentropy(loss):
         return False
     loss = keras.losses.get(loss) if isinstance(loss, str) else loss
     functions = [getattr(keras.losses, _snake_case(cls.__name__), None) for cls in classes]

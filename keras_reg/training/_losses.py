@@ -8,12 +8,17 @@ from keras import ops
 
 def as_loss(given):
     """Returns the `Loss` that Keras makes of one loss argument, with the same name."""
-    if isinstance(given, str) and given.lower() in ("crossentropy", "ce"):
+    if is_crossentropy(given):
         return FunctionLoss(_crossentropy, given)
     found = keras.losses.get(given)
     if isinstance(found, keras.losses.Loss):
         return found
     return FunctionLoss(found, given if isinstance(given, str) else _name_of(found))
+
+
+def is_crossentropy(given):
+    """Whether a loss argument is a name with which Keras chooses a cross-entropy by the shapes."""
+    return isinstance(given, str) and given.lower() in ("crossentropy", "ce")
 
 
 class FunctionLoss(keras.losses.Loss):

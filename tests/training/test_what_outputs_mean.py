@@ -63,6 +63,17 @@ def test_the_entropy_is_that_over_the_axis_of_the_classes(known):
     assert_close(logs["confidence_penalty"], (p * np.log(p)).sum(1).mean(), rtol=1e-5)
 
 
+def test_an_axis_of_one_class_is_that_of_independent_probabilities():
+    """As with the classes last: a sigmoid for each position."""
+    dense = layers.Dense(1, kernel_initializer=keras.initializers.RandomNormal(0, 0.3))
+    parts = [keras.Input((3, 4, 5)), layers.Permute((2, 3, 1)), dense, layers.Permute((3, 1, 2))]
+    members = [keras.Sequential(parts), keras.Sequential(parts)]
+    for member in members:
+        member.compile(SGD, losses.LabelSmoothingCrossentropy(0.0, from_logits=True, axis=1))
+    found, expected = (each.predict(IMAGES, verbose=0) for each in (inference.ensemble(members), members[0]))
+    assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("combine", ["mean", "logits", "vote", "median"])
 @pytest.mark.parametrize("known", of_axis_1())
 def test_an_ensemble_combines_over_the_axis_of_the_classes(known, combine):
