@@ -32,6 +32,11 @@ import pytest  # noqa: E402
 
 import keras_reg  # noqa: E402
 
+if keras.backend.backend() == "tensorflow":
+    import quick_tensorflow
+
+    quick_tensorflow.set_up()
+
 # `ATEN_CPU_CAPABILITY` limits PyTorch's own kernels, but not its compiler, which must use vectors of the same length.
 VECTOR_BITS = {"avx2": 256, "default": 1}.get(os.environ.get("ATEN_CPU_CAPABILITY"))
 if keras.backend.backend() == "torch" and VECTOR_BITS:
