@@ -16,9 +16,9 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 if "KERAS_HOME" not in os.environ:
     os.environ["KERAS_HOME"] = tempfile.mkdtemp(prefix="keras_reg_home_")
     atexit.register(shutil.rmtree, os.environ["KERAS_HOME"], ignore_errors=True)
-    # What one worker or fresh process has compiled, the others of this run need not compile again.
+    # What takes one worker or fresh process long to compile, the others of this run need not compile again.
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.environ["KERAS_HOME"] + "/jax")
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 if os.environ["KERAS_BACKEND"] == "jax":
     import quick_jax
@@ -86,10 +86,11 @@ def fresh_settings():
 def free_memory():
     """Models are garbage that refers to itself. JAX keeps all programs that it has compiled: gigabytes in a whole run.
 
-    Hardly one of them serves the next file.
+    Hardly one of them serves the next file. TensorFlow keeps graphs for good: no need to look through them again.
     """
     yield
     gc.collect()
+    gc.freeze()
     if keras.backend.backend() == "jax":
         import jax
 

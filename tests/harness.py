@@ -52,6 +52,11 @@ def only(*backends, why=""):
     return pytest.mark.skipif(BACKEND not in backends, reason=f"only on {', '.join(backends)}. {why}".strip())
 
 
+def slow_on(*backends):
+    """Marks a test that takes more than about ten seconds on `backends` alone."""
+    return pytest.mark.slow if BACKEND in backends else lambda test: test
+
+
 def to_numpy(x):
     """`x` with every tensor in it as a NumPy array; `None`, numbers and strings stay.
 

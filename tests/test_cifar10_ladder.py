@@ -8,7 +8,7 @@ import json
 import keras
 import numpy as np
 import pytest
-from harness import BACKEND, ROOT, digits
+from harness import BACKEND, ROOT, digits, slow_on
 
 import keras_reg
 
@@ -161,6 +161,7 @@ def test_the_rate_decays_from_its_rung_on(ladder):
     assert list(rates.values()) == [[], [0.96]]
 
 
+@slow_on("tensorflow", "jax")
 @pytest.mark.skipif(BACKEND == "jax", reason="twenty seconds of compilation; the parts are tested there one by one")
 def test_the_top_rung_trains_at_full_size(ladder, monkeypatch, tmp_path, capsys):
     """Half precision, data on the device, everything on: one epoch of one small stage, on as few shapes as can be."""

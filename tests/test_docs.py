@@ -139,7 +139,14 @@ def test_few_blocks_are_left_out():
     assert sum(len(code_of(page)) for page in TEXTS) > 40
 
 
-@pytest.mark.parametrize("page", [page for page in TEXTS if new_code_of(page)])
+def pages_with_code():
+    """On JAX, whose compiler takes longest, other pages than the first two count as slow: the others are much alike."""
+    quick = ("README.md", "docs/start.md") if harness.BACKEND == "jax" else TEXTS
+    pages = [page for page in TEXTS if new_code_of(page)]
+    return [page if page in quick else pytest.param(page, marks=pytest.mark.slow) for page in pages]
+
+
+@pytest.mark.parametrize("page", pages_with_code())
 def test_code_runs(page, monkeypatch, tmp_path):
     """The blocks of a page run in order, in one namespace."""
     pytest.importorskip("matplotlib")

@@ -7,7 +7,7 @@ import textwrap
 
 import numpy as np
 import pytest
-from harness import BACKEND, ROOT, digits, to_numpy
+from harness import BACKEND, ROOT, digits, slow_on, to_numpy
 
 
 @pytest.fixture
@@ -45,6 +45,7 @@ def as_folders(folder):
     return folder / "images"
 
 
+@slow_on("tensorflow", "jax")
 @pytest.mark.parametrize("make", [lambda folder: None, as_npz, as_folders], ids=["digits", "npz", "folder"])
 def test_quickstart(quickstart, make, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(quickstart, "LABELED_WRONG", 60)

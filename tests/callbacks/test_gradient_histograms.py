@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from callbacks.helpers import make_model
-from harness import BACKEND, assert_close, gradients, only, raises_received, to_numpy
+from harness import BACKEND, assert_close, gradients, only, raises_received, slow_on, to_numpy
 
 from keras_reg.callbacks import GradientHistograms
 
@@ -87,7 +87,7 @@ def test_the_histogram_is_that_of_numpy(bins):
         check_description(found, array, callback.edges)
 
 
-@pytest.mark.slow
+@slow_on("torch")
 @WITHIN_TORCH_COMPILE
 @pytest.mark.parametrize("jit_compile", [False, COMPILED])
 def test_values_at_the_edges_belong_where_numpy_puts_them(jit_compile):
@@ -218,7 +218,7 @@ def test_every_step_shows_its_own_gradients_and_training_is_the_same(name):
     assert_close([v.value for v in optimizer.variables], [v.value for v in plain.optimizer.variables], rtol=1e-5)
 
 
-@pytest.mark.slow
+@slow_on("torch")
 @WITHIN_TORCH_COMPILE
 @pytest.mark.parametrize("compiled", ["eagerly", False, COMPILED])
 @pytest.mark.parametrize("every", ["epoch", 2])

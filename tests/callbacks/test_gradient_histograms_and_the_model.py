@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 from callbacks.helpers import make_model
-from harness import BACKEND, assert_close, only, run_in_fresh_process, to_numpy
+from harness import BACKEND, assert_close, only, run_in_fresh_process, slow_on, to_numpy
 
 from keras_reg.callbacks import GradientHistograms, persist
 from keras_reg.layers import MixUp
@@ -200,6 +200,7 @@ def test_the_same_callback_goes_on_after_an_error(data):
 # Saving.
 
 
+@slow_on("tensorflow", "jax")
 def test_what_is_saved_in_the_middle_loads_without_this_package(data, tmp_path):
     model = regular_model(keras.optimizers.Adam(0.1))
     outputs = {}

@@ -9,7 +9,7 @@ import harness
 import keras
 import numpy as np
 import pytest
-from harness import jit, map_in_tf_data, raises_received, run_in_fresh_process, to_numpy
+from harness import jit, map_in_tf_data, raises_received, run_in_fresh_process, slow_on, to_numpy
 from layers.batches import assert_same_bits
 
 from keras_reg import Strength
@@ -152,6 +152,7 @@ def test_a_strength_moves_the_rate():
     assert_same_bits(map_in_tf_data(layer, IMAGES, batch_size=8)[0], IMAGES)
 
 
+@slow_on("tensorflow", "jax")
 def test_a_model_that_holds_them_loads_in_a_new_process(tmp_path):
     network = keras.Sequential([keras.Input((3, 6, 2)), keras.layers.Flatten(), keras.layers.Dense(CLASSES)])
     layer = Pipeline([RandomRoll(4, rate=0.5), OrdinalNoise(CLASSES, rate=Strength(0.5))], seed=8)

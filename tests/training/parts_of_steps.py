@@ -73,9 +73,14 @@ def compiled(part, optimizer=None, outputs=1, of_network=None, **options):
     made = network(outputs, cls=NETWORKS.get(part, keras.Model), **of_network or {})
     model = training.RegularizedModel(made, **parts)
     loss = [keras.losses.SparseCategoricalCrossentropy(from_logits=True) for _ in range(outputs)]
-    metrics = [["accuracy"] for _ in loss] if outputs > 1 else ["accuracy"]
+    metrics = [[accuracy()] for _ in loss] if outputs > 1 else [accuracy()]
     model.compile(optimizer or keras.optimizers.SGD(0.1), loss if outputs > 1 else loss[0], metrics=metrics, **options)
     return model
+
+
+def accuracy():
+    """Not "accuracy": TensorFlow would trace each step twice, and keep the first graph for good."""
+    return keras.metrics.SparseCategoricalAccuracy("accuracy")
 
 
 def fitted(model, outputs=1, epochs=2):

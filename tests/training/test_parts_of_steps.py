@@ -15,11 +15,17 @@ from keras_reg import training
 pytestmark = pytest.mark.filterwarnings("ignore:.*no gradient.*")
 
 
+def rows():
+    """All parts. Where each takes seconds to compile, those that are in "all" count as slow by themselves."""
+    quick = PARTS if BACKEND == "torch" else ("all", "own loss", "own train step")
+    return [part if part in quick else pytest.param(part, marks=pytest.mark.slow) for part in PARTS]
+
+
 def each_part(setting):
     """Calls the test for each part. What is refused must raise an error that says so."""
 
     def decorate(test):
-        @pytest.mark.parametrize("part", PARTS)
+        @pytest.mark.parametrize("part", PARTS if setting in ("fit", "mixed_float16") else rows())
         @functools.wraps(test)
         def run(part, **fixtures):
             if (part, setting) not in REFUSED:
@@ -80,7 +86,6 @@ def test_accumulation_of_2(part):
     assert moved == [False, True]
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Dynamo", "ignore:The .grad attribute")  # of Keras' own code
 @each_part("jit_compile")
 def test_jit_compile(part):
@@ -176,14 +181,15 @@ ON_DEVICES = """
     from keras_reg import layers
     from training.parts_of_steps import PARTS, REFUSED, compiled, fitted
 
-    compared, options = list(PARTS), {{}}
+    tried, options = ["augmentation", "all", "own loss", "own train step"], {{}}
+    compared = tried
     {prepare}
 
     def run(part, parallel):
         with {scope}:
             return fitted(compiled(part, of_network=options))
 
-    for part in PARTS:
+    for part in tried:
         if (part, {setting!r}) in REFUSED:
             try:
                 run(part, True)
@@ -223,7 +229,8 @@ def test_mirrored_strategy():
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     options = {"dropout": 1e-9, "normalizes": False}
     PARTS["augmentation"] = lambda: {"augmentation": layers.MixUp(0.5, rate=0.0)}
-    compared = ["augmentation", "ConfidencePenalty", "ConsistentDropout", "VirtualAdversarial", "SharpnessAware"]
+    compared = ["augmentation", "VirtualAdversarial", "SharpnessAware"]
+    tried += compared[1:]
     """
     scope = "strategy.scope() if parallel else contextlib.nullcontext()"
     code = ON_DEVICES.format(setting="MirroredStrategy", prepare=prepare, scope=scope)

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from harness import assert_close, raises_received
+from harness import assert_close, raises_received, slow_on
 from keras import layers, ops
 
 from keras_reg import inference, losses, metrics, training
@@ -182,7 +182,7 @@ def test_penalties_leave_out_masked_positions(name, activation):
     assert_close(padded, alone, rtol=1e-4)
 
 
-@pytest.mark.slow
+@slow_on("torch")
 @pytest.mark.filterwarnings("ignore:Dynamo", "ignore:The .grad attribute")  # of Keras' own code
 def test_a_compiled_step_leaves_out_masked_positions():
     """On PyTorch, the step of `fit` is eager unless one asks for more."""

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from harness import ROOT
+from harness import ROOT, slow_on
 
 
 @pytest.fixture
@@ -31,6 +31,7 @@ def images(tmp_path):
     return path
 
 
+@slow_on("tensorflow", "jax")
 def test_half_of_the_classes_and_then_the_others(example, tmp_path, capsys, monkeypatch):
     arguments = {"out": tmp_path, "only": ["warm up, fine-tune"], "smoke": True}
     done = example.main(**arguments)
@@ -122,6 +123,7 @@ def test_an_interrupted_run_continues_after_its_last_epoch(examples, monkeypatch
     assert epochs == [0, 1, 2, 0, 1, 1, 2]
 
 
+@slow_on("tensorflow", "jax")
 def test_backups_are_removed_once_a_run_is_saved(example, tmp_path):
     (run,) = example.main(out=tmp_path, only=["fine-tune at once"], smoke=True, backups=True)["runs"]
     assert "resumed" not in run and not any((tmp_path / "unfinished").iterdir())

@@ -7,7 +7,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from harness import run_in_fresh_process, to_numpy
+from harness import run_in_fresh_process, slow_on, to_numpy
 from keras import layers
 from transfer.networks import flat_backbone, images, nested_backbone
 
@@ -184,6 +184,7 @@ def ends_of(layers):
 # Buffers.
 
 
+@slow_on("tensorflow", "jax")
 def test_using_one_model_leaves_the_others_bit_for_bit():
     """Copies, learners on copies, and learners that share phases: no buffer of one is donated by another."""
     first = flat_backbone()
@@ -212,6 +213,7 @@ def test_using_one_model_leaves_the_others_bit_for_bit():
 # Files.
 
 
+@slow_on("tensorflow", "jax")
 def test_a_kill_leaves_no_feature_files(tmp_path):
     code = f"""
         import os, signal, tempfile

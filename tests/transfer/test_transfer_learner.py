@@ -6,7 +6,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from harness import HANGS_AFTER, assert_close, raises_received, to_numpy
+from harness import HANGS_AFTER, assert_close, raises_received, slow_on, to_numpy
 from keras import layers
 from transfer.networks import Block, flat_backbone, images, nested_backbone
 
@@ -256,6 +256,7 @@ def test_seeds_make_orders():
 # Afterwards.
 
 
+@slow_on("tensorflow", "jax")
 def test_the_model_loads_without_this_package(tmp_path):
     learner = TransferLearner(flat_backbone((8, 8, 3), pooling=False), 3, keras.applications.vgg16.preprocess_input)
     learner.fit((X, Y), phases=QUICK, verbose=0)
