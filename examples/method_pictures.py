@@ -6,6 +6,7 @@
 
 # %%
 import argparse
+import json
 import pathlib
 import tempfile
 
@@ -14,7 +15,22 @@ import keras
 import matplotlib.pyplot as plt
 import numpy as np
 import step_pictures  # noqa: F401 (its functions are in PICTURES)
-from pictures import BLUE, GREEN, GREY, NAMES, PICTURES, RED, array, curves, photos, picture, save, shares, strip
+from pictures import (
+    BLUE,
+    GREEN,
+    GREY,
+    NAMES,
+    NUMBERS,
+    PICTURES,
+    RED,
+    array,
+    curves,
+    photos,
+    picture,
+    save,
+    shares,
+    strip,
+)  # fmt: skip
 from sklearn.datasets import load_digits
 
 import keras_reg
@@ -681,19 +697,29 @@ def learning_curves():
     return figure
 
 
-def main(names=(), out="docs/figures/methods", smoke=False):
+def main(names=(), out="docs/figures/methods", smoke=False, results=None):
     chosen = names or list(PICTURES)
     for name in ["mix_up", "drop_block_2d"] if smoke else chosen:
         keras.utils.set_random_seed(0)
         path = pathlib.Path(out) / f"{name}.png"
         save(PICTURES[name](), path)
         print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
+        if results and name in NUMBERS:
+            keep(pathlib.Path(results), name)
+
+
+def keep(path, name):
+    """Puts the numbers of a picture into a file of results beside those of other pictures."""
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    known[name] = NUMBERS[name]
+    path.write_text(json.dumps(dict(sorted(known.items())), indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="pictures to draw (default: all)")
     parser.add_argument("--out", default="docs/figures/methods", help="folder (default: docs/figures/methods)")
+    parser.add_argument("--json", help="file that receives the numbers of the pages, docs/results/method_pictures.json")
     parser.add_argument("--smoke", action="store_true", help="a quick run that draws two pictures")
     given = parser.parse_args()
-    main(given.names, given.out, given.smoke)
+    main(given.names, given.out, given.smoke, given.json)

@@ -17,12 +17,22 @@ from sklearn.datasets import load_sample_images
 NAMES = ("china", "flower")
 GREY, RED, BLUE, GREEN = "#888888", "#d0402b", "#3a76af", "#2a7a3b"
 PICTURES = {}
+NUMBERS = {}  # of each picture that measures something: what its page says
 
 
 def picture(function):
     """Registers a function that draws docs/figures/methods/<its name>.png."""
     PICTURES[function.__name__] = function
     return function
+
+
+def measured(name, **numbers):
+    """Keeps and prints means and standard deviations of arrays over their first axis, which is that of the seeds."""
+    arrays = {key: np.asarray(values, "float64") for key, values in numbers.items()}
+    NUMBERS[name] = {
+        key: np.stack([x.mean(0), x.std(0, ddof=1)], axis=-1).round(4).tolist() for key, x in arrays.items()
+    }
+    print(name, NUMBERS[name])
 
 
 def photos(size=160):

@@ -23,12 +23,16 @@ def results(name):
     return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def numbers_in(page, pattern):
-    """The numbers of the one sentence that has the form of `pattern`, where `#` stands for a number."""
+def texts_of(page, pattern):
+    """The numbers, as they are written, of the one sentence of the form `pattern`, where `#` stands for a number."""
     form = re.escape(pattern).replace(r"\#", r"([+-]?\d+(?:\.\d+)?)").replace(r"\ ", " ")
     found = re.findall(form, text_of(page))
     assert len(found) == 1, f"{page}: {pattern}"
-    return [float(number) for number in np.ravel(found[0])]
+    return list(np.ravel(found[0]))
+
+
+def numbers_in(page, pattern):
+    return [float(text) for text in texts_of(page, pattern)]
 
 
 # Speed.
@@ -109,6 +113,57 @@ def test_features_that_are_computed_once(page):
     assert {(row["images"], row["size"]) for row in rows} == {(images, size)}
     (faster,) = numbers_in(page, "MobileNetV2 # times faster")
     assert faster == int(min(row["ratio"] for row in rows))
+
+
+# What is done with a trained network. To renew it: `method_pictures.py NAMES --json docs/results/method_pictures.json`.
+
+THAT_OF_PICTURES = [
+    ("monte_carlo", "digits was # ± # without dropout, # ± # for the mean of 5 passes and # ± # for the mean of 20:",
+     lambda found: [found["plain"], found["passes"][1], found["passes"][3]]),
+    ("monte_carlo", "information was # ± # for digits and # ± # for the same", lambda found: found["information"]),
+    ("expected_calibration_error", "error on the second half went from # ± # to # ± # with 10 bins, and the negative "
+     "log-likelihood went from # ± # to # ± #.",
+     lambda found: [found[name][column] for column in (0, 1) for name in ("trained", "calibrated")]),
+    ("expected_calibration_error", "The temperature was # ± #.", lambda found: [found["temperature"]]),
+    ("expected_calibration_error", "accuracy stayed at # ± # %", lambda found: percent([found["trained"][2]])),
+    ("snapshot_ensemble", "digits was # ± # with a constant learning rate, # ± # for the last member and # ± # for "
+     "all five together, which is lower on each of three seeds, by # ± #.",
+     lambda found: [found["constant"][0], found["members"][0][0], found["members"][4][0], away(found["change"])]),
+    ("snapshot_ensemble", "The accuracies were # ± # %, # ± # % and # ± # %",
+     lambda found: percent([found["constant"][1], found["members"][0][1], found["members"][4][1]])),
+    ("snapshot_ensemble", "during training was # ± # with the constant rate", lambda found: [found["lowest"]]),
+    ("soup", "member was # ± # and that of the greedy soup # ± #. The difference was # ± #: no clear effect here. The "
+     "uniform soup had # ± #, and the ensemble of all four had # ± #,",
+     lambda found: [found[name] for name in ("best", "greedy", "greedy_minus_best", "uniform", "ensemble")]),
+    ("test_time_augmentation", "# ± # for one shifted view, # ± # for the mean of 32 and # ± # for the image itself",
+     lambda found: [found["views"][0], found["views"][-1], found["plain"]]),
+    ("test_time_augmentation", "minus the image itself: # ± #)", lambda found: [found["change"]]),
+    ("ensemble", "had a negative log-likelihood of # ± #, two together # ± # and all eight # ± #. The accuracies "
+     "were # ± # %, # ± # % and # ± # %.", lambda found: of_counts(found["members"])),
+    ("ensemble", "With bootstrap samples, it was # ± #, # ± # and # ± #, and # ± # %, # ± # % and # ± # %.",
+     lambda found: of_counts(found["bags"])),
+]  # fmt: skip
+
+
+def percent(pairs):
+    return [[100 * number for number in pair] for pair in pairs]
+
+
+def away(pair):
+    """The size of a change, with its deviation."""
+    return [abs(pair[0]), pair[1]]
+
+
+def of_counts(rows):
+    """Losses and accuracies of one, two and eight members."""
+    return [rows[place][0] for place in (0, 1, 3)] + percent([rows[place][1] for place in (0, 1, 3)])
+
+
+@pytest.mark.parametrize(("name", "sentence", "pairs"), THAT_OF_PICTURES)
+def test_what_is_measured_with_a_picture(name, sentence, pairs):
+    expected = np.ravel(pairs(results("method_pictures")[name]))
+    for text, number in zip(texts_of(f"docs/methods/{name}.md", sentence), expected, strict=True):
+        assert text == f"{number:.{len(text.partition('.')[2])}f}"
 
 
 # The comparison of libraries. To renew it: `compare_libraries.py --json docs/results/comparison.json` on each backend.
