@@ -181,15 +181,14 @@ ON_DEVICES = """
     from keras_reg import layers
     from training.parts_of_steps import PARTS, REFUSED, compiled, fitted
 
-    tried, options = ["augmentation", "all", "own loss", "own train step"], {{}}
-    compared = tried
+    compared, options = list(PARTS), {{}}
     {prepare}
 
     def run(part, parallel):
         with {scope}:
             return fitted(compiled(part, of_network=options))
 
-    for part in tried:
+    for part in PARTS:
         if (part, {setting!r}) in REFUSED:
             try:
                 run(part, True)
@@ -229,8 +228,7 @@ def test_mirrored_strategy():
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     options = {"dropout": 1e-9, "normalizes": False}
     PARTS["augmentation"] = lambda: {"augmentation": layers.MixUp(0.5, rate=0.0)}
-    compared = ["augmentation", "VirtualAdversarial", "SharpnessAware"]
-    tried += compared[1:]
+    compared = ["augmentation", "ConfidencePenalty", "ConsistentDropout", "VirtualAdversarial", "SharpnessAware"]
     """
     scope = "strategy.scope() if parallel else contextlib.nullcontext()"
     code = ON_DEVICES.format(setting="MirroredStrategy", prepare=prepare, scope=scope)

@@ -8,15 +8,13 @@ import time
 import keras
 import numpy as np
 import pytest
-from harness import BACKEND, HANGS_AFTER, child_environment, raises_received
+from harness import HANGS_AFTER, child_environment, raises_received
 from transfer import resumed_transfer
 from transfer.networks import flat_backbone, images
 from transfer.resumed_transfer import NAMES, train
 
 import keras_reg
 from keras_reg.transfer import Phase, TransferLearner
-
-pytestmark = [] if BACKEND == "torch" else [pytest.mark.slow]  # the same code on every backend
 
 
 class Killed(Exception):

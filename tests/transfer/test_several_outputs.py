@@ -3,13 +3,11 @@
 import keras
 import numpy as np
 import pytest
-from harness import BACKEND, assert_close, raises_received
+from harness import assert_close, raises_received
 from transfer.networks import flat_backbone, images
 
 from keras_reg import layers
 from keras_reg.transfer import Phase, TransferLearner
-
-pytestmark = [] if BACKEND == "torch" else [pytest.mark.slow]  # the same code on every backend
 
 PIXELS, KINDS = images()
 AGES = np.linspace(0, 1, 12, dtype="float32")[:, None]
