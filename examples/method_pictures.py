@@ -6,7 +6,6 @@
 
 # %%
 import argparse
-import json
 import pathlib
 import tempfile
 
@@ -20,17 +19,17 @@ from pictures import (
     GREEN,
     GREY,
     NAMES,
-    NUMBERS,
     PICTURES,
     RED,
     array,
     curves,
+    keep,
     photos,
     picture,
     save,
     shares,
     strip,
-)  # fmt: skip
+)
 from sklearn.datasets import load_digits
 
 import keras_reg
@@ -704,15 +703,8 @@ def main(names=(), out="docs/figures/methods", smoke=False, results=None):
         path = pathlib.Path(out) / f"{name}.png"
         save(PICTURES[name](), path)
         print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
-        if results and name in NUMBERS:
-            keep(pathlib.Path(results), name)
-
-
-def keep(path, name):
-    """Puts the numbers of a picture into a file of results beside those of other pictures."""
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    known[name] = NUMBERS[name]
-    path.write_text(json.dumps(dict(sorted(known.items())), indent=1) + "\n", encoding="utf-8")
+    if results:
+        keep(pathlib.Path(results))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What the programs that draw pictures of methods share: photographs, strips of images, curves, saving."""
 
+import json
 import os
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -12,6 +13,7 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
+from saved_runs import write
 from sklearn.datasets import load_sample_images
 
 NAMES = ("china", "flower")
@@ -33,6 +35,12 @@ def measured(name, **numbers):
         key: np.stack([x.mean(0), x.std(0, ddof=1)], axis=-1).round(4).tolist() for key, x in arrays.items()
     }
     print(name, NUMBERS[name])
+
+
+def keep(path):
+    """Saves the numbers of the pictures that were drawn beside those of other pictures."""
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    write(json.dumps(dict(sorted((known | NUMBERS).items())), indent=1) + "\n", path)
 
 
 def photos(size=160):

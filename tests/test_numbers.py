@@ -127,11 +127,11 @@ THAT_OF_PICTURES = [
     ("expected_calibration_error", "The temperature was # ± #.", lambda found: [found["temperature"]]),
     ("expected_calibration_error", "accuracy stayed at # ± # %", lambda found: percent([found["trained"][2]])),
     ("snapshot_ensemble", "digits was # ± # with a constant learning rate, # ± # for the last member and # ± # for "
-     "all five together, which is lower on each of three seeds, by # ± #.",
-     lambda found: [found["constant"][0], found["members"][0][0], found["members"][4][0], away(found["change"])]),
+     "all five together, which is lower by # ± #.",
+     lambda found: [found["constant"][0], found["members"][0][0], found["members"][4][0], np.abs(found["change"])]),
     ("snapshot_ensemble", "The accuracies were # ± # %, # ± # % and # ± # %",
      lambda found: percent([found["constant"][1], found["members"][0][1], found["members"][4][1]])),
-    ("snapshot_ensemble", "during training was # ± # with the constant rate", lambda found: [found["lowest"]]),
+    ("snapshot_ensemble", "early stopping aims, was # ± # with the constant rate", lambda found: [found["lowest"]]),
     ("soup", "member was # ± # and that of the greedy soup # ± #. The difference was # ± #: no clear effect here. The "
      "uniform soup had # ± #, and the ensemble of all four had # ± #,",
      lambda found: [found[name] for name in ("best", "greedy", "greedy_minus_best", "uniform", "ensemble")]),
@@ -147,11 +147,6 @@ THAT_OF_PICTURES = [
 
 def percent(pairs):
     return [[100 * number for number in pair] for pair in pairs]
-
-
-def away(pair):
-    """The size of a change, with its deviation."""
-    return [abs(pair[0]), pair[1]]
 
 
 def of_counts(rows):
