@@ -7,7 +7,8 @@ from keras_reg._typing import Config, DataFormat, Tensor, Tensors
 from keras_reg._validation import check_choice, check_data_format, fail
 from keras_reg.inference._inference_model import InferenceModel, check_one_array, infer
 from keras_reg.inference._merging import merged
-from keras_reg.inference._views import RandomViews, Views, checked_views
+from keras_reg.inference._view_kinds import RandomViews, Views
+from keras_reg.inference._views import checked_views
 from keras_reg.layers._batch._shapes import spatial_axes
 
 MERGES = ("mean", "logits", "vote", "max")
