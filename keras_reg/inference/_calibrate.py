@@ -16,8 +16,9 @@ from keras_reg.inference._temperature import fitted_temperature
 from keras_reg.metrics import ExpectedCalibrationError
 from keras_reg.metrics._expected_calibration_error import MOST_BINS
 from keras_reg.training._copies import compile_config_of, network_of
-from keras_reg.training._distributions import LEAST, distribution_of, losses_of
+from keras_reg.training._distributions import LEAST
 from keras_reg.training._networks import as_functional, is_graph
+from keras_reg.training._what_outputs_mean import distribution_of, losses_of
 
 
 def calibrate(model: keras.Model, data: Any, from_logits: bool | None = None) -> keras.Model:

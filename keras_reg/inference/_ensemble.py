@@ -9,8 +9,8 @@ from keras_reg.inference._inference_model import check_one_array, check_predicti
 from keras_reg.inference._inputs import inputs_like
 from keras_reg.inference._merging import merged
 from keras_reg.training._copies import compile_config_of, network_of
-from keras_reg.training._distributions import distribution_of
 from keras_reg.training._networks import as_functional, is_graph
+from keras_reg.training._what_outputs_mean import distribution_of
 
 COMBINES = ("mean", "logits", "vote", "median")
 WEIGHTED = ("mean", "logits", "vote")

@@ -7,7 +7,7 @@ from keras_reg._overrides import PREDICTION, check_not_bypassed
 from keras_reg._typing import Config, Tensors
 from keras_reg._validation import check_flag, fail
 from keras_reg.training._copies import compile_config_of, network_of
-from keras_reg.training._distributions import distribution_of
+from keras_reg.training._what_outputs_mean import distribution_of
 
 
 class InferenceModel(keras.Model):

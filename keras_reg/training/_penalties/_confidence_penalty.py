@@ -6,8 +6,8 @@ from keras import ops
 from keras_reg._strength import Strength
 from keras_reg._typing import Config, Tensor, Tensors
 from keras_reg._validation import check_flag
-from keras_reg.training._distributions import distributions
 from keras_reg.training._penalties._penalty import Penalty
+from keras_reg.training._what_outputs_mean import distributions
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")

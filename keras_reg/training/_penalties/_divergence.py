@@ -10,8 +10,8 @@ from keras_reg._masks import mask_of
 from keras_reg._strength import Strength
 from keras_reg._typing import Config
 from keras_reg._validation import check_flag, fail
-from keras_reg.training._distributions import distributions
 from keras_reg.training._penalties._penalty import Penalty
+from keras_reg.training._what_outputs_mean import distributions
 
 
 class ComparesPasses(Penalty):

@@ -8,8 +8,8 @@ from keras_reg._typing import Config, Tensor, Tensors
 from keras_reg._validation import check_flag, fail
 from keras_reg.layers._composite import moves_pixels
 from keras_reg.training._augmentations import as_augmentation, augmented_images
-from keras_reg.training._distributions import distributions
 from keras_reg.training._penalties._penalty import Penalty
+from keras_reg.training._what_outputs_mean import distributions
 
 COPIES = 2  # augmented copies of each input
 
