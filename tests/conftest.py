@@ -97,6 +97,17 @@ def free_memory():
         jax.clear_caches()
 
 
+@pytest.fixture(scope="module")
+def optimized_graphs():
+    """TensorFlow optimizes graphs, as it does for users. Most tests do without (tests/quick_tensorflow.py)."""
+    if keras.backend.backend() == "tensorflow":
+        quick_tensorflow.optimize_graphs(True)
+        yield
+        quick_tensorflow.optimize_graphs(False)
+    else:
+        yield
+
+
 @pytest.fixture
 def set_dtype_policy():
     """`set_dtype_policy("mixed_float16")` for this test alone (`fresh_settings` puts it back)."""

@@ -57,6 +57,18 @@ def slow_on(*backends):
     return pytest.mark.slow if BACKEND in backends else lambda test: test
 
 
+def fewer(values, quick, on=("tensorflow", "jax")):
+    """`values` of a parameter that differ in what no backend does in its own way.
+
+    On the backends `on`, which compile each of them for seconds, those that are not in `quick` count as slow.
+    """
+    assert all(value in values for value in quick), quick
+    if BACKEND not in on:
+        return list(values)
+    rows = {value: value if isinstance(value, tuple) else (value,) for value in values}
+    return [pytest.param(*row, marks=() if value in quick else pytest.mark.slow) for value, row in rows.items()]
+
+
 def to_numpy(x):
     """`x` with every tensor in it as a NumPy array; `None`, numbers and strings stay.
 

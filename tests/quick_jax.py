@@ -16,6 +16,9 @@ def set_up():
     """Must be called before JAX is imported."""
     if os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") == "0":
         return
+    # The lines of Python that belong to each operation are not written into programs.
+    os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
+    os.environ.setdefault("JAX_INCLUDE_FULL_TRACEBACKS_IN_LOCATIONS", "0")
     given = os.environ.get("XLA_FLAGS", "")
     if FLAG not in given and is_known():
         os.environ["XLA_FLAGS"] = f"--{FLAG}=false {given}".strip()

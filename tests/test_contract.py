@@ -25,6 +25,8 @@ from harness import (
 )
 from keras import ops, tree
 
+pytestmark = pytest.mark.usefixtures("optimized_graphs")
+
 SERIALIZABLE = ("batch_augmentation", "layer", "loss", "model", "inference", "value")
 # A full batch, a last partial one, and one sample. What is compiled for each shape has no use for three.
 BATCHES = (8, 1) if BACKEND == "jax" else (8, 3, 1)

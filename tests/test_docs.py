@@ -140,13 +140,10 @@ def test_few_blocks_are_left_out():
 
 
 def pages_with_code():
-    """On JAX, whose compiler takes longest, other pages than the first two count as slow: the others are much alike."""
-    quick = ("README.md", "docs/start.md") if harness.BACKEND == "jax" else TEXTS
-    pages = [page for page in TEXTS if new_code_of(page)]
-    return [page if page in quick else pytest.param(page, marks=pytest.mark.slow) for page in pages]
+    return [page for page in TEXTS if new_code_of(page)]
 
 
-@pytest.mark.parametrize("page", pages_with_code())
+@pytest.mark.parametrize("page", harness.fewer(pages_with_code(), ["README.md", "docs/start.md"]))
 def test_code_runs(page, monkeypatch, tmp_path):
     """The blocks of a page run in order, in one namespace."""
     pytest.importorskip("matplotlib")

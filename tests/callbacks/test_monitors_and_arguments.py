@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 from callbacks.helpers import Script, Stub, make_model
-from harness import BACKEND, raises_received
+from harness import BACKEND, raises_received, slow_on
 
 import keras_reg
 from keras_reg.callbacks import (
@@ -120,6 +120,7 @@ def schedule(epoch):
     return 1 / (1 + epoch)
 
 
+@slow_on("tensorflow", "jax")
 def test_copies_before_and_after_a_run_belong_to_no_model(data):
     dropout = keras_reg.layers.DropPath(keras_reg.Strength(0.2))
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1), dropout])

@@ -15,7 +15,7 @@ import pytest
 from callbacks import persisted_training
 from callbacks.helpers import Script, make_model
 from callbacks.persisted_training import At, train
-from harness import HANGS_AFTER, child_environment, raises_received
+from harness import HANGS_AFTER, child_environment, fewer, raises_received, slow_on
 
 from keras_reg.callbacks import SmoothedEarlyStopping, persist
 
@@ -76,6 +76,7 @@ def test_a_killed_process_starts_again_and_ends_like_one_that_was_not(uninterrup
     assert not (tmp_path / "backup").exists()
 
 
+@slow_on("tensorflow", "jax")
 @pytest.mark.parametrize("epochs", [(0,), (1, 2, 8)])
 def test_interruptions_in_other_epochs(uninterrupted, tmp_path, epochs):
     for epoch in epochs:
@@ -108,7 +109,7 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("damage", fewer(DAMAGES, ["half a state"]))
 def test_a_kill_while_writing(uninterrupted, interrupted, tmp_path, damage):
     """A kill leaves no half of the weights, as they take their place when they are whole: such damage is told."""
     directory = tmp_path / "backup"
@@ -206,6 +207,7 @@ def test_states_of_other_people_s_callbacks_and_keras_checkpoint(data, tmp_path)
     np.testing.assert_array_equal(counter.arrays["inner"][0], [0, 1, 2])
 
 
+@slow_on("tensorflow", "jax")
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda made: pickle.loads(pickle.dumps(made))])
 def test_a_copied_list_works_like_the_list(data, tmp_path, copied):
     """Before a run and after it, a copy keeps the states of the callbacks that are in it."""

@@ -7,25 +7,22 @@ import shutil
 import keras
 import numpy as np
 import pytest
-from harness import BACKEND, assert_close, only, raises_received, run_in_fresh_process
+from harness import BACKEND, assert_close, fewer, only, raises_received, run_in_fresh_process
 from training.parts_of_steps import PARTS, REFUSED, X, Y, augments, compiled, fitted, names_of_terms, network, weights
 
 from keras_reg import training
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*no gradient.*")
 
-
-def rows():
-    """All parts. Where each takes seconds to compile, those that are in "all" count as slow by themselves."""
-    quick = PARTS if BACKEND == "torch" else ("all", "own loss", "own train step")
-    return [part if part in quick else pytest.param(part, marks=pytest.mark.slow) for part in PARTS]
+# What is in "all" counts as slow by itself where it is compiled, but for two settings.
+QUICK = ["all", "own loss", "own train step"]
 
 
 def each_part(setting):
     """Calls the test for each part. What is refused must raise an error that says so."""
 
     def decorate(test):
-        @pytest.mark.parametrize("part", PARTS if setting in ("fit", "mixed_float16") else rows())
+        @pytest.mark.parametrize("part", PARTS if setting in ("fit", "mixed_float16") else fewer(PARTS, QUICK))
         @functools.wraps(test)
         def run(part, **fixtures):
             if (part, setting) not in REFUSED:

@@ -6,7 +6,7 @@ import re
 import keras
 import numpy as np
 import pytest
-from harness import BACKEND, assert_close, gradients, only, raises_received, run_in_fresh_process, to_numpy
+from harness import BACKEND, assert_close, gradients, only, raises_received, run_in_fresh_process, slow_on, to_numpy
 
 from keras_reg import layers, losses, training
 
@@ -562,6 +562,7 @@ def test_save_in_one_process_and_load_in_another_and_into_another_backend(tmp_pa
         assert "loaded" in run_in_fresh_process(code, env={"KERAS_BACKEND": backend})
 
 
+@slow_on("tensorflow", "jax")
 def test_the_inner_model_saves_without_this_package(tmp_path):
     x, y, _ = batch()
     model = augmented()

@@ -5,7 +5,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from harness import raises_received, to_numpy
+from harness import raises_received, slow_on, to_numpy
 from keras import layers
 from transfer.networks import flat_backbone, images
 
@@ -33,6 +33,7 @@ def softmax(logits):
 # Forms of data.
 
 
+@slow_on("tensorflow", "jax")
 def test_all_forms_of_arrays_give_the_same():
     weights = np.linspace(0, 1, 12)
     start = learner().model.get_weights()
@@ -135,6 +136,7 @@ def test_evaluate_chooses_the_loss_by_the_labels():
     assert made.evaluate(X, targets, verbose=0) == pytest.approx([error, error], rel=1e-4)
 
 
+@slow_on("tensorflow", "jax")
 @pytest.mark.parametrize(
     "data", [(X, Y + 3), (X, Y - 1), (X, np.eye(4)[Y]), (X, Y[:5]), (X, Y.astype(str)), (X, {"label": Y}), (X,), ()]
 )
@@ -205,6 +207,7 @@ def test_one_hot_labels_with_the_default_loss():
     assert isinstance(made.loss, keras.losses.SparseCategoricalCrossentropy)
 
 
+@slow_on("tensorflow", "jax")
 @pytest.mark.parametrize("value", [0.5, np.nan, np.inf, -1, 3, 2**32, 2**32 + 1, 2**70, "cat", None, 1j, -0.25])
 @pytest.mark.parametrize("where", ["train", "validation_data"])
 def test_labels_that_are_no_class(value, where):
@@ -242,6 +245,7 @@ def test_one_logit_is_binary(form):
     assert fit(made, X, y, phases=still, class_weight={0: 0.0, 1: 0.0}).history["loss"] == [0.0]
 
 
+@slow_on("tensorflow", "jax")
 @pytest.mark.parametrize(
     "metrics",
     [
@@ -370,6 +374,7 @@ def test_bad_arguments_of_the_learner(name, value):
         TransferLearner(flat_backbone(), **{"head": 3, name: value})
 
 
+@slow_on("tensorflow", "jax")
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -6,7 +6,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from harness import HANGS_AFTER, assert_close, raises_received, slow_on, to_numpy
+from harness import HANGS_AFTER, assert_close, fewer, raises_received, slow_on, to_numpy
 from keras import layers
 from transfer.networks import Block, flat_backbone, images, nested_backbone
 
@@ -143,7 +143,7 @@ def test_it_learns():
     assert last[-1] < first[-1] < first[0] and loss < 0.7 and accuracy > 0.6
 
 
-@pytest.mark.parametrize("failure", [KeyboardInterrupt, RuntimeError, None])
+@pytest.mark.parametrize("failure", fewer([KeyboardInterrupt, RuntimeError, None], [RuntimeError]))
 def test_what_trains_is_put_back(failure):
     backbone = flat_backbone()
     backbone.get_layer("block2_conv").trainable = False
