@@ -194,7 +194,8 @@ def snapshot_ensemble():
     lowest, change = [min(history["val_loss"]) for history in plain], combined[:, -1, 0] - constant[:, 0]
     measured("snapshot_ensemble", constant=constant, members=combined, change=change, lowest=lowest)
     lines(right, range(1, cycles + 1), combined[..., 0], constant[:, 0], "constant learning rate")
-    right.legend(fontsize=9, edgecolor="white", framealpha=1)
+    right.margins(y=0.2)
+    right.legend(fontsize=9, frameon=False, loc="upper right")
     right.set(xlabel="number of last members combined", ylabel="negative log-likelihood")
     figure.tight_layout()
     return figure
