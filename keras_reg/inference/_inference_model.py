@@ -22,6 +22,9 @@ class InferenceModel(keras.Model):
         **kwargs: Arguments of `keras.Model`.
     """
 
+    # What outputs are without a loss, a layer or an argument that tells: an argument of `distribution_of`.
+    without_loss: str | None = None
+
     def __init__(self, model: keras.Model, from_logits: bool | None = None, **kwargs: Any) -> None:
         check_trained(model)
         check_predictions(model, f"`{type(self).__name__}`")
@@ -41,11 +44,24 @@ class InferenceModel(keras.Model):
         """The network that computes the outputs."""
         return network_of(self.model)
 
-    def distribution(self, output, without_loss=None):
+    def distribution(self, output):
         """Returns the `Distribution` of an output of the trained model, or `None` if it is a regression."""
         loss = getattr(self.model, "loss", None)
         loss = getattr(self, "loss", None) if loss is None else loss
-        return distribution_of(self.network, loss, output, self.from_logits, without_loss)
+        return distribution_of(self.network, loss, output, self.from_logits, self.without_loss)
+
+    def make_predict_function(self, force: bool = False) -> Any:
+        self._check_distribution()
+        return super().make_predict_function(force)
+
+    def make_test_function(self, force: bool = False) -> Any:
+        self._check_distribution()
+        return super().make_test_function(force)
+
+    def _check_distribution(self):
+        """Refuses unclear outputs before Keras calls its step: on JAX, weights are lost if that raises an error."""
+        if getattr(self.network, "outputs", None):
+            self.distribution(self.network.outputs[0])
 
     def make_train_function(self, force: bool = False) -> None:
         """Refuses to train."""

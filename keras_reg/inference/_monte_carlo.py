@@ -68,6 +68,8 @@ class MonteCarlo(KeepsPosition, InferenceModel):
         - [Dropout as a Bayesian Approximation](https://arxiv.org/abs/1506.02142) (Gal and Ghahramani, 2016).
     """
 
+    without_loss = "numbers"
+
     def __init__(
         self,
         model: keras.Model,
@@ -91,7 +93,7 @@ class MonteCarlo(KeepsPosition, InferenceModel):
     def call(self, inputs: Tensors, training: bool | None = None) -> dict[str, Tensor]:
         key = self.random.key()
         first = check_one_array(self._drawing.run(inputs, _backend.fold(key, 0)), self.model)
-        moments = Moments(self.distribution(first, without_loss="numbers"))
+        moments = Moments(self.distribution(first))
 
         def add_pass(number, sums):
             return moments.added(sums, number, self._drawing.run(inputs, _backend.fold(key, number)))
@@ -101,7 +103,7 @@ class MonteCarlo(KeepsPosition, InferenceModel):
 
     def compute_output_spec(self, inputs: Tensors, training: bool | None = None) -> Any:
         output = self.network.compute_output_spec(inputs)
-        moments = Moments(self.distribution(check_one_array(output, self.model), without_loss="numbers"))
+        moments = Moments(self.distribution(check_one_array(output, self.model)))
         return moments.spec(output)
 
     def compute_loss(
@@ -120,7 +122,7 @@ class MonteCarlo(KeepsPosition, InferenceModel):
 
     def _as_output(self, found):
         """Returns the mean in the form of the output of the network."""
-        distribution = self.distribution(found["mean"], without_loss="numbers")
+        distribution = self.distribution(found["mean"])
         return masked_like(Moments(distribution).as_output(found["mean"]), [found["mean"]])
 
     def get_config(self) -> Config:

@@ -96,6 +96,8 @@ class TestTimeAugmentation(InferenceModel):
         self._layer_of_views = getattr(found, "layer", None)  # tracked, since it draws random numbers
         if getattr(self.network, "outputs", None):
             self._axes_of_maps(inputs[0], self.network.outputs[0])
+            if len(inputs[0].shape) == 4 and None not in inputs[0].shape[1:]:
+                self._all_views.spec(inputs[0], self._axes_of(inputs[0]))
 
     def compute_output_spec(self, inputs: Tensors, training: bool | None = None) -> Any:
         images = _only(inputs)

@@ -181,6 +181,21 @@ def test_draws_of_a_layer():
     assert_close(first.sum(-1), np.ones(5), rtol=1e-5)
 
 
+def test_the_network_keeps_its_weights_if_a_prediction_is_refused():
+    """On JAX, Keras loses the weights of a model if an error is raised within the step of `predict` or `evaluate`."""
+    model = network()
+    before = model.get_weights()
+    unclear = inference.TestTimeAugmentation(model, inference.flips())
+    for method in (unclear.predict, unclear.predict_on_batch):
+        with raises_received("from_logits", "loss=None"):
+            method(X[:, :4, :5])
+    assert_close(model.get_weights(), before, rtol=0, atol=0)
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    assert unclear.predict(X[:, :4, :5], verbose=0).shape == (5, 4)
+    with raises_received("larger", "shape"):
+        inference.TestTimeAugmentation(model, inference.ten_crop(6))
+
+
 def test_what_is_refused():
     views = inference.ten_crop(CROP)
     with raises_received("larger", "shape"):
