@@ -89,7 +89,14 @@ def mask_for(mask, values):
 def mean_where(mask, values):
     """Returns the mean of values (batch, ...) over the positions that a mask keeps, or over all without a mask."""
     if mask is None:
-        return ops.mean(values)
+        return _mean(values)
     mask = mask_for(mask, values)
     count = ops.sum(ops.cast(mask, values.dtype))
     return ops.sum(ops.where(mask, values, ops.zeros_like(values))) / ops.maximum(count, 1)
+
+
+def _mean(values):
+    """Returns the mean, or 0 without values: `tf.distribute` gives a replica no examples if the last batch is short."""
+    if all(values.shape):
+        return ops.mean(values)
+    return ops.sum(values) / ops.cast(ops.maximum(ops.size(values), 1), values.dtype)

@@ -15,8 +15,8 @@ from keras_reg._backend._process_state import (
 )
 from keras_reg._backend._programs import Programs
 from keras_reg._backend._random import RandomSource, fold, given_keys, normal, random_sources, seed_words, uniform
-from keras_reg._backend._statistics import bucket, count, share_of_replica, sum_over_replicas
-from keras_reg._backend._step import AugmentedStep, is_seed, is_traced_apart
+from keras_reg._backend._statistics import bucket, count, mean_of_replica, share_of_replica, sum_over_replicas
+from keras_reg._backend._step import AugmentedStep, KeepsStateAfterErrors, is_seed, is_traced_apart
 from keras_reg._backend._tensorflow import as_written
 from keras_reg._backend._tensors import (
     from_foreign,
@@ -31,6 +31,7 @@ from keras_reg._backend._train_functions import admit_optimizer_variables, call_
 __all__ = [
     "NATIVE",
     "AugmentedStep",
+    "KeepsStateAfterErrors",
     "OneScopeLoss",
     "Place",
     "Programs",
@@ -56,6 +57,7 @@ __all__ = [
     "is_traced_apart",
     "least_of",
     "makes_no_values",
+    "mean_of_replica",
     "move_towards",
     "no_gradients",
     "normal",

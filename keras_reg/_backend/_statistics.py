@@ -51,8 +51,19 @@ def sum_over_replicas(tensors):
 
 def share_of_replica(loss):
     """Returns the share of a mean loss that this replica adds to the sum over all replicas of `tf.distribute`."""
+    replicas = _replicas()
+    return loss if replicas == 1 else loss / replicas
+
+
+def mean_of_replica(share):
+    """Returns the mean loss of which `share_of_replica`, or a loss of Keras, has given the share."""
+    replicas = _replicas()
+    return share if replicas == 1 else share * replicas
+
+
+def _replicas():
     if BACKEND != "tensorflow":
-        return loss
+        return 1
     import tensorflow as tf
 
-    return loss / tf.cast(tf.distribute.get_strategy().num_replicas_in_sync, loss.dtype)
+    return tf.distribute.get_strategy().num_replicas_in_sync

@@ -23,10 +23,10 @@ class _EagerStateStep:
     def _train_on_augmented(self, data):
         if not self.takes_further_passes:
             return super().train_step(data)
-        seeds = [(variable, keras.ops.copy(variable)) for variable in self.non_trainable_variables if is_seed(variable)]
+        before = [(variable, keras.ops.copy(variable)) for variable in self.variables_that_passes_move()]
         sources = random_sources([variable for penalty in self.penalties for variable in penalty.variables])
         keys = [(source, source.key()) for source in sources]
-        with self.further_passes(data, seeds, framework_random_state(), keys):
+        with self.further_passes(data, before, framework_random_state(), keys):
             return super().train_step(data)
 
     def call_again(self, inputs):
@@ -37,7 +37,24 @@ class _EagerStateStep:
         return self.current_network()(inputs, **options)
 
 
-class _StatelessStep:
+class KeepsStateAfterErrors:
+    """A mixin for models that keep the values of their variables if an error is raised in a step, also on JAX."""
+
+
+class _RestoresState(KeepsStateAfterErrors):
+    """The mixin on JAX."""
+
+    def make_test_function(self, force=False):
+        super().make_test_function(force)
+        self.test_function = _ReturningState.around(self.test_function, self, metrics=True)
+
+    def make_predict_function(self, force=False):
+        super().make_predict_function(force)
+        self.predict_function = _ReturningState.around(self.predict_function, self)
+        return self.predict_function
+
+
+class _StatelessStep(_RestoresState):
     """A training step on JAX, where the state is an argument.
 
     The augmentation reads its seeds from this state, and the ordinary step receives the state with the new seeds.
@@ -79,15 +96,6 @@ class _StatelessStep:
     def make_train_function(self, force=False):
         super().make_train_function(force)
         self.train_function = _ReturningState.around(self.train_function, self, optimizer=True, metrics=True)
-
-    def make_test_function(self, force=False):
-        super().make_test_function(force)
-        self.test_function = _ReturningState.around(self.test_function, self, metrics=True)
-
-    def make_predict_function(self, force=False):
-        super().make_predict_function(force)
-        self.predict_function = _ReturningState.around(self.predict_function, self)
-        return self.predict_function
 
     def stateless_call(self, *args, **kwargs):
         self._stateless = True
@@ -170,3 +178,5 @@ def is_seed(variable):
 
 
 AugmentedStep = _StatelessStep if BACKEND == "jax" else _EagerStateStep
+if BACKEND == "jax":
+    KeepsStateAfterErrors = _RestoresState  # type: ignore[misc]

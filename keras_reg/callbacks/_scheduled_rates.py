@@ -1,5 +1,7 @@
 import math
 import warnings
+import weakref
+from types import MappingProxyType
 
 import keras
 
@@ -24,6 +26,7 @@ class ScheduledRates(StatefulCallback):
         verbose: 1 prints the rates at the start of every epoch.
     """
 
+    OF_FIT = MappingProxyType({"_optimizers": ()})
     STATE: tuple[str, ...] = ("initial_learning_rates", "learning_rates", "steps_per_epoch")
 
     def __init__(self, initial_learning_rate, per, verbose):
@@ -33,7 +36,7 @@ class ScheduledRates(StatefulCallback):
         )
         self.per = check_choice("per", per, ("epoch", "step"))
         self.verbose = check_verbose(verbose)
-        self.initial_learning_rates, self.learning_rates = [], []
+        self.initial_learning_rates, self.learning_rates, self._optimizers = [], [], ()
         if self.per == "step":
             # Set here and not defined in the class, and safe in a thread, so that Keras does not wait for the device
             # after every batch.
@@ -97,11 +100,19 @@ class ScheduledRates(StatefulCallback):
         return members(optimizer)
 
     def _find_initial_rates(self, epoch):
-        """Takes the optimizer's rates as the initial ones, unless this callback has set them."""
-        rates = [rate_of(optimizer) for optimizer in members(self.model.optimizer)]
-        untouched = len(rates) == len(self.learning_rates) and all(
+        """Takes the optimizer's rates as the initial ones, unless this callback has set them.
+
+        A new optimizer may have the rates that this callback has set for another one. It counts as the same optimizer,
+        loaded from a file, only if training does not start anew.
+        """
+        optimizers = members(self.model.optimizer)
+        rates = [rate_of(optimizer) for optimizer in optimizers]
+        known = [reference() for reference in self._optimizers]
+        same = len(known) == len(optimizers) and all(a is b for a, b in zip(known, optimizers, strict=True))
+        untouched = (same or epoch > self.first_epoch) and len(rates) == len(self.learning_rates) and all(
             math.isclose(rate, own, rel_tol=SAME) for rate, own in zip(rates, self.learning_rates, strict=True)
-        )
+        )  # fmt: skip
+        self._optimizers = tuple(weakref.ref(optimizer) for optimizer in optimizers)
         if not untouched:
             self.initial_learning_rates = rates
         highest = max(self.initial_learning_rates)

@@ -3,14 +3,16 @@ from typing import Any, Self
 
 import keras
 
+from keras_reg._backend import KeepsStateAfterErrors
 from keras_reg._overrides import PREDICTION, check_not_bypassed
 from keras_reg._typing import Config, Tensors
 from keras_reg._validation import check_flag, fail
 from keras_reg.training._copies import compile_config_of, network_of
+from keras_reg.training._networks import options_like
 from keras_reg.training._what_outputs_mean import distribution_of
 
 
-class InferenceModel(keras.Model):
+class InferenceModel(KeepsStateAfterErrors, keras.Model):
     """Base class of models around a trained model, which predict and evaluate but do not train.
 
     If the trained model is compiled, the model around it is compiled with the same loss and metrics.
@@ -29,7 +31,7 @@ class InferenceModel(keras.Model):
         check_trained(model)
         check_predictions(model, f"`{type(self).__name__}`")
         from_logits = None if from_logits is None else check_flag("from_logits", from_logits)
-        super().__init__(**kwargs)
+        super().__init__(**options_like(model, kwargs))
         self.model, self.from_logits = model, from_logits
         self.built = True
         config = compile_config_of(model)
@@ -49,19 +51,6 @@ class InferenceModel(keras.Model):
         loss = getattr(self.model, "loss", None)
         loss = getattr(self, "loss", None) if loss is None else loss
         return distribution_of(self.network, loss, output, self.from_logits, self.without_loss)
-
-    def make_predict_function(self, force: bool = False) -> Any:
-        self._check_distribution()
-        return super().make_predict_function(force)
-
-    def make_test_function(self, force: bool = False) -> Any:
-        self._check_distribution()
-        return super().make_test_function(force)
-
-    def _check_distribution(self):
-        """Refuses unclear outputs before Keras calls its step: on JAX, weights are lost if that raises an error."""
-        if getattr(self.network, "outputs", None):
-            self.distribution(self.network.outputs[0])
 
     def make_train_function(self, force: bool = False) -> None:
         """Refuses to train."""

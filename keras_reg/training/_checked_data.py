@@ -62,7 +62,7 @@ class ChecksData:
             held = [hold_given(part, f"validation_data: {name}") for part, name in zip(validation, DATA, strict=False)]
             self._with_classes(held[1] if len(held) > 1 else None)
             given["validation_data"] = (*held, *validation[len(held) :])
-        with self.in_method():
+        with self.in_method(method.__name__):
             return method(*bound.args, **bound.kwargs)
 
     def _on_held_batch(self, method, *args, **kwargs):
@@ -73,7 +73,7 @@ class ChecksData:
                 given.arguments[name] = hold_inputs(value, name) if name == "x" else hold(value, name)
         self._check_class_weight(given.arguments)
         check_batch_sizes(**{name: given.arguments.get(name) for name in DATA})
-        with self.in_method():
+        with self.in_method(method.__name__):
             return method(*given.args, **given.kwargs)
 
     def _check_class_weight(self, given):

@@ -26,7 +26,7 @@ def put_network_first(filepath, name):
     """Moves groups, so that the weights of the network are where it expects them, and all others in `keras_reg`."""
     with h5py.File(filepath, "r+") as file:
         layers = list(file.get("layers", ()))
-        named = [layer for layer in layers if file["layers"][layer].attrs.get("name") == name]
+        named = [layer for layer in layers if _is_model(file["layers"][layer], name)]
         others, rest = list(file), file.create_group(_REST)
         if len(named or layers) != 1:  # a subclass has more layers than a network and its augmentation
             return
@@ -36,6 +36,12 @@ def put_network_first(filepath, name):
         network = rest[place]
         for group in list(network):
             file.move(f"{_REST}/{place}/{group}", group)
+
+
+def _is_model(group, name):
+    """Whether a group is that of a model of this name, and not that of the metric of a penalty, which saves nothing."""
+    own = group.get("vars", group)  # depending on its version, Keras saves the name of a layer with its variables
+    return name in (group.attrs.get("name"), own.attrs.get("name")) and (len(group) > 1 or len(own) > 0)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from keras_reg import _backend
+from keras_reg._inner_layers import inside
 from keras_reg._typing import Tensors
 from keras_reg._validation import fail
 from keras_reg.training._augmented_input import find_images, put_images
@@ -23,7 +24,8 @@ class FurtherPasses:
     Args:
         model: The model.
         batch: (x, y, sample_weight) after the augmentation, or `None` outside of a step.
-        state: (variable, value) for variables that start each pass with their value before the first, such as seeds.
+        state: (variable, value) for variables that start each pass with their value before the first, such as seeds
+            and the states of stateful RNNs.
         process: The state of the process' random generators before the first pass, or `None`.
         keys: (source, key) for random sources of penalties, which draw the same numbers in each computation of the
             loss. `None` if `state` is enough for this.
@@ -46,7 +48,8 @@ class FurtherPasses:
         if same_masks:
             with _backend.same_random_numbers(self.process), keras.StatelessScope([*known, *self.state]):
                 return model.call_again(x)
-        with keras.StatelessScope(known) as scope:
+        others = [(variable, value) for variable, value in self.state if not _backend.is_seed(variable)]
+        with keras.StatelessScope([*known, *others]) as scope:
             outputs = model.call_again(x)
         for variable in model.non_trainable_variables:
             if _backend.is_seed(variable):
@@ -61,10 +64,14 @@ class FurtherPasses:
         return any(_backend.is_seed(variable) and tuple(variable.shape) == (2,) for variable in variables)
 
     def loss(self, y, y_pred, sample_weight):
-        """Returns the compiled loss of these outputs, without penalties. Metrics count only that of the first pass."""
+        """Returns the compiled loss of these outputs, without penalties. Metrics count only that of the first pass.
+
+        With `tf.distribute`, this is the mean over the examples of the replica, as what penalties add is.
+        """
         known = [(variable, variable.value) for variable in self.model.variables]
         with keras.StatelessScope([*known, *self._without_logs()]):
-            return self.model.compute_plain_loss(self.batch[0] if self.batch else None, y, y_pred, sample_weight)
+            share = self.model.compute_plain_loss(self.batch[0] if self.batch else None, y, y_pred, sample_weight)
+        return _backend.mean_of_replica(share)
 
     def _without_logs(self):
         """Returns (variable, value) for the variables of the metrics, so that a scope discards their updates."""
@@ -100,7 +107,7 @@ class _OfStep(threading.local):
     def __init__(self, compiled):
         self.compiled, self.optimizer, self.passes = [compiled], None, None
         self.in_training, self.in_test = True, False
-        self.in_method = False  # whether a method of Keras runs, such as `fit`
+        self.method = None  # the method of Keras that runs, such as "fit"
 
 
 class HasFurtherPasses(UsesParts):
@@ -115,6 +122,13 @@ class HasFurtherPasses(UsesParts):
     @property
     def takes_further_passes(self):
         return self.sharpness is not None or bool(self.penalties)
+
+    def variables_that_passes_move(self):
+        """Returns the variables from which a pass draws or continues: seeds, and the states of stateful RNNs."""
+        stateful = [layer for layer in inside(self.model) if getattr(layer, "stateful", False)]
+        states = [state for layer in stateful for state in keras.tree.flatten(getattr(layer, "states", None))]
+        seeds = [variable for variable in self.non_trainable_variables if _backend.is_seed(variable)]
+        return seeds + [state for state in states if state is not None]
 
     @contextlib.contextmanager
     def further_passes(self, *arguments):
@@ -134,17 +148,17 @@ class HasFurtherPasses(UsesParts):
             of_step.passes = of_step.optimizer = None
 
     @contextlib.contextmanager
-    def in_method(self):
+    def in_method(self, name):
         """The context of a method of Keras, which computes a loss of placeholders to build the metrics."""
         of_step = self.__dict__.get("_of_step")
-        if of_step is None or of_step.in_method:
+        if of_step is None:
             yield
             return
-        of_step.in_method = True
+        outer, of_step.method = of_step.method, name
         try:
             yield
         finally:
-            of_step.in_method = False
+            of_step.method = outer
 
     def current_passes(self):
         """Returns the passes of the running step. In a custom loop, the masks of the first pass are not known."""
@@ -205,7 +219,7 @@ class HasFurtherPasses(UsesParts):
         self._of_step.in_training = training
         if not training:
             return loss
-        if runs_step() or not self._of_step.in_method:  # else Keras builds the metrics
+        if runs_step() or not self._of_step.method:  # else Keras builds the metrics
             check_scope(self, "compute_loss", y_pred)
         note_use("penalties")
         step = self.current_passes()
@@ -224,10 +238,20 @@ class HasFurtherPasses(UsesParts):
 
     def get_metrics_result(self):
         results = super().get_metrics_result()
-        if self.penalties and not self._of_step.in_training:
+        if self.penalties and not self._trains():
             names = {tracker.name for tracker in self._terms}
             return {name: value for name, value in results.items() if name not in names}
         return results
+
+    def _trains(self):
+        """Whether metrics are those of training, which have the terms of the penalties.
+
+        With replicas, `fit` asks in a thread in which no step runs, and where it has built the metrics.
+        """
+        of_step = self._of_step
+        if of_step.in_test:
+            return False
+        return of_step.in_training if of_step.method is None else of_step.method in ("fit", "train_on_batch")
 
     @property
     def optimizer(self):

@@ -53,3 +53,11 @@ def recalled(network, call):
 
 def _one_or_all(tensors):
     return tensors[0] if len(tensors) == 1 else tensors
+
+
+def options_like(model, options):
+    """Returns the options of a `keras.Model` around another one.
+
+    It has the same dtype policy, on which the scale of the loss depends, and leaves it to the other one to cast inputs.
+    """
+    return {"dtype": model.dtype_policy, "autocast": False, **options}

@@ -17,6 +17,7 @@ from keras_reg.training._checked_data import ChecksData
 from keras_reg.training._further_passes import HasFurtherPasses
 from keras_reg.training._mix_at import MixAt
 from keras_reg.training._mixture_model import MixtureModel
+from keras_reg.training._networks import options_like
 from keras_reg.training._own_steps import check_steps
 from keras_reg.training._penalties._penalty import Penalty
 from keras_reg.training._sharpness_aware import SharpnessAware
@@ -109,7 +110,7 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentsBatches, AugmentedStep, Ha
         if "training" not in inspect.signature(model.call).parameters:
             # Keras passes `training` only if the signature has it, so this model must have the same signature.
             object.__setattr__(self, "call", self._call_without_training)
-        super().__init__(**kwargs)
+        super().__init__(**options_like(model, kwargs))
         self.read_steps(model)
         self.augmentation = augmentation
         self.penalties = _check_penalties(penalties)

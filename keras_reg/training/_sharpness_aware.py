@@ -108,22 +108,26 @@ class SharpenedOptimizer:
         if not self.sharpness.rho or all(gradient is None for gradient in gradients):
             return list(gradients)
         gradients = [dense(gradient) for gradient in gradients]
+        scale, whole = self._whole(gradients)  # replicas must not wait for each other within a condition
         if self.sharpness.every == 1:
-            return self._second(gradients, values)
+            return self._second(gradients, values, scale, whole)
         present = [gradient for gradient in gradients if gradient is not None]
 
         def second():
-            return [new for new in self._second(gradients, values) if new is not None]
+            return [new for new in self._second(gradients, values, scale, whole) if new is not None]
 
         due = ops.equal(ops.mod(ops.cast(iteration_of(self.inner_optimizer), "int32"), self.sharpness.every), 0)
         chosen = iter(ops.cond(due, second, lambda: present))
         return [None if gradient is None else next(chosen) for gradient in gradients]
 
-    def _second(self, gradients, values):
+    def _whole(self, gradients):
+        """Returns the scale of the loss, and the gradients of the loss itself, of all replicas together."""
         scale = self.inner_optimizer.scale_loss(ops.ones((), "float32"))
         unscaled = [None if gradient is None else ops.cast(gradient, "float32") / scale for gradient in gradients]
         present = iter(sum_over_replicas([gradient for gradient in unscaled if gradient is not None]))
-        whole = [None if gradient is None else next(present) for gradient in unscaled]
+        return scale, [None if gradient is None else next(present) for gradient in unscaled]
+
+    def _second(self, gradients, values, scale, whole):
         second = self.gradients(self.sharpness.perturbed(list(values), whole), scale)
         return [
             None if old is None else ops.zeros_like(old) if new is None else ops.cast(new, old.dtype)

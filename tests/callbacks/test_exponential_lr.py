@@ -112,6 +112,9 @@ def test_used_twice_it_starts_from_the_same_rate_again(data):
     model.optimizer.learning_rate = 0.4
     np.testing.assert_allclose(rates_of(model, data, decay), 0.4 * 0.5 ** np.arange(5), rtol=1e-6)
     np.testing.assert_allclose(rates_of(make_model(SGD(2.0)), data, decay), 2 * 0.5 ** np.arange(5), rtol=1e-6)
+    # So is the rate of another optimizer that equals the last one of this callback.
+    last = decay.learning_rates[0]
+    np.testing.assert_allclose(rates_of(make_model(SGD(last)), data, decay), last * 0.5 ** np.arange(5), rtol=1e-6)
 
 
 @pytest.mark.parametrize("per", fewer(["epoch", "step"], ["step"]))

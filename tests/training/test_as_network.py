@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from harness import BACKEND, assert_close, fewer, only, raises_received, to_numpy
 
-from keras_reg import layers, training
+from keras_reg import inference, layers, training
 
 BCE, CE = keras.losses.BinaryCrossentropy, keras.losses.SparseCategoricalCrossentropy
 Heads = collections.namedtuple("Heads", ["a", "b"])
@@ -210,22 +210,40 @@ def test_the_augmentation_stands_once_among_the_layers():
     assert len(model.layers) == 2 and isinstance(model.augmentation, layers.Pipeline)
 
 
-def trained(seed=0, name=None):
-    model = around(network(name), layers.MixUp(0.4, seed=seed))
+def trained(seed=0, name=None, penalties=0):
+    terms = [training.ConfidencePenalty(0.1), training.ConfidencePenalty(0.1, name="again")][:penalties]
+    model = training.RegularizedModel(network(name), layers.MixUp(0.4, seed=seed), penalties=terms)
     model.compile(keras.optimizers.Adam(0.01), CE(from_logits=True))
     model.fit(*batch(), verbose=0)
     return model
 
 
-@pytest.mark.parametrize("name", [None, "backbone", "layers"])
-def test_weights_go_from_the_model_to_the_network_and_back(tmp_path, name):
+def test_inputs_and_the_loss_have_the_precision_of_the_network():
+    """A cast to float16 would make 4096 of 4097, and infinity of 70000."""
+    keras.config.set_dtype_policy("mixed_float16")
+    parts = [keras.layers.Rescaling(1e-4, dtype="float32"), keras.layers.Dropout(1e-9, dtype="float32")]
+    net = keras.Sequential([keras.Input((1,)), *parts, keras.layers.Dense(1, "linear", False, "ones", dtype="float32")])
+    keras.config.set_dtype_policy("float32")
+    x = np.array([[4097.0], [70000.0]], "float32")
+    model = training.RegularizedModel(net)
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    assert model.dtype_policy == net.dtype_policy and type(model.optimizer) is keras.optimizers.LossScaleOptimizer
+    assert_close(model.predict(x, verbose=0), x / 10000, rtol=1e-6)
+    assert_close(model(x), x / 10000, rtol=1e-6)
+    assert_close(inference.MonteCarlo(net, 2).predict(x, verbose=0)["mean"], x / 10000, rtol=1e-6)
+    assert model.fit(x, x / 10000, verbose=0).history["loss"][0] < 1e-9
+
+
+@pytest.mark.parametrize("penalties", [0, 2])
+@pytest.mark.parametrize("name", [None, "backbone", "layers", "confidence_penalty"])
+def test_weights_go_from_the_model_to_the_network_and_back(tmp_path, name, penalties):
     path, own = str(tmp_path / "all.weights.h5"), str(tmp_path / "network.weights.h5")
-    model = trained(name=name)
+    model = trained(name=name, penalties=penalties)
     model.save_weights(path)
     plain = network(name)
     plain.load_weights(path)
     assert_close(plain.get_weights(), model.model.get_weights(), rtol=0, atol=0)
-    again = trained(seed=5, name=name)
+    again = trained(seed=5, name=name, penalties=penalties)
     again.load_weights(path)
     assert_close(again.get_weights(), model.get_weights(), rtol=0, atol=0)
     for found, saved in zip(again.optimizer.variables, model.optimizer.variables, strict=True):

@@ -230,3 +230,85 @@ def test_mirrored_strategy():
     scope = "strategy.scope() if parallel else contextlib.nullcontext()"
     code = ON_DEVICES.format(setting="MirroredStrategy", prepare=prepare, scope=scope)
     assert run_in_fresh_process(code).endswith("done\n")
+
+
+class Repeated(training.Penalty):
+    """How far the outputs of a further pass with the same masks are from those of the first pass."""
+
+    def compute(self, step, x, y, y_pred, sample_weight):
+        return keras.ops.max(keras.ops.abs(y_pred - step.run(x)))
+
+
+def test_further_passes_of_a_stateful_rnn_start_from_the_same_state():
+    parts = [keras.layers.SimpleRNN(3, stateful=True), keras.layers.Dropout(1e-7), keras.layers.Dense(2)]
+    network = keras.Sequential([keras.Input(batch_shape=(2, 3, 2)), *parts])
+    penalties = [Repeated(0.0, name="repeated"), training.ConsistentDropout(1.0)]
+    model = training.RegularizedModel(network, penalties=penalties)
+    model.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    x = np.random.default_rng(0).normal(size=(8, 3, 2)).astype("float32")
+    model.fit(x, np.array([0, 1] * 4), batch_size=2, verbose=0, shuffle=False)
+    logs = model.train_on_batch(x[:2], np.array([0, 1]), return_dict=True)
+    assert logs["repeated"] < 1e-6 and abs(logs["consistent_dropout"]) < 1e-6
+
+
+REPLICAS = """
+import keras, numpy as np, tensorflow as tf
+from keras import ops
+from keras_reg import layers, training
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+class TenTimesInEverySecondPass(keras.layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.seeds = keras.random.SeedGenerator(0)
+
+    def call(self, x, training=False):
+        return x * (1 + ops.cast(self.seeds.next()[1] % 2, x.dtype) * 9) if training else x
+
+with strategy.scope():
+    network = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, kernel_initializer="ones"), TenTimesInEverySecondPass()])
+    squared = lambda p, q: ops.mean((p - q) ** 2)
+    model = training.RegularizedModel(network, penalties=[training.ConsistentDropout(0.0, divergence=squared)])
+    model.compile(keras.optimizers.SGD(0.001), "mse")
+logs = model.train_on_batch(np.ones((4, 1)), np.zeros((4, 1)), return_dict=True)
+# The mean of the losses of both passes is (1 + 100) w² / 2 at w = 1. Its gradient is 101.
+np.testing.assert_allclose([logs["loss"], network.get_weights()[0].item()], [50.5, 1 - 0.101], rtol=1e-5)
+
+METRICS = lambda: [keras.metrics.AUC(name="auc"), keras.metrics.Precision(name="precision")]
+rng = np.random.default_rng(0)
+x, y = rng.normal(size=(18, 4)).astype("float32"), rng.integers(0, 2, (18, 1))
+
+def logs_of(**parts):
+    inputs = keras.Input((4,))
+    outputs = keras.layers.Dense(1, "sigmoid", kernel_initializer=keras.initializers.GlorotUniform(1))(inputs)
+    model = training.RegularizedModel(keras.Model(inputs, outputs), **parts)
+    # A small rate, since Keras halves the loss of a batch of which one replica has no examples.
+    model.compile(keras.optimizers.SGD(1e-3), "binary_crossentropy", metrics=METRICS())
+    found = model.fit(x[:17], y[:17], batch_size=4, shuffle=False, epochs=2, verbose=0, validation_data=(x, y)).history
+    assert not any("penalty" in name for name in model.evaluate(x, y, return_dict=True, verbose=0))
+    return found
+
+for parts in [
+    {"penalties": [training.ConfidencePenalty(0.1)]},
+    {"sharpness": training.SharpnessAware(0.1, every=2)},
+]:
+    one = logs_of(**parts)
+    with strategy.scope():
+        several = logs_of(**parts)
+    assert one.keys() == several.keys(), (one.keys(), several.keys())
+    for name in one:
+        np.testing.assert_allclose(several[name], one[name], rtol=1e-4, atol=1e-6, err_msg=name)
+
+with strategy.scope():
+    found = logs_of(penalties=[training.VirtualAdversarial(1.0), training.JensenShannonConsistency(layers.RandomGaussianNoise(0.1))])
+assert np.isfinite(sum(found.values(), [])).all(), found
+print("done")
+"""
+
+
+@only("tensorflow", why="tf.distribute is TensorFlow's")
+def test_replicas_with_a_short_last_batch():
+    """Replicas share metrics, and the loss of a second pass. In the last batch, one of them has no examples."""
+    assert run_in_fresh_process(REPLICAS).endswith("done\n")

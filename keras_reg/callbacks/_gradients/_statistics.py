@@ -14,6 +14,8 @@ from keras_reg.callbacks._gradients._buckets import measure
 
 def select(variables, include, model_name):
     """Returns {path: variable} of those whose path matches one of the globs; a repeated path gets a number."""
+    if not variables:
+        fail("The model must have trainable weights.", model=model_name)
     chosen, paths = {}, [variable.path.removeprefix(f"{model_name}/") for variable in variables]
     for path, variable in zip(paths, variables, strict=True):
         if matches(path, include):
