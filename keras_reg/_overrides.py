@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_reg._backend import KeepsStateAfterErrors
 from keras_reg._validation import fail
 
 LOSS = ("compute_loss", "compute_metrics", "get_metrics_result", "reset_metrics", "metrics")
@@ -27,6 +28,11 @@ def is_of_hub(model, name):
     return found.__module__.startswith(HUB)
 
 
+def _keeps_state(model, name):
+    """Whether a member of a model does what that of Keras does, but keeps the state of the model after an error."""
+    return hasattr(KeepsStateAfterErrors, name) and getattr(type(model), name) is getattr(KeepsStateAfterErrors, name)
+
+
 def check_not_bypassed(model, names, caller, argument="model", remedy=""):
     """Checks that a model does nothing in these methods that would be lost, since `caller` does not call them.
 
@@ -39,7 +45,7 @@ def check_not_bypassed(model, names, caller, argument="model", remedy=""):
     """
     kind = type(model).__name__
     for name in names:
-        if overrides(model, name) and not is_of_hub(model, name):
+        if overrides(model, name) and not is_of_hub(model, name) and not _keeps_state(model, name):
             fail(
                 f"`{argument}` must not override `{name}`, which {caller} would not call. {remedy}".rstrip(),
                 **{argument: kind},

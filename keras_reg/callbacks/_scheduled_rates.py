@@ -99,29 +99,35 @@ class ScheduledRates(StatefulCallback):
             )
         return members(optimizer)
 
-    def _find_initial_rates(self, epoch):
+    def _find_initial_rates(self, number):
         """Takes the optimizer's rates as the initial ones, unless this callback has set them.
 
         A new optimizer may have the rates that this callback has set for another one. It counts as the same optimizer,
-        loaded from a file, only if training does not start anew.
+        loaded from a file, only if training does not start anew. If something else, such as `ReduceLROnPlateau`, has
+        changed a rate during training, the initial rate changes by the same factor.
         """
         optimizers = members(self.model.optimizer)
         rates = [rate_of(optimizer) for optimizer in optimizers]
         known = [reference() for reference in self._optimizers]
         same = len(known) == len(optimizers) and all(a is b for a, b in zip(known, optimizers, strict=True))
-        untouched = (same or epoch > self.first_epoch) and len(rates) == len(self.learning_rates) and all(
+        untouched = (same or number > 0) and len(rates) == len(self.learning_rates) and all(
             math.isclose(rate, own, rel_tol=SAME) for rate, own in zip(rates, self.learning_rates, strict=True)
         )  # fmt: skip
         self._optimizers = tuple(weakref.ref(optimizer) for optimizer in optimizers)
+        if same and number > 0 and all(self.learning_rates):
+            changes = [rate / own for rate, own in zip(rates, self.learning_rates, strict=True)]
+            pairs = zip(self.initial_learning_rates, changes, strict=True)
+            self.initial_learning_rates = [initial if untouched else initial * change for initial, change in pairs]
+            return
         if not untouched:
             self.initial_learning_rates = rates
         highest = max(self.initial_learning_rates)
         if self.initial_learning_rate is not None:
             ratios = [rate / highest if highest else 1.0 for rate in self.initial_learning_rates]
             self.initial_learning_rates = [self.initial_learning_rate * ratio for ratio in ratios]
-        elif epoch > self.first_epoch and not untouched:
+        elif number > 0 and not untouched:
             warnings.warn(
-                f"{type(self).__name__} starts in epoch {epoch} and assumes that the optimizer's learning rate, "
+                f"{type(self).__name__} starts in epoch {number} and assumes that the optimizer's learning rate, "
                 f"{highest:.6g}, is that of epoch 0. If it has decayed before, pass `initial_learning_rate` or load "
                 "the callback's state.",
                 stacklevel=2,

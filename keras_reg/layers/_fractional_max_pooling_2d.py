@@ -1,6 +1,7 @@
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_reg._backend import fold, uniform
@@ -103,7 +104,8 @@ class FractionalMaxPooling2D(TakesOneArray, RandomLayer, keras.layers.Layer):
             # ceil(alpha (i + u)) - 1 with alpha = size / count and u in (0, 1 / alpha], so that a_0 = 0. Integers are
             # enough, since the result only depends on the step of size 1 / size in which u lies.
             step = count // 2 if key is None else _integer(uniform(key, ()), count)
-            return (size * ops.arange(count + 1, dtype="int32") + step) // count
+            whole, part = _multiples(size, count)
+            return whole + (part + step) // count
         order = ops.argsort(ops.argsort(uniform(key, (count,))))
         steps = size // count + ops.cast(order < size % count, "int32")
         return ops.concatenate([ops.zeros((1,), "int32"), ops.cumsum(steps)])
@@ -129,7 +131,16 @@ def _pooled(size, ratio):
     """Returns floor(size / ratio), but at least 1. The tolerance makes 33 / 1.1 equal to 30."""
     if isinstance(size, int):
         return max(1, int(size / ratio + 1e-6))
-    return ops.maximum(ops.cast(ops.cast(size, "float32") / ratio + 1e-5, "int32"), 1)
+    return ops.maximum(ops.cast(ops.cast(size, "float64") / ratio + 1e-6, "int32"), 1)
+
+
+def _multiples(size, count):
+    """Returns the quotients and the remainders of i * size / count, i from 0 to count. The products exceed int32."""
+    if isinstance(size, int):
+        found = np.divmod(size * np.arange(count + 1, dtype="int64"), count)
+        return [ops.convert_to_tensor(each.astype("int32")) for each in found]
+    products, count = ops.cast(size, "int64") * ops.arange(count + 1, dtype="int64"), ops.cast(count, "int64")
+    return [ops.cast(each, "int32") for each in (products // count, products % count)]
 
 
 def _integer(u, count):

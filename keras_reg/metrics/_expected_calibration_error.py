@@ -3,11 +3,13 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_reg._backend import least_of
 from keras_reg._masks import mask_for, mask_of
 from keras_reg._typing import Config, Tensor
 from keras_reg._validation import check_flag, check_integer, fail, fits, have_shape_of_ids
 
 MOST_BINS = 1000  # each prediction is compared with all bins
+ROUNDING = 0.01  # of probabilities in half precision
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
@@ -28,11 +30,13 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         y_true: Class ids, or one-hot or soft labels, of which the largest one is used. For one output: 0 or 1, or a
             soft label from 0 to 1, which stands for class 1 if it is above 0.5.
         y_pred: Probabilities or logits with the classes on the last axis. One output is the probability of class 1.
-            Positions that its Keras mask leaves out do not count.
+            Positions that its Keras mask leaves out do not count. In a compiled function, numbers that are no
+            probabilities give NaN unless `from_logits=True`.
         sample_weight: Weights of the examples or of the positions, or `None`.
 
     Raises:
-        ValueError: If an argument is invalid, or if the labels do not match the predictions.
+        ValueError: If an argument is invalid, if the labels do not match the predictions, or if `y_pred` has numbers
+            below 0 or above 1 without `from_logits=True`.
 
     Example:
 
@@ -74,6 +78,8 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         weight = _weight_of_each(sample_weight, confidence)
         if mask is not None:
             weight = weight * ops.cast(mask_for(mask, confidence), weight.dtype)
+        if not self.from_logits:
+            confidence = _without_logits(confidence, y_pred, weight)
         place = ops.cast(ops.ceil(confidence * self.bins), "int32") - 1
         # (predictions, bins)
         in_bin = ops.one_hot(ops.reshape(ops.clip(place, 0, self.bins - 1), [-1]), self.bins, dtype=self.dtype)
@@ -97,6 +103,18 @@ class ExpectedCalibrationError(keras.metrics.Metric):
 
     def get_config(self) -> Config:
         return {**super().get_config(), "bins": self.bins, "from_logits": self.from_logits}
+
+
+def _without_logits(confidence, y_pred, weight):
+    """Raises for numbers that are no probabilities if looking is cheap; otherwise makes the confidence NaN there."""
+    least, most = least_of(y_pred), least_of(-y_pred)
+    if least is not None and most is not None and least >= -ROUNDING and -most <= 1 + ROUNDING:
+        return confidence
+    wrong = ops.any(ops.logical_or(y_pred < -ROUNDING, y_pred > 1 + ROUNDING), axis=-1)
+    wrong = ops.logical_and(wrong, weight > 0)
+    if least is not None and most is not None and ops.convert_to_numpy(wrong).any():
+        fail("`y_pred` must be probabilities. For logits, pass `from_logits=True`.", least=least, most=-most)
+    return ops.where(wrong, float("nan"), confidence)
 
 
 def _class_ids(y_true, y_pred):

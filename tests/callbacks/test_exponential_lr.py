@@ -117,6 +117,23 @@ def test_used_twice_it_starts_from_the_same_rate_again(data):
     np.testing.assert_allclose(rates_of(make_model(SGD(last)), data, decay), last * 0.5 ** np.arange(5), rtol=1e-6)
 
 
+class Reduce(keras.callbacks.Callback):
+    """Divides the rate by ten at the end of the second epoch, as `ReduceLROnPlateau` may."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 1:
+            rate = self.model.optimizer.learning_rate
+            self.model.optimizer.learning_rate = float(keras.ops.convert_to_numpy(rate)) / 10
+
+
+@pytest.mark.parametrize("initial", [None, 0.8])
+def test_a_rate_that_another_callback_reduces_decays_further(data, initial):
+    model, decay = make_model(SGD(0.8)), ExponentialLR(0.5, initial)
+    found = model.fit(*data, epochs=5, callbacks=[decay, Reduce()], verbose=0).history["learning_rate"]
+    expected = 0.8 * 0.5 ** np.arange(5) * [1, 1, 0.1, 0.1, 0.1]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize("per", fewer(["epoch", "step"], ["step"]))
 def test_after_a_reload(data, tmp_path, per):
     decay = ExponentialLR(0.5, per=per)

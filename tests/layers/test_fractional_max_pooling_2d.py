@@ -142,6 +142,14 @@ def test_sizes():
     np.testing.assert_array_equal(to_numpy(FractionalMaxPooling2D(1.9)(ramps(3, 1), training=True)), ramps(3, 1)[:, 2:])
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_a_side_whose_products_exceed_32_bits(training):
+    """Audio as (batch, time, 1, channels)."""
+    x = np.arange(90000, dtype="float32").reshape(1, -1, 1, 1)
+    y = to_numpy(FractionalMaxPooling2D((1.5, 1), seed=1)(x, training=training))[0, :, 0, 0]
+    assert len(y) == 60000 and y[-1] == 89999 and set(np.diff(y, prepend=-1)) == {1, 2}
+
+
 def test_gradients_go_to_the_maxima():
     x = np.random.default_rng(0).permutation(8 * 7).reshape(1, 8, 7, 1).astype("float32")
     variable = keras.Variable(x)
@@ -176,6 +184,9 @@ def test_sizes_unknown_to_the_graph(pseudo_random):
         call = tf.function(lambda t, layer=layer: layer(t, training=True), input_signature=[spec])
         expected = jit(lambda t, layer=same: layer(t, training=True))(ramps(size, size))
         np.testing.assert_array_equal(to_numpy(call(ramps(size, size))), to_numpy(expected))
+    for count in (480, 960, 1800):  # 1.1 times this is a side whose quotient float32 does not represent
+        image, layer = np.zeros((1, count * 11 // 10, 1, 2), "float32"), FractionalMaxPooling2D((1.1, 1), pseudo_random)
+        assert tf.function(layer, input_signature=[spec])(image).shape[1] == count == layer(image).shape[1]
 
 
 @pytest.mark.parametrize("bad", [0.5, 2.5, (1.5,), (1.5, 3), "half", None, float("nan")])

@@ -1,8 +1,9 @@
 import functools
 
+import keras
 import numpy as np
 import pytest
-from harness import assert_close, import_torchvision, only
+from harness import assert_close, import_torchvision, only, to_numpy
 from layers.batches import LEAST_P, assert_same_bits, augment, augmenter, coded, decoded, numbered
 from scipy import stats
 
@@ -111,6 +112,20 @@ def test_torchvision_blends_the_same_given_lambda():
     theirs = transform.transform(torch.from_numpy(images).permute(0, 3, 1, 2), params)
     assert_close(found, theirs.permute(0, 2, 3, 1), rtol=1e-6, atol=1e-6)
     assert_close(labels, transform.transform(params["labels"], params), rtol=1e-6, atol=1e-6)
+
+
+def test_labels_of_a_strength_are_float32():
+    """NumPy's float64 numbers would make them float64."""
+    labels = MixUp(Strength(0.4), num_classes=3)(np.ones((3, 4, 4, 1), "float32"), np.arange(3))[1]
+    assert keras.backend.standardize_dtype(labels.dtype) == "float32"
+
+
+def test_class_ids_beside_targets_of_a_regression():
+    targets = np.random.default_rng(0).random((6, 4), "float32")
+    labels = {"kind": np.arange(6) % 3, "place": targets, "age": targets[:, :1]}
+    mixed = MixUp(0.4, num_classes=3, seed=1)(np.ones((6, 8, 8, 3), "float32"), labels)[1]
+    assert mixed["kind"].shape == (6, 3) and mixed["place"].shape == (6, 4)
+    assert_close(mixed["age"], to_numpy(mixed["place"])[:, :1], rtol=1e-6)
 
 
 def test_strengths_move_rate_and_alpha():

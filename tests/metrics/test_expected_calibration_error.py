@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from harness import raises_received, to_numpy
+from harness import BACKEND, assert_close, raises_received, to_numpy
 
 from keras_reg import metrics
 
@@ -104,3 +104,19 @@ def test_callbacks_know_that_less_is_better():
     stop = keras.callbacks.EarlyStopping("val_expected_calibration_error", patience=1)
     model.fit(LOGITS, Y, epochs=4, validation_data=(LOGITS, Y), callbacks=[stop], verbose=0)
     assert stop.stopped_epoch == 1 and stop.monitor_op(0.1, 0.2)
+
+
+def test_logits_are_not_taken_for_probabilities():
+    logits = np.array([[5.0, -1.0], [0.0, 3.0], [0.5, 0.5]], "float32")
+    metric = metrics.ExpectedCalibrationError()
+    with raises_received("from_logits=True", "least=-1.0, most=5.0"):
+        metric.update_state([0, 1, 1], logits)
+    metric.update_state([0, 1, 1], logits, sample_weight=[0, 0, 1])  # what does not count may be anything
+    assert_close(metric.result(), 0.5, rtol=1e-6)
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Activation("linear")])
+    model.compile(loss="mse", metrics=[metrics.ExpectedCalibrationError()], jit_compile=BACKEND == "jax")
+    if BACKEND == "torch":
+        with raises_received("from_logits=True", "least=-1.0"):
+            model.evaluate(logits, np.eye(2)[[0, 1, 1]], verbose=0)
+    else:
+        assert np.isnan(model.evaluate(logits, np.eye(2)[[0, 1, 1]], verbose=0)[1])

@@ -268,7 +268,8 @@ class TenTimesInEverySecondPass(keras.layers.Layer):
         return x * (1 + ops.cast(self.seeds.next()[1] % 2, x.dtype) * 9) if training else x
 
 with strategy.scope():
-    network = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, kernel_initializer="ones"), TenTimesInEverySecondPass()])
+    dense = keras.layers.Dense(1, kernel_initializer="ones")
+    network = keras.Sequential([keras.Input((1,)), dense, TenTimesInEverySecondPass()])
     squared = lambda p, q: ops.mean((p - q) ** 2)
     model = training.RegularizedModel(network, penalties=[training.ConsistentDropout(0.0, divergence=squared)])
     model.compile(keras.optimizers.SGD(0.001), "mse")
@@ -302,7 +303,8 @@ for parts in [
         np.testing.assert_allclose(several[name], one[name], rtol=1e-4, atol=1e-6, err_msg=name)
 
 with strategy.scope():
-    found = logs_of(penalties=[training.VirtualAdversarial(1.0), training.JensenShannonConsistency(layers.RandomGaussianNoise(0.1))])
+    noise = layers.RandomGaussianNoise(0.1)
+    found = logs_of(penalties=[training.VirtualAdversarial(1.0), training.JensenShannonConsistency(noise)])
 assert np.isfinite(sum(found.values(), [])).all(), found
 print("done")
 """

@@ -1,6 +1,7 @@
 """Samples from Beta(alpha, alpha): a table of the inverse distribution function maps a uniform number to lambda."""
 
 import functools
+import math
 
 import numpy as np
 
@@ -79,7 +80,7 @@ class BetaQuantile:
         fraction, column = place - left, xp.cast(left, "int32")
         if not self.moves:
             return self._look_up(0, column, fraction, xp)
-        row = xp.log(64.0 * alpha / self.alpha) * ((STRENGTH_STEPS - 1) / np.log(256.0))
+        row = xp.log(64.0 * alpha / self.alpha) * ((STRENGTH_STEPS - 1) / math.log(256.0))
         upper = xp.minimum(xp.floor(row), STRENGTH_STEPS - 2.0)
         start = xp.cast(upper, "int32") * KNOTS
         first = self._look_up(start, column, fraction, xp)

@@ -146,8 +146,11 @@ def check_inputs(batch, layer):
 
 def check_labels(batch, num_classes, blends, data_format, layer):
     """Checks the labels of a mixer: integer labels need `num_classes`, and maps need the size of the images."""
-    for array in leaves(batch.labels):
-        _check_label(array, batch, num_classes, blends, data_format, layer)
+    labels = leaves(batch.labels)
+    for array in labels:
+        # Of several labels, floats may be those of another output.
+        classes = None if len(labels) > 1 and is_float(array) else num_classes
+        _check_label(array, batch, classes, blends, data_format, layer)
     check_masks(batch, data_format)
     check_no_boxes_within(batch.labels, layer)
     for array in leaves(batch.masks):
