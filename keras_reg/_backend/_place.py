@@ -65,6 +65,9 @@ class Place:
         """Returns the current value of a scalar Keras variable."""
         return variable.value
 
+    def check_equal(self, sizes, expected, message):
+        """Raises an error for a batch whose sizes differ, if they were not known before. Only TensorFlow's are not."""
+
     def is_in_reach(self, tensors):
         """Whether NumPy can work in the memory of these tensors and is faster than their framework."""
         return False

@@ -52,6 +52,12 @@ class TensorFlowPlace(Place):
         added = [word + 1, 0] if isinstance(word, int) else [tf.cast(word, tf.int64) + 1, 0]  # the index of a loop
         return key * tf.constant([_MULTIPLIER, 1], tf.int64) + tf.convert_to_tensor(added, tf.int64)
 
+    def check_equal(self, sizes, expected, message):
+        import tensorflow as tf
+
+        for size, other in zip(sizes, expected, strict=True):
+            tf.debugging.assert_equal(size, other, message)
+
     def either(self, condition, true, false, array):
         import tensorflow as tf
 

@@ -213,3 +213,49 @@ def test_gray_images_of_a_known_number_of_channels_are_augmented():
     dataset = decoded(1, "uint8").map(lambda images: tf.ensure_shape(images, (None, None, None, 1)))
     (found,) = dataset.map(RandAugment(seed=0)).as_numpy_iterator()
     assert found.shape == (3, 9, 7, 1)
+
+
+MOVERS = {
+    "RandomPadCrop": lambda: RandomPadCrop(2, seed=0),
+    "RandomResizedCrop": lambda: RandomResizedCrop((6, 6), seed=0),
+    "CutMix": lambda: CutMix(seed=0),
+    "RandomErasing": lambda: RandomErasing(1.0, mask_fill=0, seed=0),
+    "Pipeline": lambda: Pipeline([RandomFlip(seed=0), RandomAffine(10, seed=0)]),
+}
+
+
+def mapped(layer, images, others, sizes):
+    """One batch of a dataset in whose graph `sizes` are the shape of one image."""
+    import tensorflow as tf
+
+    signature = (tf.TensorSpec((None, *sizes)), tf.TensorSpec((None, *[None] * (others.ndim - 1))))
+    dataset = tf.data.Dataset.from_generator(lambda: iter([(images, others)]), output_signature=signature)
+    return next(iter(dataset.map(lambda *batch: layer(*batch, index=0))))
+
+
+@pytest.mark.parametrize("name", MOVERS)
+def test_labels_that_are_no_map_are_refused_if_only_the_data_show_it(name):
+    """With unknown sizes, rows of labels (batch, positions, classes) were moved like rows of pixels."""
+    import tensorflow as tf
+
+    images = np.random.default_rng(0).random((4, 9, 8, 3), "float32")
+    labels = np.eye(7, dtype="float32")[np.random.default_rng(0).integers(0, 7, (4, 5))]
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"`{name}` changes `labels` of shape.*ensure_shape"):
+        mapped(MOVERS[name](), images, labels, (None, None, 3))
+    maps = (images[..., 0] > 0.5).astype("float32")
+    found, expected = (mapped(MOVERS[name](), images, maps, size) for size in ((None, None, 3), (9, 8, 3)))
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(to_numpy(one), to_numpy(other))
+
+
+def test_steps_of_a_signal_are_refused_if_only_the_data_show_it():
+    import tensorflow as tf
+
+    signals = np.zeros((4, 16, 2), "float32")
+    with pytest.raises(tf.errors.InvalidArgumentError, match="`labels`"):
+        mapped(CutMix(kind="signal", seed=0), signals, np.zeros((4, 5, 7), "float32"), (None, 2))
+    assert mapped(CutMix(kind="signal", seed=0), signals, np.zeros((4, 16, 7), "float32"), (None, 2))[1].shape == (
+        4,
+        16,
+        7,
+    )

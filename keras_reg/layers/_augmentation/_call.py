@@ -11,7 +11,7 @@ from keras_reg.layers._batch._arrays import accept, check_call, check_weights, s
 from keras_reg.layers._batch._content import arrays_of, each, leaves
 from keras_reg.layers._batch._forms import Form, to_tensors
 from keras_reg.layers._batch._kinds import kind_of, lifted
-from keras_reg.layers._batch._sizes import check_sizes, warn_of_other_layout
+from keras_reg.layers._batch._sizes import check_sizes, check_unknown_sizes, warn_of_other_layout
 
 
 class AugmentationCall:
@@ -61,6 +61,8 @@ class AugmentationCall:
         batch = dataclasses.replace(batch, kind=kind)
         if single:
             batch = each(batch, lambda array: batch.ops.expand_dims(array, 0))
+        if training and not self._any_rank:
+            check_unknown_sizes(batch, self.data_format, type(self).__name__)
         batch = self._augment(batch, index) if training else self._infer(batch)
         if single:
             batch = each(batch, lambda array: batch.ops.squeeze(array, 0))

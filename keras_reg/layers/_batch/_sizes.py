@@ -10,6 +10,14 @@ from keras_reg.layers._batch._shapes import static
 FAR = 8  # how many times longer than the channels an axis must be to look like height or width
 
 
+SPATIAL_AXES = {
+    ("image", "channels_last"): (1, 2), ("image", "channels_first"): (2, 3),
+    ("video", "channels_last"): (1, 2, 3), ("video", "channels_first"): (2, 3, 4),
+    ("signal", "channels_last"): (1,), ("signal", "channels_first"): (2,),
+}  # fmt: skip
+NAMES = {"labels": "`labels`", "sample_weights": "`sample_weights`", "masks": "`segmentation_masks`"}
+
+
 def check_sizes(batch):
     """Checks that all arrays have one entry per sample, as far as sizes are known."""
     size = next((static(array, 0) for array in leaves(batch.images)), None)
@@ -19,6 +27,32 @@ def check_sizes(batch):
                 fail(
                     f"Expected `{name}` for a batch of {size} images: the first axis must have this size.",
                     shape=tuple(array.shape), images=[tuple(x.shape) for x in leaves(batch.images)],
+                )  # fmt: skip
+
+
+def check_unknown_sizes(batch, data_format, layer):
+    """Checks arrays that count as maps because a size of them or of the images is not known before data arrive.
+
+    In a graph of TensorFlow, this raises an error for the batch if the sizes differ.
+    """
+    axes = SPATIAL_AXES.get((batch.kind, data_format))
+    if axes is None or not hasattr(batch.images, "shape"):
+        return
+    rank, known = len(batch.images.shape), [static(batch.images, axis) for axis in axes]
+    for field, least in (("labels", 3), ("sample_weights", 2), ("masks", 2)):
+        for array in leaves(getattr(batch, field)):
+            if not max(least, rank - 1) <= len(array.shape) <= rank:
+                continue
+            of_array = axes if len(array.shape) == rank else range(1, 1 + len(axes))
+            pairs = list(zip([static(array, axis) for axis in of_array], known, strict=True))
+            if all(None in pair or pair[0] == pair[1] for pair in pairs) and any(None in pair for pair in pairs):
+                sizes = [batch.ops.shape(array)[axis] for axis in of_array]
+                expected = [batch.ops.shape(batch.images)[axis] for axis in axes]
+                batch.place.check_equal(
+                    sizes, expected,
+                    f"`{layer}` changes {NAMES[field]} of shape {tuple(array.shape)} like images of shape "
+                    f"{tuple(batch.images.shape)}, since these may have the same size, but they do not. Set the shape "
+                    "of both with `tf.ensure_shape`.",
                 )  # fmt: skip
 
 
