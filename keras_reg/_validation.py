@@ -132,7 +132,7 @@ def check_range(name, value, low=-math.inf, high=math.inf, open_low=False):
     left = "(" if open_low or low == -math.inf else "["
     right = ")" if high == math.inf else "]"
     fail(
-        f"`{name}` must be a pair (least, most) with least <= most, both in {left}{low}, {high}{right}.",
+        f"`{name}` must be a pair (min, max) with min <= max, both in {left}{low}, {high}{right}.",
         **{name: value},
     )
 

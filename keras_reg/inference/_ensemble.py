@@ -79,7 +79,10 @@ def ensemble(
         fail("All `models` must have outputs of one shape.", shapes=shapes)
     found = [_distribution(*pair, from_logits) for pair in zip(models, outputs, strict=True)]
     if any(one != found[0] for one in found):
-        fail("All `models` must return logits, or all probabilities, or all outputs of a regression.", outputs=found)
+        fail(
+            "All `models` must return logits, or all probabilities, or all outputs of a regression.",
+            outputs=[_in_words(one) for one in found],
+        )
     output = masked_like(merged(outputs, combine, found[0], weights), outputs, networks)
     combined = keras.Model(inputs, output, name="ensemble")
     config = compile_config_of(models[0])
@@ -132,6 +135,12 @@ def _with_different_names(networks):
             network = keras.Model(inputs, network(inputs), name=name)
         found.append(network)
     return found
+
+
+def _in_words(distribution):
+    if distribution is None:
+        return "regression"
+    return "logits" if distribution.from_logits else "probabilities"
 
 
 def _distribution(model, output, from_logits):

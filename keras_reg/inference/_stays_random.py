@@ -69,7 +69,7 @@ def _chosen(model, random_layers):
     if isinstance(random_layers, str):
         found = [layer for layer in every if _is_of_kind(layer, random_layers)]
         if not found:
-            fail("`model` must have layers of this kind that draw random numbers in training.",
+            fail("`model` must have layers of this kind that draw random numbers in training, such as `Dropout`.",
                  random_layers=random_layers, model=model.name)  # fmt: skip
     else:
         found = [layer for layer in every if layer.name in random_layers and seeds_of(layer)]

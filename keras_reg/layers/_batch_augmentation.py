@@ -110,6 +110,7 @@ class BatchAugmentation(
     _mixes = False  # whether the result for an image depends on other images
     _calls_hooks = True  # whether `_transform` calls the hooks of a subclass
     _has_layout = True  # whether the position of the channel axis matters
+    _has_range = False  # whether it computes with the range of the pixels, `value_range`
     _selects = False  # whether the parameters already leave unselected samples unchanged
     _one_pass = False  # whether a new pixel needs about one old pixel, so that a compiler should fuse such neighbors
     _makes_images = False  # whether `transform_images` returns new memory that nothing else uses
@@ -133,7 +134,7 @@ class BatchAugmentation(
         self.data_format = data_format or keras.config.image_data_format()
         if self._has_rate:
             self.set_strength("rate", rate, high=1)
-        self._knows_layout = False
+        self._knows_layout = self._knows_range = False
         self._programs = Programs()
         self.built = type(self).build is keras.layers.Layer.build  # a subclass may have weights to add
         self._not_arguments = frozenset(name for name in (*vars(self), "_not_arguments") if name.startswith("_"))

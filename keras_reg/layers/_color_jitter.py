@@ -79,6 +79,7 @@ class ColorJitter(BatchAugmentation):
     moves_pixels = False
     kinds = ("image", "video")
 
+    _has_range = True
     _frames_as = "rows"  # the channels of a pixel stay together
     _works_on_host = True
 

@@ -69,6 +69,7 @@ class RandomSharpness(BatchAugmentation):
     moves_pixels = False
     kinds = ("image", "video")
 
+    _has_range = True
     _selects = True
     _makes_images = True
     _works_on_host = True

@@ -1,4 +1,5 @@
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -95,6 +96,9 @@ def regularize(
     surgeon.plan(model)
     if dry_run or verbose:
         (print if dry_run else say)("\n".join(surgeon.report or ["Nothing to do."]))
+    elif surgeon.changes_nothing() and any((penalty, bn_noise, dropout, drop_path, spatial_dropout)):
+        why = "; ".join(surgeon.report) or "it has no layers that the arguments concern"
+        warnings.warn(f"`regularize` changes nothing in `{model.name}`: {why}.", stacklevel=2)
     return None if dry_run else surgeon.operate(model)
 
 

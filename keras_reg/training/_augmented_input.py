@@ -9,6 +9,10 @@ def find_images(x, model, augmentation, augmented_input, mixes_inside=False):
     With `mixes_inside`, mixers leave all inputs as they are.
     """
     if not isinstance(x, (dict, list, tuple)):
+        only = [0, *(tensor.name for tensor in getattr(model, "inputs", None) or ())]
+        if augmented_input is not None and len(only) <= 2 and augmented_input not in only:
+            fail("`augmented_input` must be the name or the position of one of the inputs.",
+                 augmented_input=augmented_input, inputs=only[1:])  # fmt: skip
         return None, x
     places = list(x) if isinstance(x, dict) else list(range(len(x)))
     takes_all = augmentation is not None and augmentation._any_rank  # inputs of any shape

@@ -4,6 +4,7 @@ import keras
 
 from keras_reg._class_weight import check_class_weight
 from keras_reg.layers._batch._arrays import hold
+from keras_reg.layers._batch_augmentation import BatchAugmentation
 from keras_reg.training._arrays import check_batch_sizes, hold_given, hold_inputs
 from keras_reg.training._labels import check_classes
 from keras_reg.training._trained_size import check_trained_size, inputs_of
@@ -15,6 +16,9 @@ class ChecksData:
     """Checks the arguments of `fit`, `evaluate` and similar methods before Keras casts or moves them."""
 
     def fit(self, x=None, y=None, *args, **kwargs):
+        x = hold_given(x, "x")
+        if isinstance(self.augmentation, BatchAugmentation) and hasattr(x, "shape"):
+            self.augmentation._check_range(x[:64])
         return self._on_held(super().fit, x, y, *args, **kwargs)
 
     def evaluate(self, x=None, y=None, *args, **kwargs):

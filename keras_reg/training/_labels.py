@@ -58,7 +58,7 @@ def _check_is_not_ids(label, output):
     dtype = dtype_of(label)
     if have_shape_of_ids(shape, outputs) and keras.backend.is_float_dtype(dtype):
         fail(
-            "`y` must be integer class ids, or one label per output.",
+            "`y` must be integer class ids, or have one label per output. Cast ids to integers.",
             dtype=dtype,
             shape=shape,
             outputs=outputs,

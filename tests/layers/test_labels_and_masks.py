@@ -5,7 +5,7 @@ import functools
 import keras
 import numpy as np
 import pytest
-from harness import BACKEND, dtype_of, to_numpy
+from harness import BACKEND, dtype_of, raises_received, to_numpy
 from layers import batches
 from layers.batches import assert_same_bits, augment, box_formats, boxes_of, coded, decoded, numbered
 
@@ -205,7 +205,8 @@ def test_boxes_follow_a_shift_and_are_clipped(box_format):
 
 @pytest.mark.parametrize("box_format", FORMATS)
 def test_boxes_of_images_that_are_not_shifted_stay_to_the_bit(box_format):
-    boxes = boxed(50, (0.1, 0.7, 0.30000001, 0.9))
+    scale = 1 if box_format.startswith("rel_") else 4
+    boxes = boxed(50, tuple(scale * number for number in (0.1, 0.7, 0.30000001, 0.9)))
     images = np.zeros((50, 8, 6, 1), "float32")
     layer = RandomPadCrop(2, rate=0.0, bounding_box_format=box_format)
     found = augment(layer, {"images": images, "bounding_boxes": boxes})["bounding_boxes"]
@@ -259,3 +260,19 @@ def test_boxes_that_are_erased_wholly_are_dropped_and_no_others(box_format):
     found = result["bounding_boxes"]
     np.testing.assert_array_equal(found["classes"][:, 0], np.where(gone, -1, np.arange(400) % CLASSES))
     assert_same_bits(found["boxes"][~gone], boxes["boxes"][~gone])
+
+
+# What the numbers show.
+
+
+@pytest.mark.parametrize(
+    ("box_format", "box"),
+    [("xyxy", (10, 10, 4, 5)), ("xyxy", (0.1, 0.2, 0.4, 0.5)), ("rel_xyxy", (3, 2, 14, 9)), ("xywh", (3, 2, -1, 4))],
+)
+def test_boxes_of_another_format_are_refused(box_format, box):
+    boxes = {"boxes": np.array([[box, [-1] * 4]], "float32"), "classes": np.array([[0, -1]], "int32")}
+    data = {"images": np.zeros((1, 16, 16, 3), "float32"), "bounding_boxes": boxes}
+    with raises_received("bounding_box_format", "box="):
+        RandomFlip(rate=1.0, bounding_box_format=box_format)(data)
+    boxes["classes"][:] = -1  # padding may hold anything
+    RandomFlip(rate=1.0, bounding_box_format=box_format)(data)

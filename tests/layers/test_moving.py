@@ -93,6 +93,10 @@ def test_masks_maps_and_weights_of_another_size_are_refused(name):
         MOVERS[name]()(IMAGES, np.zeros((COUNT, 4, 3, 2), "float32"))
     with raises_received("sample_weights", "(6, 4, 3)"):
         MOVERS[name]()(IMAGES, np.zeros(COUNT, "int32"), small)
+    height, width = IMAGES.shape[1:3]
+    strided = np.zeros((COUNT, -(-height // 2), -(-width // 2)), "int32")
+    with raises_received("fewer pixels than the images", "labels="):
+        MOVERS[name]()(IMAGES, strided)
 
 
 @pytest.mark.parametrize("name", MOVERS)
@@ -315,7 +319,7 @@ def test_integer_boxes_are_rounded_once(name, form):
 
 @pytest.mark.parametrize("form", ["xyxy", "xywh", "center_xywh"])
 def test_integer_boxes_of_images_that_stay_do_not_change(form):
-    given = np.array([[[5, 5, 3, 7], [0, 0, 0, 0], [-1, -1, -1, -1]]], "int64")
+    given = np.array([[[3, 5, 5, 7], [0, 0, 0, 0], [-1, -1, -1, -1]]], "int64")
     boxes = {"boxes": given, "classes": np.array([[1, 2, -1]])}
     layer = RandomAffine(20, rate=0.0, bounding_box_format=form)
     found = augment(layer, {"images": np.zeros((1, 16, 16, 1), "float32"), "bounding_boxes": boxes})["bounding_boxes"]

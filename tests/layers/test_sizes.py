@@ -58,6 +58,13 @@ def test_grey_images_without_an_axis_of_channels_are_not_one_image(name):
 
 
 @pytest.mark.parametrize("name", SINGLE)
+def test_signals_of_a_model_are_not_one_image(name):
+    """The axis of the batch is unknown."""
+    with raises_received("signal", "(None, 128, 3)"):
+        SINGLE[name]()(keras.Input((128, 3)))
+
+
+@pytest.mark.parametrize("name", SINGLE)
 def test_what_shows_that_it_is_one_image_is_believed(name):
     """A channel axis of 1 to 4, a label without an axis of the batch or of another size, a mask of rank 2."""
     layer = SINGLE[name]()
@@ -259,3 +266,40 @@ def test_steps_of_a_signal_are_refused_if_only_the_data_show_it():
         16,
         7,
     )
+
+
+RANGED = {
+    "ColorJitter": lambda r: ColorJitter(0.5, value_range=r),
+    "RandomSharpness": lambda r: RandomSharpness((0.5, 0.5), value_range=r),
+    "RandAugment": lambda r: RandAugment(value_range=r),
+    "in a Pipeline": lambda r: Pipeline([RandomFlip(), TrivialAugmentWide(value_range=r)]),
+}
+
+
+@pytest.mark.parametrize("name", RANGED)
+def test_pixels_far_outside_of_their_range_are_warned_about_once(name):
+    shares = np.random.default_rng(0).random((2, 8, 8, 3), "float32")
+    for pixels, given in ((255 * shares, (0, 1)), (shares, (0, 255)), (4 * shares - 2, (0, 1))):
+        layer = RANGED[name](given)
+        with pytest.warns(UserWarning, match="got pixels from .* Pass the range of the pixels"):
+            layer(pixels)
+        model = RegularizedModel(
+            keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(1)]),
+            RANGED[name](given),
+        )
+        model.compile("sgd", "mse")
+        with pytest.warns(UserWarning, match="got pixels from"):
+            model.fit(pixels, np.zeros((2, 1)), verbose=0)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", ".*got pixels")
+            layer(pixels)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*got pixels")
+        for pixels, given in (
+            (255 * shares, (0, 255)),
+            (1.2 * shares - 0.1, (0, 1)),
+            (0 * shares, (0, 255)),
+            (2 * shares - 1, (-1, 1)),
+        ):
+            RANGED[name](given)(pixels)
+        Pipeline([keras.layers.Rescaling(255.0), ColorJitter(0.5, value_range=(0, 255))])(shares)

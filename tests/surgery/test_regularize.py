@@ -296,6 +296,7 @@ def test_one_seed_gives_every_layer_its_own_and_repeats():
     assert (training_calls(regularize(model, bn_noise=0.3, dropout=0.5, seed=2), x) != first).any()
 
 
+@pytest.mark.filterwarnings("ignore:.*changes nothing")
 def test_noise_in_wrappers_has_seeds_of_its_own():
     """Two equal layers draw other noise, and one seed repeats both."""
     inputs = keras.Input((5, 3))
@@ -459,6 +460,14 @@ def test_dry_run_says_what_would_be_done_and_does_nothing(capsys):
     assert capsys.readouterr().out == "Nothing to do.\n"
 
 
+def test_a_copy_without_any_change_is_told():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Rescaling(2.0)])
+    with pytest.warns(UserWarning, match="`regularize` changes nothing in .* drop path: no additions found"):
+        regularize(model, bn_noise=0.1, spatial_dropout=0.3, drop_path=0.2)
+    with pytest.warns(UserWarning, match="no layers that the arguments concern"):
+        regularize(model, bn_noise=0.1)
+
+
 def test_a_compiled_model_gives_a_copy_to_compile_and_train():
     model = residual_model()
     model.compile("sgd", lambda y_true, y_pred: keras.ops.mean(y_pred))
@@ -524,6 +533,7 @@ def test_a_layer_that_is_also_used_outside_of_its_wrapper_is_refused():
         regularize(model, kernel_l2=0.1)
 
 
+@pytest.mark.filterwarnings("ignore:.*changes nothing")
 def test_boundaries_and_vocabularies_that_were_found_in_data_are_kept():
     def kept(layer, data, dtype):
         layer.adapt(data)

@@ -78,6 +78,7 @@ COPIED = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:.*changes nothing")
 @pytest.mark.parametrize("name", COPIED)
 def test_what_cannot_be_loaded_is_copied_without_a_warning(name):
     make, x = COPIED[name]
@@ -88,6 +89,7 @@ def test_what_cannot_be_loaded_is_copied_without_a_warning(name):
     assert_close(copy(x), model(x))
 
 
+@pytest.mark.filterwarnings("ignore:.*changes nothing")
 @pytest.mark.parametrize(("layer", "words"), [(NoConfig(lambda x: x), "get_config"), (HalfConfig(2), "HalfConfig")])
 def test_layers_without_a_config_are_refused_by_name(layer, words):
     with raises_received(words):

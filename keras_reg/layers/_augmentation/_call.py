@@ -3,15 +3,15 @@ from typing import Any
 
 import keras
 
-from keras_reg._backend import as_written, place_of
-from keras_reg._dtypes import dtype_of
+from keras_reg._backend import as_written, is_concrete, place_of
+from keras_reg._dtypes import dtype_of, is_float
 from keras_reg._typing import Tensor, Tensors
 from keras_reg._validation import fail
 from keras_reg.layers._batch._arrays import accept, check_call, check_weights, set_apart, written_out
 from keras_reg.layers._batch._content import arrays_of, each, leaves
 from keras_reg.layers._batch._forms import Form, to_tensors
 from keras_reg.layers._batch._kinds import kind_of, lifted
-from keras_reg.layers._batch._sizes import check_sizes, check_unknown_sizes, warn_of_other_layout
+from keras_reg.layers._batch._sizes import check_sizes, check_unknown_sizes, warn_of_other_layout, warn_of_other_range
 
 
 class AugmentationCall:
@@ -40,6 +40,8 @@ class AugmentationCall:
             self._check_sees_labels(form.batch, training)
         if not self.built:
             self._build_for(batch, single)
+        if not symbolic and training is not False:
+            self._check_range(form.batch.images)
         if not symbolic and not place_of(arrays).is_native:
             return self.call(*form.arguments(), **kwargs)
         apart = set_apart(form.batch)  # the entries that Keras cannot convert
@@ -93,6 +95,17 @@ class AugmentationCall:
             return
         self._knows_layout = True
         warn_of_other_layout(images, self.data_format, type(self).__name__)
+
+    def _check_range(self, images):
+        """Warns once if the values of the first images do not fit the ranges of pixels that layers assume."""
+        if self._knows_range or not is_concrete(images) or not hasattr(images, "shape") or not is_float(images):
+            return
+        self._knows_range = True
+        for layer in self._walk():
+            if not all(isinstance(part, AugmentationCall) for part in getattr(layer, "layers", ())):
+                return  # a layer of Keras may change the range
+            if layer._has_range:
+                warn_of_other_range(images, layer.value_range, type(layer).__name__)
 
     def _check_sees_labels(self, batch, training):
         """Refuses a mixer inside a model: the labels go directly to the loss, so it would mix only the images."""

@@ -113,7 +113,7 @@ def check_hooks(layer, batch):
     """Refuses entries that belong to the pixels if the layer moves pixels and has no hook to move the entries."""
     name = type(layer).__name__
     if batch.boxes is not None and layer._overrides("transform_bounding_boxes"):
-        check_boxes(batch, getattr(layer, "bounding_box_format", "xyxy"))
+        check_boxes(batch, getattr(layer, "bounding_box_format", None))
     if batch.keypoints is not None and layer._overrides("transform_keypoints"):
         check_keypoints(batch)
     if not layer._overrides("transform_images"):

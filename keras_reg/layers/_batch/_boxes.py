@@ -3,19 +3,23 @@
 import dataclasses
 
 import keras
+import numpy as np
+from keras import ops
 
+from keras_reg._backend import is_concrete
 from keras_reg._dtypes import dtype_of
 from keras_reg._validation import fail
 from keras_reg.layers._batch._content import CLASS_KEYS
 from keras_reg.layers._batch._shapes import height_width, spec_of, spread
 
 FORMATS = ("xyxy", "yxyx", "xywh", "center_xywh", "rel_xyxy", "rel_yxyx", "rel_xywh")
+FAR_OUTSIDE = 10  # times the size of the image: shares above are pixels
 SLIVER = 1e-3  # in pixels: rounding may leave this much of a box that is outside the image
 PADDING = -1  # the class and the coordinates of a row without a box
 
 
-def check_boxes(batch, box_format="xyxy", cuts=False, layer=""):
-    """Checks that the boxes are a valid dict. A mixer that `cuts` refuses boxes."""
+def check_boxes(batch, box_format=None, cuts=False, layer=""):
+    """Checks that the boxes are a valid dict, in a format if it matters. A mixer that `cuts` refuses boxes."""
     if cuts:
         fail(
             f"`{layer}` cannot mix bounding boxes: a box that is partly covered has no correct result. Use `MixUp`.",
@@ -40,11 +44,36 @@ def check_boxes(batch, box_format="xyxy", cuts=False, layer=""):
                 dtype=dtype_of(boxes[name]),
             )
     dtype = dtype_of(boxes["boxes"])
-    if box_format.startswith("rel_") and keras.backend.is_int_dtype(dtype):
+    if box_format and box_format.startswith("rel_") and keras.backend.is_int_dtype(dtype):
         fail("Expected boxes of a floating dtype, since they are shares.", bounding_box_format=box_format, dtype=dtype)
     for name, value in boxes.items():
         if name != "boxes" and len(value.shape) != len(shape) - 1:
             fail(f'Expected "{name}" of shape (batch, n).', shape=tuple(value.shape))
+    if box_format and all(map(is_concrete, (boxes["boxes"], boxes[class_key(boxes)]))):
+        _check_values(
+            *(np.asarray(ops.convert_to_numpy(boxes[key])) for key in ("boxes", class_key(boxes))), box_format
+        )
+
+
+def _check_values(boxes, classes, box_format):
+    """Refuses boxes that show another format. Rows of padding may hold anything."""
+    boxes = boxes[classes >= 0].astype("float64")
+    if not boxes.size:
+        return
+    relative = box_format.startswith("rel_")
+    if relative and boxes.max() > FAR_OUTSIDE:
+        expected = f"Expected shares of the width and height for {box_format!r}. Pixels have another format."
+    elif not relative and boxes.max() <= 1 and (boxes % 1).any():
+        expected = f"Expected pixels for {box_format!r}. Shares of the width and height have another format."
+    elif not box_format.endswith("xywh") and (boxes[:, 2:] < boxes[:, :2]).any():
+        boxes = boxes[(boxes[:, 2:] < boxes[:, :2]).any(-1)]
+        expected = f"Expected boxes in the format {box_format!r}, whose last two numbers are not below the first two."
+    elif box_format.endswith("xywh") and boxes[:, 2:].min() < 0:
+        boxes = boxes[(boxes[:, 2:] < 0).any(-1)]
+        expected = f"Expected boxes in the format {box_format!r}, whose widths and heights are not negative."
+    else:
+        return
+    fail(f"{expected} Pass `bounding_box_format`.", box=boxes[0].tolist())
 
 
 def class_key(boxes):

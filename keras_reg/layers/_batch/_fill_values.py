@@ -36,7 +36,7 @@ def check_value_range(value_range):
         return None
     value_range = check_range("value_range", value_range, -1e6, 1e6)
     if value_range[0] == value_range[1]:
-        fail("`value_range` must be a pair (least, most) with least < most.", value_range=value_range)
+        fail("`value_range` must be a pair (min, max) with min < max.", value_range=value_range)
     return value_range
 
 

@@ -62,7 +62,7 @@ def _check_boxes(layer, batch):
     if batch.boxes is None:
         return
     box_format = getattr(layer, "bounding_box_format", None)
-    check_boxes(batch, box_format or "xyxy")
+    check_boxes(batch, box_format)
     if box_format is None:
         fail("Expected a layer with a `bounding_box_format`, which it needs to move boxes.", layer=layer.name)
 

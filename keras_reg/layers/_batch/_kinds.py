@@ -100,7 +100,8 @@ def _kind_of_images(batch, layer, alone):
     if len(shape) != 3:
         taken = " or ".join(SHAPES[name] for name in ("image", "video") if name in layer._all_kinds())
         fail(f"Expected images of shape {taken}{' or (height, width, channels)' if alone else ''}.", shape=shape)
-    if not alone:
+    # An input of a model has a batch axis of unknown size, so its three axes are not those of one image.
+    if not alone or (isinstance(array, keras.KerasTensor) and shape[0] is None):
         fail(f"Expected a batch of images of shape {SHAPES['image']}. {HOW_TO_SAY}", shape=shape)
     shown = what_labels_show(batch)
     if shown == "one":

@@ -2,9 +2,10 @@
 
 import keras
 
+from keras_reg._dtypes import is_int
 from keras_reg._validation import fail
 from keras_reg.layers._batch._content import is_boxes, leaves
-from keras_reg.layers._batch._shapes import is_map, spec_of
+from keras_reg.layers._batch._shapes import is_map, spatial_axes, spec_of, static
 
 POINTS = ("box", "keypoint", "landmark", "polygon")  # parts of names of entries with positions in an image
 COORDINATES = (2, 3, 4)  # the numbers of a point, of a point with its visibility, and of a box
@@ -24,11 +25,30 @@ def check_moves(batch, data_format, layer):
     check_masks(batch, data_format)
     check_no_boxes_within(batch.labels, layer)
     check_no_points_within(batch.labels, layer)
+    for array in leaves(batch.labels):
+        check_no_smaller_map(array, batch, data_format, layer)
     for name, least in (("labels", 4), ("sample_weights", 3)):
         for array in leaves(getattr(batch, name)):
             if len(array.shape) >= least and not is_map(array, batch.images, data_format):
                 expected = f"`{layer}` moves pixels: expected `{name}` with the height and width of the images."
                 fail(expected, shape=tuple(array.shape))
+
+
+def check_no_smaller_map(array, batch, data_format, layer):
+    """Refuses integer labels that are a map with fewer pixels than the images, such as those of a strided network."""
+    if len(array.shape) != 3 or not is_int(array) or len(getattr(batch.images, "shape", ())) != 4:
+        return
+    sides = [static(batch.images, axis) for axis in spatial_axes(data_format)]
+    found = [static(array, axis) for axis in (1, 2)]
+    if None in sides + found or min(found) < 2:
+        return
+    if any([-(-side // factor) for side in sides] == found for factor in range(2, min(sides) + 1)):
+        fail(
+            f"`{layer}` cannot change a label map with fewer pixels than the images like these. Pass labels with the "
+            "height and width of the images, and reduce them afterwards. One-hot labels of several positions should be "
+            "floats.",
+            labels=tuple(array.shape), images=tuple(batch.images.shape),
+        )  # fmt: skip
 
 
 def check_masks(batch, data_format):

@@ -1,7 +1,8 @@
-"""Checks of the sizes and the layout of a batch."""
+"""Checks of the sizes, the layout and the range of a batch."""
 
 import warnings
 
+from keras_reg._backend import least_of
 from keras_reg._validation import fail
 from keras_reg.layers._batch._content import FIELDS, KEYS, leaves
 from keras_reg.layers._batch._kinds import CHANNELS
@@ -66,6 +67,21 @@ def warn_of_other_layout(images, data_format, layer):
         f'Pass `data_format="{other}"`, or transpose the images.',
         stacklevel=2,
     )
+
+
+def warn_of_other_range(images, value_range, layer):
+    """Warns if pixels lie far outside of a range, or if none of them leaves its lowest hundredth."""
+    low, high = map(float, value_range or (0, 255))
+    least, negated = least_of(images), least_of(-images)
+    if least is None or negated is None:
+        return
+    most, width = -negated, high - low
+    if least < low - width / 2 or most > high + width / 2 or (most > least and most <= low + width / 100):
+        warnings.warn(
+            f"`{layer}` got pixels from {least:.4g} to {most:.4g}, but its `value_range` is {(low, high)}. Pass the "
+            "range of the pixels.",
+            stacklevel=2,
+        )
 
 
 def _looks_like_other_layout(images, data_format):

@@ -9,7 +9,7 @@ from keras_reg._backend import is_concrete
 from keras_reg._dtypes import dtype_of, is_float, is_int
 from keras_reg._validation import fail
 from keras_reg.layers._batch._content import leaves
-from keras_reg.layers._batch._moving import check_masks, check_no_boxes_within
+from keras_reg.layers._batch._moving import check_masks, check_no_boxes_within, check_no_smaller_map
 from keras_reg.layers._batch._shapes import height_width, is_map, one_number_each, spec_of, static
 
 COLUMNS = 5  # chosen or not, lambda, shift of the partner, top and left of the box
@@ -174,6 +174,8 @@ def _check_label(array, batch, num_classes, blends, data_format, layer):
             "`num_classes=1` or `None`.",
             dtype=dtype, shape=tuple(array.shape),
         )  # fmt: skip
+    if not blends:
+        check_no_smaller_map(array, batch, data_format, layer)
     if rank >= 4 and not blends:
         fail("Expected dense labels with the height and width of the images.", shape=tuple(array.shape))
     if is_float(array) or dtype == "bool" or batch.keeps_ids:

@@ -21,6 +21,7 @@ class DrawnOperations(BatchAugmentation):
     keeps_integers = True
     kinds = ("image", "video")
 
+    _has_range = True
     _selects = True
     _makes_images = True
     _works_on_host = True
