@@ -2,7 +2,6 @@
 
 import keras
 
-from keras_reg._backend import KeepsStateAfterErrors
 from keras_reg._validation import fail
 
 LOSS = ("compute_loss", "compute_metrics", "get_metrics_result", "reset_metrics", "metrics")
@@ -24,13 +23,17 @@ def overrides(model, *names):
 
 def is_of_hub(model, name):
     """Whether a member of a model is that of a class of KerasHub."""
-    found = next((cls for cls in type(model).__mro__ if name in vars(cls)), type(model))
-    return found.__module__.startswith(HUB)
+    return _module_of(model, name).startswith(HUB)
 
 
 def _keeps_state(model, name):
-    """Whether a member of a model does what that of Keras does, but keeps the state of the model after an error."""
-    return hasattr(KeepsStateAfterErrors, name) and getattr(type(model), name) is getattr(KeepsStateAfterErrors, name)
+    """Whether a member does what that of Keras does, and only keeps the state of the model after an error."""
+    return name.startswith("make_") and _module_of(model, name).startswith("keras_reg._backend")
+
+
+def _module_of(model, name):
+    """Returns the module of the class that defines a member of a model."""
+    return next((cls for cls in type(model).__mro__ if name in vars(cls)), type(model)).__module__
 
 
 def check_not_bypassed(model, names, caller, argument="model", remedy=""):

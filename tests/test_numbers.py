@@ -131,7 +131,8 @@ THAT_OF_PICTURES = [
      lambda found: [found["constant"][0], found["members"][0][0], found["members"][4][0], np.abs(found["change"])]),
     ("snapshot_ensemble", "The accuracies were # ± # %, # ± # % and # ± # %",
      lambda found: percent([found["constant"][1], found["members"][0][1], found["members"][4][1]])),
-    ("snapshot_ensemble", "early stopping tries to find, was # ± # with the constant rate", lambda found: [found["lowest"]]),
+    ("snapshot_ensemble", "early stopping tries to find, was # ± # with the constant rate",
+     lambda found: [found["lowest"]]),
     ("soup", "member was # ± # and that of the greedy soup # ± #. The difference was # ± #: no clear effect here. The "
      "uniform soup had # ± #, and the ensemble of all four had # ± #,",
      lambda found: [found[name] for name in ("best", "greedy", "greedy_minus_best", "uniform", "ensemble")]),

@@ -19,28 +19,28 @@ class ChecksData:
         x = hold_given(x, "x")
         if isinstance(self.augmentation, BatchAugmentation) and hasattr(x, "shape"):
             self.augmentation._check_range(x[:64])
-        return self._on_held(super().fit, x, y, *args, **kwargs)
+        return self._on_held("fit", super().fit, x, y, *args, **kwargs)
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         x, y = hold_given(x, "x"), self._with_classes(y)
         self._check_trained_size(x)
-        return self._on_held(super().evaluate, x, y, *args, **kwargs)
+        return self._on_held("evaluate", super().evaluate, x, y, *args, **kwargs)
 
     def predict(self, x, *args, **kwargs):
         x = hold_given(x, "x")
         self._check_trained_size(x)
-        return self._on_held(super().predict, x, *args, **kwargs)
+        return self._on_held("predict", super().predict, x, *args, **kwargs)
 
     def train_on_batch(self, x, y=None, *args, **kwargs):
         y = self._with_classes(y)
-        return self._on_held_batch(super().train_on_batch, x, y, *args, **kwargs)
+        return self._on_held_batch("train_on_batch", super().train_on_batch, x, y, *args, **kwargs)
 
     def test_on_batch(self, x, y=None, *args, **kwargs):
         y = self._with_classes(y)
-        return self._on_held_batch(super().test_on_batch, x, y, *args, **kwargs)
+        return self._on_held_batch("test_on_batch", super().test_on_batch, x, y, *args, **kwargs)
 
     def predict_on_batch(self, x):
-        return self._on_held_batch(super().predict_on_batch, x)
+        return self._on_held_batch("predict_on_batch", super().predict_on_batch, x)
 
     def test_step(self, *state_and_data):
         self._check_step(state_and_data[-1])
@@ -50,7 +50,7 @@ class ChecksData:
         self._check_step(state_and_data[-1])
         return super().predict_step(*state_and_data)
 
-    def _on_held(self, method, *args, **kwargs):
+    def _on_held(self, called, method, *args, **kwargs):
         """Calls a method of Keras with arrays that the backend represents exactly. Anything else is left to Keras.
 
         Validation data are checked too, before the first epoch instead of after it.
@@ -66,10 +66,10 @@ class ChecksData:
             held = [hold_given(part, f"validation_data: {name}") for part, name in zip(validation, DATA, strict=False)]
             self._with_classes(held[1] if len(held) > 1 else None)
             given["validation_data"] = (*held, *validation[len(held) :])
-        with self.in_method(method.__name__):
+        with self.in_method(called):
             return method(*bound.args, **bound.kwargs)
 
-    def _on_held_batch(self, method, *args, **kwargs):
+    def _on_held_batch(self, called, method, *args, **kwargs):
         """Does the same for methods that accept only arrays."""
         given = inspect.signature(method).bind(*args, **kwargs)
         for name, value in given.arguments.items():
@@ -77,7 +77,7 @@ class ChecksData:
                 given.arguments[name] = hold_inputs(value, name) if name == "x" else hold(value, name)
         self._check_class_weight(given.arguments)
         check_batch_sizes(**{name: given.arguments.get(name) for name in DATA})
-        with self.in_method(method.__name__):
+        with self.in_method(called):
             return method(*given.args, **given.kwargs)
 
     def _check_class_weight(self, given):
