@@ -63,6 +63,8 @@ def ensemble(
         - [Simple and Scalable Predictive Uncertainty Estimation using Deep Ensembles](https://arxiv.org/abs/1612.01474)
           (Lakshminarayanan et al., 2017).
     """
+    if isinstance(combine, keras.Model):
+        fail("`models` must be a list: pass all models in `[...]`.", models=[models, combine])
     combine = check_choice("combine", combine, COMBINES)
     from_logits = None if from_logits is None else check_flag("from_logits", from_logits)
     models, weights = _members(models, member_weights, combine)

@@ -5,6 +5,7 @@ import keras
 
 from keras_reg._typing import Config, DataFormat, Kind
 from keras_reg._validation import check_flag
+from keras_reg.layers._augmentation._parts import check_not_apart
 from keras_reg.layers._composite import Composite
 from keras_reg.layers._fused import fused
 
@@ -80,6 +81,7 @@ class Pipeline(Composite):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
+        check_not_apart(layers, kind)
         fuse = check_flag("fuse", fuse)
         layers = [layers] if isinstance(layers, keras.layers.Layer) else layers
         if isinstance(layers, (list, tuple)):

@@ -7,7 +7,7 @@ import numpy as np
 from keras_reg._renamed import renamed
 from keras_reg._typing import Config, DataFormat, Kind
 from keras_reg._validation import check_choice, fail, is_number, native
-from keras_reg.layers._augmentation._parts import spec_after
+from keras_reg.layers._augmentation._parts import check_not_apart, spec_after
 from keras_reg.layers._batch._terms import check_same_size
 from keras_reg.layers._batch_augmentation import BatchAugmentation
 from keras_reg.layers._composite import Composite
@@ -89,6 +89,7 @@ class RandomChoice(Composite):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
+        check_not_apart(layers, probabilities)
         mode = check_choice("mode", mode, ("batch", "sample"))
         layers = [taken_apart(layer) for layer in layers] if isinstance(layers, (list, tuple)) else layers
         super().__init__(layers, kind, data_format, seed, **kwargs)

@@ -173,6 +173,8 @@ def test_what_is_refused():
     regression.compile("sgd", "mse")
     with raises_received("regression", "loss="):
         inference.calibrate(regression, (LOGITS, Y))
+    with raises_received("(x, y)", "from_logits='ndarray'"):
+        inference.calibrate(network(), LOGITS, Y)
     for data in (3, (LOGITS,), [], (LOGITS[:0], Y[:0])):
         with raises_received("`data`", "data="):
             inference.calibrate(network(), data)

@@ -146,6 +146,8 @@ def test_networks_of_equal_names_and_several_inputs_in_regularized_models():
 
 def test_what_is_refused():
     models = members(2, "softmax")
+    with raises_received("must be a list", "models="):
+        inference.ensemble(*models)
     for names, received in ((["a"], "outputs=['a']"), (["a", "b"], "outputs=['a', 'b']")):
         inputs = keras.Input((4,))
         named = keras.Model(inputs, {name: keras.layers.Dense(3, "softmax", name=name)(inputs) for name in names})

@@ -133,6 +133,15 @@ def test_keras_own_mixers_are_refused():
         Pipeline([keras.layers.MixUp(0.2)])
 
 
+@pytest.mark.parametrize("kind", [Pipeline, RandomChoice])
+def test_layers_one_after_the_other_or_with_weights_are_refused(kind):
+    with raises_received("must be a list", "layers="):
+        kind(RandomErasing(), MixUp())
+    for trained in (keras.layers.Dense(3), keras.layers.BatchNormalization()):
+        with raises_received("without weights to train", "layers="):
+            kind([RandomErasing(), trained])
+
+
 def test_layers_of_two_layouts_are_refused():
     with raises_received("data_format"):
         Pipeline([RandomErasing(data_format="channels_first"), RandomPadCrop(2, data_format="channels_last")])

@@ -46,12 +46,21 @@ def check_layers(layers, what="layers"):
             fail(f"`{what}` must hold Keras layers.", **{what: layer})
         if type(layer) in (getattr(keras.layers, "MixUp", None), getattr(keras.layers, "CutMix", None)):
             fail("Use the mixers of `keras_reg.layers`: Keras' own do not mix sample weights.", layer=layer.name)
+        trained = any(hasattr(layer, f"{weights}_initializer") for weights in ("kernel", "embeddings", "gamma"))
+        if trained and not isinstance(layer, BatchAugmentation):
+            fail(f"`{what}` must hold layers that change data, without weights to train.", **{what: layer})
         if not isinstance(layer, BatchAugmentation) and holds_mixer(layer):
             fail(
                 "A mixer inside a model does not get the labels. Pass the layers of the model in a list.",
                 layer=layer.name,
             )
     return layers
+
+
+def check_not_apart(layers, second, what="layers"):
+    """Refuses layers that are passed one after the other, where the second of them is another argument."""
+    if isinstance(second, keras.layers.Layer):
+        fail(f"`{what}` must be a list: pass both in `[...]`.", **{what: [layers, second]})
 
 
 def agreed_format(layers, data_format):
