@@ -64,7 +64,7 @@ def ensemble(
           (Lakshminarayanan et al., 2017).
     """
     if isinstance(combine, keras.Model):
-        fail("`models` must be a list: pass all models in `[...]`.", models=[models, combine])
+        fail("`models` must be a list: the second argument is `combine`.", models=models, combine=combine)
     combine = check_choice("combine", combine, COMBINES)
     from_logits = None if from_logits is None else check_flag("from_logits", from_logits)
     models, weights = _members(models, member_weights, combine)

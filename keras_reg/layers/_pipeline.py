@@ -81,7 +81,7 @@ class Pipeline(Composite):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        check_not_apart(layers, kind)
+        check_not_apart(layers, kind, "kind")
         fuse = check_flag("fuse", fuse)
         layers = [layers] if isinstance(layers, keras.layers.Layer) else layers
         if isinstance(layers, (list, tuple)):

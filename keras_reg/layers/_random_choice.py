@@ -89,7 +89,7 @@ class RandomChoice(Composite):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        check_not_apart(layers, probabilities)
+        check_not_apart(layers, probabilities, "probabilities")
         mode = check_choice("mode", mode, ("batch", "sample"))
         layers = [taken_apart(layer) for layer in layers] if isinstance(layers, (list, tuple)) else layers
         super().__init__(layers, kind, data_format, seed, **kwargs)

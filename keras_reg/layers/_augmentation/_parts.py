@@ -57,10 +57,10 @@ def check_layers(layers, what="layers"):
     return layers
 
 
-def check_not_apart(layers, second, what="layers"):
-    """Refuses layers that are passed one after the other, where the second of them is another argument."""
+def check_not_apart(layers, second, name):
+    """Refuses layers that are passed one after the other, where the second of them is the argument `name`."""
     if isinstance(second, keras.layers.Layer):
-        fail(f"`{what}` must be a list: pass both in `[...]`.", **{what: [layers, second]})
+        fail(f"`layers` must be a list: the second argument is `{name}`.", layers=layers, **{name: second})
 
 
 def agreed_format(layers, data_format):

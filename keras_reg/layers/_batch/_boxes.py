@@ -62,15 +62,15 @@ def _check_values(boxes, classes, box_format):
         return
     relative = box_format.startswith("rel_")
     if relative and boxes.max() > FAR_OUTSIDE:
-        expected = f"Expected shares of the width and height for {box_format!r}. Pixels have another format."
+        expected = f"Expected `boxes` in shares of the width and height for {box_format!r}. Pixels have another format."
     elif not relative and boxes.max() <= 1 and (boxes % 1).any():
-        expected = f"Expected pixels for {box_format!r}. Shares of the width and height have another format."
+        expected = f"Expected `boxes` in pixels for {box_format!r}. Shares of the width and height have another format."
     elif not box_format.endswith("xywh") and (boxes[:, 2:] < boxes[:, :2]).any():
         boxes = boxes[(boxes[:, 2:] < boxes[:, :2]).any(-1)]
-        expected = f"Expected boxes in the format {box_format!r}, whose last two numbers are not below the first two."
+        expected = f"Expected `boxes` in the format {box_format!r}, whose last two numbers are not below the first two."
     elif box_format.endswith("xywh") and boxes[:, 2:].min() < 0:
         boxes = boxes[(boxes[:, 2:] < 0).any(-1)]
-        expected = f"Expected boxes in the format {box_format!r}, whose widths and heights are not negative."
+        expected = f"Expected `boxes` in the format {box_format!r}, whose widths and heights are not negative."
     else:
         return
     fail(f"{expected} Pass `bounding_box_format`.", box=boxes[0].tolist())
