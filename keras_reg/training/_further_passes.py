@@ -107,6 +107,7 @@ class _OfStep(threading.local):
     def __init__(self, compiled):
         self.compiled, self.optimizer, self.passes = [compiled], None, None
         self.in_training, self.in_test = True, False
+        self.stateful = None  # the stateful layers of the network
         self.method = None  # the method of Keras that runs, such as "fit"
 
 
@@ -125,8 +126,10 @@ class HasFurtherPasses(UsesParts):
 
     def variables_that_passes_move(self):
         """Returns the variables from which a pass draws or continues: seeds, and the states of stateful RNNs."""
-        stateful = [layer for layer in inside(self.model) if getattr(layer, "stateful", False)]
-        states = [state for layer in stateful for state in keras.tree.flatten(getattr(layer, "states", None))]
+        of_step = self._of_step
+        if of_step.stateful is None:  # looked for once, since this takes milliseconds
+            of_step.stateful = [layer for layer in inside(self.model) if getattr(layer, "stateful", False)]
+        states = [state for layer in of_step.stateful for state in keras.tree.flatten(getattr(layer, "states", None))]
         seeds = [variable for variable in self.non_trainable_variables if _backend.is_seed(variable)]
         return seeds + [state for state in states if state is not None]
 
