@@ -61,6 +61,7 @@ MAKERS = {
 BLEND = ("MixUp", "RandomChoice", "RandomResizedCrop", "PCAColorJitter")
 
 
+@pytest.mark.filterwarnings("ignore:.*got pixels")
 @pytest.mark.parametrize("name", MAKERS)
 @properties
 @given(size=SIZES, count=COUNTS, dtype=DTYPES, rate=RATES, seed=SEEDS)

@@ -2,7 +2,7 @@
 
 import warnings
 
-from keras_reg._backend import least_of
+from keras_reg._backend import place_of
 from keras_reg._validation import fail
 from keras_reg.layers._batch._content import FIELDS, KEYS, leaves
 from keras_reg.layers._batch._kinds import CHANNELS
@@ -71,11 +71,11 @@ def warn_of_other_layout(images, data_format, layer):
 
 def warn_of_other_range(images, value_range, layer):
     """Warns if pixels lie far outside of a range, or if none of them leaves its lowest hundredth."""
-    low, high = map(float, value_range or (0, 255))
-    least, negated = least_of(images), least_of(-images)
-    if least is None or negated is None:
+    if 0 in images.shape:
         return
-    most, width = -negated, high - low
+    ops, (low, high) = place_of([images]).ops, map(float, value_range or (0, 255))
+    pixels, width = ops.cast(images, "float32"), high - low
+    least, most = float(ops.min(pixels)), float(ops.max(pixels))
     if least < low - width / 2 or most > high + width / 2 or (most > least and most <= low + width / 100):
         warnings.warn(
             f"`{layer}` got pixels from {least:.4g} to {most:.4g}, but its `value_range` is {(low, high)}. Pass the "
