@@ -12,6 +12,7 @@ from keras_reg._validation import check_choice, check_flag, check_integer
 from keras_reg.losses._crossentropy import as_outputs, smoothed_crossentropy
 from keras_reg.losses._reduction import Reduction, checked_weights, own_weights
 from keras_reg.losses._shares import Shares, listed
+from keras_reg.losses._targets import as_numbers
 
 
 @renamed(smoothing="label_smoothing")
@@ -151,7 +152,8 @@ class LabelSmoothingCrossentropy(keras.losses.Loss):
         self._masked = None if self.ignore_class is None else Masked()
 
     def __call__(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensors = None) -> Tensors:
-        y_pred = y_pred if ops.is_tensor(y_pred) or isinstance(y_pred, keras.KerasTensor) else as_outputs(y_pred)
+        is_tensor = ops.is_tensor(y_pred) or isinstance(y_pred, keras.KerasTensor)
+        y_pred = as_numbers("y_pred", y_pred) if is_tensor else as_outputs(y_pred)
         if sample_weight is not None:
             sample_weight = checked_weights(sample_weight, y_pred, self.axis)
             if self._masked is not None or len(sample_weight.shape) < len(y_pred.shape) - 1:

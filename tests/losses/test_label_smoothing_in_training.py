@@ -506,3 +506,9 @@ def test_an_eager_step_refuses_logits_for_probabilities():
     network.compile("sgd", LabelSmoothingCrossentropy(0.1))
     with raises_received("from_logits=True"):
         network.fit(x, y, verbose=0)
+
+
+def test_complex_outputs_are_refused():
+    outputs = keras.ops.cast(np.ones((2, 3)), "complex64")
+    with raises_received("y_pred", "complex64"):
+        LabelSmoothingCrossentropy(from_logits=True)(np.array([0, 1]), outputs)
