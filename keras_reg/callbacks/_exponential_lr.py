@@ -11,7 +11,7 @@ from keras_reg.callbacks._scheduled_rates import ScheduledRates
 class ExponentialLR(ScheduledRates):
     """Sets the learning rate to `lr0 * gamma^epoch`, and logs it.
 
-    The rate depends on the number of the epoch, not on the previous rate or the optimizer's step counter. So it is
+    The rate depends on the number of the epoch, not on the optimizer's step counter. So it is
     right after `fit(initial_epoch=5)`, and with `steps_per_execution` and gradient accumulation. The optimizers of a
     `MultiOptimizer` share one factor, so the ratios of their rates are kept, also at the floor.
 
@@ -25,8 +25,8 @@ class ExponentialLR(ScheduledRates):
     optimizers.
 
     lr0 is the optimizer's rate at the start of training, unless this callback has set that rate: then the previous lr0
-    is kept. If another callback, such as `ReduceLROnPlateau`, changes the rate during training, lr0 changes by the same
-    factor. If a model was saved in the middle of a schedule and training continues with a new callback, pass
+    is kept. If another callback, such as `ReduceLROnPlateau`, reduces the rate during training, lr0 is reduced by the
+    same factor. If a model was saved in the middle of a schedule and training continues with a new callback, pass
     `initial_learning_rate`, or the state of the old callback (`load_state_dict`, `persist`).
 
     Args:

@@ -26,7 +26,7 @@ class ScheduledRates(StatefulCallback):
         verbose: 1 prints the rates at the start of every epoch.
     """
 
-    OF_FIT = MappingProxyType({"_optimizers": ()})
+    OF_FIT = MappingProxyType({"_optimizers": (), "_runs": False})
     STATE: tuple[str, ...] = ("initial_learning_rates", "learning_rates", "steps_per_epoch")
 
     def __init__(self, initial_learning_rate, per, verbose):
@@ -36,7 +36,8 @@ class ScheduledRates(StatefulCallback):
         )
         self.per = check_choice("per", per, ("epoch", "step"))
         self.verbose = check_verbose(verbose)
-        self.initial_learning_rates, self.learning_rates, self._optimizers = [], [], ()
+        self.initial_learning_rates, self.learning_rates = [], []
+        self._optimizers, self._runs = (), False  # whose rates it has set, and whether an epoch of this `fit` has begun
         if self.per == "step":
             # Set here and not defined in the class, and safe in a thread, so that Keras does not wait for the device
             # after every batch.
@@ -55,6 +56,7 @@ class ScheduledRates(StatefulCallback):
 
     def on_train_begin(self, logs: Logs = None) -> None:
         super().on_train_begin(logs)
+        self._runs = False
         for optimizer in self._find_optimizers():
             if not isinstance(optimizer.learning_rate, keras.Variable):
                 fail(
@@ -67,6 +69,8 @@ class ScheduledRates(StatefulCallback):
         number = epoch - self.first_epoch
         if not self._loaded:
             self._find_initial_rates(number)
+        self._optimizers = tuple(weakref.ref(optimizer) for optimizer in members(self.model.optimizer))
+        self._runs = True
         super().on_epoch_begin(epoch, logs)
         self.steps_per_epoch = (self.params or {}).get("steps") or self.steps_per_epoch
         self._epoch, self._ended = number, []
@@ -104,7 +108,7 @@ class ScheduledRates(StatefulCallback):
 
         A new optimizer may have the rates that this callback has set for another one. It counts as the same optimizer,
         loaded from a file, only if training does not start anew. If something else, such as `ReduceLROnPlateau`, has
-        changed a rate during training, the initial rate changes by the same factor.
+        reduced a rate during this training, the initial rate is reduced by the same factor.
         """
         optimizers = members(self.model.optimizer)
         rates = [rate_of(optimizer) for optimizer in optimizers]
@@ -113,12 +117,14 @@ class ScheduledRates(StatefulCallback):
         untouched = (same or number > 0) and len(rates) == len(self.learning_rates) and all(
             math.isclose(rate, own, rel_tol=SAME) for rate, own in zip(rates, self.learning_rates, strict=True)
         )  # fmt: skip
-        self._optimizers = tuple(weakref.ref(optimizer) for optimizer in optimizers)
-        if same and number > 0 and all(self.learning_rates):
-            changes = [rate / own for rate, own in zip(rates, self.learning_rates, strict=True)]
-            pairs = zip(self.initial_learning_rates, changes, strict=True)
-            self.initial_learning_rates = [initial if untouched else initial * change for initial, change in pairs]
+        if same and self._runs and untouched:
             return
+        if same and self._runs and all(self.learning_rates):
+            changes = [rate / own for rate, own in zip(rates, self.learning_rates, strict=True)]
+            if max(changes) <= 1 + SAME:
+                pairs = zip(self.initial_learning_rates, changes, strict=True)
+                self.initial_learning_rates = [initial * change for initial, change in pairs]
+                return
         if not untouched:
             self.initial_learning_rates = rates
         highest = max(self.initial_learning_rates)

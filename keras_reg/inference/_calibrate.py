@@ -59,7 +59,7 @@ def calibrate(model: keras.Model, data: Any, from_logits: bool | None = None) ->
     """
     check_trained(model)
     check_predictions(model, "`calibrate`")
-    if hasattr(from_logits, "shape"):
+    if getattr(from_logits, "shape", ()) != ():
         fail("`data` must be a pair (x, y): pass `calibrate(model, (x, y))`.", from_logits=type(from_logits).__name__)
     from_logits = None if from_logits is None else check_flag("from_logits", from_logits)
     x, y, weight, outputs = predictions_on(model, data)

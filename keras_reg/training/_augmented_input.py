@@ -1,5 +1,7 @@
 """Finds the input that an augmentation takes among those of a model, and puts it back."""
 
+import keras
+
 from keras_reg._validation import fail
 
 
@@ -9,10 +11,11 @@ def find_images(x, model, augmentation, augmented_input, mixes_inside=False):
     With `mixes_inside`, mixers leave all inputs as they are.
     """
     if not isinstance(x, (dict, list, tuple)):
-        only = [0, *(tensor.name for tensor in getattr(model, "inputs", None) or ())]
-        if augmented_input is not None and len(only) <= 2 and augmented_input not in only:
+        names = [tensor.name for tensor in getattr(model, "inputs", None) or ()]
+        keys = list(model.input) if isinstance(model, keras.Function) and isinstance(model.input, dict) else []
+        if augmented_input is not None and len(names) == 1 and augmented_input not in (0, *names, *keys):
             fail("`augmented_input` must be the name or the position of one of the inputs.",
-                 augmented_input=augmented_input, inputs=only[1:])  # fmt: skip
+                 augmented_input=augmented_input, inputs=keys or names)  # fmt: skip
         return None, x
     places = list(x) if isinstance(x, dict) else list(range(len(x)))
     takes_all = augmentation is not None and augmentation._any_rank  # inputs of any shape

@@ -131,7 +131,7 @@ class HasFurtherPasses(UsesParts):
             of_step.stateful = [layer for layer in inside(self.model) if getattr(layer, "stateful", False)]
         states = [state for layer in of_step.stateful for state in keras.tree.flatten(getattr(layer, "states", None))]
         seeds = [variable for variable in self.non_trainable_variables if _backend.is_seed(variable)]
-        return seeds + [state for state in states if state is not None]
+        return seeds + [state for state in states if isinstance(state, keras.Variable)]
 
     @contextlib.contextmanager
     def further_passes(self, *arguments):

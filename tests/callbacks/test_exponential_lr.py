@@ -117,6 +117,25 @@ def test_used_twice_it_starts_from_the_same_rate_again(data):
     np.testing.assert_allclose(rates_of(make_model(SGD(last)), data, decay), last * 0.5 ** np.arange(5), rtol=1e-6)
 
 
+def test_a_rate_that_is_raised_by_hand_is_a_new_one(data):
+    """Only reductions during a training are kept: a factor could be of any size, as at the end of a cosine."""
+    model, decay = make_model(SGD(0.8)), ExponentialLR(0.5)
+    rates_of(model, data, decay, epochs=2)
+    model.optimizer.learning_rate = 3.0
+    with pytest.warns(UserWarning, match="initial_learning_rate"):
+        np.testing.assert_allclose(rates_of(model, data, decay, initial_epoch=2), 3 * 0.5 ** np.arange(2, 5), rtol=1e-6)
+
+
+def test_a_rate_that_is_reduced_after_a_reload_is_reduced_once(data):
+    whole = make_model(SGD(0.8)).fit(*data, epochs=5, callbacks=[ExponentialLR(0.5), Reduce()], verbose=0)
+    model, decay = make_model(SGD(0.8)), ExponentialLR(0.5)
+    rates_of(model, data, decay, epochs=1)
+    again = ExponentialLR(0.5)
+    again.load_state_dict(decay.state_dict())
+    found = model.fit(*data, epochs=5, initial_epoch=1, callbacks=[again, Reduce()], verbose=0)
+    np.testing.assert_allclose(found.history["learning_rate"], whole.history["learning_rate"][1:], rtol=1e-6)
+
+
 class Reduce(keras.callbacks.Callback):
     """Divides the rate by ten at the end of the second epoch, as `ReduceLROnPlateau` may."""
 

@@ -267,12 +267,16 @@ def test_boxes_that_are_erased_wholly_are_dropped_and_no_others(box_format):
 
 @pytest.mark.parametrize(
     ("box_format", "box"),
-    [("xyxy", (10, 10, 4, 5)), ("xyxy", (0.1, 0.2, 0.4, 0.5)), ("rel_xyxy", (3, 2, 14, 9)), ("xywh", (3, 2, -1, 4))],
+    [("xyxy", (10, 10, 4, 5)), ("rel_xyxy", (3, 2, 14, 9)), ("xywh", (3, 2, -1, 4))],
 )
 def test_boxes_of_another_format_are_refused(box_format, box):
     boxes = {"boxes": np.array([[box, [-1] * 4]], "float32"), "classes": np.array([[0, -1]], "int32")}
     data = {"images": np.zeros((1, 16, 16, 3), "float32"), "bounding_boxes": boxes}
     with raises_received("bounding_box_format", "box="):
         RandomFlip(rate=1.0, bounding_box_format=box_format)(data)
+    with raises_received('"classes" of shape (batch, n)', "(1, 1)"):
+        RandomFlip(bounding_box_format=box_format)(
+            {**data, "bounding_boxes": {**boxes, "classes": boxes["classes"][:, :1]}}
+        )
     boxes["classes"][:] = -1  # padding may hold anything
     RandomFlip(rate=1.0, bounding_box_format=box_format)(data)

@@ -13,6 +13,7 @@ from layers.batches import assert_same_bits
 from keras_reg.layers import (
     AugMix,
     AutoAugment,
+    BatchAugmentation,
     ColorJitter,
     CutMix,
     LabelNoise,
@@ -247,12 +248,20 @@ def test_labels_that_are_no_map_are_refused_if_only_the_data_show_it(name):
 
     images = np.random.default_rng(0).random((4, 9, 8, 3), "float32")
     labels = np.eye(7, dtype="float32")[np.random.default_rng(0).integers(0, 7, (4, 5))]
-    with pytest.raises(tf.errors.InvalidArgumentError, match=f"`{name}` changes `labels` of shape.*ensure_shape"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"`{name}` treats `labels` of shape.*ensure_shape"):
         mapped(MOVERS[name](), images, labels, (None, None, 3))
     maps = (images[..., 0] > 0.5).astype("float32")
     found, expected = (mapped(MOVERS[name](), images, maps, size) for size in ((None, None, 3), (9, 8, 3)))
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(to_numpy(one), to_numpy(other))
+
+
+@pytest.mark.parametrize("name", ["ColorJitter", "RandomErasing", "Pipeline"])
+def test_layers_that_change_no_maps_take_any_labels_of_unknown_sizes(name):
+    images, labels = np.random.default_rng(0).random((4, 9, 8, 3), "float32"), np.ones((4, 5, 7), "float32")
+    make = {"ColorJitter": lambda: ColorJitter(0.2, value_range=(0, 1)), "RandomErasing": lambda: RandomErasing(1.0)}
+    layer = make.get(name, lambda: Pipeline([RandomGaussianBlur(), RandomGaussianNoise(0.1)]))()
+    np.testing.assert_array_equal(to_numpy(mapped(layer, images, labels, (None, None, 3))[1]), labels)
 
 
 def test_steps_of_a_signal_are_refused_if_only_the_data_show_it():
@@ -266,6 +275,15 @@ def test_steps_of_a_signal_are_refused_if_only_the_data_show_it():
         16,
         7,
     )
+
+
+class Shares(BatchAugmentation):
+    """Of somebody who computes with shares from here on."""
+
+    moves_pixels = False
+
+    def transform_images(self, images, transformation, batch):
+        return images / 255
 
 
 RANGED = {
@@ -303,3 +321,4 @@ def test_pixels_far_outside_of_their_range_are_warned_about_once(name):
         ):
             RANGED[name](given)(pixels)
         Pipeline([keras.layers.Rescaling(255.0), ColorJitter(0.5, value_range=(0, 255))])(shares)
+        Pipeline([Shares(), ColorJitter(0.5, value_range=(0, 1))])(255 * shares)

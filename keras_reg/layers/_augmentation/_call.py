@@ -63,7 +63,7 @@ class AugmentationCall:
         batch = dataclasses.replace(batch, kind=kind)
         if single:
             batch = each(batch, lambda array: batch.ops.expand_dims(array, 0))
-        if training and not self._any_rank:
+        if training and any(layer._changes_maps() for layer in self._walk()):
             check_unknown_sizes(batch, self.data_format, type(self).__name__)
         batch = self._augment(batch, index) if training else self._infer(batch)
         if single:
@@ -96,16 +96,23 @@ class AugmentationCall:
         self._knows_layout = True
         warn_of_other_layout(images, self.data_format, type(self).__name__)
 
+    def _changes_maps(self):
+        """Whether this layer, without the layers in it, changes maps such as masks along with the images."""
+        fills = getattr(self, "mask_fill", None) is not None
+        return ((self._calls_hooks and self.moves_pixels) or self._mixes or fills) and not self._any_rank
+
     def _check_range(self, images):
         """Warns once if the values of the first images do not fit the ranges of pixels that layers assume."""
         if self._knows_range or not is_concrete(images) or not hasattr(images, "shape") or not is_float(images):
             return
         self._knows_range = True
         for layer in self._walk():
-            if not all(isinstance(part, AugmentationCall) for part in getattr(layer, "layers", ())):
-                return  # a layer of Keras may change the range
-            if layer._has_range:
-                warn_of_other_range(images, layer.value_range, type(layer).__name__)
+            if any(
+                not type(part).__module__.startswith("keras_reg.") for part in (layer, *getattr(layer, "layers", ()))
+            ):
+                return  # a layer of Keras, or of the user, may change the range
+            if layer._has_range and layer.value_range is not None:
+                warn_of_other_range(images[:64], layer.value_range, type(layer).__name__)
 
     def _check_sees_labels(self, batch, training):
         """Refuses a mixer inside a model: the labels go directly to the loss, so it would mix only the images."""

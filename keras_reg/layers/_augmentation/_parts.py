@@ -46,8 +46,11 @@ def check_layers(layers, what="layers"):
             fail(f"`{what}` must hold Keras layers.", **{what: layer})
         if type(layer) in (getattr(keras.layers, "MixUp", None), getattr(keras.layers, "CutMix", None)):
             fail("Use the mixers of `keras_reg.layers`: Keras' own do not mix sample weights.", layer=layer.name)
-        trained = any(hasattr(layer, f"{weights}_initializer") for weights in ("kernel", "embeddings", "gamma"))
-        if trained and not isinstance(layer, BatchAugmentation):
+        trained = any(hasattr(layer, f"{weights}_initializer") for weights in ("kernel", "depthwise", "embeddings"))
+        scaled = hasattr(layer, "gamma_initializer") and (
+            getattr(layer, "scale", True) or getattr(layer, "center", True)
+        )
+        if (trained or scaled) and not isinstance(layer, BatchAugmentation):
             fail(f"`{what}` must hold layers that change data, without weights to train.", **{what: layer})
         if not isinstance(layer, BatchAugmentation) and holds_mixer(layer):
             fail(

@@ -47,8 +47,12 @@ def check_boxes(batch, box_format=None, cuts=False, layer=""):
     if box_format and box_format.startswith("rel_") and keras.backend.is_int_dtype(dtype):
         fail("Expected boxes of a floating dtype, since they are shares.", bounding_box_format=box_format, dtype=dtype)
     for name, value in boxes.items():
-        if name != "boxes" and len(value.shape) != len(shape) - 1:
-            fail(f'Expected "{name}" of shape (batch, n).', shape=tuple(value.shape))
+        known = None not in (*value.shape, *shape)
+        if name == "boxes" or (
+            tuple(value.shape) == tuple(shape[:-1]) if known else len(value.shape) == len(shape) - 1
+        ):
+            continue
+        fail(f'Expected "{name}" of shape (batch, n).', shape=tuple(value.shape), boxes=tuple(shape))
     if box_format and all(map(is_concrete, (boxes["boxes"], boxes[class_key(boxes)]))):
         _check_values(
             *(np.asarray(ops.convert_to_numpy(boxes[key])) for key in ("boxes", class_key(boxes))), box_format
@@ -60,20 +64,14 @@ def _check_values(boxes, classes, box_format):
     boxes = boxes[classes >= 0].astype("float64")
     if not boxes.size:
         return
-    relative = box_format.startswith("rel_")
-    if relative and boxes.max() > FAR_OUTSIDE:
-        expected = f"Expected `boxes` in shares of the width and height for {box_format!r}. Pixels have another format."
-    elif not relative and boxes.max() <= 1 and (boxes % 1).any():
-        expected = f"Expected `boxes` in pixels for {box_format!r}. Shares of the width and height have another format."
-    elif not box_format.endswith("xywh") and (boxes[:, 2:] < boxes[:, :2]).any():
-        boxes = boxes[(boxes[:, 2:] < boxes[:, :2]).any(-1)]
-        expected = f"Expected `boxes` in the format {box_format!r}, whose last two numbers are not below the first two."
-    elif box_format.endswith("xywh") and boxes[:, 2:].min() < 0:
-        boxes = boxes[(boxes[:, 2:] < 0).any(-1)]
-        expected = f"Expected `boxes` in the format {box_format!r}, whose widths and heights are not negative."
+    sizes = boxes[:, 2:] if box_format.endswith("xywh") else boxes[:, 2:] - boxes[:, :2]
+    if box_format.startswith("rel_") and boxes.max() > FAR_OUTSIDE:
+        wrong, looks = boxes.max(-1) > FAR_OUTSIDE, "look like pixels"
+    elif (sizes < -SLIVER).any():
+        wrong, looks = (sizes < -SLIVER).any(-1), f"are not in the format {box_format!r}: a size is negative"
     else:
         return
-    fail(f"{expected} Pass `bounding_box_format`.", box=boxes[0].tolist())
+    fail(f"These `boxes` {looks}. Pass `bounding_box_format`.", box=boxes[wrong][0].tolist())
 
 
 def class_key(boxes):

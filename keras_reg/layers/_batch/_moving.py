@@ -44,9 +44,9 @@ def check_no_smaller_map(array, batch, data_format, layer):
         return
     if any([-(-side // factor) for side in sides] == found for factor in range(2, min(sides) + 1)):
         fail(
-            f"`{layer}` cannot change a label map with fewer pixels than the images like these. Pass labels with the "
-            "height and width of the images, and reduce them afterwards. One-hot labels of several positions should be "
-            "floats.",
+            f"`{layer}` cannot transform a label map that is smaller than its images. Pass labels with the height and "
+            "width of the images, and reduce them afterwards. If these are one-hot labels of several positions, cast "
+            "them to float.",
             labels=tuple(array.shape), images=tuple(batch.images.shape),
         )  # fmt: skip
 

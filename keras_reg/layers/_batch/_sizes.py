@@ -2,7 +2,7 @@
 
 import warnings
 
-from keras_reg._backend import place_of
+from keras_reg._backend import number_of, place_of
 from keras_reg._validation import fail
 from keras_reg.layers._batch._content import FIELDS, KEYS, leaves
 from keras_reg.layers._batch._kinds import CHANNELS
@@ -46,14 +46,15 @@ def check_unknown_sizes(batch, data_format, layer):
                 continue
             of_array = axes if len(array.shape) == rank else range(1, 1 + len(axes))
             pairs = list(zip([static(array, axis) for axis in of_array], known, strict=True))
-            if all(None in pair or pair[0] == pair[1] for pair in pairs) and any(None in pair for pair in pairs):
+            unknown = any(None in pair for pair in pairs) and 1 not in [size for size, _ in pairs]
+            if unknown and all(None in pair or pair[0] == pair[1] for pair in pairs):
                 sizes = [batch.ops.shape(array)[axis] for axis in of_array]
                 expected = [batch.ops.shape(batch.images)[axis] for axis in axes]
                 batch.place.check_equal(
                     sizes, expected,
-                    f"`{layer}` changes {NAMES[field]} of shape {tuple(array.shape)} like images of shape "
-                    f"{tuple(batch.images.shape)}, since these may have the same size, but they do not. Set the shape "
-                    "of both with `tf.ensure_shape`.",
+                    f"`{layer}` treats {NAMES[field]} of shape {tuple(array.shape)} as a map of the images, of shape "
+                    f"{tuple(batch.images.shape)}, since sizes are not known, but the sizes differ. Set both shapes "
+                    "with `tf.ensure_shape`.",
                 )  # fmt: skip
 
 
@@ -73,9 +74,9 @@ def warn_of_other_range(images, value_range, layer):
     """Warns if pixels lie far outside of a range, or if none of them leaves its lowest hundredth."""
     if 0 in images.shape:
         return
-    ops, (low, high) = place_of([images]).ops, map(float, value_range or (0, 255))
+    ops, (low, high) = place_of([images]).ops, map(float, value_range)
     pixels, width = ops.cast(images, "float32"), high - low
-    least, most = float(ops.min(pixels)), float(ops.max(pixels))
+    least, most = number_of(ops.min(pixels)), number_of(ops.max(pixels))
     if least < low - width / 2 or most > high + width / 2 or (most > least and most <= low + width / 100):
         warnings.warn(
             f"`{layer}` got pixels from {least:.4g} to {most:.4g}, but its `value_range` is {(low, high)}. Pass the "
