@@ -14,17 +14,17 @@ from keras_reg.training._augmentations import as_augmentation, build_augmentatio
 from keras_reg.training._augmented_input import find_images
 from keras_reg.training._augments_batches import AugmentsBatches
 from keras_reg.training._checked_data import ChecksData
-from keras_reg.training._further_passes import HasFurtherPasses
 from keras_reg.training._mix_at import MixAt
 from keras_reg.training._mixture_model import MixtureModel
 from keras_reg.training._networks import options_like
 from keras_reg.training._own_steps import check_steps
 from keras_reg.training._penalties._penalty import Penalty
 from keras_reg.training._sharpness_aware import SharpnessAware
+from keras_reg.training._takes_further_passes import TakesFurtherPasses
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
-class RegularizedModel(AsNetwork, ChecksData, AugmentsBatches, AugmentedStep, HasFurtherPasses, MixtureModel):  # type: ignore[misc, valid-type]
+class RegularizedModel(AsNetwork, ChecksData, AugmentsBatches, AugmentedStep, TakesFurtherPasses, MixtureModel):  # type: ignore[misc, valid-type]
     """Trains a model on augmented batches. Images, labels and sample weights are augmented inside the compiled step.
 
     `evaluate`, `predict` and `export` use the plain model, and outputs, layers and logs have its names. `evaluate` and

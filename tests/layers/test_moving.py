@@ -319,7 +319,8 @@ def test_integer_boxes_are_rounded_once(name, form):
 
 @pytest.mark.parametrize("form", ["xyxy", "xywh", "center_xywh"])
 def test_integer_boxes_of_images_that_stay_do_not_change(form):
-    given = np.array([[[3, 5, 5, 7], [0, 0, 0, 0], [-1, -1, -1, -1]]], "int64")
+    first = [3, 5, 5, 7] if form.endswith(("xyxy", "yxyx")) else [5, 5, 3, 7]  # the last two are corners, or sizes
+    given = np.array([[first, [0, 0, 0, 0], [-1, -1, -1, -1]]], "int64")
     boxes = {"boxes": given, "classes": np.array([[1, 2, -1]])}
     layer = RandomAffine(20, rate=0.0, bounding_box_format=form)
     found = augment(layer, {"images": np.zeros((1, 16, 16, 1), "float32"), "bounding_boxes": boxes})["bounding_boxes"]

@@ -13,7 +13,7 @@ import keras
 from keras_reg._dtypes import dtype_of
 from keras_reg._validation import fail
 from keras_reg.layers._batch._content import each, map_arrays
-from keras_reg.layers._batch._shapes import spec_of, static
+from keras_reg.layers._batch._shapes import spatial_axes, spec_of, static
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,8 +78,8 @@ class Folding:
             fail("Bounding boxes are only supported for images.", kind=batch.kind)
         self.batch, self.last = batch, data_format == "channels_last"
         self.folds = FOLDS["signal" if batch.kind == "signal" else frames, self.last]
-        time = 1 if self.last else 2
-        self.spatial = (time,) if batch.kind == "signal" else (time, time + 1, time + 2)
+        self.spatial = spatial_axes(data_format, batch.kind)
+        time = self.spatial[0]
         self.frames = 1
         if batch.kind == "video" and frames == "channels":
             self.frames = batch.images.shape[time] if _is_spec(batch.images) else batch.ops.shape(batch.images)[time]

@@ -40,8 +40,10 @@ def spec_of(shape, dtype):
     return keras.KerasTensor(shape, dtype, name="spec")
 
 
-def spatial_axes(data_format):
-    return (1, 2) if data_format == "channels_last" else (2, 3)
+def spatial_axes(data_format, kind="image"):
+    """Returns the axes of time, rows and columns, of those that this kind of sample has."""
+    first = 1 if data_format == "channels_last" else 2
+    return tuple(range(first, first + {"signal": 1, "image": 2, "video": 3}[kind]))
 
 
 def channels_first(array, data_format):

@@ -5,18 +5,10 @@ import warnings
 from keras_reg._backend import number_of, place_of
 from keras_reg._validation import fail
 from keras_reg.layers._batch._content import FIELDS, KEYS, leaves
-from keras_reg.layers._batch._kinds import CHANNELS
-from keras_reg.layers._batch._shapes import static
+from keras_reg.layers._batch._kinds import CHANNELS, RANKS
+from keras_reg.layers._batch._shapes import spatial_axes, static
 
 FAR = 8  # how many times longer than the channels an axis must be to look like height or width
-
-
-SPATIAL_AXES = {
-    ("image", "channels_last"): (1, 2), ("image", "channels_first"): (2, 3),
-    ("video", "channels_last"): (1, 2, 3), ("video", "channels_first"): (2, 3, 4),
-    ("signal", "channels_last"): (1,), ("signal", "channels_first"): (2,),
-}  # fmt: skip
-NAMES = {"labels": "`labels`", "sample_weights": "`sample_weights`", "masks": "`segmentation_masks`"}
 
 
 def check_sizes(batch):
@@ -36,9 +28,9 @@ def check_unknown_sizes(batch, data_format, layer):
 
     In a graph of TensorFlow, this raises an error for the batch if the sizes differ.
     """
-    axes = SPATIAL_AXES.get((batch.kind, data_format))
-    if axes is None or not hasattr(batch.images, "shape"):
+    if batch.kind not in RANKS or not hasattr(batch.images, "shape"):
         return
+    axes, names = spatial_axes(data_format, batch.kind), dict(zip(FIELDS, KEYS, strict=True))
     rank, known = len(batch.images.shape), [static(batch.images, axis) for axis in axes]
     for field, least in (("labels", 3), ("sample_weights", 2), ("masks", 2)):
         for array in leaves(getattr(batch, field)):
@@ -52,7 +44,7 @@ def check_unknown_sizes(batch, data_format, layer):
                 expected = [batch.ops.shape(batch.images)[axis] for axis in axes]
                 batch.place.check_equal(
                     sizes, expected,
-                    f"`{layer}` treats {NAMES[field]} of shape {tuple(array.shape)} as a map of the images, of shape "
+                    f"`{layer}` treats `{names[field]}` of shape {tuple(array.shape)} as a map of the images, of shape "
                     f"{tuple(batch.images.shape)}, since sizes are not known, but the sizes differ. Set both shapes "
                     "with `tf.ensure_shape`.",
                 )  # fmt: skip
