@@ -18,8 +18,9 @@ BATCH = 32  # the size of the batches of arrays, as in `fit`
 def refresh_statistics(model, data):
     """Sets the moving statistics of all batch normalizations to the mean and variance of their inputs over `data`.
 
-    Each normalization uses the statistics of the batch, and all other layers are in inference mode. Normalizations that
-    are frozen are left as they are. After an error, all statistics are as before.
+    Each normalization uses the statistics of the batch, without the correction of batch renormalization, and all other
+    layers are in inference mode. Normalizations that are frozen are left as they are. After an error, all statistics
+    are as before.
 
     Raises:
         ValueError: If `data` has no batch.
@@ -37,7 +38,7 @@ def refresh_statistics(model, data):
                 model(x, **options)
         if not batches:
             fail("`data` must have at least one batch.", data=data)
-        found = {layer: counted.result() or before[layer] for layer, counted in moments.items()}
+        found = {layer: _statistics(layer, counted.result()) or before[layer] for layer, counted in moments.items()}
     finally:
         for layer, values in found.items():
             for variable, value in zip(statistics_of(layer), values, strict=True):
@@ -50,7 +51,20 @@ def is_updated(layer):
 
 
 def statistics_of(layer):
-    return layer.moving_mean, layer.moving_variance
+    with_renorm = (layer.moving_stddev,) if _renormalizes(layer) else ()
+    return layer.moving_mean, layer.moving_variance, *with_renorm
+
+
+def _statistics(layer, moments):
+    """Returns the values of `statistics_of` for (mean, variance), or `None` for `None`."""
+    if moments is None or not _renormalizes(layer):
+        return moments
+    mean, variance = moments
+    return mean, variance, np.sqrt(variance + layer.epsilon)
+
+
+def _renormalizes(layer):
+    return getattr(layer, "renorm", False)  # older versions of Keras have no batch renormalization
 
 
 @contextlib.contextmanager
@@ -61,11 +75,14 @@ def _collecting(layer, moments):
         moments.add(inputs, mask)
         return keras.layers.BatchNormalization.call(layer, inputs, training=True, mask=mask)
 
+    renorm = _renormalizes(layer)
     object.__setattr__(layer, "call", call)
+    layer.renorm = False
     try:
         yield
     finally:
         object.__delattr__(layer, "call")
+        layer.renorm = renorm
 
 
 class Moments:

@@ -1,5 +1,7 @@
 """Statistics of batch normalization from a whole data set, against NumPy in float64."""
 
+import inspect
+
 import keras
 import numpy as np
 import pytest
@@ -84,3 +86,19 @@ def test_after_an_error_all_is_as_before():
         refresh(network(layer), Interrupted(), X[:4])
     np.testing.assert_array_equal(to_numpy(layer.moving_variance), np.ones(3))
     assert "call" not in vars(layer)
+
+
+def test_batch_renormalization_is_not_used():
+    """The second normalization then gets inputs with mean 0 and variance 1, and training continues from there."""
+    if "renorm" not in inspect.signature(keras.layers.BatchNormalization).parameters:
+        pytest.skip("This Keras has no batch renormalization.")
+    first, second = keras.layers.BatchNormalization(renorm=True), keras.layers.BatchNormalization()
+    model = network(first, second)
+    far = X * 2 + 5
+    refresh(model, (far, None))
+    np.testing.assert_allclose(to_numpy(first.moving_mean), far.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(to_numpy(first.moving_variance), far.var(0), rtol=1e-4)
+    np.testing.assert_allclose(to_numpy(first.moving_stddev), np.sqrt(far.var(0) + first.epsilon), rtol=1e-4)
+    np.testing.assert_allclose(to_numpy(second.moving_mean), 0, atol=1e-5)
+    np.testing.assert_allclose(to_numpy(second.moving_variance), far.var(0) / (far.var(0) + 1e-3), rtol=1e-4)
+    assert first.renorm

@@ -125,12 +125,15 @@ _GIVEN = _Given()
 
 @contextlib.contextmanager
 def given_keys(pairs):
-    """Lets sources draw from given keys, so that their own state is not changed.
+    """Lets sources draw from given keys, so that their own state is not changed. Other sources stay as they are.
+
+    In each context, a source starts with the first number that follows from its key.
 
     Args:
         pairs: (source, key) for each source.
     """
-    before, _GIVEN.keys = _GIVEN.keys, {id(source): _GivenKey(key) for source, key in pairs}
+    before = _GIVEN.keys
+    _GIVEN.keys = {**before, **{id(source): _GivenKey(key) for source, key in pairs}}
     try:
         yield
     finally:

@@ -6,7 +6,7 @@ import keras
 
 from keras_reg._backend._current import BACKEND
 from keras_reg._backend._process_state import framework_random_state
-from keras_reg._backend._random import random_sources
+from keras_reg._backend._random import given_keys, random_sources
 
 
 class _EagerStateStep:
@@ -24,9 +24,10 @@ class _EagerStateStep:
         if not self.takes_further_passes:
             return super().train_step(data)
         before = [(variable, keras.ops.copy(variable)) for variable in self.variables_that_passes_move()]
-        sources = random_sources([variable for penalty in self.penalties for variable in penalty.variables])
-        keys = [(source, source.key()) for source in sources]
-        with self.further_passes(data, before, framework_random_state(), keys):
+        of_penalties = _keys([variable for penalty in self.penalties for variable in penalty.variables])
+        of_network = _keys(self.model.variables)
+        passes = self.further_passes(data, before, framework_random_state(), of_network, of_penalties)
+        with passes, given_keys(of_network):
             return super().train_step(data)
 
     def call_again(self, inputs):
@@ -35,6 +36,11 @@ class _EagerStateStep:
 
     def call_network(self, inputs, **options):
         return self.current_network()(inputs, **options)
+
+
+def _keys(variables):
+    """Returns (source, key for this step) for the random sources whose generator states are among these variables."""
+    return [(source, source.key()) for source in random_sources(variables)]
 
 
 class KeepsStateAfterErrors:

@@ -15,6 +15,7 @@ class Detachable(keras.callbacks.Callback):
     """
 
     OF_FIT = MappingProxyType({})
+    first_epoch = 0  # the epoch that counts as epoch 0: each phase of a `TransferLearner` sets its own
 
     def __getstate__(self):
         state = {name: value for name, value in vars(self).items() if name not in self.OF_FIT}
@@ -40,7 +41,6 @@ class StatefulCallback(Detachable):
 
     STATE: tuple[str, ...] = ()
     GROWING: tuple[str, ...] = ()
-    first_epoch = 0  # the epoch that counts as epoch 0: each phase of a `TransferLearner` sets its own
 
     def __init__(self) -> None:
         super().__init__()

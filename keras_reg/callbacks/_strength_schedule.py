@@ -50,6 +50,7 @@ class StrengthSchedule(Detachable):
             fail("`layers` or the model must have a `keras_reg.Strength` in place of a number.", layers=self.layers)
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        epoch -= self.first_epoch
         factor = self.schedule(epoch)
         if not is_number(factor) or not 0 <= factor <= 1:
             fail(f"`schedule` must return a factor in [0, 1], also for epoch {epoch}.", factor=factor)

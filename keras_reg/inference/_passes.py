@@ -62,7 +62,7 @@ class Moments:
             return ops.cast(output, at_least_float32(dtype_of(output))), []
         logs = self.distribution.logs(output)
         if not self.distribution.from_logits:
-            return ops.cast(output, "float32"), [self._entropy(logs)]
+            return ops.cast(output, at_least_float32(dtype_of(output))), [self._entropy(logs)]
         return self.of_probabilities.outputs(logs), [self._entropy(logs)]
 
     def _entropy(self, logs):

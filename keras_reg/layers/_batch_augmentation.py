@@ -235,6 +235,10 @@ class BatchAugmentation(
         """Returns a nest like the labels that tells for each array whether `transform_labels` is called on it."""
         return map_arrays(lambda _: True, labels)
 
+    def _for_labels(self, changes, transformation, selected):
+        """Returns the transformation and the selection for an array of labels, of which `_changes` says `changes`."""
+        return transformation, selected
+
     def _check(self, batch):
         """Refuses images that this layer cannot process correctly, and entries that it cannot move with them."""
         check_hooks(self, batch)

@@ -10,7 +10,7 @@ from keras_reg._validation import fail, native
 from keras_reg.layers._batch._content import leaves, map_arrays
 from keras_reg.layers._batch._fill_values import check_num_classes, holds
 from keras_reg.layers._batch._shapes import is_map, one_number_each
-from keras_reg.layers._batch_augmentation import BatchAugmentation
+from keras_reg.layers._batch_augmentation import BatchAugmentation, selected
 from keras_reg.layers._pixels._mixing import check_ids, hot_rows
 
 
@@ -18,8 +18,8 @@ from keras_reg.layers._pixels._mixing import check_ids, hot_rows
 class LabelNoise(BatchAugmentation):
     """Replaces each label, with probability `rate`, by a class drawn uniformly from all classes.
 
-    The true class can be drawn again, so a share of rate * (classes - 1) / classes of the labels changes. Images are
-    not changed. In inference, the layer is the identity. Inside `keras_reg.training.RegularizedModel`, metrics use the
+    The true class can be drawn again, so a share of rate * (classes - 1) / classes of the labels changes. The labels of
+    several outputs are drawn independently of each other. Images are not changed. In inference, the layer is the identity. Inside `keras_reg.training.RegularizedModel`, metrics use the
     labels without the noise.
 
     Args:
@@ -64,7 +64,6 @@ class LabelNoise(BatchAugmentation):
         - [DisturbLabel: Regularizing CNN on the Loss Layer](https://arxiv.org/abs/1605.00055) (Xie et al., 2016).
     """
 
-    uniform_numbers = 1
     keeps_integers = True
     changes_labels_of_metrics = False
 
@@ -84,18 +83,40 @@ class LabelNoise(BatchAugmentation):
         super().__init__(rate, seed=seed, **kwargs)
         self.num_classes, self.noisy_output = num_classes, noisy_output
 
+    @property
+    def _noisy_outputs(self):
+        return self.noisy_output if isinstance(self.noisy_output, list) else [self.noisy_output]
+
+    @property
+    def uniform_numbers(self) -> int:  # type: ignore[override]
+        return 2 * len(self._noisy_outputs) - 1  # a selection and a class for each output; the base adds a selection
+
+    def _draw_selection(self, u, batch, select):
+        if len(self._noisy_outputs) == 1:
+            return super()._draw_selection(u, batch, select)
+        numbers = u[:, : len(self._noisy_outputs)]
+        return selected(numbers, self.strength("rate", batch), None if select is None else select[:, None])
+
     def _changes(self, labels):
+        """Returns a nest like the labels: 0 for labels that stay, and else their position among the noisy outputs + 1."""
         if self.noisy_output is None and len(leaves(labels)) <= 1:
             return super()._changes(labels)
         known = _names(labels)
-        named = self.noisy_output if isinstance(self.noisy_output, list) else [self.noisy_output]
+        named = self._noisy_outputs
         if not all(name in known for name in named):
             named = self.noisy_output
             fail("`noisy_output` must select the labels to redraw.", noisy_output=named, labels=known)
-        chosen = [name in named for name in known for _ in keras.tree.flatten(labels[name])]
+        positions = {name: named.index(name) + 1 if name in named else 0 for name in known}
+        chosen = {name: keras.tree.map_structure(lambda _, at=at: at, labels[name]) for name, at in positions.items()}
         if isinstance(labels, dict):  # `keras.tree` sorts its keys
-            return {name: keras.tree.map_structure(lambda _, name=name: name in named, labels[name]) for name in known}
-        return keras.tree.pack_sequence_as(labels, chosen)
+            return chosen
+        return keras.tree.pack_sequence_as(labels, keras.tree.flatten(list(chosen.values())))
+
+    def _for_labels(self, changes, transformation, selected):
+        number = int(changes) - 1
+        if selected is not None and len(selected.shape) == 2:
+            selected = selected[:, number]
+        return transformation[:, number], selected
 
     def _check(self, batch):
         if not leaves(batch.labels):
@@ -123,7 +144,7 @@ class LabelNoise(BatchAugmentation):
             fail(f"Expected labels of shape (batch, {self.num_classes}).", shape=tuple(array.shape))
 
     def get_random_transformation(self, batch: Any, random: Any) -> Any:
-        return random.uniform[:, 0]
+        return random.uniform[:, len(self._noisy_outputs) - 1 :]
 
     def transform_labels(self, labels: Tensors, numbers: Any, batch: Any) -> Tensor:
         """Returns classes drawn with `numbers` in [0, 1), in the form of the labels."""

@@ -134,8 +134,9 @@ class PCAColorJitter(BatchAugmentation):
         """Computes the components from images.
 
         Args:
-            data: Array of images (n, height, width, channels), or an iterable of batches of images, or of tuples that
-                start with images. With `data_format="channels_first"`, channels come first.
+            data: Array of images (n, height, width, channels) or videos (n, frames, height, width, channels), or an
+                iterable of batches of these, or of tuples that start with them. With `data_format="channels_first"`,
+                channels are the second axis.
 
         Returns:
             The layer itself.
@@ -150,7 +151,7 @@ class PCAColorJitter(BatchAugmentation):
                 keras.ops.convert_to_numpy(images) if keras.ops.is_tensor(images) else images, "float64"
             )
             if self.data_format == "channels_first":
-                images = np.moveaxis(images, -3, -1)
+                images = np.moveaxis(images, -3 if images.ndim == 3 else 1, -1)
             pixels = images.reshape(-1, images.shape[-1])
             count, total, product = count + len(pixels), total + pixels.sum(0), product + pixels.T @ pixels
         if count < 2:

@@ -85,7 +85,8 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         in_bin = ops.one_hot(ops.reshape(ops.clip(place, 0, self.bins - 1), [-1]), self.bins, dtype=self.dtype)
         in_bin = in_bin * ops.reshape(weight, [-1, 1])
         for sums, values in ((self.confidences, confidence), (self.hits, hit)):
-            sums.assign_add(ops.sum(in_bin * ops.reshape(values, [-1, 1]), 0))
+            counted = ops.where(weight > 0, values, 0.0)  # without a number that is not finite, of weight 0
+            sums.assign_add(ops.sum(in_bin * ops.reshape(counted, [-1, 1]), 0))
         self.counts.assign_add(ops.sum(in_bin, 0))
 
     def _predictions(self, y_pred):

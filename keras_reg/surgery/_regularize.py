@@ -47,7 +47,7 @@ def regularize(
 
     Args:
         model: A built Functional or Sequential model.
-        kernel_l1, kernel_l2: Penalties on every kernel, which replace existing ones.
+        kernel_l1, kernel_l2: Penalties on every kernel, which replace existing ones. 0 removes them.
         bn_noise: Turns every `BatchNormalization` into a `NoisyBatchNormalization` with this `stddev`, a number or a
             `Strength`, or with a dict of the arguments `stddev`, `noise` and `virtual_batch_size`.
         dropout: Rate in [0, 1] of a dropout before the head, which is the last dense layer (or the convolution of a
@@ -89,14 +89,15 @@ def regularize(
     if not is_graph(model):
         fail("`model` must be a built Functional or Sequential model.", model=model)
     check_not_bypassed(model, (*TRAINING, *EVALUATION, *PREDICTION, *LOSS, *LOSS_ON_JAX), "the copy", remedy=REMEDY)
-    penalty = keras.regularizers.L1L2(kernel_l1 or 0.0, kernel_l2 or 0.0) if kernel_l1 or kernel_l2 else None
+    has_penalty = kernel_l1 is not None or kernel_l2 is not None
+    penalty = keras.regularizers.L1L2(kernel_l1 or 0.0, kernel_l2 or 0.0) if has_penalty else None
     penalized = KERNELS + BIASES * penalize_biases + NORMALIZATION * penalize_normalization
     rewriter = Rewriter(penalty, penalized, _noise_arguments(bn_noise))
     surgeon = Surgeon(rewriter, dropout, drop_path, spatial_dropout, seed)
     surgeon.plan(model)
     if dry_run or verbose:
         (print if dry_run else say)("\n".join(surgeon.report or ["Nothing to do."]))
-    elif surgeon.changes_nothing() and any((penalty, bn_noise, dropout, drop_path, spatial_dropout)):
+    elif surgeon.changes_nothing() and any((kernel_l1, kernel_l2, bn_noise, dropout, drop_path, spatial_dropout)):
         why = "; ".join(surgeon.report) or "it has no layers that the arguments concern"
         warnings.warn(f"`regularize` changes nothing in `{model.name}`: {why}.", stacklevel=2)
     return None if dry_run else surgeon.operate(model)

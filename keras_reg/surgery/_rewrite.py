@@ -18,8 +18,8 @@ class Rewriter:
     """
 
     def __init__(self, penalty, penalized, noise):
-        self.penalty = penalty and keras.regularizers.serialize(penalty)
-        self.penalized = penalized
+        self.penalty = keras.regularizers.serialize(penalty) if penalty and (penalty.l1 or penalty.l2) else None
+        self.penalized = penalized if penalty else ()  # names in configs
         self.noise = noise  # arguments of NoisyBatchNormalization, or None
 
     def changes(self, layer):
@@ -68,9 +68,10 @@ class Rewriter:
             return value, []
         new, changes = {}, []
         for name, item in value.items():
-            if self.penalty and name in self.penalized and not _is_quantized(value):
+            if name in self.penalized and not _is_quantized(value):
                 new[name] = self.penalty
-                changes.append(f"{name.removesuffix('_regularizer')} penalized")
+                what = name.removesuffix("_regularizer")
+                changes += [f"{what} penalized"] if self.penalty else [f"{what} no longer penalized"] if item else []
             else:
                 new[name], more = self._rewrite(item)
                 changes += more

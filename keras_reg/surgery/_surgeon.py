@@ -47,7 +47,9 @@ class Surgeon:
     def changes_nothing(self):
         """Whether no line of the report is a change."""
         changes = (" penalized", "-> NoisyBatchNormalization", "spatial dropout", ": dropout ", "on its branch")
-        return not any(change in line and "not penalized" not in line for line in self.report for change in changes)
+        others = ("not penalized", ": no ")
+        changing = [line for line in self.report if not any(other in line for other in others)]
+        return not any(change in line for line in changing for change in changes)
 
     def _visit(self, model, is_head, additions):
         """Visits all layers of a model; `is_head` says whether its outputs are those of the whole model."""
@@ -103,6 +105,8 @@ class Surgeon:
         self.report += [f"{layer.name}: {words}" for words in (*changes, *self.rewriter.unreached(layer, changes))]
         if self._spatial_dropout(layer) is not None:
             self.report.append(f"{layer.name}: spatial dropout {self.spatial_dropout} after it")
+        elif self.spatial_dropout is not None and POOLING.fullmatch(type(layer).__name__):
+            self.report.append(f"{layer.name}: no spatial dropout, since `SpatialDropout1D` needs channels last")
 
     def _plan_head(self, head, before):
         if id(head) in self.heads:

@@ -11,6 +11,7 @@ from keras_reg._validation import fail
 from keras_reg.layers import Pipeline
 from keras_reg.layers._batch._content import Batch, leaves, map_arrays, nest_computed_once
 from keras_reg.layers._batch_augmentation import BatchAugmentation
+from keras_reg.training._penalties._penalty import Penalty
 
 PREPROCESSING = (keras.layers.Normalization, keras.layers.Discretization)  # other sizes are refused with the images
 
@@ -25,6 +26,8 @@ def as_augmentation(augmentation, optional=False):
             "`Pipeline`.",
             augmentation=augmentation,
         )
+    if isinstance(augmentation, Penalty):
+        fail("`augmentation` must not be a penalty. Pass it in `penalties`.", augmentation=augmentation.name)
     _check_does_not_preprocess(augmentation)
     return augmentation if isinstance(augmentation, BatchAugmentation) else Pipeline([augmentation])
 

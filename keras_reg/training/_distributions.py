@@ -7,6 +7,7 @@ from keras import ops
 from keras_reg._masks import mask_of, mean_where
 
 LEAST = 1e-7  # of a probability, as in Keras' losses
+IMPOSSIBLE = -1e30  # the logarithm of a probability of 0: finite, so that it may be multiplied by 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Distribution:
         is_categorical: Whether one axis is a distribution over classes. Otherwise, each number is a separate
             probability.
         from_logits: Whether the numbers are logits.
-        axis: The axis of the classes, a negative number.
+        axis: The axis of the classes, or of the separate probabilities of one example or position. A negative number.
     """
 
     is_categorical: bool
@@ -40,18 +41,21 @@ class Distribution:
     def logs(self, outputs):
         """Returns the logarithms of the probabilities of all events, with these events on the last axis."""
         outputs = ops.cast(self.classes_last(outputs), "float32")
+        if not self.from_logits:
+            events = outputs if self.is_categorical else ops.stack([outputs, 1 - outputs], axis=-1)
+            return ops.log(ops.maximum(events, LEAST))
         if self.is_categorical:
-            return ops.log_softmax(outputs, axis=-1) if self.from_logits else ops.log(ops.maximum(outputs, LEAST))
-        if self.from_logits:
-            return ops.stack([ops.log_sigmoid(outputs), ops.log_sigmoid(-outputs)], axis=-1)
-        return ops.log(ops.maximum(ops.stack([outputs, 1 - outputs], axis=-1), LEAST))
+            logs = ops.log_softmax(outputs, axis=-1)
+        else:
+            logs = ops.stack([ops.log_sigmoid(outputs), ops.log_sigmoid(-outputs)], axis=-1)
+        return ops.maximum(logs, IMPOSSIBLE)
 
     def outputs(self, logs):
         """Returns the outputs that have these `logs`: the inverse of `logs`, up to a constant in categorical logits."""
         if self.is_categorical:
             return self.classes_back(logs if self.from_logits else ops.exp(logs))
         of_one, of_zero = (ops.take(logs, event, axis=-1) for event in (0, 1))
-        return of_one - of_zero if self.from_logits else ops.exp(of_one)
+        return self.classes_back(of_one - of_zero if self.from_logits else ops.exp(of_one))
 
     def per_example(self, events):
         """Sums over events, and over independent probabilities of one example or position."""

@@ -18,13 +18,15 @@ class FurtherPasses:
         state: (variable, value) for variables that start each pass with their value before the first, such as seeds
             and the states of stateful RNNs.
         process: The state of the process' random generators before the first pass, or `None`.
-        keys: (source, key) for random sources of penalties, which draw the same numbers in each computation of the
-            loss. `None` if `state` is enough for this.
+        keys: (source, key) for the random sources of the network, which draw the same numbers in each pass. Empty if
+            `state` is enough for this.
+        keys_of_penalties: The same for those of penalties, which draw the same numbers in each computation of the loss.
     """
 
-    def __init__(self, model, batch=None, state=(), process=None, keys=None):
+    def __init__(self, model, batch=None, state=(), process=None, keys=(), keys_of_penalties=()):
         self.model, self.batch, self.state, self.process = model, batch, list(state), process
-        self.keys, self.has_penalties = keys, False  # whether the loss of the step has the penalties
+        self.keys, self.keys_of_penalties = keys, keys_of_penalties
+        self.has_penalties = False  # whether the loss of the step has the penalties
 
     def run(self, x, same_masks=True):
         """Returns the outputs for other inputs, at the current weights.
@@ -37,7 +39,7 @@ class FurtherPasses:
         model = self.model
         known = [(variable, variable.value) for variable in model.variables]
         if same_masks:
-            with _backend.same_random_numbers(self.process), keras.StatelessScope([*known, *self.state]):
+            with self._same_random_numbers(), keras.StatelessScope([*known, *self.state]):
                 return model.call_again(x)
         others = [(variable, value) for variable, value in self.state if not _backend.is_seed(variable)]
         with keras.StatelessScope([*known, *others]) as scope:
@@ -70,7 +72,7 @@ class FurtherPasses:
 
     def same_draws(self):
         """Returns a context in which the penalties of a step draw the same numbers in each computation of the loss."""
-        return _backend.given_keys(self.keys) if self.keys else contextlib.nullcontext()
+        return _backend.given_keys(self.keys_of_penalties)
 
     def changed_input(self, x, augmentation=None):
         """Returns (place, array): the input that a penalty, or its augmentation, may change."""
@@ -87,6 +89,12 @@ class FurtherPasses:
     def _loss(self, weights):
         x, y, sample_weight = self.batch
         known = [*zip(self.model.trainable_variables, weights, strict=True), *self.state, *self._without_logs()]
-        with _backend.same_random_numbers(self.process), keras.StatelessScope(known, collect_losses=True):
+        with self._same_random_numbers(), keras.StatelessScope(known, collect_losses=True):
             y_pred = self.model.call_again(x)
             return loss_of(self.model, x, y, y_pred, sample_weight, training=True)
+
+    @contextlib.contextmanager
+    def _same_random_numbers(self):
+        """The context of a pass whose random layers that have no state here draw the numbers of the first pass."""
+        with _backend.same_random_numbers(self.process), _backend.given_keys(self.keys):
+            yield

@@ -123,7 +123,7 @@ def _of_loss(loss, output):
             from_logits = bool(config.get("from_logits", False))
             axis = _from_last(config.get("axis", -1), output)
             has_classes = is_categorical and _may_have_classes(output, axis)
-            return Distribution(has_classes, from_logits, axis if has_classes else -1)
+            return Distribution(has_classes, from_logits, axis)
     return None
 
 

@@ -9,6 +9,25 @@ from keras_reg.transfer._slots import TIMELESS, has_fixed_rate, kind_of, recall,
 from keras_reg.transfer._weight_decay import excluded_from_weight_decay
 
 
+class LastRates(keras.callbacks.Callback):
+    """Keeps the learning rates of the last step. It must come before callbacks that change them after an epoch.
+
+    Args:
+        optimizers: Optimizers whose learning rates are numbers.
+
+    Attributes:
+        found: {id of an optimizer: its rate}.
+    """
+
+    def __init__(self, optimizers):
+        super().__init__()
+        self.optimizers, self.found = optimizers, {}
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.model is not None:  # on JAX, this copies the state of the compiled step back to the model
+            self.found = {id(optimizer): rate_of(optimizer) for optimizer in self.optimizers}
+
+
 class PhaseOptimizer:
     """Copies of a template: one for each rate and each number of steps that weights were trained for before.
 
@@ -37,6 +56,7 @@ class PhaseOptimizer:
             parts = self._split()
         self.parts = [(self._copy(key, weights, len(parts) == 1), weights) for key, weights in parts.items()]
         self.optimizer = self._join()
+        self.last_rates = LastRates([copy for copy, _ in self.parts if has_fixed_rate(copy)])
 
     def _split(self):
         """Returns {(name, factor, steps): weights}."""
@@ -98,7 +118,8 @@ class PhaseOptimizer:
         """Returns ({id of a weight: `Memory`}, loss scale) at the end of the phase."""
         found = {}
         for copy, weights in self._built(model):
-            found |= {id(w): memory for w, memory in zip(weights, remember(copy, weights), strict=True)}
+            memories = remember(copy, weights, self.last_rates.found.get(id(copy)))
+            found |= {id(weight): memory for weight, memory in zip(weights, memories, strict=True)}
         scale = getattr(model.optimizer, "dynamic_scale", None)
         return found, None if scale is None else float(ops.convert_to_numpy(scale))
 

@@ -90,7 +90,9 @@ class Run:
         self._compile(trainer, phase_optimizer)
         if self.plan.verbose:
             say(phase_line(number, len(self.plan.phases), phase, self.parts, phase_optimizer, reason, self.kept_frozen))
-        self._fit(number, phase, trainer, *(features or (self.plan.train, self.plan.validation)))
+        self._fit(
+            number, phase, trainer, phase_optimizer.last_rates, *(features or (self.plan.train, self.plan.validation))
+        )
         memories, self.loss_scale = phase_optimizer.remember(trainer)
         self.memories |= memories
 
@@ -108,10 +110,10 @@ class Run:
             layers = check_layers("unfreeze", phase.unfreeze)
             open_layers(self.parts.backbone, layers, phase.batch_norm, self.kept_frozen)
 
-    def _fit(self, number, phase, trainer, train, validation):
+    def _fit(self, number, phase, trainer, last_rates, train, validation):
         start = sum(len(history.epoch) for history in self.history.values())
         history = AlignedHistory()
-        callbacks = [*phase.callbacks, *self.plan.callbacks, history]
+        callbacks = [last_rates, *phase.callbacks, *self.plan.callbacks, history]
         _count_from(start, callbacks)
         if isinstance(train, Batches):
             train = train.with_seed(self.seed, number)

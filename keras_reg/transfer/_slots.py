@@ -90,10 +90,13 @@ def _scalars_of(optimizer):
     }
 
 
-def remember(optimizer, weights):
-    """Returns the `Memory` of each of the weights that one optimizer, not a wrapper, was built for."""
+def remember(optimizer, weights, rate=None):
+    """Returns the `Memory` of each of the weights that one optimizer, not a wrapper, was built for.
+
+    `rate` is the learning rate of the last step, if it may have changed since.
+    """
     steps = int(ops.convert_to_numpy(iteration_of(optimizer)))
-    rate = rate_at(optimizer, max(steps - 1, 0))
+    rate = rate_at(optimizer, max(steps - 1, 0)) if rate is None else rate
     slots = slots_of(optimizer, len(weights))
     scalars = {name: float(ops.convert_to_numpy(value)) for name, value in _scalars_of(optimizer).items()}
     kind = kind_of(optimizer)

@@ -9,7 +9,7 @@ from callbacks.helpers import make_model
 from harness import BACKEND, assert_close, fewer, only, run_in_fresh_process, slow_on, to_numpy
 
 from keras_reg.callbacks import GradientHistograms, persist
-from keras_reg.layers import MixUp
+from keras_reg.layers import DropPath, MixUp
 from keras_reg.training import RegularizedModel
 
 
@@ -386,3 +386,17 @@ def test_mirrored_strategy():
             np.testing.assert_allclose([f["norm"] for f in found], norms(trained), rtol=1e-5)
         """
     )
+
+
+@pytest.mark.parametrize("layer", [lambda: keras.layers.Dropout(0.5, seed=1), lambda: DropPath(0.5, seed=1)])
+def test_measuring_draws_no_random_numbers_of_training(layer):
+    x, y = np.random.default_rng(0).normal(size=(16, 4)).astype("float32"), np.zeros((16, 1), "float32")
+    weights = []
+    for probe in (None, (x[:8], y[:8])):
+        keras.utils.set_random_seed(2)
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8), layer(), keras.layers.Dense(1)])
+        model.compile(keras.optimizers.SGD(0.1), "mse")
+        callback = GradientHistograms(every="epoch", probe=probe)
+        model.fit(x, y, epochs=3, shuffle=False, callbacks=[callback] if probe else [], verbose=0)
+        weights.append(model.get_weights())
+    assert_close(*weights, rtol=1e-6)

@@ -217,3 +217,15 @@ def test_what_is_refused():
     augmented = keras.Sequential([keras.Input((6, 5, 3)), layers.RandomFlip()])
     with raises_received("random numbers"):
         inference.MonteCarlo(augmented)
+
+
+def test_probabilities_in_float64_stay_so():
+    if BACKEND == "jax":
+        pytest.skip("JAX computes in float32 unless it is told otherwise.")
+    parts = [keras.layers.Dropout(0.5, dtype="float64"), keras.layers.Dense(3, "softmax", dtype="float64")]
+    passes = inference.MonteCarlo(keras.Sequential([keras.Input((4,), dtype="float64"), *parts]), samples=3)
+    found = passes(np.ones((2, 4)))
+    spec = passes.compute_output_spec(keras.KerasTensor((2, 4), "float64"))
+    dtypes = {name: keras.backend.standardize_dtype(value.dtype) for name, value in found.items()}
+    assert dtypes == {name: value.dtype for name, value in spec.items()}
+    assert dtypes["mean"] == "float64"

@@ -5,7 +5,7 @@ from harness import raises_received, to_numpy
 from layers.batches import LEAST_P, assert_same_bits, augment
 from scipy import stats
 
-from keras_reg.layers import LabelNoise, MixUp, Pipeline
+from keras_reg.layers import LabelNoise, MixUp, Pipeline, RandomApply
 from keras_reg.training import RegularizedModel
 
 COUNT, CLASSES = 20_000, 5
@@ -101,3 +101,28 @@ def test_bad_labels():
             layer(blank(2), labels)
     with raises_received("num_classes=None"):
         LabelNoise(0.5)(blank(2), np.array([0, 1]))
+
+
+@pytest.mark.parametrize("form", [dict, list])
+def test_several_outputs_are_redrawn_independently(form):
+    """Each label is redrawn with probability `rate`, to a class of its own."""
+    count, classes, rate = 20_000, 4, 0.5
+    names = ["b", "a", "c"] if form is dict else [0, 1, 2]
+    labels = np.zeros(count, "int32")
+    given = dict.fromkeys(names, labels) if form is dict else [labels] * 3
+    layer = LabelNoise(rate, num_classes=classes, noisy_output=[names[1], names[0]], seed=0)
+    noisy = to_numpy(layer(np.zeros((count, 2), "float32"), given)[1])
+    first, second, third = (noisy[name] for name in names)
+    np.testing.assert_array_equal(third, labels)
+    table = np.array([[(first == a) & (second == b) for b in range(classes)] for a in range(classes)]).sum(-1)
+    of_one = np.full(classes, rate / classes) + np.eye(classes)[0] * (1 - rate)
+    assert stats.chisquare(table.ravel(), np.outer(of_one, of_one).ravel() * count).pvalue > LEAST_P
+
+
+def test_several_outputs_in_a_choice():
+    """A sample that another layer does not select keeps all of its labels."""
+    labels = {"a": np.zeros(1000, "int32"), "b": np.zeros(1000, "int32")}
+    noise = LabelNoise(1.0, num_classes=1000, noisy_output=["a", "b"])
+    noisy = to_numpy(RandomApply(noise, rate=0.3, seed=1)(np.zeros((1000, 4, 4, 1), "float32"), labels)[1])
+    assert ((noisy["a"] > 0) != (noisy["b"] > 0)).sum() < 10  # class 0 may be drawn, too
+    assert 200 < (noisy["a"] > 0).sum() < 400 and (noisy["a"] != noisy["b"]).sum() > 200

@@ -102,3 +102,11 @@ def test_any_number_of_channels(channels):
     layer = PCAColorJitter(0.5, stddevs=[0.2] * channels, eigenvectors=np.eye(channels).tolist(), seed=6)
     shift = augment(layer, np.zeros((2000, 1, 1, channels), "float32"))
     np.testing.assert_allclose(shift.std(axis=0), 0.1, rtol=0.08)
+
+
+def test_adapt_knows_the_channels_of_videos():
+    last = np.random.default_rng(0).random((2, 3, 4, 5, 3)) * [1, 0.1, 0.01]
+    found = PCAColorJitter(data_format="channels_first").adapt(np.moveaxis(last, -1, 1))
+    expected = PCAColorJitter(data_format="channels_last").adapt(last)
+    np.testing.assert_allclose(found.stddevs, expected.stddevs)
+    np.testing.assert_allclose(expected.stddevs, np.sort(last.reshape(-1, 3).std(0))[::-1], rtol=0.01)

@@ -120,3 +120,10 @@ def test_logits_are_not_taken_for_probabilities():
             model.evaluate(logits, np.eye(2)[[0, 1, 1]], verbose=0)
     else:
         assert np.isnan(model.evaluate(logits, np.eye(2)[[0, 1, 1]], verbose=0)[1])
+
+
+def test_what_has_no_weight_may_be_no_number():
+    p = np.array([[0.8, 0.2], [0.3, 0.7], [np.nan, np.nan]], "float32")
+    metric = metrics.ExpectedCalibrationError()
+    metric.update_state([0, 1, 0], p, [1.0, 1.0, 0.0])
+    assert_close(metric.result(), 0.25)

@@ -556,3 +556,19 @@ def test_inserted_layers_compute_in_the_dtype_of_the_model(set_dtype_policy):
     set_dtype_policy("mixed_bfloat16")
     copy = regularize(model, dropout=0.3, drop_path=0.2, spatial_dropout=0.1)
     np.testing.assert_array_equal(to_numpy(copy(x)), before)
+
+
+def test_a_penalty_of_0_removes_those_of_the_model(capsys):
+    made = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, kernel_regularizer="l2"), keras.layers.Dense(2)])
+    copy = regularize(made, kernel_l2=0.0, verbose=True)
+    assert not copy.losses and len(made.losses) == 1
+    assert capsys.readouterr().out == f"{made.layers[0].name}: kernel no longer penalized\n"
+
+
+def test_poolings_that_no_spatial_dropout_fits_are_told(capsys):
+    pooling = keras.layers.MaxPooling1D(data_format="channels_first")
+    made = keras.Sequential([keras.Input((3, 8)), pooling, keras.layers.Flatten(), keras.layers.Dense(2)])
+    regularize(made, spatial_dropout=0.5, dry_run=True)
+    assert "no spatial dropout" in capsys.readouterr().out
+    with pytest.warns(UserWarning, match="`regularize` changes nothing"):
+        regularize(made, spatial_dropout=0.5)

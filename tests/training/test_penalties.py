@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from harness import assert_close, raises_received, to_numpy
+from harness import BACKEND, assert_close, raises_received, to_numpy
 from keras import ops
 
 import keras_reg
@@ -182,3 +182,63 @@ def test_a_penalty_of_your_own():
 def test_names_differ():
     with raises_received("different names", "penalties="):
         training.RegularizedModel(network(), penalties=[training.ConfidencePenalty(), training.ConfidencePenalty()])
+
+
+class WithAnImpossibleClass(keras.layers.Layer):
+    """Appends a logit of -inf."""
+
+    def call(self, z):
+        return ops.concatenate([z, ops.full_like(z[:, :1], float("-inf"))], axis=-1)
+
+    def compute_output_spec(self, z):
+        return keras.KerasTensor((z.shape[0], z.shape[1] + 1), z.dtype)
+
+
+PENALTIES = {
+    "ConfidencePenalty": lambda: training.ConfidencePenalty(0.1),
+    "ConsistentDropout": lambda: training.ConsistentDropout(),
+    "VirtualAdversarial": lambda: training.VirtualAdversarial(0.5, seed=1),
+    "JensenShannonConsistency": lambda: training.JensenShannonConsistency(
+        keras_reg.layers.RandomGaussianNoise(0.5, rate=1.0, seed=1)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PENALTIES)
+def test_a_class_that_is_impossible_has_no_share_in_the_penalty(name):
+    """0 * log 0 is 0, in the penalty and in its gradient."""
+    logs, weights = [], []
+    for last in ([WithAnImpossibleClass()], []):
+        keras.utils.set_random_seed(3)
+        parts = [keras.layers.Dense(8, "tanh"), keras.layers.Dropout(0.5, seed=2), keras.layers.Dense(2), *last]
+        made = keras.Sequential([keras.Input((5,)), *parts])
+        loss = keras_reg.losses.LabelSmoothingCrossentropy(0.0, from_logits=True)
+        logs.append(logs_of_a_step(PENALTIES[name](), made, loss, Y % 2))
+        weights.append(made.get_weights())
+    assert logs[0].keys() == logs[1].keys()
+    for key, value in logs[1].items():
+        assert_close(logs[0][key], value, rtol=1e-3, atol=1e-6)
+    for found, expected in zip(*weights, strict=True):
+        assert_close(found, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_a_penalty_as_an_augmentation():
+    with raises_received("Pass it in `penalties`", "augmentation='confidence_penalty'"):
+        training.RegularizedModel(network(), training.ConfidencePenalty())
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "float64"])
+def test_a_penalty_of_your_own_in_another_dtype(policy, set_dtype_policy):
+    if policy == "float64" and BACKEND == "jax":
+        pytest.skip("JAX computes in float32 unless it is told otherwise.")
+    set_dtype_policy(policy)
+
+    class SmallOutputs(training.Penalty):
+        def compute(self, step, x, y, y_pred, sample_weight):
+            return ops.mean(ops.square(y_pred))
+
+    made = network()
+    expected = np.square(to_numpy(made(X, training=True)).astype("float64")).mean()
+    logs = logs_of_a_step(SmallOutputs(0.5), made, "mse", np.zeros((12, 3), "float32"))
+    assert_close(logs["small_outputs"], expected, rtol=1e-2)
+    assert_close(logs["loss"], 1.5 * expected, rtol=1e-2)

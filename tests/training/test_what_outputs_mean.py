@@ -339,3 +339,23 @@ def test_layers_that_preprocess_are_no_augmentation():
                 training.RegularizedModel(network, augmentation)
     there_and_back = [layers.Rescaling(255.0), layers.RandomFlip(), layers.Rescaling(1 / 255)]
     training.RegularizedModel(network, keras.Sequential(there_and_back))
+
+
+def test_one_logit_per_position_on_axis_1():
+    """Each position is one separate probability: its entropy is log 2 at a logit of 0."""
+    inputs = keras.Input((1, 4, 5))
+    made = keras.Model(inputs, layers.Dropout(0.5)(layers.Conv2D(1, 1, data_format="channels_first")(inputs)))
+    made.set_weights([0 * weight for weight in made.get_weights()])
+    loss = losses.LabelSmoothingCrossentropy(0.0, from_logits=True, axis=1)
+    model = training.RegularizedModel(made, penalties=[training.ConfidencePenalty(0.0)])
+    model.compile(keras.optimizers.SGD(0.0), loss)
+    x, y = np.zeros((6, 1, 4, 5), "float32"), MAPS % 2
+    logs = model.train_on_batch(x, y, return_dict=True)
+    assert_close(logs["confidence_penalty"], -np.log(2), rtol=1e-5)
+    made.compile(SGD, loss)
+    passes = inference.MonteCarlo(made, samples=2)
+    found, spec = passes.predict(x, verbose=0), passes.compute_output_spec(keras.KerasTensor((6, 1, 4, 5)))
+    for name, value in found.items():
+        assert value.shape == tuple(spec[name].shape) == ((6, 1, 4, 5) if name in ("mean", "variance") else (6, 4, 5))
+    assert_close(found["mean"], np.full_like(x, 0.5))
+    assert inference.reliability(made, (x, y)).get_xlabel() == "confidence"

@@ -385,3 +385,15 @@ def test_depths_go_by_blocks():
         verbose=0,
     )
     assert seen == {"head": 1.0, "top": 0.5, "conv2_block1": 0.25, "block1": 0.125, "stem": 0.0625}
+
+
+@pytest.mark.parametrize("optimizer", [keras.optimizers.SGD, keras.optimizers.RMSprop])
+def test_a_rate_that_is_lowered_after_the_last_step_changes_no_velocity(optimizer):
+    """`ReduceLROnPlateau` lowers it at the end of the first phase, and no step uses the lower rate."""
+    plateau = keras.callbacks.ReduceLROnPlateau("loss", factor=0.1, patience=1, min_delta=100.0)
+    made = optimizer(0.05, momentum=0.9)
+    found = [
+        trained([Phase("one", 2, optimizer=made, callbacks=callbacks), Phase("two", 2, optimizer=made)])
+        for callbacks in ([plateau], [])
+    ]
+    assert_close(*found, rtol=1e-6)

@@ -1,8 +1,12 @@
 import keras
+import numpy as np
 import pytest
 from harness import raises_received
 
-from keras_reg.transfer import Phase, suggest_phases
+from keras_reg import Strength
+from keras_reg.callbacks import StrengthSchedule
+from keras_reg.layers import DropPath
+from keras_reg.transfer import Phase, TransferLearner, suggest_phases
 
 
 def rates(phases):
@@ -58,3 +62,14 @@ def test_an_optimizer_of_optimizers():
     several = keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(keras.optimizers.SGD()))
     with raises_received("optimizer"):
         Phase("all", 1, optimizer=several)
+
+
+def test_a_schedule_of_strengths_counts_from_the_start_of_its_phase():
+    seen = []
+    schedule = StrengthSchedule(lambda epoch: seen.append(epoch) or 1.0)
+    backbone = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    head = keras.Sequential([DropPath(Strength(0.5)), keras.layers.Dense(2)])
+    learner = TransferLearner(backbone, head, loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    phases = [Phase("one", 2), Phase("two", 2, unfreeze="all", callbacks=schedule)]
+    learner.fit((np.ones((4, 4), "float32"), np.array([0, 1, 0, 1])), phases=phases, verbose=0)
+    assert seen == [0, 1]

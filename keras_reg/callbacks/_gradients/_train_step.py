@@ -6,6 +6,7 @@ from keras import ops
 
 from keras_reg import _backend
 from keras_reg._optimizers import iteration_of
+from keras_reg._random_state import random_state, set_random_state
 from keras_reg.callbacks._gradients._optimizer import WatchingOptimizer
 from keras_reg.callbacks._train_function import (
     ReplacedTrainFunction,
@@ -92,11 +93,13 @@ def steps_taken(optimizer):
 
 @contextlib.contextmanager
 def _preserved(model):
-    """Restores at the end what a training step changes besides the weights: moving averages, seeds and metrics."""
+    """Restores at the end what a training step changes besides the weights: moving averages, metrics and random numbers."""
     variables = [*model.non_trainable_variables, *model.metrics_variables]
     values = [ops.copy(variable) for variable in variables]
+    random_numbers = random_state(model)
     try:
         yield
     finally:
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
+        set_random_state(model, random_numbers)

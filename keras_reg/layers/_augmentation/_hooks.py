@@ -39,7 +39,7 @@ def apply_hooks(layer, batch, transformation, selected):
 
     resizes = layer._overrides("compute_image_shape") and selected is None
 
-    def applied(name, before):
+    def applied(name, before, transformation=transformation, selected=selected):
         after = getattr(layer, name)(before, transformation, batch)
         return _checked(after, before, selected, name, batch, resizes and name not in OF_ANY_SIZE)
 
@@ -52,7 +52,7 @@ def apply_hooks(layer, batch, transformation, selected):
         def of_labels(array, changes):
             if not changes or is_map(array, batch.images, layer.data_format):
                 return array
-            return applied("transform_labels", array)
+            return applied("transform_labels", array, *layer._for_labels(changes, transformation, selected))
 
         done = map_labels(done, of_labels, layer._changes(batch.labels), shown=layer.changes_labels_of_metrics)
     weights = by("transform_sample_weights") or (by("transform_segmentation_masks") if layer.moves_pixels else None)

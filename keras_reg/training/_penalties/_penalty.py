@@ -3,6 +3,7 @@ from typing import Any, Self
 
 import keras
 
+from keras_reg._dtypes import at_least_float32, dtype_of
 from keras_reg._strength import Strength, deserialize, serialize
 from keras_reg._typing import Config, Tensor, Tensors
 from keras_reg._validation import fail
@@ -59,7 +60,8 @@ class Penalty(HoldsStrengths, keras.layers.Layer):
         term = keras.ops.convert_to_tensor(self.compute(step, x, y, y_pred, sample_weight))
         if len(term.shape):
             fail("`compute` must return a scalar, the mean over the batch.", penalty=self.name, shape=tuple(term.shape))
-        return keras.ops.convert_to_tensor(self._value_or_weight("weight"), "float32") * term, term
+        term = keras.ops.cast(term, at_least_float32(dtype_of(term)))
+        return keras.ops.convert_to_tensor(self._value_or_weight("weight"), dtype_of(term)) * term, term
 
     def get_config(self) -> Config:
         return {**super().get_config(), "weight": serialize(self.weight)}
