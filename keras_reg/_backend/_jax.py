@@ -55,9 +55,7 @@ class JaxPlace(Place):
         parts = _parts_of(shape) if jax.default_backend() == "cpu" else 1
         if parts == 1:
             return jax.random.normal(key, (math.prod(shape),), "float32").reshape(shape)
-        size = math.prod(shape) // parts
-        drawn = jax.lax.map(lambda key: jax.random.normal(key, (size,), "float32"), jax.random.split(key, parts))
-        return drawn.reshape(shape)
+        return _normal_in_parts(math.prod(shape) // parts)(jax.random.split(key, parts)).reshape(shape)
 
     def compiled_draws(self, source):
         return int(ops.convert_to_numpy(source.generator.state)[1])
@@ -131,6 +129,14 @@ class JaxProgram(JaxPlace):
 
     def compiles(self, array, draws_pixels=False):
         return False
+
+
+@functools.cache
+def _normal_in_parts(size):
+    """Returns a function that draws `size` numbers from N(0, 1) for each of several keys. It is compiled once."""
+    import jax
+
+    return jax.jit(lambda keys: jax.lax.map(lambda key: jax.random.normal(key, (size,), "float32"), keys))
 
 
 def _parts_of(shape):

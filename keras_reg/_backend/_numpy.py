@@ -60,7 +60,8 @@ class NumpyPlace(Place):
             chosen = np.flatnonzero(which[:, step] == number)
             for start in range(0, len(chosen), at_once):
                 some = chosen[start : start + at_once]
-                images[some] = branches[number](images[some], *(array[some, step] for array in parameters))
+                with np.errstate(all="ignore"):  # the images may have NaN or infinity
+                    images[some] = branches[number](images[some], *(array[some, step] for array in parameters))
         return images
 
     def in_parts(self, function, images, *parameters):

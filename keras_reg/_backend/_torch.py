@@ -145,10 +145,10 @@ class ForeignTorch(NumpyPlace):
 
     def tensor(self, array):
         is_tensor = isinstance(array, sys.modules["torch"].Tensor)
-        return super().tensor(array.detach().cpu().numpy() if is_tensor else array)
+        return super().tensor(to_numpy(array.detach().cpu()) if is_tensor else array)
 
     def returned(self, array):
-        return sys.modules["torch"].from_numpy(array)
+        return from_numpy(array)
 
 
 def _is_in_reach(tensor):

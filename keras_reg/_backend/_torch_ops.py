@@ -44,6 +44,11 @@ class TorchOperations:
             x = copied_without_waiting(np.asarray(x, dtype=None if isinstance(x, np.ndarray) else _dtype_of(x)))
         return ops.convert_to_tensor(x, dtype, **kwargs)
 
+    def matmul(self, x1, x2):
+        """Multiplies in the dtype of the arguments, also under `torch.autocast`."""
+        with sys.modules["torch"].autocast(x1.device.type, enabled=False):
+            return ops.matmul(x1, x2)
+
     def maximum(self, x1, x2):
         return _bounded("maximum", "min", max, x1, x2)
 

@@ -79,8 +79,9 @@ class ScheduledRates(StatefulCallback):
             say(f"Epoch {epoch + 1}: learning rate {', '.join(f'{rate:.6g}' for rate in self.learning_rates)}.")
 
     def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
-        if self.per == "step" and batch and self.steps_per_epoch:
-            self._set_rates(self._factor(self._epoch + min(batch / self.steps_per_epoch, 1)))
+        # With data of unknown length, Keras begins one batch more than there are, which is no step.
+        if self.per == "step" and self.steps_per_epoch and 0 < batch < self.steps_per_epoch:
+            self._set_rates(self._factor(self._epoch + batch / self.steps_per_epoch))
 
     def _count(self, batch, logs=None):
         if not self.steps_per_epoch:

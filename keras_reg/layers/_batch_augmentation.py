@@ -1,3 +1,4 @@
+import functools
 from typing import Any, Self
 
 import keras
@@ -9,7 +10,7 @@ from keras_reg._typing import Boxes, Config, DataFormat, Kind, Shape, StrengthLi
 from keras_reg._validation import check_choice, check_data_format, check_seed, fail
 from keras_reg.layers._augmentation._call import AugmentationCall
 from keras_reg.layers._augmentation._folding import AugmentationFolding
-from keras_reg.layers._augmentation._hooks import RandomNumbers, apply_hooks, check_has_no_hooks, check_hooks
+from keras_reg.layers._augmentation._hooks import RandomNumbers, apply_hooks, check_hooks, check_hooks_of_class
 from keras_reg.layers._augmentation._run import AugmentationRun
 from keras_reg.layers._augmentation._specs import AugmentationSpecs
 from keras_reg.layers._batch._content import map_arrays
@@ -115,6 +116,11 @@ class BatchAugmentation(
     _one_pass = False  # whether a new pixel needs about one old pixel, so that a compiler should fuse such neighbors
     _makes_images = False  # whether `transform_images` returns new memory that nothing else uses
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "transform_images" in vars(cls) and "_makes_images" not in vars(cls):
+            cls._makes_images = False  # the class may return its input
+
     def __init__(
         self,
         rate: StrengthLike = 1.0,
@@ -123,11 +129,11 @@ class BatchAugmentation(
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
+        own = {*vars(self)} - names_of_layers()  # set by a subclass before this call
         seed, data_format = check_seed(seed), check_data_format(data_format)
         kind = check_choice("kind", kind, KINDS)
         check_kinds(self.kinds)
-        if not self._calls_hooks:
-            check_has_no_hooks(self)
+        check_hooks_of_class(self)
         super().__init__(autocast=False, **kwargs)
         self.kind = kind
         self._set_seed(seed)
@@ -137,7 +143,8 @@ class BatchAugmentation(
         self._knows_layout = self._knows_range = False
         self._programs = Programs()
         self.built = type(self).build is keras.layers.Layer.build  # a subclass may have weights to add
-        self._not_arguments = frozenset(name for name in (*vars(self), "_not_arguments") if name.startswith("_"))
+        private = {name for name in (*vars(self), "_not_arguments") if name.startswith("_")}
+        self._not_arguments = frozenset(private - own)
 
     # Hooks.
 
@@ -254,6 +261,12 @@ class BatchAugmentation(
         if not isinstance(config, dict):
             fail("Expected a config, a dict of arguments.", config=config)
         return cls(**{name: deserialize(value) for name, value in config.items()})
+
+
+@functools.cache
+def names_of_layers():
+    """Returns the names of the attributes that any layer of Keras has."""
+    return frozenset(vars(keras.layers.Layer()))
 
 
 def selected(u, rate, select):

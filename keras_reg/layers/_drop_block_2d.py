@@ -69,7 +69,7 @@ class DropBlock2D(TakesOneArray, RandomLayer, keras.layers.Layer):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        sides = _sides(block_size)
+        _sides(block_size)
         per_channel = check_flag("per_channel", per_channel)
         data_format = check_data_format(data_format)
         seed = check_seed(seed)
@@ -81,7 +81,10 @@ class DropBlock2D(TakesOneArray, RandomLayer, keras.layers.Layer):
         self.supports_masking = True
         self.input_spec = keras.layers.InputSpec(ndim=4)
         self._set_seed(seed)
-        self._sides = sides
+
+    @property
+    def _sides(self):
+        return _sides(self.block_size)
 
     def call(self, inputs: Tensors, training: bool | None = False) -> Tensors:
         inputs = in_compute_dtype(self, inputs)

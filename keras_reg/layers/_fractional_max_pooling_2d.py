@@ -65,7 +65,7 @@ class FractionalMaxPooling2D(TakesOneArray, RandomLayer, keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         pool_ratio = native(pool_ratio)
-        ratios = tuple(pool_ratio) if isinstance(pool_ratio, (tuple, list)) else (pool_ratio,) * 2
+        ratios = _pair(pool_ratio)
         if len(ratios) != 2:
             fail("`pool_ratio` must be a number or a pair of numbers.", pool_ratio=pool_ratio)
         for ratio in ratios:
@@ -81,12 +81,11 @@ class FractionalMaxPooling2D(TakesOneArray, RandomLayer, keras.layers.Layer):
         self.data_format = data_format or keras.config.image_data_format()
         self.input_spec = keras.layers.InputSpec(ndim=4)
         self._set_seed(seed)
-        self._ratios = ratios
 
     def call(self, inputs: Tensors, training: bool | None = False) -> Tensors:
         key = self.random.key() if training else None
         outputs = in_compute_dtype(self, inputs)
-        for number, (axis, ratio) in enumerate(zip(self._axes(), self._ratios, strict=True)):
+        for number, (axis, ratio) in enumerate(zip(self._axes(), _pair(self.pool_ratio), strict=True)):
             size = ops.shape(inputs)[axis]
             if isinstance(size, int) and size == 0:
                 fail("`inputs` must have at least one row and one column.", shape=tuple(inputs.shape))
@@ -112,7 +111,7 @@ class FractionalMaxPooling2D(TakesOneArray, RandomLayer, keras.layers.Layer):
 
     def compute_output_shape(self, input_shape: Shape) -> Any:
         shape = list(input_shape)
-        for axis, ratio in zip(self._axes(), self._ratios, strict=True):
+        for axis, ratio in zip(self._axes(), _pair(self.pool_ratio), strict=True):
             shape[axis] = None if shape[axis] is None else _pooled(shape[axis], ratio)
         return tuple(shape)
 
@@ -125,6 +124,10 @@ class FractionalMaxPooling2D(TakesOneArray, RandomLayer, keras.layers.Layer):
             "data_format": self.data_format,
             "seed": self.seed,
         }
+
+
+def _pair(pool_ratio):
+    return tuple(pool_ratio) if isinstance(pool_ratio, (tuple, list)) else (pool_ratio,) * 2
 
 
 def _pooled(size, ratio):

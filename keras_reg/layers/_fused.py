@@ -22,7 +22,6 @@ class FusedMovers(MovesPixels, AugmentationFolding, AugmentationRun):
 
     _folds = True
     _mixes = False
-    _makes_images = True
 
     def __init__(self, layers, programs):
         self.layers, self._programs = layers, programs
@@ -31,6 +30,7 @@ class FusedMovers(MovesPixels, AugmentationFolding, AugmentationRun):
         self.interpolation = next((layer.interpolation for layer in layers if layer.interpolation is not None), None)
         self._one_pass = all(layer._one_pass for layer in layers)
         self._works_on_host = all(layer._works_on_host for layer in layers)
+        self._makes_images = all(layer._makes_images for layer in layers)
 
     @property
     def joined(self):

@@ -19,8 +19,8 @@ class LabelNoise(BatchAugmentation):
     """Replaces each label, with probability `rate`, by a class drawn uniformly from all classes.
 
     The true class can be drawn again, so a share of rate * (classes - 1) / classes of the labels changes. The labels of
-    several outputs are drawn independently of each other. Images are not changed. In inference, the layer is the identity. Inside `keras_reg.training.RegularizedModel`, metrics use the
-    labels without the noise.
+    several outputs are redrawn independently of each other. Images are not changed. In inference, the layer is the
+    identity. Inside `keras_reg.training.RegularizedModel`, metrics use the labels without the noise.
 
     Args:
         rate: Probability that a label is redrawn, in [0, 1], or a `keras_reg.Strength`.
@@ -98,7 +98,7 @@ class LabelNoise(BatchAugmentation):
         return selected(numbers, self.strength("rate", batch), None if select is None else select[:, None])
 
     def _changes(self, labels):
-        """Returns a nest like the labels: 0 for labels that stay, and else their position among the noisy outputs + 1."""
+        """Returns a nest like the labels: 0 for labels that stay, else 1 + their position among the noisy outputs."""
         if self.noisy_output is None and len(leaves(labels)) <= 1:
             return super()._changes(labels)
         known = _names(labels)

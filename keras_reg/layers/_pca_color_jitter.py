@@ -31,9 +31,10 @@ class PCAColorJitter(BatchAugmentation):
         stddev: Standard deviation of a, in [0, 1e30], or a `keras_reg.Strength`.
         rate: Probability that an image is shifted, in [0, 1], or a `keras_reg.Strength`.
         stddevs: Standard deviations of the colors along the components, one per channel, in the units of the images.
-            `adapt` can also set them. The default is those of ImageNet for images in [0, 1].
+            `adapt` can also set them. The default is those of ImageNet, for images in `value_range`, or in [0, 1] if it
+            is `None`.
         eigenvectors: Matrix whose columns are the components.
-        value_range: Range (least, most) to which pixels are clipped. With `None`, they are not clipped.
+        value_range: Range (least, most) of the pixels, to which they are clipped. With `None`, they are not clipped.
         data_format: "channels_last", "channels_first", or `None` for Keras' setting.
         seed: Integer of at least 0, or `None`. With a seed, the random numbers are reproducible.
         **kwargs: Further arguments of `keras.layers.Layer`, such as `name` and `dtype`.
@@ -75,6 +76,8 @@ class PCAColorJitter(BatchAugmentation):
     """
 
     moves_pixels = False
+
+    _has_range = True
     kinds = ("image", "video")
 
     _draws_apart = False  # the normal numbers are tensors
@@ -127,7 +130,9 @@ class PCAColorJitter(BatchAugmentation):
     def components(self) -> Any:
         """The standard deviations, and the matrix whose columns are the components."""
         if self.stddevs is None:
-            return np.asarray(IMAGENET_STDDEVS, "float32"), np.asarray(IMAGENET_EIGENVECTORS, "float32")
+            low, high = self.value_range or (0, 1)
+            deviations = np.float32(high - low) * np.asarray(IMAGENET_STDDEVS, "float32")
+            return deviations, np.asarray(IMAGENET_EIGENVECTORS, "float32")
         return np.asarray(self.stddevs, "float32"), np.asarray(self.eigenvectors, "float32")
 
     def adapt(self, data: Tensors) -> Self:

@@ -48,10 +48,10 @@ class HoldsStrengths:
     def _weights_of_strengths(self):
         """Returns the weights of the arguments that are still a `Strength`, by their names.
 
-        A user may replace a `Strength` by a number.
+        A user may replace a `Strength` by a number, or by another one, which has no weight and whose value counts.
         """
         held = getattr(self, "_held", {})
-        return {name: weight for name, weight in held.items() if isinstance(getattr(self, name), Strength)}
+        return {name: weight for name, weight in held.items() if getattr(self, name) is weight.strength}
 
     def _value_or_weight(self, name):
         """Returns the value of an argument: a plain number, or the weight of a `Strength`."""

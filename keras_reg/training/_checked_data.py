@@ -4,7 +4,6 @@ import keras
 
 from keras_reg._class_weight import check_class_weight
 from keras_reg.layers._batch._arrays import hold
-from keras_reg.layers._batch_augmentation import BatchAugmentation
 from keras_reg.training._arrays import check_batch_sizes, hold_given, hold_inputs
 from keras_reg.training._labels import check_classes
 from keras_reg.training._trained_size import check_trained_size, inputs_of
@@ -17,8 +16,8 @@ class ChecksData:
 
     def fit(self, x=None, y=None, *args, **kwargs):
         x = hold_given(x, "x")
-        if isinstance(self.augmentation, BatchAugmentation) and hasattr(x, "shape"):
-            self.augmentation._check_range(x)
+        for augmentation in self._augmentations() if hasattr(x, "shape") else ():
+            augmentation._check_range(x)
         return self._on_held("fit", super().fit, x, y, *args, **kwargs)
 
     def evaluate(self, x=None, y=None, *args, **kwargs):

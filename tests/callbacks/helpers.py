@@ -72,3 +72,14 @@ def make_model(optimizer="sgd", loss="mse", **arguments):
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, kernel_initializer="ones", name="dense")])
     model.compile(optimizer, loss, **arguments)
     return model
+
+
+class RatesOfSteps(keras.callbacks.Callback):
+    """Keeps the learning rate of each step in `rates`."""
+
+    def __init__(self):
+        super().__init__()
+        self.rates = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.rates.append(float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)))

@@ -3,7 +3,7 @@ import json
 import keras
 import numpy as np
 import pytest
-from callbacks.helpers import make_model
+from callbacks.helpers import RatesOfSteps, make_model
 from harness import BACKEND, fewer, raises_received
 
 from keras_reg.callbacks import ExponentialLR
@@ -296,3 +296,23 @@ def test_config_goes_round():
     decay = ExponentialLR(0.9, 0.1, 2, 1e-5, "step", 1)
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(decay))
     assert list(again.get_config().values()) == [0.9, 0.1, 2, 1e-5, "step", 1]
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+@pytest.mark.parametrize("initial", [None, 0.2])
+def test_data_of_unknown_length_have_the_rates_of_the_same_data(initial):
+    """Keras begins one batch more than there are in each epoch. The first epoch, whose length is unknown, is flat."""
+    tf = pytest.importorskip("tensorflow")
+    x, y = np.ones((12, 2), "float32"), np.ones((12, 1), "float32")
+    logged, used = [], []
+    for is_known in (True, False):
+        data = tf.data.Dataset.from_tensor_slices((x, y)).batch(4)
+        data = data if is_known else data.filter(lambda x, y: True)
+        model, see = make_model(SGD(0.1)), RatesOfSteps()
+        decay = ExponentialLR(0.5, per="step", initial_learning_rate=initial)
+        logged.append(
+            model.fit(data, epochs=4, shuffle=False, callbacks=[decay, see], verbose=0).history["learning_rate"]
+        )
+        used.append(see.rates)
+    np.testing.assert_allclose(used[1][3:], used[0][3:], rtol=1e-5)
+    np.testing.assert_allclose(logged[1][1:], logged[0][1:], rtol=1e-5)

@@ -6,7 +6,7 @@ import pickle
 import keras
 import numpy as np
 import pytest
-from callbacks.helpers import make_model
+from callbacks.helpers import RatesOfSteps, make_model
 from callbacks.persisted_training import At
 from harness import BACKEND, raises_received, to_numpy
 
@@ -267,3 +267,15 @@ def test_what_is_refused(data):
     fit(model, data, snapshots, epochs=1)
     with raises_received("create the model again"):
         snapshots.models()
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+def test_each_cycle_starts_again_with_data_of_unknown_length():
+    tf = pytest.importorskip("tensorflow")
+    x, y = np.ones((12, 2), "float32"), np.ones((12, 1), "float32")
+    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(4).filter(lambda x, y: True)
+    model, see = make_model(keras.optimizers.SGD(0.1)), RatesOfSteps()
+    model.fit(data, epochs=4, shuffle=False, callbacks=[SnapshotEnsemble(2), see], verbose=0)
+    cosine = 0.05 * (1 + np.cos(np.pi * np.arange(6) / 6))
+    np.testing.assert_allclose(see.rates[6:], cosine, rtol=1e-5)
+    np.testing.assert_allclose(see.rates[3:6], cosine[3:], rtol=1e-5)

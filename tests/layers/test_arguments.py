@@ -371,3 +371,18 @@ def test_a_number_may_be_set_in_place_of_a_strength():
         assert not np.array_equal(to_numpy(layer(images, training=True)), images)
         layer.rate = 0.0
         np.testing.assert_array_equal(to_numpy(layer(images, training=True)), images)
+
+
+def test_arguments_that_are_changed_later():
+    """The layer follows its attributes, which are in its config."""
+    erasing = RandomErasing(rate=Strength(0.0), seed=1)
+    erasing.rate = Strength(1.0)
+    assert augment(erasing, np.ones((64, 8, 8, 1), "float32")).min() == 0
+    pooling = FractionalMaxPooling2D(1.5)
+    pooling.pool_ratio = 2.0
+    assert pooling(np.ones((1, 32, 32, 1), "float32")).shape == pooling.compute_output_shape((1, 32, 32, 1))
+    assert pooling.compute_output_shape((1, 32, 32, 1)) == (1, 16, 16, 1)
+    images = np.ones((2, 16, 16, 3), "float32")
+    dropping, expected = DropBlock2D(0.3, 7, seed=1), DropBlock2D(0.3, 1, seed=1)
+    dropping.block_size = 1
+    np.testing.assert_array_equal(*(to_numpy(layer(images, training=True)) for layer in (dropping, expected)))

@@ -1,5 +1,7 @@
 """Neighboring layers that move pixels, as one map for each image, beside the same layers one after another."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import keras
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from harness import map_in_tf_data, raises_received, to_numpy
 from layers.batches import assert_same_bits, augment, box_formats
 
 from keras_reg.layers import (
+    MixUp,
     Pipeline,
     RandomAffine,
     RandomErasing,
@@ -302,3 +305,18 @@ def placed(points, matrix):
 
 def is_inside(points, height, width):
     return ((points >= -0.5) & (points <= [width - 0.5, height - 0.5])).all(-1)
+
+
+def test_a_mixer_after_fused_movers_in_a_thread():
+    """The crop of a large image is a view with its axes in another order, into which nothing can be mixed in place."""
+    images, labels = np.random.default_rng(0).random((4, 96, 96, 3), dtype="float32"), np.eye(4, dtype="float32")
+    crop = RandomResizedCrop(96, scale=(1, 1), ratio=(1, 1))
+    found = []
+    for fuse in (True, False):
+        layer = Pipeline([crop, RandomFlip(rate=1e-9), MixUp(alpha=1e6)], fuse=fuse, seed=1)
+        with ThreadPoolExecutor(1) as thread:  # NumPy computes in a thread other than the main one
+            found.append(thread.submit(layer, images, labels).result())
+    (mixed, mixed_labels), (expected, expected_labels) = found
+    assert_same_bits(np.asarray(mixed_labels), np.asarray(expected_labels))
+    np.testing.assert_allclose(mixed, expected, atol=1e-6)
+    np.testing.assert_allclose(mixed, np.einsum("ij,jhwc->ihwc", mixed_labels, images), atol=1e-5)

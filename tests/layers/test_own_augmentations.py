@@ -14,7 +14,7 @@ from layers.batches import assert_same_bits
 
 from keras_reg import Strength
 from keras_reg.callbacks import StrengthSchedule
-from keras_reg.layers import BatchAugmentation, MixUp, Pipeline, RandomApply, RandomChoice
+from keras_reg.layers import BatchAugmentation, MixUp, Pipeline, RandomApply, RandomChoice, RandomErasing, RandomFlip
 from keras_reg.training import RegularizedModel
 
 # The two classes of docs/own_augmentations.md, with their imports, as a module of a user.
@@ -358,3 +358,43 @@ def test_hooks_that_would_never_be_called_are_refused(base):
     with raises_received("transform_images", "BatchAugmentation"):
         type("Own", (base,), hooks)(*([[MixUp()]] if base is Pipeline else []))
     assert type("Own", (base,), {})(*([[MixUp()]] if base is Pipeline else [])).built
+
+
+def test_a_misspelled_hook_is_refused():
+    class Bright(BatchAugmentation):
+        def transform_image(self, images, transformation, batch):
+            return 2 * images
+
+    with raises_received("`Bright` must define a hook", "methods=['transform_image']"):
+        Bright()
+
+
+def test_images_that_a_subclass_returns_are_not_overwritten():
+    """The layer that it extends makes new images, in which the next layer may erase in place."""
+
+    class Still(RandomFlip):
+        def transform_images(self, images, transformation, batch):
+            return images
+
+    images = keras.ops.convert_to_tensor(np.ones((2, 8, 8, 3), "float32"))
+    erased = Pipeline([Still(seed=1), RandomErasing(1.0, seed=1)])(images)
+    assert to_numpy(erased).min() < 1 and to_numpy(images).min() == 1
+
+
+def test_a_setting_that_was_stored_before_the_constructor_of_the_base_class():
+    """Large batches run in a compiled program, which is made again if a setting changes."""
+
+    class Gain(BatchAugmentation):
+        moves_pixels = False
+
+        def __init__(self, gain, **kwargs):
+            self._gain = gain
+            super().__init__(**kwargs)
+
+        def transform_images(self, images, transformation, batch):
+            return images * self._gain
+
+    layer, images = Gain(2.0), np.ones((4, 200, 200, 3), "float32")
+    layer(images)
+    layer._gain = 3.0
+    assert to_numpy(layer(images)).max() == 3 == to_numpy(layer(images[:1, :2, :2])).max()

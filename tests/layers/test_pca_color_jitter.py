@@ -71,6 +71,7 @@ def test_without_components_those_of_imagenet_count():
     deviations, vectors = PCAColorJitter().components
     np.testing.assert_allclose(vectors.T @ vectors, np.eye(3), atol=2e-3)
     assert deviations.shape == (3,) and (np.diff(deviations) < 0).all()
+    np.testing.assert_allclose(PCAColorJitter(value_range=(0, 255)).components[0], 255 * deviations, rtol=1e-6)
 
 
 def test_integer_images_become_floats_and_value_range_clips():

@@ -21,6 +21,7 @@ from keras_reg.layers import (
     Pipeline,
     RandAugment,
     RandomAffine,
+    RandomErasing,
     RandomFlip,
     RandomPadCrop,
     TrivialAugmentWide,
@@ -308,3 +309,15 @@ def test_a_training_draws_what_as_many_compiled_calls_draw_from_the_same_seed():
     for batch, start in zip(found, range(0, COUNT, 4), strict=True):
         given = keras.ops.convert_to_tensor(images[start : start + 4])
         assert_pictures_alike(batch.astype("uint8"), to_numpy(call(given)))
+
+
+@only("jax", "tensorflow")
+def test_tensors_of_pytorch_in_bfloat16_under_another_backend():
+    import torch
+
+    images = torch.rand(2, 8, 8, 3)
+    assert RandomFlip(seed=1)(images.bfloat16()).dtype == torch.float32
+    erased = RandomErasing(1.0, seed=1, dtype="bfloat16")(images)
+    assert erased.dtype == torch.bfloat16
+    expected = RandomErasing(1.0, seed=1)(images)
+    assert_close(erased.float().numpy(), expected.bfloat16().float().numpy())

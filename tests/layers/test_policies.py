@@ -101,3 +101,12 @@ def hulls_of(boxes, matrix, shift):
     """The upright boxes (n, 4) around the places to which the corners of boxes go."""
     corners = [forward(boxes[:, pair], matrix, shift) for pair in ([0, 1], [2, 1], [2, 3], [0, 3])]
     return np.concatenate([np.min(corners, axis=0), np.max(corners, axis=0)], axis=1)
+
+
+@pytest.mark.parametrize("dtype, top", [("uint8", 100), ("uint16", 4095), ("int16", 4095)])
+def test_pixels_above_the_range_do_not_wrap(dtype, top):
+    """As in the other operations, the result is in the range."""
+    images = np.array([top // 2, top + 50, top], dtype).reshape(1, 1, 3, 1)
+    layer = TrivialAugmentWide(operations=["invert"], value_range=(0, top), seed=3)
+    found = augment(layer, images).ravel()
+    assert abs(int(found[0]) - (top - top // 2)) <= 1 and found[1] == found[2] == 0

@@ -189,3 +189,18 @@ def test_pixels_that_are_not_finite_only_spoil_the_new_pixels_that_see_them(size
     assert 0 < seen.any(axis=(1, 2, 3)).mean() < 1
     np.testing.assert_array_equal(np.isnan(spoiled), seen)
     assert_close(spoiled[~seen], zero[~seen], rtol=1e-6, atol=1e-6)
+
+
+@only("torch")
+@pytest.mark.parametrize("in_reach", [True, False])
+def test_autocast_changes_no_pixels(in_reach):
+    """As on a GPU if NumPy cannot reach the images, such as those that need gradients."""
+    import torch
+
+    images = (torch.rand(2, 64, 64, 3) * 255).requires_grad_(not in_reach)
+    layer = RandomResizedCrop(64, seed=1)
+    expected = layer(images, index=0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = layer(images, index=0)
+    assert found.dtype == torch.float32
+    assert_close(to_numpy(found), to_numpy(expected), atol=1e-4)

@@ -32,7 +32,7 @@ from keras_reg.layers import (
     RandomSharpness,
     TrivialAugmentWide,
 )
-from keras_reg.training import RegularizedModel
+from keras_reg.training import JensenShannonConsistency, RegularizedModel
 
 GREY = np.zeros((10, 28, 28), "float32")
 SINGLE = {
@@ -322,3 +322,23 @@ def test_pixels_far_outside_of_their_range_are_warned_about_once(name):
             RANGED[name](given)(pixels)
         Pipeline([keras.layers.Rescaling(255.0), ColorJitter(0.5, value_range=(0, 255))])(shares)
         Pipeline([Shares(), ColorJitter(0.5, value_range=(0, 1))])(255 * shares)
+
+
+def test_pixels_that_are_integers_are_warned_about_too():
+    images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), "uint8")
+    for name in ("ColorJitter", "RandAugment"):
+        with pytest.warns(UserWarning, match="got pixels from 0 to 2"):
+            RANGED[name]((0, 1))(images)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", ".*got pixels")
+            RANGED[name]((0, 255))(images)
+
+
+def test_pixels_of_the_augmentation_of_a_penalty_are_warned_about():
+    made = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
+    penalty = JensenShannonConsistency(AugMix(value_range=(0, 1)))
+    model = RegularizedModel(made, penalties=[penalty])
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    images = 255 * np.random.default_rng(0).random((2, 8, 8, 3), "float32")
+    with pytest.warns(UserWarning, match="`AugMix` got pixels from"):
+        model.fit(images, np.zeros(2), verbose=0)

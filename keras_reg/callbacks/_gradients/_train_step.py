@@ -93,7 +93,7 @@ def steps_taken(optimizer):
 
 @contextlib.contextmanager
 def _preserved(model):
-    """Restores at the end what a training step changes besides the weights: moving averages, metrics and random numbers."""
+    """Restores what a training step changes besides the weights: moving averages, metrics and random numbers."""
     variables = [*model.non_trainable_variables, *model.metrics_variables]
     values = [ops.copy(variable) for variable in variables]
     random_numbers = random_state(model)

@@ -4,7 +4,7 @@ from typing import Any
 import keras
 
 from keras_reg._backend import as_written, is_concrete, place_of
-from keras_reg._dtypes import dtype_of, is_float
+from keras_reg._dtypes import dtype_of
 from keras_reg._typing import Tensor, Tensors
 from keras_reg._validation import fail
 from keras_reg.layers._batch._arrays import accept, check_call, check_weights, set_apart, written_out
@@ -103,7 +103,7 @@ class AugmentationCall:
 
     def _check_range(self, images):
         """Warns once if the values of the first images do not fit the ranges of pixels that layers assume."""
-        if self._knows_range or not is_concrete(images) or not hasattr(images, "shape") or not is_float(images):
+        if self._knows_range or not is_concrete(images) or not hasattr(images, "shape"):
             return
         self._knows_range = True
         for layer in self._walk():

@@ -98,10 +98,15 @@ def _checked(after, before, selected, name, batch, may_resize=False):
     return batch.ops.where(spread(selected, after, batch.ops), after, before)
 
 
-def check_has_no_hooks(layer):
-    """Refuses a subclass that overrides hooks of a layer that does not call them."""
+def check_hooks_of_class(layer):
+    """Refuses a subclass without any hook, and one that overrides hooks of a layer that does not call them."""
     written = [name for name in HOOKS if layer._overrides(name)]
-    if written:
+    if layer._calls_hooks and not any(name.startswith("transform_") for name in written):
+        fail(
+            f"`{type(layer).__name__}` must define a hook, such as `transform_images` or `transform_labels`.",
+            methods=[name for name in vars(type(layer)) if not name.startswith("_")],
+        )
+    if not layer._calls_hooks and written:
         fail(
             f"`{type(layer).__name__}` is a subclass of a layer that does not call hooks. Write a subclass of "
             "`BatchAugmentation`, and put both layers into a `Pipeline`.",

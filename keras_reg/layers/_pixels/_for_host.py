@@ -21,7 +21,7 @@ class ForHost:
     """The kernels of `ForCompilers` on NumPy arrays, one box at a time.
 
     An array that is `fresh`, which means that the layer before allocated it and nothing else uses it, is changed in
-    place.
+    place if it is contiguous.
     """
 
     def __init__(self, place, data_format):
@@ -35,7 +35,7 @@ class ForHost:
         regions = () if box is None else _regions(box, channels_first(array, self.data_format))
         large = array[0].nbytes >= _LARGE
         if large and source is None and (fresh or (kept is not None and box is not None)):
-            out = array if fresh else self.place.copy(array)
+            out = array if fresh and array.flags.c_contiguous else self.place.copy(array)
             return _mixed_one_by_one(array, partner, kept, dict(regions), out, self.place.blend)
         out = self.place.copy(array) if kept is None else _blended(array, partner, kept, self.place.blend)
         source = array if source is None else source

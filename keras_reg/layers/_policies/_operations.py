@@ -164,11 +164,11 @@ class Operations:
 
     def _solarize(self, images, threshold, *_):
         values = self._values(images)
-        inverted = self._pixels(self.most - values)
+        inverted = self._clipped(self.most - values)
         return self.ops.where(values >= self._of_each(threshold, values), inverted, images)
 
     def _invert(self, images, *_):
-        return self._pixels(self.most - self._values(images))
+        return self._clipped(self.most - self._values(images))
 
     def _auto_contrast(self, images, *_):
         """Stretches each channel, so that its values start at 0 and end at `most`, if it has two values."""
