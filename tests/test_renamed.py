@@ -10,7 +10,7 @@ from cases import small_network
 from harness import raises_received
 
 import keras_reg
-from keras_reg import callbacks, layers, losses, training, transfer
+from keras_reg import callbacks, inference, layers, losses, surgery, training, transfer
 
 
 def learner(**arguments):
@@ -29,6 +29,23 @@ CALLS = [
     ("directory", "backup_dir", lambda **k: callbacks.persist([], **k)),
     ("images", "augmented_input", lambda **k: training.RegularizedModel(small_network(), layers.MixUp(), **k)),
     ("head_or_num_classes", "head", learner),
+    ("value", "fill", layers.RandomErasing),
+    ("p", "rate", layers.RandomFlip),
+    ("probability", "rate", lambda **k: layers.ColorJitter(0.1, **k)),
+    ("degrees", "rotation", layers.RandomAffine),
+    ("beta", "alpha", layers.MixUp),
+    ("beta", "alpha", layers.CutMix),
+    ("n", "num_ops", layers.RandAugment),
+    ("sigma", "stddev", layers.RandomGaussianNoise),
+    ("drop_prob", "rate", layers.DropPath),
+    ("drop_prob", "rate", layers.DropBlock2D),
+    ("eps", "epsilon", training.VirtualAdversarial),
+    ("radius", "rho", training.SharpnessAware),
+    ("epsilon", "label_smoothing", losses.LabelSmoothingCrossentropy),
+    ("momentum", "decay", callbacks.WeightAverage),
+    ("n", "samples", lambda **k: inference.MonteCarlo(small_network(), **k)),
+    ("l2", "kernel_l2", lambda **k: surgery.regularize(small_network(), **k)),
+    ("learning_rate", "optimizer", lambda **k: transfer.Phase("one", 1, **k)),
     ("delete_backup", "delete_checkpoint", lambda **k: learner(head=3).fit(**k)),
 ]
 

@@ -7,9 +7,10 @@ import keras
 
 from keras_reg._moving_statistics import check_data, check_form, refresh_statistics
 from keras_reg._optimizers import updates_of
+from keras_reg._renamed import renamed
 from keras_reg._storage import without_bfloat16
 from keras_reg._typing import Config, Logs
-from keras_reg._validation import check_choice, check_flag, check_integer, check_number, fail
+from keras_reg._validation import check_choice, check_flag, check_integer, check_number, fail, is_number
 from keras_reg.callbacks._averages._checked_model import check_model
 from keras_reg.callbacks._averages._exchange import Exchange
 from keras_reg.callbacks._averages._running_average import RunningAverage, averaged_weights, to_arrays
@@ -91,6 +92,7 @@ class WeightAverage(StatefulCallback):
     STATE = ("average", "updates", "weights")
     OF_FIT = MappingProxyType({"_known": None, "_running": None, "_exchange": None, "_step": None, "_begun": False})
 
+    @renamed(momentum="decay", beta="decay")
     def __init__(
         self,
         kind: Literal["ema", "swa"] = "ema",
@@ -103,6 +105,8 @@ class WeightAverage(StatefulCallback):
         swap: Literal["end", "validation"] = "end",
     ) -> None:
         super().__init__()
+        if is_number(kind):
+            fail("`kind` must be one of 'ema', 'swa'. For a decay, pass `decay`.", kind=kind)
         self.kind = check_choice("kind", kind, ("ema", "swa"))
         self.decay = check_number("decay", decay, 0, 1, open_high=True)
         self.warmup = check_flag("warmup", warmup)

@@ -59,6 +59,15 @@ class InferenceModel(KeepsStateAfterErrors, keras.Model):
             model=self.model.name,
         )
 
+    def export(self, filepath: Any, *args: Any, input_signature: Any = None, **kwargs: Any) -> Any:
+        """Exports the predictions, by default for the inputs of the trained model. See `keras.Model.export`."""
+        if input_signature is None and getattr(self.network, "inputs", None):
+            specs = keras.tree.map_structure(
+                lambda tensor: keras.InputSpec(shape=tensor.shape, dtype=tensor.dtype), self.network.input
+            )
+            input_signature = specs if isinstance(specs, list) and len(specs) == 1 else [specs]
+        return super().export(filepath, *args, input_signature=input_signature, **kwargs)
+
     def get_config(self) -> Config:
         parts = {"dtype": self.dtype_policy, "model": self.model}
         plain = {"name": self.name, "trainable": self.trainable, "from_logits": self.from_logits}

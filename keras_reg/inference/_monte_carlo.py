@@ -7,6 +7,7 @@ from keras import ops
 from keras_reg import _backend
 from keras_reg._masks import masked_like
 from keras_reg._random_state import KeepsPosition
+from keras_reg._renamed import renamed
 from keras_reg._typing import Config, Tensor, Tensors
 from keras_reg._validation import check_integer, check_seed, fail, native
 from keras_reg.inference._inference_model import InferenceModel, check_one_array, check_trained
@@ -70,6 +71,7 @@ class MonteCarlo(KeepsPosition, InferenceModel):
 
     without_loss = "numbers"
 
+    @renamed(n="samples", num_samples="samples")
     def __init__(
         self,
         model: keras.Model,

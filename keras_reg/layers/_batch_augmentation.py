@@ -129,11 +129,15 @@ class BatchAugmentation(
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
+        for name in ("p", "prob", "probability") if self._has_rate else ():
+            if name in kwargs:
+                fail(f"There is no argument `{name}`. Use `rate`.", **{name: kwargs[name]})
         own = {*vars(self)} - names_of_layers()  # set by a subclass before this call
         seed, data_format = check_seed(seed), check_data_format(data_format)
         kind = check_choice("kind", kind, KINDS)
         check_kinds(self.kinds)
-        check_hooks_of_class(self)
+        if type(self) is not BatchAugmentation:
+            check_hooks_of_class(self)
         super().__init__(autocast=False, **kwargs)
         self.kind = kind
         self._set_seed(seed)

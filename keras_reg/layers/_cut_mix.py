@@ -2,6 +2,7 @@ from typing import Any, Literal
 
 import keras
 
+from keras_reg._renamed import renamed
 from keras_reg._typing import DataFormat, Kind, StrengthLike
 from keras_reg.layers._mixer import Mixer
 
@@ -34,7 +35,8 @@ class CutMix(Mixer):
         labels: Integer ids (batch,) or (batch, 1), one-hot, soft or multi-label (batch, classes), regression targets,
             floats (batch, positions, classes), or dense maps (batch, height, width[, classes]). Floats keep their
             dtype and are mixed in float32.
-        sample_weight: Weights of shape (batch,), mixed like labels, or (batch, height, width), cut by the same box.
+        sample_weight: Weights of shape (batch,), mixed like labels, or (batch, height, width), cut by the same box. A
+            sample of weight 0 still has a share in mixed labels.
         training: `False` returns the data unchanged, also class ids. Defaults to `True`. Inside a model, it defaults to
             the `training` argument of the model's call, or to `False` if there is none.
         index: Index of the batch, an integer of at least 0 or a scalar integer tensor. The random numbers then depend
@@ -69,6 +71,7 @@ class CutMix(Mixer):
 
     cuts = True
 
+    @renamed(beta="alpha")
     def __init__(
         self,
         alpha: StrengthLike = 1.0,

@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_reg._backend import uniform
+from keras_reg._renamed import renamed
 from keras_reg._strength import Strength, serialize
 from keras_reg._typing import Config, DataFormat, Shape, StrengthLike, Tensors
 from keras_reg._validation import check_data_format, check_flag, check_seed, fail, is_integer, native
@@ -60,6 +61,7 @@ class DropBlock2D(TakesOneArray, RandomLayer, keras.layers.Layer):
           rate of blocks including overlaps, and scales each unit by its own probability.
     """
 
+    @renamed(drop_prob="rate", p="rate")
     def __init__(
         self,
         rate: StrengthLike,

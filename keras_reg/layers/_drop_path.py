@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_reg._backend import uniform
+from keras_reg._renamed import renamed
 from keras_reg._strength import Strength, plain, serialize
 from keras_reg._typing import Config, Shape, StrengthLike, Tensors
 from keras_reg._validation import check_choice, check_integer, check_seed
@@ -50,6 +51,7 @@ class DropPath(TakesOneArray, RandomLayer, keras.layers.Layer):
           `mode="batch"` does, and scale in inference; [Larsson et al., 2017](https://arxiv.org/abs/1605.07648).
     """
 
+    @renamed(drop_prob="rate", p="rate")
     def __init__(
         self, rate: StrengthLike, mode: Literal["sample", "batch"] = "sample", seed: int | None = None, **kwargs: Any
     ) -> None:

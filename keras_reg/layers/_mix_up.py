@@ -2,6 +2,7 @@ from typing import Any, Literal
 
 import keras
 
+from keras_reg._renamed import renamed
 from keras_reg._typing import DataFormat, Kind, StrengthLike
 from keras_reg.layers._mixer import Mixer
 
@@ -33,7 +34,8 @@ class MixUp(Mixer):
             of "labels", "sample_weights", "segmentation_masks", "bounding_boxes".
         labels: Integer ids (batch,) or (batch, 1), one-hot, soft or multi-label (batch, classes), regression targets,
             or dense maps (batch, height, width[, classes]). Floats keep their dtype and are mixed in float32.
-        sample_weight: Weights of shape (batch,) or (batch, height, width), mixed like labels.
+        sample_weight: Weights of shape (batch,) or (batch, height, width), mixed like labels. So a sample of weight 0
+            still has a share in mixed labels.
         training: `False` returns the data unchanged, also class ids. Defaults to `True`. Inside a model, it defaults to
             the `training` argument of the model's call, or to `False` if there is none.
         index: Index of the batch, an integer. The random numbers then depend only on `seed` and `index`, so a parallel
@@ -69,6 +71,7 @@ class MixUp(Mixer):
           batch (`mode="batch"`).
     """
 
+    @renamed(beta="alpha")
     def __init__(
         self,
         alpha: StrengthLike = 0.2,

@@ -9,14 +9,20 @@ from keras_reg.layers._augmentation._parts import check_not_apart
 from keras_reg.layers._composite import Composite
 from keras_reg.layers._fused import fused
 
+SEQUENCES = tuple(
+    getattr(owner, name)
+    for owner, name in ((keras, "Sequential"), (keras.layers, "Pipeline"))
+    if hasattr(owner, name)  # older versions of Keras have no `keras.layers.Pipeline`
+)
+
 
 @keras.saving.register_keras_serializable(package="keras_reg")
 class Pipeline(Composite):
     """Applies layers in order: layers of this package and image layers of Keras.
 
-    A `keras.Sequential` is unpacked, so its layers also transform labels, masks and boxes. All layers of this package
-    share one random draw per batch. In inference, each layer behaves as in inference: most are the identity, and some
-    resize the images.
+    A `keras.Sequential` or `keras.layers.Pipeline` is unpacked, so its layers also transform labels, masks and boxes.
+    All layers of this package share one random draw per batch. In inference, each layer behaves as in inference: most
+    are the identity, and some resize the images.
 
     Neighboring `RandomFlip`, `RandomAffine`, `RandomPadCrop` and `RandomResizedCrop` layers are fused: each image is
     moved or resampled once along the product of their maps. What a layer shifts out of the image is lost to the next
@@ -100,14 +106,14 @@ class Pipeline(Composite):
 
 
 def _unpacked(layer):
-    if not isinstance(layer, keras.Sequential):
+    if not isinstance(layer, SEQUENCES):
         return [layer]
     return [part for inner in layer.layers for part in _unpacked(inner)]
 
 
 def taken_apart(layer):
-    """Converts a `keras.Sequential`, which only processes images, to a `Pipeline`. Other layers are unchanged."""
-    if not isinstance(layer, keras.Sequential):
+    """Converts a sequence of Keras, which only processes images, to a `Pipeline`. Other layers are unchanged."""
+    if not isinstance(layer, SEQUENCES):
         return layer
     parts = _unpacked(layer)
     return parts[0] if len(parts) == 1 else Pipeline(parts)

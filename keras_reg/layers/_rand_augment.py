@@ -3,6 +3,7 @@ from typing import Any, Literal
 
 import keras
 
+from keras_reg._renamed import renamed
 from keras_reg._typing import Config, DataFormat, Kind, Pair, StrengthLike
 from keras_reg._validation import check_integer, fail
 from keras_reg.layers._policies._magnitudes import NARROW
@@ -74,6 +75,7 @@ class RandAugment(UniformPolicy):
 
     space = NARROW
 
+    @renamed(n="num_ops", m="magnitude")
     def __init__(
         self,
         num_ops: int = 2,

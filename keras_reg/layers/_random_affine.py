@@ -3,6 +3,7 @@ from typing import Any, Literal
 
 import keras
 
+from keras_reg._renamed import renamed
 from keras_reg._typing import Config, DataFormat, Kind, StrengthLike
 from keras_reg._validation import check_choice, check_number, check_span, span_of
 from keras_reg.layers._batch._boxes import FORMATS
@@ -86,6 +87,7 @@ class RandomAffine(Mover):
     uniform_numbers = 6
     kinds = ("image", "video")
 
+    @renamed(degrees="rotation", translate="translation", scale="zoom")
     def __init__(
         self,
         rotation: float | Sequence[float] = 0,

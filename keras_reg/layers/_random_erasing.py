@@ -109,7 +109,7 @@ class RandomErasing(BatchAugmentation):
     _works_on_host = True
     _one_pass = True
 
-    @renamed(fill_mode="fill", fill_value="fill", mask_fill_value="mask_fill")
+    @renamed(value="fill", fill_mode="fill", fill_value="fill", mask_fill_value="mask_fill")
     def __init__(
         self,
         rate: StrengthLike = 0.5,

@@ -5,6 +5,7 @@ import keras
 import numpy as np
 
 from keras_reg._dtypes import at_least_float32, dtype_of, is_float
+from keras_reg._renamed import renamed
 from keras_reg._strength import plain, serialize
 from keras_reg._typing import Config, Kind, Pair, StrengthLike
 from keras_reg._validation import check_range, fail
@@ -80,6 +81,7 @@ class RandomGaussianNoise(BatchAugmentation):
     _works_on_host = True
     _draws_pixels = True
 
+    @renamed(sigma="stddev", std="stddev")
     def __init__(
         self,
         stddev: StrengthLike,

@@ -15,7 +15,7 @@ from keras_reg.losses._shares import Shares, listed
 from keras_reg.losses._targets import as_numbers
 
 
-@renamed(smoothing="label_smoothing")
+@renamed(smoothing="label_smoothing", epsilon="label_smoothing")
 def label_smoothing_crossentropy(
     y_true: Tensor,
     y_pred: Tensor,
@@ -126,7 +126,7 @@ class LabelSmoothingCrossentropy(keras.losses.Loss):
         [Müller et al., 2019](https://arxiv.org/abs/1906.02629) on when it helps.
     """
 
-    @renamed(smoothing="label_smoothing")
+    @renamed(smoothing="label_smoothing", epsilon="label_smoothing")
     def __init__(
         self,
         label_smoothing: float = 0.1,

@@ -7,6 +7,7 @@ import keras
 
 from keras_reg._messages import say
 from keras_reg._overrides import EVALUATION, LOSS, LOSS_ON_JAX, PREDICTION, TRAINING, check_not_bypassed
+from keras_reg._renamed import renamed
 from keras_reg._strength import Strength
 from keras_reg._typing import StrengthLike
 from keras_reg._validation import check_choice, check_flag, check_number, check_seed, fail, is_number
@@ -19,6 +20,7 @@ REMEDY = "Regularize `keras.Model(model.input, model.output)`, and create your c
 NOISE = ("stddev", "noise", "virtual_batch_size")
 
 
+@renamed(l1="kernel_l1", l2="kernel_l2", weight_decay="kernel_l2")
 def regularize(
     model: keras.Model,
     kernel_l1: float | None = None,

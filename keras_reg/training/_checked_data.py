@@ -1,6 +1,8 @@
 import inspect
+import warnings
 
 import keras
+import numpy as np
 
 from keras_reg._class_weight import check_class_weight
 from keras_reg.layers._batch._arrays import hold
@@ -9,6 +11,21 @@ from keras_reg.training._labels import check_classes
 from keras_reg.training._trained_size import check_trained_size, inputs_of
 
 DATA = ("x", "y", "sample_weight")
+
+
+def _warn_of_labels_without_weight(sample_weight):
+    """Warns if samples have a weight of 0, which mixing turns into a share of a label that nobody may know."""
+    for weights in keras.tree.flatten(sample_weight):
+        is_of_samples = hasattr(weights, "shape") and len(weights.shape) == 1
+        if is_of_samples and keras.ops.is_tensor(weights):
+            weights = keras.ops.convert_to_numpy(weights)
+        if is_of_samples and np.any(np.asarray(weights) == 0):
+            warnings.warn(
+                "Samples of weight 0 still have a share in the labels of samples that they are mixed with. If their "
+                "labels are not known, do not mix them.",
+                stacklevel=4,
+            )
+            return
 
 
 class ChecksData:
@@ -60,6 +77,8 @@ class ChecksData:
             if name in given:
                 given[name] = self._with_classes(given[name]) if name == "y" else hold_given(given[name], name)
         self._check_class_weight(given)
+        if called == "fit" and getattr(self.augmentation, "_mixes", False):
+            _warn_of_labels_without_weight(given.get("sample_weight"))
         validation = given.get("validation_data")
         if isinstance(validation, (tuple, list)):
             held = [hold_given(part, f"validation_data: {name}") for part, name in zip(validation, DATA, strict=False)]

@@ -32,8 +32,10 @@ class RegularizedModel(AsNetwork, ChecksData, AugmentsBatches, AugmentedStep, Ta
     another size raise an error. Compile it as you would compile `model`: integer labels stay integers, and losses and
     metrics are not changed. The loss of a mixed sample is w * loss(y_a) + (1 - w) * loss(y_b), times its mixed sample
     weight, with every reduction of the loss. It equals the loss of the mixed target for every loss that is linear in
-    its target, such as cross-entropy. Float labels are mixed directly. Metrics use the original label with the largest
-    weight, so training accuracy remains meaningful.
+    its target, such as cross-entropy. Float labels are mixed directly. `class_weight` of `fit` becomes sample weights,
+    which are mixed: to weight each of the two labels by its own class, pass `class_weight` to
+    `keras_reg.losses.LabelSmoothingCrossentropy`. Metrics use the original label with the largest weight, so training
+    accuracy remains meaningful.
 
     A `train_step` of a subclass should call `super().train_step`, or else `augment`, `compute_loss` and
     `sharpened_gradients`. A warning names the parts of the model that a step does not use.

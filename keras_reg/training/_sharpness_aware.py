@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_reg._backend import dense, sum_over_replicas
 from keras_reg._optimizers import iteration_of
+from keras_reg._renamed import renamed
 from keras_reg._validation import check_flag, check_integer, check_number
 
 
@@ -43,6 +44,7 @@ class SharpnessAware:
         - [ASAM](https://arxiv.org/abs/2102.11600) (Kwon et al., 2021), which uses T = |w| for biases too.
     """
 
+    @renamed(radius="rho")
     def __init__(self, rho: float = 0.05, adaptive: bool = False, every: int = 1, eta: float = 0.01) -> None:
         self.rho = check_number("rho", rho, low=0)
         self.adaptive = check_flag("adaptive", adaptive)

@@ -78,6 +78,8 @@ def _check_backbone(backbone):
             "`backbone` must be a `keras.Model`, such as `keras.applications.MobileNetV2(include_top=False)`.",
             backbone=backbone,
         )
+    if isinstance(backbone, RegularizedModel):
+        fail("`backbone` must be a network. Pass its `model`.", backbone=type(backbone).__name__)
     of_hub = any(cls.__module__.startswith(("keras_hub", "keras_nlp")) for cls in type(backbone).__mro__)
     if of_hub and isinstance(getattr(backbone, "backbone", None), keras.Model):  # a task
         fail(f"`backbone` must not have a head: pass `{backbone.name}.backbone`.", backbone=backbone.name)

@@ -4,6 +4,7 @@ from typing import Literal
 import keras
 
 from keras_reg._optimizers import holds_several
+from keras_reg._renamed import renamed
 from keras_reg._typing import Callbacks, Path, Unfrozen
 from keras_reg._validation import check_callbacks, check_flag, check_integer, check_number, fail, native
 from keras_reg.transfer._freeze import check_layers
@@ -49,6 +50,7 @@ class Phase:
     <Phase 'top': 5 epochs, unfreeze=20>
     """
 
+    @renamed(lr="optimizer", learning_rate="optimizer")
     def __init__(
         self,
         name: str,

@@ -1,5 +1,6 @@
 import json
 import math
+import warnings
 
 import keras
 import numpy as np
@@ -9,7 +10,7 @@ from harness import assert_close, raises_received
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_reg.callbacks import SmoothedEarlyStopping
+from keras_reg.callbacks import SmoothedEarlyStopping, WeightAverage
 
 NAN, INF = math.nan, math.inf
 CURVE = [3.0, 2.0, 2.5, 1.0, 1.75, 1.5, 0.5, 1.25, 2.0, 4.0]
@@ -545,3 +546,14 @@ def test_config_goes_round():
     stop = SmoothedEarlyStopping(**config)
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(stop))
     assert again.get_config() == stop.get_config() and config.items() <= again.get_config().items()
+
+
+@pytest.mark.parametrize("swap, warns", [("end", True), ("validation", False)])
+def test_restored_weights_and_an_average_at_the_end_exclude_each_other(swap, warns):
+    model = make_model()
+    callbacks = [WeightAverage(swap=swap), SmoothedEarlyStopping("loss")]
+    for order in (callbacks, callbacks[::-1]):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            model.fit(np.ones((4, 2)), np.ones((4, 1)), epochs=1, callbacks=order, verbose=0)
+        assert any('`swap="validation"`' in str(one.message) for one in caught) == warns

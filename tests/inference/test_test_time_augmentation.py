@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from harness import assert_close, raises_received, to_numpy
+from harness import assert_close, only, raises_received, to_numpy
 
 from keras_reg import inference, layers
 
@@ -218,3 +218,15 @@ def test_what_is_refused():
         inference.multi_scale([3], layers.RandomFlip())
     with raises_received("`mode`", "mode="):
         inference.flips("diagonal")
+
+
+@only("tensorflow")
+def test_an_export_has_the_inputs_of_the_network(tmp_path):
+    import tensorflow as tf
+
+    made = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
+    model = inference.TestTimeAugmentation(made, inference.flips())
+    images = np.random.default_rng(0).random((5, 4, 4, 1), "float32")
+    model.export(tmp_path / "exported", verbose=False)
+    served = tf.saved_model.load(str(tmp_path / "exported")).serve(images)
+    assert_close(to_numpy(served), model.predict(images, verbose=0), rtol=1e-5)

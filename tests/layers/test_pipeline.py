@@ -17,11 +17,13 @@ from keras_reg.layers import (
     RandomApply,
     RandomChoice,
     RandomErasing,
+    RandomFlip,
     RandomGaussianBlur,
     RandomGrayscale,
     RandomPadCrop,
     RandomResizedCrop,
 )
+from keras_reg.training import RegularizedModel
 
 
 def addressed(count, height=8, width=6):
@@ -168,6 +170,9 @@ class KeepsLabels(BatchAugmentation):
 
     moves_pixels = False
 
+    def transform_sample_weights(self, sample_weights, transformation, batch):
+        return sample_weights
+
 
 @pytest.mark.parametrize("compiled", [False, True])
 def test_inputs_with_names_keep_their_names(compiled):
@@ -193,3 +198,27 @@ def test_a_compiler_computes_each_layer_once_for_the_next():
         RandomGrayscale(0.1),
     ]  # fmt: skip
     assert operations(Pipeline(layers)) < 2 * sum(map(operations, layers))
+
+
+def test_a_pipeline_of_keras_is_unpacked():
+    """So its layers move masks too, and a `Rescaling` in it is found."""
+    if not hasattr(keras.layers, "Pipeline"):
+        pytest.skip("This Keras has no `keras.layers.Pipeline`.")
+    images, masks = np.random.default_rng(0).random((4, 6, 8, 1), "float32"), np.zeros((4, 6, 8, 1), "uint8")
+    masks[:, :, :4] = 1
+    of_keras = keras.layers.Pipeline([RandomFlip(rate=1.0, seed=1), keras.layers.RandomFlip("horizontal", seed=2)])
+    done = Pipeline([of_keras])({"images": images, "segmentation_masks": masks})
+    np.testing.assert_array_equal(to_numpy(done["segmentation_masks"]).sum((1, 2, 3)), 24)
+    model = keras.Sequential([keras.Input((6, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(2)])
+    with raises_received("must not preprocess", "layers="):
+        RegularizedModel(model, keras.layers.Pipeline([keras.layers.Rescaling(1 / 255)]))
+    RegularizedModel(model, of_keras)
+
+
+def test_a_layer_that_only_defines_call():
+    class Negative(keras.layers.Layer):
+        def call(self, inputs):
+            return -inputs
+
+    images = np.ones((2, 4, 4, 1), "float32")
+    assert to_numpy(Pipeline([Negative(), RandomFlip()])(images)).max() == -1

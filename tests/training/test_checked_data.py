@@ -1,5 +1,7 @@
 """What `fit` and its like are given: arrays of numbers that the backend holds, refused by name where they are none."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -122,3 +124,17 @@ def test_an_output_without_labels_is_named(form):
             call(IMAGES, {"kind": IDS})
     with pytest.raises(ValueError, match=NAMED.format("validation_data")):
         inference.soup([network, network], (IMAGES, {"kind": IDS}))
+
+
+@pytest.mark.parametrize("weights", [np.arange(4) % 2, [0.0, 1, 1, 1]], ids=["array", "list"])
+def test_samples_of_weight_0_that_are_mixed_are_warned_about(weights):
+    x, y = np.ones((4, 6, 6, 1), "float32"), np.arange(4) % 3
+    for augmentation, warns in ((layers.MixUp(), True), (layers.RandomFlip(), False), (None, False)):
+        made = keras.Sequential([keras.Input((6, 6, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
+        model = training.RegularizedModel(made, augmentation)
+        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            model.fit(x, y, sample_weight=np.asarray(weights), verbose=0)
+            model.fit(x, y, sample_weight=np.ones(4), verbose=0)
+        assert sum("Samples of weight 0" in str(one.message) for one in caught) == warns

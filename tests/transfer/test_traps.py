@@ -5,9 +5,10 @@ import itertools
 import keras
 import numpy as np
 import pytest
-from harness import BACKEND, to_numpy
+from harness import BACKEND, raises_received, to_numpy
 from transfer.networks import flat_backbone, images
 
+from keras_reg import training
 from keras_reg.transfer import Phase, TransferLearner
 
 
@@ -131,3 +132,9 @@ def test_fresh_slots_under_old_steps_make_long_steps():
         adam.apply([keras.ops.ones(1)], [weight])
         lengths.append(abs(float(to_numpy(weight)[0])))
     assert lengths == pytest.approx([1.0, 0.1 / np.sqrt(0.001)], rel=1e-3)
+
+
+def test_a_model_with_regularizers_around_it_is_no_backbone():
+    model = training.RegularizedModel(keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]))
+    with raises_received("Pass its `model`", "backbone='RegularizedModel'"):
+        TransferLearner(model, 3)

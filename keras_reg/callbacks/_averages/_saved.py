@@ -53,5 +53,6 @@ def detach(model):
 
 
 def attached(model):
-    """Returns the callback whose state is saved with the model."""
-    return vars(model)[NAME].callback
+    """Returns the callback whose state is saved with the model, or `None`."""
+    found = vars(model).get(NAME)
+    return found and found.callback

@@ -44,7 +44,12 @@ def foreign_spec(layer, batch, dtype, training=True):
 
 def _shape_behind(layer, shape, training):
     stands = isinstance(layer, keras.layers.RandomCrop) and not moves(layer, training)
-    return shape if stands else layer.compute_output_shape(shape)
+    if stands:
+        return shape
+    try:
+        return layer.compute_output_shape(shape)
+    except NotImplementedError:  # a layer that only defines `call`
+        return layer.compute_output_spec(keras.KerasTensor(shape, layer.compute_dtype)).shape
 
 
 def _check_others(layer, batch, training):

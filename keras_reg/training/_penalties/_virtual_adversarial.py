@@ -11,6 +11,7 @@ from keras_reg import _backend
 from keras_reg._dtypes import dtype_of, is_float
 from keras_reg._masks import mask_of
 from keras_reg._random_state import POSITION
+from keras_reg._renamed import renamed
 from keras_reg._strength import Strength
 from keras_reg._typing import Config, Tensor, Tensors
 from keras_reg._validation import check_integer, check_number, check_seed, fail, is_integer
@@ -56,6 +57,7 @@ class VirtualAdversarial(ComparesPasses):
         - [Virtual adversarial training](https://arxiv.org/abs/1704.03976) (Miyato et al., 2018).
     """
 
+    @renamed(eps="epsilon")
     def __init__(
         self,
         epsilon: float,
