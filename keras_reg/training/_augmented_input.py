@@ -23,7 +23,7 @@ def find_images(x, model, augmentation, augmented_input, mixes_inside=False):
     if len(places) > 1 and mixes and (augmented_input is not None or not takes_all):
         fail(
             "Samples must be mixed as a whole. With several inputs, use mixers that take inputs of any shape, such "
-            "as `MixUp`, without `augmented_input`.",
+            "as `MixUp`, without `augmented_input`. To augment one input and mix all, pass `mix_at` too.",
             augmented_input=augmented_input,
             inputs=places,
         )

@@ -35,8 +35,9 @@ class Phase:
             dataset gives the same labels in each pass. `True` also does so if the backbone contains dropout, which is
             then left out. `False` never does. A folder is like `True`, with the features in a file there.
         callbacks: A callback for this phase, such as `ExponentialLR`, or a list of them. Keras' callbacks receive epoch
-            numbers that count over all phases; those of this package count from the start of the phase. If features
-            are computed once, the model of the callbacks is the head.
+            numbers that count over all phases; schedules and arguments of those of this package count from the start of
+            the phase, and the epochs that they report count over all phases. If features are computed once, the model
+            of the callbacks is the head.
         batch_norm: Whether unfrozen batch normalizations train and use the statistics of batches.
 
     Raises:

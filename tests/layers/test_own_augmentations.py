@@ -398,3 +398,26 @@ def test_a_setting_that_was_stored_before_the_constructor_of_the_base_class():
     layer(images)
     layer._gain = 3.0
     assert to_numpy(layer(images)).max() == 3 == to_numpy(layer(images[:1, :2, :2])).max()
+
+
+def test_a_layer_for_signals_needs_no_kind():
+    """Its hooks see a signal as an image of width 1."""
+    shapes = []
+
+    class Fades(BatchAugmentation):
+        kinds = ("signal",)
+        moves_pixels = False
+
+        def transform_images(self, images, transformation, batch):
+            shapes.append(tuple(images.shape))
+            return 0.5 * images
+
+    faded = to_numpy(Fades()(np.ones((2, 10, 3), "float32")))
+    assert faded.shape == (2, 10, 3) and (faded == 0.5).all() and shapes == [(2, 10, 1, 3)]
+
+    class Brightens(BatchAugmentation):
+        def transform_images(self, images, transformation, batch):
+            return 2 * images
+
+    with raises_received("Set its attribute `kinds`", "kind='signal'"):
+        Brightens(kind="signal")(np.ones((2, 10, 3)))

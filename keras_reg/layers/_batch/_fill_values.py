@@ -45,7 +45,12 @@ def check_has_value_range(value_range, dtype):
     if value_range is not None:
         check_fill("value_range", value_range, dtype)
     elif dtype != "uint8":
-        fail("Images that are not uint8 need a `value_range`, such as (0, 1).", value_range=None, dtype=dtype)
+        fail(
+            "Images that are not uint8 need a `value_range`, such as (0, 1). In a `Pipeline` with layers that compute "
+            "in floats, such as `MixUp`, uint8 images become floats: pass (0, 255).",
+            value_range=None,
+            dtype=dtype,
+        )
 
 
 def holds(dtype, value):

@@ -43,20 +43,23 @@ def kind_of(batch, layer, called=True, training=True):
     if any(len(array.shape) == 0 for array in inputs):
         fail("Expected `images`, or other inputs, with a batch axis.", images=[tuple(x.shape) for x in inputs])
     alone = called and (training is False or not layer._mixes)
-    if layer.kind is not None and len(inputs) == 1:
-        kind, single = _kind_as_given(layer, inputs[0], alone)
+    given = layer.kind or ("signal" if tuple(layer._all_kinds()) == ("signal",) else None)
+    if given is not None and len(inputs) == 1:
+        kind, single = _kind_as_given(given, inputs[0], alone)
     elif not layer._any_rank:
         kind, single = _kind_of_images(batch, layer, alone)
     else:
         return None, called and _is_one_of_anything(batch, layer, alone, training)
     if kind not in layer._all_kinds():
         taken = " or ".join(f"{name}s {SHAPES[name]}" for name in layer._all_kinds())
-        fail(f"`{type(layer).__name__}` accepts {taken}.", kind=kind, shape=tuple(inputs[0].shape))
+        is_own = not type(layer).__module__.startswith("keras_reg.")
+        advice = " Set its attribute `kinds` to the kinds that it can process." if is_own else ""
+        fail(f"`{type(layer).__name__}` accepts {taken}.{advice}", kind=kind, shape=tuple(inputs[0].shape))
     return kind, single
 
 
-def _kind_as_given(layer, array, alone):
-    shape, kind = tuple(array.shape), layer.kind
+def _kind_as_given(kind, array, alone):
+    shape = tuple(array.shape)
     if len(shape) == RANKS[kind] - 1 and alone:
         return kind, True
     if len(shape) != RANKS[kind]:

@@ -17,8 +17,9 @@ def check_sizes(batch):
     for field, name in zip(FIELDS, KEYS, strict=True):
         for array in leaves(getattr(batch, field)):
             if len(array.shape) == 0 or (None not in (size, static(array, 0)) and static(array, 0) != size):
+                advice = "" if array.shape else " Batch the data first."
                 fail(
-                    f"Expected `{name}` for a batch of {size} images: the first axis must have this size.",
+                    f"Expected `{name}` for a batch of {size} images: the first axis must have this size.{advice}",
                     shape=tuple(array.shape), images=[tuple(x.shape) for x in leaves(batch.images)],
                 )  # fmt: skip
 

@@ -4,7 +4,7 @@ The images get a border of the fill, so that no position has to be compared with
 """
 
 from keras_reg._dtypes import at_least_float32, dtype_of
-from keras_reg.layers._pixels._gather import is_seen, source_of
+from keras_reg.layers._pixels._gather import dtype_of_numbers, is_seen, source_of
 from keras_reg.layers._pixels._rounding import as_pixels, float32_holds
 from keras_reg.layers._pixels._warp import BEYOND, between_corners, shown, within
 
@@ -68,8 +68,9 @@ class _Bordered:
     def index(self, left, top):
         """Returns the numbers of the pixels at whole positions, in `flat`."""
         ops, first = self.ops, self.before * (self.stride + 1)
-        starts = ops.reshape(ops.arange(first, first + self.shape[0] * self.size, self.size, dtype="int32"), [-1, 1, 1])
-        left, top = ops.cast(left, "int32"), ops.cast(top, "int32")
+        dtype = dtype_of_numbers((self.shape[0] + 1, self.size), self.place)
+        starts = ops.reshape(ops.arange(first, first + self.shape[0] * self.size, self.size, dtype=dtype), [-1, 1, 1])
+        left, top = ops.cast(left, dtype), ops.cast(top, dtype)
         return (top * self.stride + starts) + left
 
     def at(self, left, top):

@@ -1,17 +1,33 @@
 """Gathers pixels by rows and columns."""
 
+import math
+
 from keras_reg._dtypes import dtype_of
+from keras_reg._validation import fail
+
+MOST = 2**31 - 1  # the largest number in int32
 
 
 def gather_pixels(array, rows, columns, place):
     """Returns array[b, rows[b, i], columns[b, j]] of (batch, H, W) or (batch, H, W, C), in one gather of pixels."""
     ops, shape = place.ops, place.ops.shape(array)
-    starts = ops.reshape(ops.arange(0, shape[0], dtype="int32") * shape[1], [-1, 1, 1])
+    dtype = dtype_of_numbers(shape[:3], place)
+    starts = ops.reshape(ops.arange(0, shape[0], dtype=dtype) * shape[1], [-1, 1, 1])
+    rows, columns = (ops.cast(index, dtype) for index in (rows, columns))
     index = (starts + ops.expand_dims(rows, 2)) * shape[2] + ops.expand_dims(columns, 1)
     # The size is explicit, since JAX cannot infer -1 if there are no channels.
     found = place.entries(ops.reshape(array, (shape[0] * shape[1] * shape[2], *shape[3:])), index)
     # For an empty batch, JAX ignores the shape of the index.
     return ops.reshape(found, (shape[0], ops.shape(rows)[1], ops.shape(columns)[1], *shape[3:]))
+
+
+def dtype_of_numbers(sizes, place):
+    """Returns an integer dtype for the numbers of all pixels of a batch with these sizes."""
+    if not all(isinstance(size, int) for size in sizes) or math.prod(sizes) <= MOST:
+        return "int32"
+    if place.held_dtype("int64") != "int64":
+        fail(f"Expected at most {MOST} pixels per batch, as many as 32-bit integers can count.", shape=tuple(sizes))
+    return "int64"
 
 
 def gathered(array, moves, fill, reflect, channels_first, place):

@@ -1,6 +1,7 @@
 """Resamples images along one affine map per image, by gathering pixels."""
 
 from keras_reg._dtypes import at_least_float32, dtype_of
+from keras_reg.layers._pixels._gather import dtype_of_numbers
 from keras_reg.layers._pixels._rounding import as_pixels, float32_holds
 
 BEYOND = 2  # pixels beyond the border up to which positions are distinguished if all pixels there are equal
@@ -57,7 +58,8 @@ class _Corners:
         count, self.height, self.width = self.shape[:3]
         # The size is explicit, since JAX cannot infer -1 if there are no channels.
         self.flat = ops.reshape(pixels, (count * self.height * self.width, *self.shape[3:]))
-        self.starts = ops.reshape(ops.arange(0, count, dtype="int32") * (self.height * self.width), [-1, 1, 1])
+        self.dtype = dtype_of_numbers(self.shape[:3], place)
+        self.starts = ops.reshape(ops.arange(0, count, dtype=self.dtype) * (self.height * self.width), [-1, 1, 1])
 
     def at(self, rows, columns):
         """Returns the pixels at rows and columns (batch, height, width), or the fill outside the image."""
@@ -65,7 +67,8 @@ class _Corners:
         row, column = (
             ops.minimum(ops.maximum(index, 0), size - 1) for index, size in ((rows, self.height), (columns, self.width))
         )
-        found = self.place.entries(self.flat, self.starts + row * self.width + column)
+        index = self.starts + ops.cast(row * self.width + column, self.dtype)
+        found = self.place.entries(self.flat, index)
         found = ops.reshape(found, self.shape)  # for an empty batch, JAX ignores the shape of the index
         if self.fill is None:
             return found
