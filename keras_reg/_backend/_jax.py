@@ -52,6 +52,8 @@ class JaxPlace(Place):
         """
         import jax
 
+        if not all(isinstance(size, int) for size in shape):  # Keras infers shapes with symbols for sizes
+            return jax.random.normal(key, shape, "float32")
         parts = _parts_of(shape) if jax.default_backend() == "cpu" else 1
         if parts == 1:
             return jax.random.normal(key, (math.prod(shape),), "float32").reshape(shape)

@@ -7,7 +7,7 @@ from harness import assert_close, import_torchvision, jit, only, to_numpy
 from layers.batches import LEAST_P, augment
 from scipy import stats
 
-from keras_reg.layers import RandomResizedCrop
+from keras_reg.layers import PCAColorJitter, RandomGaussianNoise, RandomResizedCrop
 
 SIZE = 64  # of the results: larger than any crop, so that nothing is averaged
 
@@ -204,3 +204,20 @@ def test_autocast_changes_no_pixels(in_reach):
         found = layer(images, index=0)
     assert found.dtype == torch.float32
     assert_close(to_numpy(found), to_numpy(expected), atol=1e-4)
+
+
+@pytest.mark.parametrize("inner", [RandomResizedCrop(6), PCAColorJitter(0.1), RandomGaussianNoise(0.1)])
+def test_in_a_layer_whose_output_keras_infers(inner):
+    """PyTorch computes shapes on a device without memory, and JAX with symbols for unknown sizes."""
+
+    class Outer(keras.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.inner = inner
+
+        def call(self, images):
+            return self.inner(images, training=True)
+
+    images = keras.Input((8, 8, 3))
+    model = keras.Model(images, Outer()(images))
+    assert model(np.ones((2, 8, 8, 3), "float32")).shape == (2, *model.output_shape[1:])
