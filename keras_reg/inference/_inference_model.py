@@ -61,10 +61,10 @@ class InferenceModel(KeepsStateAfterErrors, keras.Model):
 
     def export(self, filepath: Any, *args: Any, input_signature: Any = None, **kwargs: Any) -> Any:
         """Exports the predictions, by default for the inputs of the trained model. See `keras.Model.export`."""
-        if input_signature is None and getattr(self.network, "inputs", None):
-            specs = keras.tree.map_structure(
-                lambda tensor: keras.InputSpec(shape=tensor.shape, dtype=tensor.dtype), self.network.input
-            )
+        network = self.network
+        if input_signature is None and getattr(network, "inputs", None):
+            inputs = network.inputs[0] if isinstance(network, keras.Sequential) else network.input
+            specs = keras.tree.map_structure(lambda x: keras.InputSpec(shape=x.shape, dtype=x.dtype), inputs)
             input_signature = specs if isinstance(specs, list) and len(specs) == 1 else [specs]
         return super().export(filepath, *args, input_signature=input_signature, **kwargs)
 

@@ -225,8 +225,13 @@ def test_an_export_has_the_inputs_of_the_network(tmp_path):
     import tensorflow as tf
 
     made = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
-    model = inference.TestTimeAugmentation(made, inference.flips())
+    image = keras.Input((4, 4, 1))
     images = np.random.default_rng(0).random((5, 4, 4, 1), "float32")
-    model.export(tmp_path / "exported", verbose=False)
-    served = tf.saved_model.load(str(tmp_path / "exported")).serve(images)
-    assert_close(to_numpy(served), model.predict(images, verbose=0), rtol=1e-5)
+    for number, network in enumerate((made, keras.Model(image, made(image)))):
+        model, path = (
+            inference.TestTimeAugmentation(network, inference.flips(), from_logits=True),
+            str(tmp_path / str(number)),
+        )
+        model.export(path, verbose=False)
+        loaded = tf.saved_model.load(path)
+        assert_close(to_numpy(loaded.serve(images)), model.predict(images, verbose=0), rtol=1e-5)
