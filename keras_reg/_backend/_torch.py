@@ -41,7 +41,8 @@ class TorchPlace(Place):
 
     @not_compiled
     def _numbers_on_host(self, key, shape):
-        return draw("rand", key, shape, "cpu").numpy()
+        drawn = draw("rand", key, shape, "cpu")
+        return drawn.numpy() if _has_memory(drawn) else self.uniform(key, shape)
 
     def computes_apart(self, numbers):
         return isinstance(numbers, np.ndarray)
@@ -157,7 +158,18 @@ def _is_in_reach(tensor):
         return True
     if is_compiling() or type(tensor) is not torch.Tensor or tensor.device.type != "cpu":
         return False
-    return tensor.layout is torch.strided and not (tensor.requires_grad and torch.is_grad_enabled())
+    if tensor.layout is not torch.strided or (tensor.requires_grad and torch.is_grad_enabled()):
+        return False
+    return _has_memory(tensor) and torch.autograd.forward_ad.unpack_dual(tensor).tangent is None
+
+
+def _has_memory(tensor):
+    """Whether a strided tensor has memory of its own. Inside transforms of `torch.func`, it does not."""
+    try:
+        tensor.data_ptr()
+    except RuntimeError:
+        return False
+    return True
 
 
 def draw(function, key, shape, device):

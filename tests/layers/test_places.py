@@ -321,3 +321,25 @@ def test_tensors_of_pytorch_in_bfloat16_under_another_backend():
     assert erased.dtype == torch.bfloat16
     expected = RandomErasing(1.0, seed=1)(images)
     assert_close(erased.float().numpy(), expected.bfloat16().float().numpy())
+
+
+@only("torch")
+@pytest.mark.parametrize(
+    "layer",
+    [RandomFlip(rate=1.0, seed=1), RandomErasing(1.0, seed=1), RandomPadCrop(2, seed=1), RandomAffine(20, seed=1)],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_derivatives_of_every_kind_pass_through(layer):
+    """NumPy, which computes the other calls, would lose tangents, and cannot read tensors inside `torch.func`."""
+    import torch
+
+    images = torch.rand(2, 8, 8, 3)
+    tracked = images.clone().requires_grad_(True)
+    layer(tracked, index=0).sum().backward()
+    gradients = torch.func.grad(lambda x: layer(x, index=0).sum())(images)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(images, torch.ones_like(images))
+        found, tangent = torch.autograd.forward_ad.unpack_dual(layer(dual, index=0))
+    assert_close(found.numpy(), layer(images, index=0).numpy(), atol=1e-5)
+    assert_close(gradients.numpy(), tracked.grad.numpy(), atol=1e-5)
+    assert_close(tangent.sum().item(), tracked.grad.sum().item(), rtol=1e-5)
