@@ -326,14 +326,20 @@ def test_tensors_of_pytorch_in_bfloat16_under_another_backend():
 @only("torch")
 @pytest.mark.parametrize(
     "layer",
-    [RandomFlip(rate=1.0, seed=1), RandomErasing(1.0, seed=1), RandomPadCrop(2, seed=1), RandomAffine(20, seed=1)],
+    [
+        RandomFlip(rate=1.0, seed=1),
+        RandomErasing(1.0, seed=1),
+        RandomPadCrop(2, seed=1),
+        RandomAffine(20, seed=1),
+        RandAugment(value_range=(0, 1), seed=2),
+    ],
     ids=lambda layer: type(layer).__name__,
 )
 def test_derivatives_of_every_kind_pass_through(layer):
     """NumPy, which computes the other calls, would lose tangents, and cannot read tensors inside `torch.func`."""
     import torch
 
-    images = torch.rand(2, 8, 8, 3)
+    images = torch.rand(8, 8, 8, 3)
     tracked = images.clone().requires_grad_(True)
     layer(tracked, index=0).sum().backward()
     gradients = torch.func.grad(lambda x: layer(x, index=0).sum())(images)

@@ -154,7 +154,8 @@ class Operations:
 
     def _posterize(self, images, unit, *_):
         """`unit` is the distance of the levels that remain of 256."""
-        values, unit = self._values(images), self._of_each(unit, images)
+        # At least 1, as for all images that use the result: else the gradients of the others would be NaN.
+        values, unit = self._values(images), self.ops.maximum(self._of_each(unit, images), 1.0)
         if self.whole:
             # Not at a whole quotient: TensorFlow may replace the division by a product with an inexact reciprocal.
             return self._pixels(self.ops.floor((values + 0.5) / unit) * unit)
