@@ -121,6 +121,7 @@ def schedule(epoch):
 
 
 @slow_on("tensorflow", "jax")
+@pytest.mark.filterwarnings("ignore:`SmoothedEarlyStopping` restores the best weights")
 def test_copies_before_and_after_a_run_belong_to_no_model(data):
     dropout = keras_reg.layers.DropPath(keras_reg.Strength(0.2))
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1), dropout])

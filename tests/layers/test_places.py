@@ -313,8 +313,7 @@ def test_a_training_draws_what_as_many_compiled_calls_draw_from_the_same_seed():
 
 @only("jax", "tensorflow")
 def test_tensors_of_pytorch_in_bfloat16_under_another_backend():
-    import torch
-
+    torch = pytest.importorskip("torch")
     images = torch.rand(2, 8, 8, 3)
     assert RandomFlip(seed=1)(images.bfloat16()).dtype == torch.float32
     erased = RandomErasing(1.0, seed=1, dtype="bfloat16")(images)
