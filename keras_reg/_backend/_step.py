@@ -24,9 +24,10 @@ class _EagerStateStep:
         if not self.takes_further_passes:
             return super().train_step(data)
         before = [(variable, keras.ops.copy(variable)) for variable in self.variables_that_passes_move()]
-        of_penalties = _keys([variable for penalty in self.penalties for variable in penalty.variables])
-        of_network = _keys(self.model.variables)
-        passes = self.further_passes(data, before, framework_random_state(), of_network, of_penalties)
+        of_penalties = [variable for penalty in self.penalties for variable in penalty.variables]
+        apart = {id(variable) for variable in (*of_penalties, *getattr(self.augmentation, "variables", ()))}
+        of_network = _keys([variable for variable, _ in before if id(variable) not in apart])
+        passes = self.further_passes(data, before, framework_random_state(), of_network, _keys(of_penalties))
         with passes, given_keys(of_network):
             return super().train_step(data)
 
