@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from keras_reg._validation import fail
@@ -19,8 +19,7 @@ def renamed(**names: str) -> Callable[[Function], Function]:
     def decorate(function):
         @functools.wraps(function)
         def checked(*args, **kwargs):
-            for name in names.keys() & kwargs.keys():
-                fail(f"There is no argument `{name}`. Use `{names[name]}`.", **{name: kwargs[name]})
+            refuse_renamed(kwargs, names)
             return function(*args, **kwargs)
 
         # Keras reads the arguments of `__init__` without looking behind decorators.
@@ -28,6 +27,12 @@ def renamed(**names: str) -> Callable[[Function], Function]:
         return checked
 
     return decorate
+
+
+def refuse_renamed(kwargs: Mapping[str, Any], names: Mapping[str, str]) -> None:
+    """Refuses each keyword in `names`, and names the argument that takes its place."""
+    for name in names.keys() & kwargs.keys():
+        fail(f"There is no argument `{name}`. Use `{names[name]}`.", **{name: kwargs[name]})
 
 
 def renamed_in(module, **names):

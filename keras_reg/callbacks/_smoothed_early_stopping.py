@@ -7,7 +7,7 @@ from keras_reg._messages import say
 from keras_reg._typing import Config, Logs
 from keras_reg._validation import check_choice, check_flag, check_integer, check_number, check_verbose
 from keras_reg.callbacks import _averaged_weights, _monitor, _smoothing
-from keras_reg.callbacks._averages._saved import attached
+from keras_reg.callbacks._averages._saved import warn_of_average_at_the_end
 from keras_reg.callbacks._smoothed_curve import SmoothedCurve
 from keras_reg.callbacks._stopping import check_thresholds, improves, reason_by_criterion, reason_by_threshold
 
@@ -159,14 +159,8 @@ class SmoothedEarlyStopping(SmoothedCurve):
     def on_train_begin(self, logs: Logs = None) -> None:
         super().on_train_begin(logs)
         self._warned = False
-        average = attached(self.model)
-        if self.restore_best_weights and average is not None and average.swap == "end":
-            warnings.warn(
-                '`SmoothedEarlyStopping` restores the best weights and `WeightAverage(swap="end")` the average, so the '
-                "model keeps only those of the last of the two callbacks. To restore the best average, pass "
-                '`swap="validation"`.',
-                stacklevel=2,
-            )
+        if self.restore_best_weights:
+            warn_of_average_at_the_end(self.model, type(self).__name__)
 
     def on_train_end(self, logs: Logs = None) -> None:
         super().on_train_end(logs)

@@ -10,7 +10,7 @@ from keras_reg._optimizers import updates_of
 from keras_reg._renamed import renamed
 from keras_reg._storage import without_bfloat16
 from keras_reg._typing import Config, Logs
-from keras_reg._validation import check_choice, check_flag, check_integer, check_number, fail, is_number
+from keras_reg._validation import check_choice, check_flag, check_integer, check_number, fail
 from keras_reg.callbacks._averages._checked_model import check_model
 from keras_reg.callbacks._averages._exchange import Exchange
 from keras_reg.callbacks._averages._running_average import RunningAverage, averaged_weights, to_arrays
@@ -105,8 +105,6 @@ class WeightAverage(StatefulCallback):
         swap: Literal["end", "validation"] = "end",
     ) -> None:
         super().__init__()
-        if is_number(kind):
-            fail("`kind` must be one of 'ema', 'swa'. For a decay, pass `decay`.", kind=kind)
         self.kind = check_choice("kind", kind, ("ema", "swa"))
         self.decay = check_number("decay", decay, 0, 1, open_high=True)
         self.warmup = check_flag("warmup", warmup)

@@ -89,6 +89,7 @@ class AugMix(DrawnOperations):
     )
 
     _bins = 10
+    _makes_images = True
 
     def __init__(
         self,

@@ -1,22 +1,24 @@
-import functools
 from typing import Any, Self
 
 import keras
 
 from keras_reg._backend import Programs
 from keras_reg._random_state import KeepsPosition
+from keras_reg._renamed import refuse_renamed
 from keras_reg._strength import deserialize, serialize
 from keras_reg._typing import Boxes, Config, DataFormat, Kind, Shape, StrengthLike, Tensor, Tensors
 from keras_reg._validation import check_choice, check_data_format, check_seed, fail
 from keras_reg.layers._augmentation._call import AugmentationCall
 from keras_reg.layers._augmentation._folding import AugmentationFolding
 from keras_reg.layers._augmentation._hooks import RandomNumbers, apply_hooks, check_hooks, check_hooks_of_class
-from keras_reg.layers._augmentation._run import AugmentationRun
+from keras_reg.layers._augmentation._run import AugmentationRun, own_attributes
 from keras_reg.layers._augmentation._specs import AugmentationSpecs
 from keras_reg.layers._batch._content import map_arrays
 from keras_reg.layers._batch._kinds import KINDS, check_kinds
 from keras_reg.layers._batch._shapes import channels_first
 from keras_reg.layers._strength_weight import HoldsStrengths
+
+NAMES_OF_RATE = dict.fromkeys(("p", "prob", "probability"), "rate")  # in other libraries
 
 
 @keras.saving.register_keras_serializable(package="keras_reg")
@@ -129,10 +131,9 @@ class BatchAugmentation(
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        for name in ("p", "prob", "probability") if self._has_rate else ():
-            if name in kwargs:
-                fail(f"There is no argument `{name}`. Use `rate`.", **{name: kwargs[name]})
-        own = {*vars(self)} - names_of_layers()  # set by a subclass before this call
+        if self._has_rate:
+            refuse_renamed(kwargs, NAMES_OF_RATE)
+        own = own_attributes(self)
         seed, data_format = check_seed(seed), check_data_format(data_format)
         kind = check_choice("kind", kind, KINDS)
         check_kinds(self.kinds)
@@ -147,8 +148,7 @@ class BatchAugmentation(
         self._knows_layout = self._knows_range = False
         self._programs = Programs()
         self.built = type(self).build is keras.layers.Layer.build  # a subclass may have weights to add
-        private = {name for name in (*vars(self), "_not_arguments") if name.startswith("_")}
-        self._not_arguments = frozenset(private - own)
+        self._not_arguments = frozenset(name for name in (*vars(self), "_not_arguments") if name.startswith("_")) - own
 
     # Hooks.
 
@@ -265,12 +265,6 @@ class BatchAugmentation(
         if not isinstance(config, dict):
             fail("Expected a config, a dict of arguments.", config=config)
         return cls(**{name: deserialize(value) for name, value in config.items()})
-
-
-@functools.cache
-def names_of_layers():
-    """Returns the names of the attributes that any layer of Keras has."""
-    return frozenset(vars(keras.layers.Layer()))
 
 
 def selected(u, rate, select):

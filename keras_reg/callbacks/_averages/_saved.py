@@ -1,5 +1,7 @@
 """The average in the files of weights that are saved during `fit`, such as those of `BackupAndRestore`."""
 
+import warnings
+
 import keras
 import numpy as np
 
@@ -56,3 +58,14 @@ def attached(model):
     """Returns the callback whose state is saved with the model, or `None`."""
     found = vars(model).get(NAME)
     return found and found.callback
+
+
+def warn_of_average_at_the_end(model, callback):
+    """Warns if the average replaces the weights at the end of `fit`, where `callback` restores the best ones."""
+    average = attached(model)
+    if average is not None and average.swap == "end":
+        warnings.warn(
+            f'`{callback}` restores the best weights and `WeightAverage(swap="end")` the average, so the model keeps '
+            'only those of the last of the two callbacks. To restore the best average, pass `swap="validation"`.',
+            stacklevel=3,
+        )

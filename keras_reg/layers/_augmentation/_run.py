@@ -1,4 +1,7 @@
 import dataclasses
+import functools
+
+import keras
 
 from keras_reg._backend import not_compiled
 from keras_reg._dtypes import dtype_of, is_float
@@ -139,3 +142,13 @@ class AugmentationRun:
     def _is_worth_compiling(self, batch):
         is_one = hasattr(batch.images, "shape")
         return is_one and batch.place.compiles(batch.images, self._draws_pixels_inside)
+
+
+def own_attributes(layer):
+    """Returns the names that a subclass has set before the constructor of the base class: settings of its own."""
+    return {*vars(layer)} - _attributes_of_layers()
+
+
+@functools.cache
+def _attributes_of_layers():
+    return frozenset(vars(keras.layers.Layer()))
