@@ -220,10 +220,9 @@ def test_what_is_refused():
         inference.flips("diagonal")
 
 
-@only("tensorflow")
+@only("tensorflow", "jax")
 def test_an_export_has_the_inputs_of_the_network(tmp_path):
-    import tensorflow as tf
-
+    tf = pytest.importorskip("tensorflow")
     made = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
     image = keras.Input((4, 4, 1))
     images = np.random.default_rng(0).random((5, 4, 4, 1), "float32")

@@ -126,3 +126,19 @@ def test_several_outputs_in_a_choice():
     noisy = to_numpy(RandomApply(noise, rate=0.3, seed=1)(np.zeros((1000, 4, 4, 1), "float32"), labels)[1])
     assert ((noisy["a"] > 0) != (noisy["b"] > 0)).sum() < 10  # class 0 may be drawn, too
     assert 200 < (noisy["a"] > 0).sum() < 400 and (noisy["a"] != noisy["b"]).sum() > 200
+
+
+def test_several_outputs_in_a_training_step():
+    """Metrics use the labels without noise, and both outputs learn from labels that are redrawn."""
+    inputs = keras.Input((4,))
+    outputs = {name: keras.layers.Dense(3, name=name)(inputs) for name in ("a", "b")}
+    noise = LabelNoise(1.0, num_classes=3, noisy_output=["a", "b"], seed=0)
+    model = RegularizedModel(keras.Model(inputs, outputs), noise)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.0), {name: loss for name in outputs}, metrics={"a": ["acc"], "b": ["acc"]})
+    x, y = np.random.default_rng(0).normal(size=(60, 4)).astype("float32"), np.zeros(60, "int32")
+    model.model.set_weights([np.zeros((4, 3)), np.array([9.0, 0.0, 0.0])] * 2)
+    logs = model.fit(x, {"a": y, "b": y}, batch_size=60, verbose=0).history
+    # A label other than 0 costs 9. Two thirds are others, and not the same ones in both outputs.
+    assert logs["a_acc"] == logs["b_acc"] == [1.0]
+    assert 4 < logs["a_loss"][0] < 8 and 4 < logs["b_loss"][0] < 8

@@ -91,3 +91,24 @@ def test_a_step_with_further_passes_draws_once_from_each_layer():
     assert positions[0] < positions[1] < positions[2]
     losses = [float(np.ravel(to_numpy(model.train_on_batch(X, Y)))[0]) for _ in range(4)]
     assert len({*losses}) > 1
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_a_saved_model_continues_with_the_next_masks(tmp_path, policy, set_dtype_policy):
+    """One step, a file, and another step are two steps."""
+    set_dtype_policy(policy)
+    weights = []
+    for is_saved in (False, True):
+        keras.utils.set_random_seed(5)
+        parts = [keras.layers.Dense(4), layers.DropPath(0.5, seed=1), keras.layers.Flatten(), keras.layers.Dense(3)]
+        made = keras.Sequential([keras.Input((6, 6, 4)), *parts])
+        penalty = training.VirtualAdversarial(0.1, seed=2)
+        model = training.RegularizedModel(made, penalties=[penalty], sharpness=training.SharpnessAware(0.05))
+        model.compile(keras.optimizers.SGD(0.1), LOSS(from_logits=True))
+        model.train_on_batch(X, Y)
+        if is_saved:
+            model.save(tmp_path / "model.keras")
+            model = keras.saving.load_model(tmp_path / "model.keras")
+        model.train_on_batch(X, Y)
+        weights.append(model.model.get_weights())
+    assert_close(weights[1], weights[0], rtol=1e-4, atol=1e-5)

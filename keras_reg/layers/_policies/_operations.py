@@ -154,7 +154,7 @@ class Operations:
 
     def _posterize(self, images, unit, *_):
         """`unit` is the distance of the levels that remain of 256."""
-        # At least 1, as for all images that use the result: else the gradients of the others would be NaN.
+        # Images that take another branch may have a unit of 0, with which their gradients would be NaN.
         values, unit = self._values(images), self.ops.maximum(self._of_each(unit, images), 1.0)
         if self.whole:
             # Not at a whole quotient: TensorFlow may replace the division by a product with an inexact reciprocal.
